@@ -1,0 +1,138 @@
+"""The contracts that plugins are written against: generators, guidance models, schedules, metrics, prompt sets.
+
+Conventions everywhere: pixels are float in [-1, 1], shape (B, C, H, W); timesteps are *training* indices 0..T-1
+(T-1 the noisiest); progress runs from 0 at the first (noisiest) sampling step to 1 at the last. Importing this
+module loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONTRACT_VERSION = 1
+"""Major version of everything in this module and of :mod:`guidelens.hookspecs`."""
+
+Prediction = Literal["epsilon", "x0", "v"]
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """A pretrained unconditional diffusion model: a noise predictor and its training noise schedule.
+
+    Optional: ``to(device, dtype)`` moves the network; an :class:`~torch.nn.Module` has it already.
+    """
+
+    image_shape: tuple[int, int, int]
+    """(C, H, W) of the samples."""
+    alphas_cumprod: Tensor
+    """(T,) float64, strictly decreasing: the cumulative signal level of the training process."""
+    prediction: Prediction
+    """What the first C channels of the output are."""
+    learned_variance: bool
+    """True: the output has 2C channels, the prediction and then the variance interpolation in [-1, 1]."""
+    fingerprint: str
+    """Identifies architecture and weights; part of every cell's key."""
+
+    def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
+        """Map noisy images (B, C, H, W) and training timesteps (B,) int64 to (B, C or 2C, H, W)."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextBatch:
+    """Prompts as a guidance model encoded them, once per run.
+
+    ``tensors`` holds whatever the model needs at each step; the first dimension of every entry is the prompt.
+    ``notes`` holds, per prompt, what the reader should know (a word cut off, a word the tokenizer does not know).
+    """
+
+    prompts: tuple[str, ...]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    notes: tuple[tuple[str, ...], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def select(self, indices: Sequence[int]) -> TextBatch:
+        """Return the prompts at ``indices``, in that order; an index may repeat."""
+        picked = list(indices)
+        return TextBatch(
+            prompts=tuple(self.prompts[i] for i in picked),
+            tensors={name: tensor[picked] for name, tensor in self.tensors.items()},
+            notes=tuple(self.notes[i] for i in picked) if self.notes else (),
+        )
+
+
+@runtime_checkable
+class GuidanceModel(Protocol):
+    """A vision-language model with named objectives, each a loss per image-text pair.
+
+    Optional: ``to(device, dtype)`` moves the network; ``default_scales`` (objective -> float, 1.0 where absent)
+    makes the gradients of the objectives commensurable (see :class:`guidelens.engine.Engine`).
+    """
+
+    objectives: frozenset[str]
+    """The names that :meth:`losses` knows, for instance ``{"itc", "itm", "cap"}``."""
+    fingerprint: str
+    """Identifies architecture and weights; part of every cell's key."""
+
+    def encode_text(self, prompts: Sequence[str]) -> TextBatch:
+        """Encode prompts without gradients; called once per run, not per step."""
+        ...
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        """Return ``{objective: (B,) loss}`` for exactly ``objectives``, differentiable in ``images``.
+
+        ``images`` is (B, 3, H, W) in [-1, 1] of any size, paired with ``text`` one to one. The loss of a sample
+        must not depend on its neighbours in the batch. Image features are shared between objectives.
+        """
+        ...
+
+
+@runtime_checkable
+class Schedule(Protocol):
+    """Objective weights as a function of progress (the paper's t)."""
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """Return the weight of each objective at ``progress`` in [0, 1]; absent means 0."""
+        ...
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A prompt, and what its pictures are to be measured against."""
+
+    text: str
+    category: str = ""
+    reference: str | None = None
+    """The clean prompt that metrics use, where ``text`` is a perturbed one; None: ``text`` itself."""
+
+    @property
+    def target(self) -> str:
+        """The text that an image is scored against."""
+        return self.text if self.reference is None else self.reference
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A score of finished images."""
+
+    columns: tuple[str, ...]
+    """The names of the scores, each higher-is-better unless the plugin's page says otherwise."""
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+        """Score images (B, 3, H, W) in [-1, 1] against their prompts, one dict per image.
+
+        A column that does not apply to a prompt (no relation named, say) is left out of that image's dict. A bad
+        picture is scored low, never left out.
+        """
+        ...
+
+
+PromptSet = Sequence[Prompt]
+"""What the factory of a prompt set returns."""

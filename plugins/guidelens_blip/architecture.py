@@ -1,0 +1,211 @@
+"""Build LAVIS's ``BlipPretrain`` at any size, from a local vocabulary and without any download."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError
+
+from .lavis_import import import_quietly, quiet
+from .tokenizer import load_tokenizer
+
+MOMENTUM_PARTS = ("visual_encoder_m", "text_encoder_m", "vision_proj_m", "text_proj_m")
+QUEUES = ("image_queue", "text_queue", "queue_ptr")
+
+
+@dataclass(frozen=True)
+class BlipConfig:
+    """The size of a BLIP model. The defaults are the ViT-B/16 model of Li et al. (2022), LAVIS's ``blip_pretrain base``."""
+
+    image_size: int = 224
+    """Side of the square image that the vision transformer sees, in pixels; a multiple of ``patch_size``."""
+    patch_size: int = 16
+    vision_width: int = 768
+    vision_depth: int = 12
+    vision_heads: int = 12
+    hidden_size: int = 768
+    """Width of the text encoder and decoder."""
+    text_layers: int = 12
+    text_heads: int = 12
+    intermediate_size: int = 3072
+    """Width of the text transformers' feed-forward layers."""
+    max_positions: int = 512
+    embed_dim: int = 256
+    """Dimension of the joint space of image-text contrast."""
+    max_txt_len: int = 30
+    """Prompts are cut to this many tokens, the leading token and [SEP] included, for all three objectives."""
+    dropout: float = 0.1
+    """Dropout of the text transformers; in force in training mode only."""
+    vocab_file: str = "vocab.txt"
+    """Name of the WordPiece vocabulary, looked for beside the checkpoint."""
+    image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    """Mean of each channel, of pixels in [0, 1]."""
+    image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+
+    def __post_init__(self) -> None:
+        """Check that the sizes fit each other.
+
+        :raises GuidelensError: a size that is not positive, or one that does not divide as it must.
+        """
+        object.__setattr__(self, "image_mean", tuple(self.image_mean))
+        object.__setattr__(self, "image_std", tuple(self.image_std))
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.type == "int" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+                raise GuidelensError(f"BLIP config: {field.name} must be a positive integer, not {value!r}")
+        for whole, part in (
+            ("image_size", "patch_size"),
+            ("vision_width", "vision_heads"),
+            ("hidden_size", "text_heads"),
+        ):
+            if getattr(self, whole) % getattr(self, part):
+                raise GuidelensError(
+                    f"BLIP config: {whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}"
+                )
+        if not 3 <= self.max_txt_len <= self.max_positions:
+            raise GuidelensError(
+                f"BLIP config: max_txt_len must lie in 3..max_positions ({self.max_positions}), not {self.max_txt_len}"
+            )
+        if not 0.0 <= self.dropout < 1.0:
+            raise GuidelensError(f"BLIP config: dropout must lie in [0, 1), not {self.dropout}")
+        if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
+            raise GuidelensError(
+                "BLIP config: image_mean and image_std need three numbers each, image_std positive"
+            )
+
+    def to_json(self) -> str:
+        """Return the configuration as one line of JSON with sorted keys."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> BlipConfig:
+        """Read what :meth:`to_json` wrote.
+
+        :raises GuidelensError: not JSON, not an object, or an unknown or ill-typed entry.
+        """
+        try:
+            entries = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise GuidelensError(f"BLIP config is not JSON: {error}") from error
+        if not isinstance(entries, Mapping):
+            raise GuidelensError("BLIP config must be a JSON object")
+        unknown = sorted(set(entries) - {field.name for field in fields(cls)})
+        if unknown:
+            raise GuidelensError(f"BLIP config has unknown entries: {', '.join(unknown)}")
+        try:
+            return cls(**entries)
+        except TypeError as error:
+            raise GuidelensError(f"BLIP config has an entry of the wrong type: {error}") from error
+
+    def with_image_size(self, image_size: int) -> BlipConfig:
+        """Return the same model for another image size; position embeddings are interpolated when weights are loaded."""
+        return replace(self, image_size=image_size)
+
+
+PRESETS: Mapping[str, BlipConfig] = {"base": BlipConfig()}
+"""Named sizes: ``base`` is the architecture of ``model_base_capfilt_large.pth``."""
+
+
+def build_blip(
+    config: BlipConfig, vocab: str | Path, *, momentum: bool = False, queue_size: int = 57600
+) -> Any:
+    """Build a randomly initialised LAVIS ``BlipPretrain`` of the size ``config``, in training mode, on the CPU.
+
+    Its modules are LAVIS's own, under LAVIS's names: ``visual_encoder``, ``text_encoder``, ``text_decoder``,
+    ``vision_proj``, ``text_proj``, ``itm_head``, ``temp`` (and ``tokenizer``). As in BLIP, the decoder shares every
+    text parameter except self-attention with the encoder (and its word embeddings with its output layer).
+
+    :param vocab: WordPiece vocabulary file (see :func:`guidelens_blip.tokenizer.load_tokenizer`).
+    :param momentum: keep the momentum encoders and the feature queues, which only LAVIS's own pretraining
+        ``forward`` uses; without them that ``forward`` does not run.
+    :param queue_size: length of the feature queues if ``momentum``.
+    :raises GuidelensError: the vocabulary cannot be read.
+    """
+    tokenizer = load_tokenizer(vocab)
+    base = import_quietly("lavis.models.blip_models.blip_pretrain").BlipPretrain
+
+    class LocalBlipPretrain(base):  # type: ignore[misc, valid-type]
+        """``BlipPretrain`` with the given tokenizer in place of one fetched from a hub."""
+
+        @classmethod
+        def init_tokenizer(cls) -> Any:
+            return tokenizer
+
+    with quiet():
+        encoder, decoder = _text_models(config, tokenizer)
+        model = LocalBlipPretrain(
+            image_encoder=_image_encoder(config),
+            text_encoder=encoder,
+            text_decoder=decoder,
+            queue_size=queue_size if momentum else 1,
+            embed_dim=config.embed_dim,
+            tie_enc_dec_weights=False,  # done above: LAVIS's function prints a line per module
+            max_txt_len=config.max_txt_len,
+        )
+    if not momentum:
+        _drop_momentum(model)
+    return model
+
+
+def _image_encoder(config: BlipConfig) -> Any:
+    vit = import_quietly("lavis.models.vit")
+    encoder = vit.VisionTransformerEncoder(
+        img_size=config.image_size,
+        patch_size=config.patch_size,
+        embed_dim=config.vision_width,
+        depth=config.vision_depth,
+        num_heads=config.vision_heads,
+    )
+    encoder.vision_width = config.vision_width
+    return encoder
+
+
+def _text_models(config: BlipConfig, tokenizer: Any) -> tuple[Any, Any]:
+    """Return LAVIS's text encoder and decoder ("MED"), sharing weights."""
+    med = import_quietly("lavis.models.med")
+    bert_config = med.BertConfig(
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        hidden_size=config.hidden_size,
+        num_hidden_layers=config.text_layers,
+        num_attention_heads=config.text_heads,
+        intermediate_size=config.intermediate_size,
+        max_position_embeddings=config.max_positions,
+        hidden_dropout_prob=config.dropout,
+        attention_probs_dropout_prob=config.dropout,
+        layer_norm_eps=1e-12,
+        add_type_embeddings=False,
+        add_cross_attention=True,
+        encoder_width=config.vision_width,
+    )
+    encoder = med.XBertEncoder(config=bert_config, add_pooling_layer=False)
+    decoder = med.XBertLMHeadDecoder(config=bert_config)
+    decoder.tie_weights()
+    tie_decoder(encoder, decoder)
+    return encoder, decoder
+
+
+def tie_decoder(encoder: Any, decoder: Any) -> None:
+    """Make the text encoder share every parameter with the decoder, self-attention excepted (BLIP, section 3.2).
+
+    Self-attention differs because the encoder attends in both directions and the decoder backwards only.
+    The same rule as LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
+    """
+    encoder_modules = dict(encoder.named_modules())
+    for name, module in decoder.bert.named_modules():
+        if "attention" in name.split("."):
+            continue
+        for parameter in ("weight", "bias"):
+            if getattr(module, parameter, None) is not None:
+                setattr(encoder_modules[name], parameter, getattr(module, parameter))
+
+
+def _drop_momentum(model: Any) -> None:
+    """Remove what only pretraining uses: half of the parameters."""
+    for name in (*MOMENTUM_PARTS, *QUEUES):
+        delattr(model, name)
+    model.model_pairs = []

@@ -1,0 +1,36 @@
+"""Import LAVIS late and quietly: its own imports take seconds and emit deprecation warnings that help no user."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import ModuleType
+
+_LOCK = threading.RLock()
+"""``warnings.catch_warnings`` swaps process-wide state, so two threads must not be inside it at once."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence Python warnings for the enclosed block; hold a lock meanwhile. Safe to nest and to use from any thread."""
+    with _LOCK, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def import_quietly(name: str) -> ModuleType:
+    """Import module ``name`` without its warnings and without letting it change transformers' log level.
+
+    LAVIS sets the verbosity of transformers' loggers at import; the application decides that, so it is put back.
+    """
+    with quiet():
+        from transformers.utils import logging as transformers_logging
+
+        verbosity = transformers_logging.get_verbosity()
+        try:
+            return importlib.import_module(name)
+        finally:
+            transformers_logging.set_verbosity(verbosity)

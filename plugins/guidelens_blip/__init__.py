@@ -6,20 +6,40 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .architecture import PRESETS, BlipConfig, build_blip
+    from .checkpoint import load_model, save_blip
+    from .guidance import BlipGuidance, BlipOptions, load_blip
 
 _EXPORTS = {
-    "BlipConfig": "architecture",
     "PRESETS": "architecture",
+    "BlipConfig": "architecture",
     "build_blip": "architecture",
+    "load_model": "checkpoint",
+    "save_blip": "checkpoint",
+    "BlipGuidance": "guidance",
+    "BlipOptions": "guidance",
+    "load_blip": "guidance",
 }
 
-__all__ = ["PRESETS", "BlipConfig", "build_blip"]
+__all__ = [
+    "PRESETS",
+    "BlipConfig",
+    "BlipGuidance",
+    "BlipOptions",
+    "build_blip",
+    "load_blip",
+    "load_model",
+    "save_blip",
+]
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used: importing this package loads neither torch nor LAVIS."""
+    """Import the public names when first used: importing this package loads neither torch nor LAVIS."""
     if name not in _EXPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module
 
     return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -19,7 +19,10 @@ QUEUES = ("image_queue", "text_queue", "queue_ptr")
 
 @dataclass(frozen=True)
 class BlipConfig:
-    """The size of a BLIP model. The defaults are the ViT-B/16 model of Li et al. (2022), LAVIS's ``blip_pretrain base``."""
+    """The size of a BLIP model.
+
+    The defaults are the ViT-B/16 model of Li et al. (2022), which LAVIS calls ``blip_pretrain base``.
+    """
 
     image_size: int = 224
     """Side of the square image that the vision transformer sees, in pixels; a multiple of ``patch_size``."""
@@ -63,12 +66,12 @@ class BlipConfig:
             ("hidden_size", "text_heads"),
         ):
             if getattr(self, whole) % getattr(self, part):
-                raise GuidelensError(
-                    f"BLIP config: {whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}"
-                )
+                sizes = f"{whole} {getattr(self, whole)} is not a multiple of {part} {getattr(self, part)}"
+                raise GuidelensError(f"BLIP config: {sizes}")
         if not 3 <= self.max_txt_len <= self.max_positions:
             raise GuidelensError(
-                f"BLIP config: max_txt_len must lie in 3..max_positions ({self.max_positions}), not {self.max_txt_len}"
+                f"BLIP config: max_txt_len must lie in 3..{self.max_positions} (max_positions), "
+                f"not {self.max_txt_len}"
             )
         if not 0.0 <= self.dropout < 1.0:
             raise GuidelensError(f"BLIP config: dropout must lie in [0, 1), not {self.dropout}")
@@ -102,7 +105,7 @@ class BlipConfig:
             raise GuidelensError(f"BLIP config has an entry of the wrong type: {error}") from error
 
     def with_image_size(self, image_size: int) -> BlipConfig:
-        """Return the same model for another image size; position embeddings are interpolated when weights are loaded."""
+        """Return the same model for another image size; loading weights interpolates position embeddings."""
         return replace(self, image_size=image_size)
 
 
@@ -113,11 +116,12 @@ PRESETS: Mapping[str, BlipConfig] = {"base": BlipConfig()}
 def build_blip(
     config: BlipConfig, vocab: str | Path, *, momentum: bool = False, queue_size: int = 57600
 ) -> Any:
-    """Build a randomly initialised LAVIS ``BlipPretrain`` of the size ``config``, in training mode, on the CPU.
+    """Build a randomly initialised LAVIS ``BlipPretrain`` of size ``config``, in training mode, on the CPU.
 
     Its modules are LAVIS's own, under LAVIS's names: ``visual_encoder``, ``text_encoder``, ``text_decoder``,
-    ``vision_proj``, ``text_proj``, ``itm_head``, ``temp`` (and ``tokenizer``). As in BLIP, the decoder shares every
-    text parameter except self-attention with the encoder (and its word embeddings with its output layer).
+    ``vision_proj``, ``text_proj``, ``itm_head``, ``temp`` (and ``tokenizer``). As in BLIP, the decoder shares
+    every text parameter except self-attention with the encoder (and its word embeddings with its output
+    layer).
 
     :param vocab: WordPiece vocabulary file (see :func:`guidelens_blip.tokenizer.load_tokenizer`).
     :param momentum: keep the momentum encoders and the feature queues, which only LAVIS's own pretraining
@@ -190,10 +194,10 @@ def _text_models(config: BlipConfig, tokenizer: Any) -> tuple[Any, Any]:
 
 
 def tie_decoder(encoder: Any, decoder: Any) -> None:
-    """Make the text encoder share every parameter with the decoder, self-attention excepted (BLIP, section 3.2).
+    """Make the text encoder share the decoder's parameters, self-attention excepted (BLIP, section 3.2).
 
-    Self-attention differs because the encoder attends in both directions and the decoder backwards only.
-    The same rule as LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
+    Self-attention differs because the encoder attends in both directions, the decoder backwards only. The
+    same rule as LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
     """
     encoder_modules = dict(encoder.named_modules())
     for name, module in decoder.bert.named_modules():

@@ -1,4 +1,4 @@
-"""Import LAVIS late and quietly: its own imports take seconds and emit deprecation warnings that help no user."""
+"""Import LAVIS late and quietly: it takes seconds and emits deprecation warnings that help no user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LOCK = threading.RLock()
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Python warnings for the enclosed block; hold a lock meanwhile. Safe to nest and to use from any thread."""
+    """Silence Python warnings for the enclosed block, under a lock. May nest; safe from any thread."""
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -24,7 +24,8 @@ def quiet() -> Iterator[None]:
 def import_quietly(name: str) -> ModuleType:
     """Import module ``name`` without its warnings and without letting it change transformers' log level.
 
-    LAVIS sets the verbosity of transformers' loggers at import; the application decides that, so it is put back.
+    LAVIS sets the verbosity of transformers' loggers at import. That is the application's to decide: it is
+    put back.
     """
     with quiet():
         from transformers.utils import logging as transformers_logging

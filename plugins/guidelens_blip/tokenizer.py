@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Tokens that a vocabulary file must have; [DEC] and [ENC] are appended after its last entry, as LAVIS does."""
+"""Tokens that a vocabulary file must have. [DEC] and [ENC] are appended after its last entry, as in LAVIS."""
 
 
 def load_tokenizer(vocab: str | Path) -> Any:
     """Return a ``transformers.BertTokenizer`` over the vocabulary file ``vocab`` (one token a line, UTF-8).
 
-    [DEC] (the decoder's first token, ``bos_token_id``) and then [ENC] (the matching encoder's, ``enc_token_id``)
-    are added after the file's entries: ids 30522 and 30523 with the 30,522 entries of bert-base-uncased.
-    No network is used.
+    [DEC] (the decoder's first token, ``bos_token_id``) and then [ENC] (the matching encoder's,
+    ``enc_token_id``) are added after the file's entries: ids 30522 and 30523 with the 30,522 of
+    bert-base-uncased. No network is used.
 
     :raises GuidelensError: the file cannot be read or lacks one of :data:`REQUIRED_TOKENS`.
     """
@@ -64,7 +64,7 @@ class Tokens:
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tokens:
-    """Tokenize ``prompts`` for the three objectives, each cut to ``max_length`` tokens ([CLS] and [SEP] included).
+    """Tokenize ``prompts`` for the three objectives, cut to ``max_length`` tokens ([CLS] and [SEP] included).
 
     :raises UsageError: no prompts, an empty prompt, or one that spells a special token such as ``[SEP]``.
     """

@@ -1,0 +1,254 @@
+"""Read and write BLIP weights: LAVIS's ``.pth`` files and our safetensors, checked name by name.
+
+The safetensors file holds LAVIS's state-dict names and, in its metadata, ``format`` and ``config`` (JSON of
+:class:`~guidelens_blip.architecture.BlipConfig`). Parameters that several names share (decoder and encoder,
+output layer and word embeddings) are stored once, under the first of their names in state-dict order,
+``text_encoder.*`` where it has one. Since the model is built with its parameters shared, loading any one name
+sets them all. Momentum encoders and feature queues are neither written nor read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from guidelens.errors import GuidelensError
+
+from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, BlipConfig, build_blip
+from .lavis_import import quiet
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = "guidelens-blip-1"
+WEIGHTS_URL = (
+    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_capfilt_large.pth"
+)
+POSITIONS = "visual_encoder.pos_embed"
+STALE_BIAS = "text_decoder.cls.predictions.bias"
+"""Never read by the decoder's forward pass: ``predictions.decoder.bias``, its other name, is what counts."""
+
+
+def load_model(
+    checkpoint: str | Path,
+    *,
+    vocab: str | Path | None = None,
+    config: BlipConfig | None = None,
+    image_size: int | None = None,
+) -> tuple[Any, BlipConfig]:
+    """Build the model that ``checkpoint`` holds and load its weights; return it with its configuration.
+
+    :param checkpoint: ``.safetensors`` from :func:`save_blip`, or a PyTorch file with LAVIS's names, bare or
+        under ``"model"`` (unpickled as plain weights only).
+    :param vocab: the vocabulary file; by default the configuration's ``vocab_file`` beside the checkpoint, or
+        for the size ``base`` bert-base-uncased's in the local Hugging Face cache.
+    :param config: the size of the model; by default what the safetensors file says, or ``base`` for other
+        files.
+    :param image_size: another image size than the configuration's; position embeddings are interpolated.
+    :raises GuidelensError: a file is missing, unreadable, or holds another model.
+    """
+    path = Path(checkpoint)
+    state, stored = read_checkpoint(path)
+    config = config or stored or PRESETS["base"]
+    vocab_path = _find_vocab(path, vocab, config)
+    if image_size is not None:
+        config = config.with_image_size(image_size)
+    with torch.random.fork_rng(devices=[]):  # initialisation must not advance the caller's random numbers
+        model = build_blip(config, vocab_path)
+    load_state(model, state, source=str(path))
+    return model, config
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
+    """Return the tensors of a checkpoint by name and, for our safetensors, the configuration in its metadata.
+
+    :raises GuidelensError: the file is missing or unreadable, or holds no named tensors.
+    """
+    if not path.is_file():
+        raise GuidelensError(
+            f"there is no BLIP checkpoint at {path}; the pretrained weights are at {WEIGHTS_URL}"
+        )
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            return state, BlipConfig.from_json(metadata["config"]) if "config" in metadata else None
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        SafetensorError,
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+    ) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {reason}") from error
+    if isinstance(payload, Mapping) and isinstance(payload.get("model"), Mapping):
+        payload = payload["model"]
+    tensors = isinstance(payload, Mapping) and all(
+        isinstance(value, torch.Tensor) for value in payload.values()
+    )
+    if not tensors or not payload:
+        raise GuidelensError(f"{path} is not a BLIP checkpoint: it holds no table of named tensors")
+    return dict(payload), None
+
+
+def load_state(model: Any, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
+    """Copy the tensors of ``state`` into ``model``; everything but momentum parts and queues must fit.
+
+    Tensors are cast to the model's precision. Position embeddings of another image size are interpolated
+    (:func:`interpolate_positions`).
+
+    :param source: what to call ``state`` in an error.
+    :raises GuidelensError: a name is missing or unknown, a shape differs, or the values stored under two
+        names that BLIP shares disagree.
+    """
+    state = {name: tensor for name, tensor in state.items() if not _ignored(name)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if not _ignored(name)}
+    if POSITIONS in state:
+        state[POSITIONS] = interpolate_positions(state[POSITIONS], own[POSITIONS])
+    groups = shared_groups(own)
+    for group in groups:
+        present = [name for name in group if name in state]
+        if STALE_BIAS in present and len(present) > 1:
+            del state[STALE_BIAS]
+            present.remove(STALE_BIAS)
+        for other in present[1:]:
+            if not torch.equal(state[present[0]], state[other]):
+                raise GuidelensError(f"{source}: {present[0]} and {other} differ, but BLIP shares them")
+    problems = _problems(groups, own, state)
+    if problems:
+        raise GuidelensError(f"{source} does not hold this BLIP model: {'; '.join(problems)}")
+    with torch.no_grad():
+        for name, tensor in state.items():
+            own[name].copy_(tensor)
+
+
+def _problems(
+    groups: Iterable[tuple[str, ...]], own: Mapping[str, Tensor], state: Mapping[str, Tensor]
+) -> list[str]:
+    """Describe what is missing, unexpected or of the wrong shape, naming the first few of each."""
+    missing = [group[0] for group in groups if not any(name in state for name in group)]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} is {_shape(tensor)} instead of {_shape(own[name])}"
+        for name, tensor in state.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("shapes differ", shapes))
+    return [f"{what} ({len(names)}): {_first_few(names)}" for what, names in found if names]
+
+
+def interpolate_positions(stored: Tensor, own: Tensor) -> Tensor:
+    """Resize position embeddings (1, 1 + n*n, D) to the grid of ``own`` (1, 1 + m*m, D), bicubically, as
+    LAVIS does.
+
+    The class token's embedding stays. What is not such a square grid is returned as it is.
+    """
+    if stored.dim() != 3 or stored.shape[1] == own.shape[1]:
+        return stored
+    old, new = round((stored.shape[1] - 1) ** 0.5), round((own.shape[1] - 1) ** 0.5)
+    if old < 1 or old * old != stored.shape[1] - 1:
+        return stored
+    grid = stored[:, 1:].reshape(-1, old, old, stored.shape[2]).permute(0, 3, 1, 2).float()
+    resized = F.interpolate(grid, size=(new, new), mode="bicubic", align_corners=False)
+    return torch.cat((stored[:, :1].float(), resized.permute(0, 2, 3, 1).flatten(1, 2)), dim=1)
+
+
+def shared_groups(state: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
+    """Return the names of ``state`` grouped by the memory they share, in order; most groups have one name."""
+    groups: dict[tuple[int, tuple[int, ...]], list[str]] = {}
+    for name, tensor in state.items():
+        groups.setdefault((tensor.data_ptr(), tuple(tensor.shape)), []).append(name)
+    return [tuple(names) for names in groups.values()]
+
+
+def save_blip(model: Any, config: BlipConfig, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
+    """Write ``model`` and ``config`` as safetensors, shared tensors once (see the module's text), atomically.
+
+    :param dtype: store floating-point weights in this precision, ``torch.float16`` for half the size; loading
+        gives float32 again.
+    :raises GuidelensError: the file cannot be written.
+    """
+    target = Path(path)
+    tensors = {}
+    for name, tensor in unique_state(model).items():
+        tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
+        tensors[name] = tensor.contiguous()
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
+        save_file(tensors, str(partial), metadata={"format": FORMAT, "config": config.to_json()})
+        os.replace(partial, target)
+    except (OSError, SafetensorError) as error:
+        partial.unlink(missing_ok=True)
+        raise GuidelensError(f"cannot write the BLIP checkpoint {target}: {error}") from error
+
+
+def unique_state(model: Any) -> dict[str, Tensor]:
+    """Return the model's tensors, each shared one once under its first name, without what only pretraining
+    uses."""
+    state = {name: tensor for name, tensor in model.state_dict().items() if not _ignored(name)}
+    return {group[0]: state[group[0]] for group in shared_groups(state)}
+
+
+def digest(model: Any, config: BlipConfig) -> str:
+    """Return the SHA-256 (hex) of the configuration, the vocabulary and the weights in float32.
+
+    It does not depend on the file format the weights came from, nor on the device.
+    """
+    sha = hashlib.sha256(config.to_json().encode())
+    vocabulary = sorted(model.tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    sha.update("\n".join(token for token, _ in vocabulary).encode())
+    for name, tensor in sorted(unique_state(model).items()):
+        sha.update(f"{name}{tuple(tensor.shape)}".encode())
+        sha.update(memoryview(tensor.detach().to("cpu", torch.float32).contiguous().numpy()).cast("B"))
+    return sha.hexdigest()
+
+
+def _find_vocab(checkpoint: Path, vocab: str | Path | None, config: BlipConfig) -> Path:
+    """Return the vocabulary to use: the one given, one beside the checkpoint, or BERT's from the local
+    cache."""
+    if vocab is not None:
+        return Path(vocab)
+    beside = checkpoint.parent / config.vocab_file
+    if beside.is_file():
+        return beside
+    if config == PRESETS["base"]:
+        with quiet():
+            from transformers.utils import cached_file
+
+            try:
+                return Path(cached_file("bert-base-uncased", "vocab.txt", local_files_only=True))
+            except OSError:
+                pass  # not in the cache
+    raise GuidelensError(
+        f"no WordPiece vocabulary for {checkpoint}: give vocab=PATH or put it at {beside}"
+        " (the pretrained BLIP uses bert-base-uncased's vocab.txt)"
+    )
+
+
+def _ignored(name: str) -> bool:
+    """Whether a state-dict entry only serves pretraining (momentum, queues) or is a constant (position
+    ids)."""
+    part = name.split(".")[0]
+    return part in MOMENTUM_PARTS or part in QUEUES or name.endswith(".embeddings.position_ids")
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "a scalar"
+
+
+def _first_few(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

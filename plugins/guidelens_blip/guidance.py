@@ -1,0 +1,320 @@
+"""BLIP as a guidance model: ITC, ITM and CAP losses per image-text pair, differentiable in the image.
+
+Notation: image features f = normalise(W_v v_cls), text features g = normalise(W_t u_cls), from the [CLS]
+tokens of the vision transformer (patch tokens v) and of the unimodal text encoder. See Li et al. (2022),
+*BLIP*, section 3.2, and Kong & Kwak (2023), section 2.2.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+
+from guidelens.contracts import TextBatch
+from guidelens.errors import UsageError
+
+from .architecture import BlipConfig
+from .checkpoint import digest, load_model
+from .tokenizer import tokenize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ItcMode = Literal["cosine", "infonce"]
+ItmMode = Literal["nll", "margin"]
+
+
+@dataclass(frozen=True)
+class BlipOptions:
+    """How the three objectives are turned into losses."""
+
+    itc_mode: ItcMode = "cosine"
+    """``cosine``: -f.g / T. ``infonce``: -log softmax of f.g / T among the prompt and ``negatives``; a
+    softmax over a single pair would have no gradient, so negatives are needed."""
+    temperature: float | Literal["learned"] = 1.0
+    """T of ``itc``; ``"learned"`` is the model's own (about 0.01 to 0.07)."""
+    negatives: tuple[str, ...] = ()
+    """Prompts to contrast with, for ``infonce``. One equal to a sample's own prompt is left out for that
+    sample."""
+    itm_mode: ItmMode = "nll"
+    """``nll``: -log p(match), which saturates once the pair matches. ``margin``: the logit of "no match"
+    minus that of "match", which does not."""
+    label_smoothing: float = 0.0
+    """Share of ``cap``'s target probability spread evenly over the vocabulary (LAVIS trains with 0.1)."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        :raises UsageError: an unknown mode, or a value outside its range.
+        """
+        object.__setattr__(self, "negatives", tuple(self.negatives))
+        for name, value, allowed in (
+            ("itc_mode", self.itc_mode, get_args(ItcMode)),
+            ("itm_mode", self.itm_mode, get_args(ItmMode)),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} must be {' or '.join(allowed)}, not {value!r}")
+        if self.temperature != "learned":
+            number = isinstance(self.temperature, int | float)
+            if not number or not math.isfinite(self.temperature) or self.temperature <= 0:
+                raise UsageError(
+                    f"temperature must be a positive number or 'learned', not {self.temperature!r}"
+                )
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise UsageError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+        if (self.itc_mode == "infonce") != bool(self.negatives):
+            raise UsageError("itc_mode infonce needs negatives, and cosine has no use for them")
+
+
+@dataclass(frozen=True)
+class _Negatives:
+    prompts: tuple[str, ...] = ()
+    features: Tensor = field(default_factory=lambda: torch.zeros(0, 0))
+
+
+class BlipGuidance:
+    """A :class:`guidelens.contracts.GuidanceModel` over LAVIS's ``BlipPretrain``.
+
+    The model is put in evaluation mode and its parameters are frozen. Losses are per sample: padding, order
+    and neighbours in the batch change nothing (up to rounding). They are computed from the network's outputs
+    in float32 (float64 if the network is).
+    """
+
+    objectives: frozenset[str] = frozenset({"itc", "itm", "cap"})
+
+    def __init__(
+        self,
+        model: Any,
+        config: BlipConfig,
+        options: BlipOptions = BlipOptions(),  # noqa: B008 (immutable)
+        *,
+        default_scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Wrap ``model`` (from :func:`build_blip` or :func:`load_model`), of size ``config``.
+
+        :param default_scales: factor of each objective's gradient that makes the objectives commensurable.
+        """
+        self.model = model.eval().requires_grad_(False)
+        self.config = config
+        self.options = options
+        self.default_scales: dict[str, float] = dict(default_scales or {})
+        self._digest = digest(model, config)
+        self._negatives = _Negatives()
+        if options.negatives:
+            prompts = tuple(dict.fromkeys(options.negatives))
+            tokens = tokenize(model.tokenizer, prompts, config.max_txt_len)
+            self._negatives = _Negatives(prompts, self._text_features(tokens.itc, tokens.mask))
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies architecture, weights, vocabulary and objective options."""
+        options = json.dumps(asdict(self.options), sort_keys=True)
+        return "blip-" + hashlib.sha256(f"{self._digest}{options}".encode()).hexdigest()[:24]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return self.model.temp.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the network."""
+        return self.model.temp.dtype
+
+    def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> BlipGuidance:
+        """Move the network to ``device`` and cast it to ``dtype`` (None: leave as it is). Returns itself."""
+        self.model.to(device=device, dtype=dtype)
+        return self
+
+    def encode_text(self, prompts: Sequence[str]) -> TextBatch:
+        """Encode prompts for the three objectives, each cut to ``config.max_txt_len`` tokens.
+
+        Notes name the words that were cut off and those that the vocabulary does not have.
+
+        :raises UsageError: no prompts, an empty one, one that contains a special token, or (``infonce``) one
+            without a negative that differs from it.
+        """
+        prompts = tuple(prompts)
+        tokens = tokenize(self.model.tokenizer, prompts, self.config.max_txt_len)
+        itc, mask = tokens.itc.to(self.device), tokens.mask.to(self.device)
+        tensors = {
+            "itm_ids": tokens.itm.to(self.device),
+            "cap_ids": tokens.cap.to(self.device),
+            "mask": mask,
+            "lengths": tokens.lengths,  # stays on the CPU: batches are trimmed without waiting for the device
+            "text_features": self._text_features(itc, mask),
+        }
+        if self._negatives.prompts:
+            own = [[prompt == negative for negative in self._negatives.prompts] for prompt in prompts]
+            for prompt, same in zip(prompts, own, strict=True):
+                if all(same):
+                    raise UsageError(
+                        f"itc_mode infonce has no negative other than the prompt {prompt!r} itself"
+                    )
+            tensors["is_own_negative"] = torch.tensor(own, device=self.device)
+        return TextBatch(prompts=prompts, tensors=tensors, notes=tokens.notes)
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        """Return ``{objective: (B,) loss}`` for the objectives asked for, differentiable in ``images``.
+
+        - ``itc`` = -f.g / T, or InfoNCE against the negatives;
+        - ``itm`` = -log p(match | image, text), or the margin z_no - z_match;
+        - ``cap`` = -mean over the sample's own tokens t of log p(t | tokens before t, image), [SEP] included.
+
+        :param images: (B, 3, H, W) in [-1, 1], of any size; resized to the model's.
+        :raises UsageError: an objective that BLIP does not have.
+        """
+        unknown = sorted(set(objectives) - self.objectives)
+        if unknown:
+            raise UsageError(
+                f"BLIP has no objective {unknown[0]!r}; it has {', '.join(sorted(self.objectives))}"
+            )
+        if images.shape[0] != len(text):
+            raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
+        if not objectives:
+            return {}
+        tokens = self._trimmed(text)
+        patches = self._patches(images)
+        compute = {"itc": self._itc, "itm": self._itm, "cap": self._cap}
+        return {name: compute[name](patches, tokens) for name in compute if name in objectives}
+
+    def similarity(self, images: Tensor, text: TextBatch) -> Tensor:
+        """Return the cosines (B, N) between the features of B images and of N prompts, without gradients."""
+        with torch.no_grad():
+            features = self._image_features(self._patches(images))
+            return features @ text.tensors["text_features"].to(features).T
+
+    def match_probability(self, images: Tensor, text: TextBatch) -> Tensor:
+        """Return p(match) (B,) of B image-prompt pairs according to the ITM head, without gradients."""
+        with torch.no_grad():
+            logits = self._match_logits(self._patches(images), self._trimmed(text))
+            return logits.softmax(dim=-1)[:, 1]
+
+    def caption(self, images: Tensor) -> list[str]:
+        """Describe images (B, 3, H, W): greedy decoding up to [SEP] or ``config.max_txt_len`` tokens."""
+        tokenizer = self.model.tokenizer
+        with torch.no_grad():
+            patches = self._patches(images)
+            ids = torch.full((len(images), 1), tokenizer.bos_token_id, device=self.device)
+            done = torch.zeros(len(images), dtype=torch.bool, device=self.device)
+            cache = None
+            for _ in range(self.config.max_txt_len - 1):
+                output = self.model.text_decoder(
+                    ids if cache is None else ids[:, -1:],
+                    attention_mask=torch.ones_like(ids),
+                    encoder_hidden_states=patches,
+                    past_key_values=cache,
+                    use_cache=True,
+                    return_dict=True,
+                )
+                cache = output.past_key_values
+                best = output.logits[:, -1].argmax(dim=-1).masked_fill(done, tokenizer.pad_token_id)
+                ids = torch.cat((ids, best[:, None]), dim=1)
+                done |= best == tokenizer.sep_token_id
+                if bool(done.all()):
+                    break
+        return [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
+
+    def _patches(self, images: Tensor) -> Tensor:
+        """Map images (B, 3, H, W) in [-1, 1] to the vision transformer's tokens (B, 1 + patches, width)."""
+        if images.dim() != 4 or images.shape[1] != 3:
+            raise UsageError(f"BLIP sees images of shape (B, 3, H, W), not {tuple(images.shape)}")
+        images = _at_least_float32(images.to(self.device))
+        size = (self.config.image_size, self.config.image_size)
+        if images.shape[2:] != size:
+            images = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
+        mean = images.new_tensor(self.config.image_mean)[:, None, None]
+        std = images.new_tensor(self.config.image_std)[:, None, None]
+        return self.model.visual_encoder((((images + 1) / 2 - mean) / std).to(self.dtype))
+
+    def _trimmed(self, text: TextBatch) -> dict[str, Tensor]:
+        """Return the text tensors on the network's device, without columns that are padding in every
+        sample."""
+        longest = int(text.tensors["lengths"].max())
+        tensors = {name: tensor.to(self.device) for name, tensor in text.tensors.items() if name != "lengths"}
+        for name in ("itm_ids", "cap_ids", "mask"):
+            tensors[name] = tensors[name][:, :longest]
+        return tensors
+
+    def _image_features(self, patches: Tensor) -> Tensor:
+        return F.normalize(_at_least_float32(self.model.vision_proj(patches[:, 0])), dim=-1)
+
+    def _text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Return the normalised features (N, embed_dim) of [CLS]-led tokens, without gradients."""
+        with torch.no_grad():
+            output = self.model.text_encoder(
+                ids.to(self.device), attention_mask=mask.to(self.device), return_dict=True, mode="text"
+            )
+            projected = self.model.text_proj(output.last_hidden_state[:, 0])
+            return F.normalize(_at_least_float32(projected), dim=-1)
+
+    def _itc(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        features = self._image_features(patches)
+        learned = self.options.temperature == "learned"
+        temperature = self.model.temp.to(features) if learned else self.options.temperature
+        own = (features * text["text_features"].to(features)).sum(dim=-1) / temperature
+        if self.options.itc_mode == "cosine":
+            return -own
+        others = features @ self._negatives.features.to(features).T / temperature
+        others = others.masked_fill(text["is_own_negative"], -torch.inf)
+        return torch.logsumexp(torch.cat((own[:, None], others), dim=1), dim=1) - own
+
+    def _match_logits(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        """Return the ITM head's logits (B, 2): no match, match."""
+        output = self.model.text_encoder(
+            text["itm_ids"], attention_mask=text["mask"], encoder_hidden_states=patches, return_dict=True
+        )
+        return _at_least_float32(self.model.itm_head(output.last_hidden_state[:, 0]))
+
+    def _itm(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        logits = self._match_logits(patches, text)
+        if self.options.itm_mode == "margin":
+            return logits[:, 0] - logits[:, 1]
+        return -F.log_softmax(logits, dim=-1)[:, 1]
+
+    def _cap(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
+        ids, mask = text["cap_ids"], text["mask"]
+        output = self.model.text_decoder(
+            ids,
+            attention_mask=mask,
+            encoder_hidden_states=patches,
+            use_cache=False,
+            return_dict=True,
+        )
+        per_token = F.cross_entropy(
+            _at_least_float32(output.logits[:, :-1]).transpose(1, 2),
+            ids[:, 1:],
+            reduction="none",
+            label_smoothing=self.options.label_smoothing,
+        )
+        counted = mask[:, 1:].to(per_token)
+        return (per_token * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+def load_blip(
+    checkpoint: str | Path,
+    *,
+    vocab: str | Path | None = None,
+    config: BlipConfig | None = None,
+    image_size: int | None = None,
+    options: BlipOptions = BlipOptions(),  # noqa: B008 (immutable)
+    default_scales: Mapping[str, float] | None = None,
+) -> BlipGuidance:
+    """Load a checkpoint as a guidance model; see :func:`guidelens_blip.checkpoint.load_model` for the files.
+
+    :raises GuidelensError: a file is missing, unreadable, or holds another model.
+    """
+    model, config = load_model(checkpoint, vocab=vocab, config=config, image_size=image_size)
+    return BlipGuidance(model, config, options, default_scales=default_scales)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

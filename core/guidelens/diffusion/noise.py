@@ -1,0 +1,67 @@
+"""The noise of sampling: one seeded stream per sample, so that no picture depends on its neighbours in the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+
+
+class NoiseSource(Protocol):
+    """What sampling draws from: first x_T, then one tensor for every step that adds noise, noisiest first."""
+
+    def next(self) -> Tensor:
+        """Return the next (B, C, H, W) of standard normal noise."""
+        ...
+
+
+class NoiseStream:
+    """Independent standard normal noise per sample, each from its own seeded CPU generator.
+
+    A sample's draws depend on its seed and shape alone: neither on the batch, nor on the device, nor on what steers
+    the sampling. Two schedules with one seed thus share x_T and the noise of every step.
+
+    :param seeds: one per sample, each 0..2**63 - 1; equal seeds give equal noise.
+    :param shape: (C, H, W) of a sample.
+    """
+
+    def __init__(self, seeds: Sequence[int], shape: Sequence[int]) -> None:
+        self._shape = tuple(shape)
+        self._generators = [torch.Generator("cpu").manual_seed(checked_seed(seed)) for seed in seeds]
+
+    def next(self) -> Tensor:
+        """Draw (B, C, H, W) float32 on the CPU."""
+        draws = torch.empty(len(self._generators), *self._shape)
+        for draw, generator in zip(draws, self._generators, strict=True):
+            draw.normal_(generator=generator)
+        return draws
+
+
+class ReplayedNoise:
+    """Noise given as tensors: x_T, then that of each step. Reproduces a run recorded elsewhere, or sets noise to 0."""
+
+    def __init__(self, draws: Iterable[Tensor]) -> None:
+        self._draws: Iterator[Tensor] = iter(draws)
+
+    def next(self) -> Tensor:
+        """Return the next given tensor.
+
+        :raises UsageError: when the tensors have run out.
+        """
+        for draw in self._draws:
+            return draw
+        raise UsageError("the replayed noise has fewer tensors than the sampler draws")
+
+
+def checked_seed(seed: int) -> int:
+    """Return ``seed`` if it is a usable one.
+
+    :raises UsageError: otherwise.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
+        raise UsageError(f"a seed is an integer from 0 to 2**63 - 1, got {seed!r}")
+    return seed

@@ -1,0 +1,280 @@
+"""The Gaussian diffusion process: noise tables, respacing to fewer steps, and the reverse posterior.
+
+Notation of Ho et al. 2020 (DDPM, arXiv:2006.11239): beta_t the variance added at step t, alpha_t = 1 - beta_t,
+abar_t = prod alpha, and q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I). Respacing and the interpolated variance
+follow Nichol & Dhariwal 2021 (arXiv:2102.09672), v-prediction Salimans & Ho 2022 (arXiv:2202.00512).
+
+Tables are float64 on the CPU. Whatever combines tables is combined in float64 and cast to the dtype and device of
+the images last, so that no precision is lost where 1 - abar is tiny, and a device without float64 works.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, repeat
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..contracts import Prediction
+from ..errors import UsageError
+
+Respacing = int | str | Sequence[int]
+FixedVariance = Literal["small", "large"]
+
+
+def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) -> Tensor:
+    """Return the training betas (T,) float64 of a named schedule.
+
+    ``linear``: from 1e-4 to 0.02 at T = 1000 (Ho et al. 2020), scaled by 1000 / T elsewhere. ``cosine``:
+    abar(u) = cos^2((u + 0.008) / 1.008 * pi / 2), betas at most 0.999 (Nichol & Dhariwal 2021, eq. 17).
+
+    :raises UsageError: on an unknown name, or a T for which the betas leave (0, 1).
+    """
+    if num_timesteps < 1:
+        raise UsageError(f"a diffusion process needs at least 1 timestep, got {num_timesteps}")
+    if name == "linear":
+        scale = 1000 / num_timesteps
+        betas = torch.linspace(scale * 1e-4, scale * 0.02, num_timesteps, dtype=torch.float64)
+    elif name == "cosine":
+        u = torch.arange(num_timesteps + 1, dtype=torch.float64) / num_timesteps
+        signal = torch.cos((u + 0.008) / 1.008 * math.pi / 2) ** 2
+        betas = (1 - signal[1:] / signal[:-1]).clamp(max=0.999)
+    else:
+        raise UsageError(f"unknown beta schedule {name!r}; choose linear or cosine")
+    if not bool((betas < 1).all()):
+        raise UsageError(f"the {name} schedule needs more than {num_timesteps} timesteps: its betas reach 1")
+    return betas
+
+
+def alphas_cumprod_of(betas: Tensor) -> Tensor:
+    """Return abar (T,) float64, the running product of 1 - beta."""
+    return torch.cumprod(1 - betas.to(torch.float64), dim=0)
+
+
+def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
+    """Choose the training timesteps that a shorter process visits, ascending.
+
+    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a sequence of
+        ints): T is cut into equal sections and each gets that many, evenly, its first and last included.
+        ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al. 2020).
+    :raises UsageError: if the timesteps cannot be chosen like that.
+
+    The choices are guided-diffusion's, bar one: a process of a single step takes the noisiest timestep, not the
+    cleanest, since sampling starts from pure noise.
+    """
+    if isinstance(respacing, str) and respacing.strip().startswith("ddim"):
+        return _strided(num_timesteps, respacing.strip())
+    counts = _section_counts(respacing)
+    if sum(counts) > num_timesteps or min(counts) < 1:
+        raise UsageError(
+            f"{respacing!r} sampling steps; choose between 1 and the {num_timesteps} training timesteps"
+        )
+    if counts == [1]:
+        return [num_timesteps - 1]
+    size, extra = divmod(num_timesteps, len(counts))
+    chosen: list[int] = []
+    start = 0
+    for section, count in enumerate(counts):
+        length = size + (section < extra)
+        if length < count:
+            raise UsageError(
+                f"cannot place {count} steps in a section of {length} timesteps (respacing {respacing!r})"
+            )
+        stride = (length - 1) / (count - 1) if count > 1 else 1.0
+        # Summed step by step rather than multiplied, as the original does: ties of round() fall the same way.
+        offsets = accumulate(repeat(stride, count - 1), initial=0.0)
+        chosen.extend(start + round(offset) for offset in offsets)
+        start += length
+    return chosen
+
+
+def _section_counts(respacing: Respacing) -> list[int]:
+    parts: Sequence[object]
+    if isinstance(respacing, str):
+        parts = respacing.split(",")
+    elif isinstance(respacing, Sequence):
+        parts = respacing
+    else:
+        parts = [respacing]
+    try:
+        counts = [int(part) if isinstance(part, str) else part for part in parts]
+    except ValueError:
+        counts = []
+    if not counts or not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
+        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4,3,2' or 'ddim50'")
+    return [count for count in counts if isinstance(count, int)]
+
+
+def _strided(num_timesteps: int, respacing: str) -> list[int]:
+    try:
+        count = int(respacing[len("ddim") :])
+    except ValueError:
+        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4,3,2' or 'ddim50'") from None
+    if count == 1:
+        return [num_timesteps - 1]
+    for stride in range(1, num_timesteps):
+        if len(range(0, num_timesteps, stride)) == count:
+            return list(range(0, num_timesteps, stride))
+    raise UsageError(
+        f"no integer stride visits exactly {count} of {num_timesteps} timesteps; write {count} without ddim"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class PosteriorStep:
+    """p(x_{t-1} | x_t) of one reverse step: every entry (B, C, H, W)."""
+
+    mean: Tensor
+    variance: Tensor
+    log_variance: Tensor
+    pred_x0: Tensor
+
+
+class DiffusionProcess:
+    """A process over the N timesteps that sampling visits, with abar equal to the training process's there.
+
+    ``index`` arguments are (B,) int64 positions 0..N-1 in the *respaced* process, 0 the cleanest, one per sample;
+    ``timesteps[index]`` is what the network is told. Keep ``index`` on the CPU: tables are looked up there, without
+    waiting for an accelerator.
+
+    :param alphas_cumprod: (T,) float64, strictly decreasing within (0, 1).
+    :param respacing: see :func:`space_timesteps`; None visits all T timesteps.
+    :raises UsageError: for a table that is none, or a respacing that does not fit it.
+    """
+
+    def __init__(self, alphas_cumprod: Tensor, respacing: Respacing | None = None) -> None:
+        training = _checked_alphas_cumprod(alphas_cumprod)
+        total = len(training)
+        chosen = list(range(total)) if respacing is None else space_timesteps(total, respacing)
+        self.num_steps = len(chosen)
+        self.timesteps = torch.tensor(chosen, dtype=torch.int64)
+        self.alphas_cumprod = training[self.timesteps]
+        self.alphas_cumprod_prev = torch.cat([torch.ones(1, dtype=torch.float64), self.alphas_cumprod[:-1]])
+        self.betas = 1 - self.alphas_cumprod / self.alphas_cumprod_prev
+
+        signal, signal_prev = self.alphas_cumprod, self.alphas_cumprod_prev
+        # Posterior q(x_{t-1} | x_t, x_0), Ho et al. 2020, eq. 6-7.
+        self.posterior_variance = self.betas * (1 - signal_prev) / (1 - signal)
+        self.posterior_mean_coef1 = self.betas * signal_prev.sqrt() / (1 - signal)
+        self.posterior_mean_coef2 = (1 - signal_prev) * (1 - self.betas).sqrt() / (1 - signal)
+        # The posterior variance of the last step is 0 and has no logarithm: it borrows the next one (a process of
+        # one step has no next and takes beta). No noise is added there, but guidance is scaled by it.
+        floor = self.posterior_variance[1:2] if self.num_steps > 1 else self.betas[:1]
+        self._fixed_large = torch.cat([floor, self.betas[1:]])
+        self.posterior_log_variance_clipped = torch.cat([floor, self.posterior_variance[1:]]).log()
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.num_steps} steps, timesteps {self.timesteps[0]}..{self.timesteps[-1]})"
+
+    def q_sample(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
+        signal = self.alphas_cumprod
+        return lookup(signal.sqrt(), index, x0) * x0 + lookup((1 - signal).sqrt(), index, x0) * noise
+
+    def x0_coefficients(self, index: Tensor, prediction: Prediction, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Return a, b (B, 1, 1, 1) such that pred_x0 = a * x_t + b * output, for what the network predicts.
+
+        epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and -sqrt(1 - abar).
+        """
+        signal = self.alphas_cumprod
+        if prediction == "epsilon":
+            of_x_t, of_output = signal.rsqrt(), -(1 / signal - 1).sqrt()
+        elif prediction == "x0":
+            of_x_t, of_output = torch.zeros_like(signal), torch.ones_like(signal)
+        elif prediction == "v":
+            of_x_t, of_output = signal.sqrt(), -(1 - signal).sqrt()
+        else:
+            raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(get_args(Prediction))}")
+        return lookup(of_x_t, index, like), lookup(of_output, index, like)
+
+    def predict_x0(self, output: Tensor, x_t: Tensor, index: Tensor, prediction: Prediction) -> Tensor:
+        """Return x0 (B, C, H, W), not clamped, from the first C channels of the network's output."""
+        of_x_t, of_output = self.x0_coefficients(index, prediction, x_t)
+        return of_x_t * x_t + of_output * output
+
+    def predict_eps(self, x0: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
+        """Return the noise (B, C, H, W) that leads from x0 to x_t."""
+        signal = self.alphas_cumprod
+        clean = lookup(signal.sqrt(), index, x_t) * x0
+        return (x_t - clean) / lookup((1 - signal).sqrt(), index, x_t)
+
+    def p_mean_variance(
+        self,
+        output: Tensor,
+        x_t: Tensor,
+        index: Tensor,
+        *,
+        prediction: Prediction,
+        learned_variance: bool,
+        clip_denoised: bool,
+        fixed_variance: FixedVariance = "small",
+    ) -> PosteriorStep:
+        """Return p(x_{t-1} | x_t) from one network output.
+
+        :param output: (B, C, H, W), or (B, 2C, H, W) with a learned variance: its last C channels, in [-1, 1],
+            interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021, eq. 15).
+        :param clip_denoised: clamp x0 to [-1, 1] before the mean is formed from it.
+        :param fixed_variance: where none is learned, the posterior variance (``small``) or beta (``large``).
+        """
+        predicted, interpolation = split_output(output, x_t, learned_variance)
+        pred_x0 = self.predict_x0(predicted, x_t, index, prediction)
+        if clip_denoised:
+            pred_x0 = pred_x0.clamp(-1, 1)
+        first, second = self.posterior_mean_coef1, self.posterior_mean_coef2
+        mean = lookup(first, index, x_t) * pred_x0 + lookup(second, index, x_t) * x_t
+        if interpolation is not None:
+            share = (interpolation + 1) / 2
+            lowest = lookup(self.posterior_log_variance_clipped, index, x_t)
+            highest = lookup(self.betas.log(), index, x_t)
+            log_variance = share * highest + (1 - share) * lowest
+            variance = log_variance.exp()
+        elif fixed_variance == "small":
+            variance = lookup(self.posterior_variance, index, x_t).expand_as(x_t)
+            log_variance = lookup(self.posterior_log_variance_clipped, index, x_t).expand_as(x_t)
+        elif fixed_variance == "large":
+            variance = lookup(self._fixed_large, index, x_t).expand_as(x_t)
+            log_variance = lookup(self._fixed_large.log(), index, x_t).expand_as(x_t)
+        else:
+            raise UsageError(f"unknown fixed variance {fixed_variance!r}; choose small or large")
+        return PosteriorStep(mean=mean, variance=variance, log_variance=log_variance, pred_x0=pred_x0)
+
+
+def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
+    """Return ``table[index]`` shaped (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
+    values = table[index.to(table.device)].to(like.dtype)
+    return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
+
+
+def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[Tensor, Tensor | None]:
+    """Split a network output into the prediction (B, C, H, W) and the variance interpolation (or None).
+
+    :raises UsageError: if the output has another shape than ``learned_variance`` promises.
+    """
+    batch, channels, *size = x_t.shape
+    expected = (batch, channels * (2 if learned_variance else 1), *size)
+    if tuple(output.shape) != expected:
+        variance = "a" if learned_variance else "no"
+        raise UsageError(
+            f"the generator returned {tuple(output.shape)} for {tuple(x_t.shape)}; with {variance} learned variance it"
+            f" should be {expected}"
+        )
+    if not learned_variance:
+        return output, None
+    return output[:, :channels], output[:, channels:]
+
+
+def _checked_alphas_cumprod(alphas_cumprod: Tensor) -> Tensor:
+    if alphas_cumprod.dtype != torch.float64:
+        raise UsageError(
+            f"alphas_cumprod must be float64, got {alphas_cumprod.dtype}: 1 - abar needs the digits"
+        )
+    table = alphas_cumprod.detach().cpu()
+    if table.ndim != 1 or len(table) == 0:
+        raise UsageError(f"alphas_cumprod must have the shape (T,), got {tuple(table.shape)}")
+    if not bool(((table > 0) & (table < 1)).all() and (table.diff() < 0).all()):
+        raise UsageError("alphas_cumprod must lie within (0, 1) and strictly decrease")
+    return table.clone()

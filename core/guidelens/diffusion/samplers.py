@@ -1,0 +1,180 @@
+"""Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
+
+A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows nothing
+of where a guidance gradient came from.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol, get_args
+
+from torch import Tensor
+
+from ..contracts import Prediction
+from ..errors import UsageError
+from .process import DiffusionProcess, FixedVariance, lookup, split_output
+
+
+@dataclass(frozen=True, eq=False)
+class ReverseStep:
+    """x_{t-1}, and the unguided prediction of x0 (clamped if the sampler was to clamp); each (B, C, H, W)."""
+
+    sample: Tensor
+    pred_x0: Tensor
+
+
+class Sampler(Protocol):
+    """How x_{t-1} follows from x_t and the network's output."""
+
+    @property
+    def draws_noise(self) -> bool:
+        """Whether :meth:`step` uses noise at all; where False, none is drawn."""
+        ...
+
+    def step(
+        self,
+        process: DiffusionProcess,
+        output: Tensor,
+        x_t: Tensor,
+        index: Tensor,
+        *,
+        prediction: Prediction,
+        learned_variance: bool,
+        clip_denoised: bool,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> ReverseStep:
+        """Take one reverse step.
+
+        :param output: the network's output at x_t, (B, C or 2C, H, W).
+        :param index: (B,) respaced indices of x_t, see :class:`~guidelens.diffusion.process.DiffusionProcess`.
+        :param clip_denoised: clamp the predicted x0 to [-1, 1]; guidance acts after that, unclamped.
+        :param guidance: s * g (B, C, H, W): the scaled gradient of log p with respect to x_t; None: unguided.
+        :param noise: standard normal (B, C, H, W); None adds none. It is never added at index 0.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class DDPM:
+    """Ancestral sampling (Ho et al. 2020, algorithm 2); guidance shifts the mean by Sigma * s * g.
+
+    The shift is algorithm 1 of Dhariwal & Nichol 2021 (arXiv:2105.05233).
+
+    :param fixed_variance: for networks that learn none, the posterior variance (``small``, under which the last
+        step, whose posterior variance is 0, is unguided) or beta (``large``).
+    """
+
+    fixed_variance: FixedVariance = "small"
+
+    def __post_init__(self) -> None:
+        if self.fixed_variance not in get_args(FixedVariance):
+            raise UsageError(f"unknown fixed variance {self.fixed_variance!r}; choose small or large")
+
+    @property
+    def draws_noise(self) -> bool:
+        """Always: every step but the last adds noise."""
+        return True
+
+    def step(
+        self,
+        process: DiffusionProcess,
+        output: Tensor,
+        x_t: Tensor,
+        index: Tensor,
+        *,
+        prediction: Prediction,
+        learned_variance: bool,
+        clip_denoised: bool,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> ReverseStep:
+        """Take one reverse step, see :meth:`Sampler.step`."""
+        posterior = process.p_mean_variance(
+            output,
+            x_t,
+            index,
+            prediction=prediction,
+            learned_variance=learned_variance,
+            clip_denoised=clip_denoised,
+            fixed_variance=self.fixed_variance,
+        )
+        sample = posterior.mean
+        if guidance is not None:
+            sample = sample + posterior.variance * guidance
+        if noise is not None:
+            sample = sample + _where_not_last(index, x_t) * (0.5 * posterior.log_variance).exp() * noise
+        return ReverseStep(sample=sample, pred_x0=posterior.pred_x0)
+
+
+@dataclass(frozen=True)
+class DDIM:
+    """Non-Markovian sampling (Song et al. 2020, arXiv:2010.02502, eq. 12 and 16); guidance shifts the score.
+
+    eps - sqrt(1 - abar) * s * g replaces eps (Dhariwal & Nichol 2021, algorithm 2). A learned variance is unused.
+
+    :param eta: share of the DDPM posterior's noise, 0 (deterministic) to 1.
+    """
+
+    eta: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.eta) and 0 <= self.eta <= 1):
+            raise UsageError(f"eta lies between 0 and 1, got {self.eta}")
+
+    @property
+    def draws_noise(self) -> bool:
+        """Only where eta is positive."""
+        return self.eta > 0
+
+    def step(
+        self,
+        process: DiffusionProcess,
+        output: Tensor,
+        x_t: Tensor,
+        index: Tensor,
+        *,
+        prediction: Prediction,
+        learned_variance: bool,
+        clip_denoised: bool,
+        guidance: Tensor | None = None,
+        noise: Tensor | None = None,
+    ) -> ReverseStep:
+        """Take one reverse step, see :meth:`Sampler.step`."""
+        predicted, _ = split_output(output, x_t, learned_variance)
+        pred_x0 = process.predict_x0(predicted, x_t, index, prediction)
+        if clip_denoised:
+            pred_x0 = pred_x0.clamp(-1, 1)
+        eps, x0 = process.predict_eps(pred_x0, x_t, index), pred_x0
+        signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
+        if guidance is not None:
+            eps = eps - lookup((1 - signal).sqrt(), index, x_t) * guidance
+            x0 = process.predict_x0(eps, x_t, index, "epsilon")
+        # process.posterior_variance is eq. 16 squared at eta = 1, and 0 at index 0: the last step adds no noise.
+        variance = self.eta**2 * process.posterior_variance
+        direction = (1 - signal_prev - variance).clamp(min=0).sqrt()
+        sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(direction, index, x_t) * eps
+        if noise is not None:
+            sample = sample + lookup(variance.sqrt(), index, x_t) * noise
+        return ReverseStep(sample=sample, pred_x0=pred_x0)
+
+
+def make_sampler(name: str, *, eta: float = 0.0) -> Sampler:
+    """Return the sampler called ``ddpm`` or ``ddim``.
+
+    :raises UsageError: for another name, or an ``eta`` that the sampler has no use for.
+    """
+    if name == "ddim":
+        return DDIM(eta=eta)
+    if name == "ddpm":
+        if eta:
+            raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none")
+        return DDPM()
+    raise UsageError(f"unknown sampler {name!r}; choose ddpm or ddim")
+
+
+def _where_not_last(index: Tensor, like: Tensor) -> Tensor:
+    keep = (index > 0).to(like.dtype)
+    return keep.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)

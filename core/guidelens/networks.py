@@ -1,0 +1,140 @@
+"""The user's networks while they are borrowed: devices, precision, and putting them back as they were."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import nn
+
+from .errors import UsageError
+
+DTYPES: dict[str, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "bf16": torch.bfloat16,
+    "float16": torch.float16,
+    "fp16": torch.float16,
+    "float64": torch.float64,
+}
+"""What networks may compute in, by name. float64 is for verification, and the sampler state is float64 then too."""
+
+
+def resolve_device(name: str) -> torch.device:
+    """Return the device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` takes the fastest present.
+
+    :raises UsageError: for another name, or a device that is absent.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", torch.cuda.current_device())
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    kind, _, number = name.partition(":")
+    if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
+        raise UsageError(f"unknown device {name!r}; choose auto, cpu, cuda, cuda:N or mps")
+    if name.endswith(":"):
+        raise UsageError(f"the device {name!r} lacks its number; write {kind!r} or '{kind}:0'")
+    if kind == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UsageError(f"no CUDA device is present (asked for {name!r}); use --device cpu, or auto")
+        if number and int(number) >= count:
+            raise UsageError(f"no CUDA device {number} (asked for {name!r}); present: 0 to {count - 1}")
+        return torch.device("cuda", int(number) if number else torch.cuda.current_device())
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UsageError("no Apple GPU is present (asked for 'mps'); use --device cpu, or auto")
+    return torch.device(kind)
+
+
+def resolve_dtype(name: str) -> torch.dtype:
+    """Return the dtype called ``name``.
+
+    :raises UsageError: for a name not in :data:`DTYPES`.
+    """
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}; choose {', '.join(DTYPES)}")
+    return DTYPES[name]
+
+
+def weights_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of weights and sampler state; lower precisions are reached by autocast instead."""
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
+    """Move a network in place, if it can be moved, and return it.
+
+    A module's parameters and buffers are cast, except float64 buffers, which are tables that need their
+    digits (``alphas_cumprod``, say). Other objects get what the contract promises: ``to(device, dtype)``.
+    """
+    if isinstance(network, nn.Module):
+        network.to(device)
+        buffers = [buffer for buffer in network.buffers() if buffer.dtype != torch.float64]
+        for tensor in [*network.parameters(), *buffers]:
+            if tensor.is_floating_point() and tensor.dtype != dtype:
+                tensor.data = tensor.data.to(dtype)
+        return network
+    if callable(getattr(network, "to", None)):
+        moved = network.to(device, dtype)
+        return network if moved is None else moved
+    return network
+
+
+@dataclass
+class _Loan:
+    """How a module was before it was borrowed, and by how many it is borrowed now."""
+
+    borrowers: int
+    training: bool
+    trainable: list[nn.Parameter]
+
+
+# Modules are shared between engines and threads, so their loans have to be counted in one place.
+_LOANS: WeakKeyDictionary[nn.Module, _Loan] = WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def frozen(*networks: Any) -> Iterator[None]:
+    """Hold modules in eval mode with parameters that need no gradient; restore both when the last holder leaves.
+
+    Frozen parameters save the memory that autograd would otherwise keep for their gradients. Networks that are
+    no :class:`torch.nn.Module` are left alone; parameters of theirs still receive no gradient.
+    """
+    modules = [network for network in networks if isinstance(network, nn.Module)]
+    with _LOCK:
+        parts = [part for module in modules for part in module.modules()]
+        for part in parts:
+            _borrow(part)
+        for module in modules:
+            module.eval()
+            module.requires_grad_(False)
+    try:
+        yield
+    finally:
+        with _LOCK:
+            for part in parts:
+                _give_back(part)
+
+
+def _borrow(part: nn.Module) -> None:
+    loan = _LOANS.get(part)
+    if loan is None:
+        trainable = [parameter for parameter in part.parameters(recurse=False) if parameter.requires_grad]
+        loan = _LOANS[part] = _Loan(0, part.training, trainable)
+    loan.borrowers += 1
+
+
+def _give_back(part: nn.Module) -> None:
+    loan = _LOANS[part]
+    loan.borrowers -= 1
+    if loan.borrowers == 0:
+        del _LOANS[part]
+        part.training = loan.training
+        for parameter in loan.trainable:
+            parameter.requires_grad_(True)

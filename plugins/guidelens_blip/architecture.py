@@ -14,6 +14,10 @@ from .lavis_import import import_quietly, quiet
 from .tokenizer import load_tokenizer
 
 MOMENTUM_PARTS = ("visual_encoder_m", "text_encoder_m", "vision_proj_m", "text_proj_m")
+WEIGHTS_URL = (
+    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_capfilt_large.pth"
+)
+"""The pretrained weights of the size ``base``, with all three heads."""
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
 
 

@@ -18,21 +18,17 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+from guidelens.errors import GuidelensError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from guidelens.errors import GuidelensError
-
-from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, BlipConfig, build_blip
+from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, WEIGHTS_URL, BlipConfig, build_blip
 from .lavis_import import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = "guidelens-blip-1"
-WEIGHTS_URL = (
-    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_capfilt_large.pth"
-)
 POSITIONS = "visual_encoder.pos_embed"
 STALE_BIAS = "text_decoder.cls.predictions.bias"
 """Never read by the decoder's forward pass: ``predictions.decoder.bias``, its other name, is what counts."""
@@ -77,32 +73,34 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
         raise GuidelensError(
             f"there is no BLIP checkpoint at {path}; the pretrained weights are at {WEIGHTS_URL}"
         )
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
     try:
-        if path.suffix == ".safetensors":
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-            return state, BlipConfig.from_json(metadata["config"]) if "config" in metadata else None
         payload = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        SafetensorError,
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        ValueError,
-        KeyError,
-    ) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
+            reason = "it is damaged or holds more than plain weights"
         raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {reason}") from error
     if isinstance(payload, Mapping) and isinstance(payload.get("model"), Mapping):
         payload = payload["model"]
-    tensors = isinstance(payload, Mapping) and all(
-        isinstance(value, torch.Tensor) for value in payload.values()
-    )
-    if not tensors or not payload:
+    if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):
         raise GuidelensError(f"{path} is not a BLIP checkpoint: it holds no table of named tensors")
     return dict(payload), None
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {error}") from error
+    return state, BlipConfig.from_json(metadata["config"]) if "config" in metadata else None
+
+
+def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
 def load_state(model: Any, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
@@ -213,7 +211,7 @@ def digest(model: Any, config: BlipConfig) -> str:
     sha.update("\n".join(token for token, _ in vocabulary).encode())
     for name, tensor in sorted(unique_state(model).items()):
         sha.update(f"{name}{tuple(tensor.shape)}".encode())
-        sha.update(memoryview(tensor.detach().to("cpu", torch.float32).contiguous().numpy()).cast("B"))
+        sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data.cast("B"))
     return sha.hexdigest()
 
 

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
-
 from guidelens.contracts import TextBatch
 from guidelens.errors import UsageError
 
@@ -94,7 +93,7 @@ class BlipGuidance:
         self,
         model: Any,
         config: BlipConfig,
-        options: BlipOptions = BlipOptions(),  # noqa: B008 (immutable)
+        options: BlipOptions = BlipOptions(),
         *,
         default_scales: Mapping[str, float] | None = None,
     ) -> None:
@@ -122,12 +121,14 @@ class BlipGuidance:
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        return self.model.temp.device
+        device: torch.device = self.model.temp.device
+        return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the network."""
-        return self.model.temp.dtype
+        dtype: torch.dtype = self.model.temp.dtype
+        return dtype
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> BlipGuidance:
         """Move the network to ``device`` and cast it to ``dtype`` (None: leave as it is). Returns itself."""
@@ -233,7 +234,8 @@ class BlipGuidance:
             images = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
         mean = images.new_tensor(self.config.image_mean)[:, None, None]
         std = images.new_tensor(self.config.image_std)[:, None, None]
-        return self.model.visual_encoder((((images + 1) / 2 - mean) / std).to(self.dtype))
+        patches: Tensor = self.model.visual_encoder((((images + 1) / 2 - mean) / std).to(self.dtype))
+        return patches
 
     def _trimmed(self, text: TextBatch) -> dict[str, Tensor]:
         """Return the text tensors on the network's device, without columns that are padding in every
@@ -258,8 +260,9 @@ class BlipGuidance:
 
     def _itc(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         features = self._image_features(patches)
-        learned = self.options.temperature == "learned"
-        temperature = self.model.temp.to(features) if learned else self.options.temperature
+        temperature = self.options.temperature
+        if temperature == "learned":
+            temperature = float(self.model.temp)
         own = (features * text["text_features"].to(features)).sum(dim=-1) / temperature
         if self.options.itc_mode == "cosine":
             return -own
@@ -305,7 +308,7 @@ def load_blip(
     vocab: str | Path | None = None,
     config: BlipConfig | None = None,
     image_size: int | None = None,
-    options: BlipOptions = BlipOptions(),  # noqa: B008 (immutable)
+    options: BlipOptions = BlipOptions(),
     default_scales: Mapping[str, float] | None = None,
 ) -> BlipGuidance:
     """Load a checkpoint as a guidance model; see :func:`guidelens_blip.checkpoint.load_model` for the files.

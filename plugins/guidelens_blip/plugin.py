@@ -42,7 +42,7 @@ def blip(
     :param checkpoint: weights, ``.safetensors`` or LAVIS's ``.pth``; needed.
     :param vocab: WordPiece vocabulary file; default: the one beside the checkpoint, else (size ``base``)
         bert-base-uncased's from the local Hugging Face cache.
-    :param config: ``base`` or a JSON file of :class:`BlipConfig`; default: what the checkpoint says, else ``base``.
+    :param config: ``base`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's own, or ``base``.
     :param image_size: side in pixels that the network sees, where it is not the configuration's.
     :param itc: ``cosine`` or ``infonce`` (which needs ``negatives``).
     :param temperature: divides the cosine; a number, or ``learned`` for the model's own.
@@ -52,13 +52,14 @@ def blip(
     :raises UsageError: no checkpoint given, or an option out of range.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    from .checkpoint import WEIGHTS_URL
-    from .guidance import BlipOptions, load_blip
+    from .architecture import WEIGHTS_URL
 
     if not checkpoint:
         raise UsageError(
             f"blip needs its weights: download {WEIGHTS_URL} and give blip:checkpoint=PATH/{CHECKPOINT_NAME}"
         )
+    from .guidance import BlipOptions, load_blip
+
     options = BlipOptions(
         itc_mode=itc,
         temperature=_temperature(temperature),

@@ -1,0 +1,267 @@
+"""BLIP's architecture and files: LAVIS's names and sharing, round trips, and errors that say what is
+wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from guidelens.errors import GuidelensError
+from guidelens_blip import PRESETS, BlipConfig, BlipGuidance, build_blip, load_blip, save_blip
+from guidelens_blip.checkpoint import interpolate_positions, load_state, shared_groups
+from safetensors import safe_open
+from torch.testing import assert_close
+
+OBJECTIVES = ("itc", "itm", "cap")
+
+
+def lavis_model(vit: dict[str, Any], bert: Any, tokenizer: Any, **sizes: int) -> Any:
+    """Compose ``BlipPretrain`` from LAVIS's own parts, tied by LAVIS's own function."""
+    from lavis.models.blip_models.blip_pretrain import BlipPretrain
+    from lavis.models.med import XBertEncoder, XBertLMHeadDecoder
+    from lavis.models.vit import VisionTransformerEncoder
+
+    class Reference(BlipPretrain):
+        @classmethod
+        def init_tokenizer(cls) -> Any:
+            return tokenizer
+
+    image_encoder = VisionTransformerEncoder(**vit)
+    image_encoder.vision_width = vit["embed_dim"]
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints each pair it ties
+        return Reference(
+            image_encoder=image_encoder,
+            text_encoder=XBertEncoder(config=bert, add_pooling_layer=False),
+            text_decoder=XBertLMHeadDecoder(config=bert),
+            tie_enc_dec_weights=True,
+            **sizes,
+        )
+
+
+def sharing(model: Any) -> set[frozenset[str]]:
+    """The sets of parameter names that are one parameter."""
+    groups: dict[int, set[str]] = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        groups.setdefault(id(parameter), set()).add(name)
+    return {frozenset(names) for names in groups.values()}
+
+
+class LinspaceOnCpu(torch.overrides.TorchFunctionMode):
+    """The vision transformer reads numbers back from ``linspace``, which the meta device cannot give."""
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        if func is torch.linspace:
+            return func(*args, **{**(kwargs or {}), "device": "cpu"})
+        return func(*args, **(kwargs or {}))
+
+
+def test_base_is_lavis_base(tmp_path: Path) -> None:
+    """Names, shapes and shared parameters of the published architecture, built from LAVIS's own
+    configuration."""
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = tmp_path / "vocab.txt"
+    vocab.write_text("\n".join([*special, *(f"word{i}" for i in range(30522 - 5))]) + "\n")
+    with torch.device("meta"), LinspaceOnCpu():
+        ours = build_blip(PRESETS["base"], vocab, momentum=True)
+        from lavis.common.utils import get_abs_path
+        from lavis.models.med import BertConfig
+
+        bert = BertConfig.from_json_file(get_abs_path("configs/models/med_config.json"))
+        vit = {"img_size": 224, "patch_size": 16, "embed_dim": 768, "depth": 12, "num_heads": 12}
+        theirs = lavis_model(vit, bert, ours.tokenizer, queue_size=57600)
+        small = build_blip(PRESETS["base"], vocab)
+    shapes = {name: tensor.shape for name, tensor in theirs.state_dict().items()}
+    assert {name: tensor.shape for name, tensor in ours.state_dict().items()} == shapes
+    assert sharing(ours) == sharing(theirs)
+    for key in ("layer_norm_eps", "hidden_act", "pad_token_id", "hidden_dropout_prob", "encoder_width"):
+        assert getattr(ours.text_encoder.config, key) == getattr(theirs.text_encoder.config, key)
+    inference = {name for name in shapes if "_m." not in name and "queue" not in name}
+    assert set(small.state_dict()) == inference
+
+
+def test_a_small_model_shares_what_lavis_shares(model, config) -> None:
+    vit = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 2, "num_heads": 3}
+    theirs = lavis_model(vit, model.text_encoder.config, model.tokenizer, queue_size=4, embed_dim=12)
+    inference = {names for names in sharing(theirs) if not any("_m." in name for name in names)}
+    assert sharing(model) == inference
+    assert any(len(names) > 1 for names in inference)
+
+
+def test_a_trainable_model_trains(model, images) -> None:
+    assert model.training
+    model.visual_encoder(images).sum().backward()
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    assert model.visual_encoder.pos_embed.grad is not None
+
+
+def test_config_round_trip_and_errors(config: BlipConfig) -> None:
+    assert BlipConfig.from_json(config.to_json()) == config
+    for text, message in (
+        ("{", "not JSON"),
+        ("[1]", "JSON object"),
+        ('{"widht": 3}', "unknown entries: widht"),
+        ('{"vision_depth": 2.5}', "vision_depth must be a positive integer, not 2.5"),
+        ('{"image_size": 100}', "image_size 100 is not a multiple of patch_size 16"),
+        ('{"max_txt_len": 600}', r"max_txt_len must lie in 3\.\.512"),
+        ('{"dropout": "much"}', "wrong type"),
+        ('{"image_std": [0, 1, 1]}', "image_std positive"),
+    ):
+        with pytest.raises(GuidelensError, match=message):
+            BlipConfig.from_json(text)
+
+
+@pytest.fixture
+def saved(model, config, vocab, tmp_path: Path) -> Path:
+    (tmp_path / config.vocab_file).write_text(vocab.read_text())
+    save_blip(model, config, tmp_path / "blip.safetensors")
+    return tmp_path / "blip.safetensors"
+
+
+def assert_same_losses(first: BlipGuidance, second: BlipGuidance, images: torch.Tensor) -> None:
+    prompts = ["a red circle", "blue square", "large"]
+    a = first.losses(images, first.encode_text(prompts), OBJECTIVES)
+    b = second.losses(images, second.encode_text(prompts), OBJECTIVES)
+    assert_close(a, b, rtol=0, atol=0)
+
+
+def test_safetensors_round_trip(saved: Path, model, config, images) -> None:
+    before = torch.get_rng_state()
+    loaded = load_blip(saved)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert loaded.config == config
+    assert sharing(loaded.model) == sharing(model)
+    assert loaded.fingerprint == BlipGuidance(model, config).fingerprint
+    assert_same_losses(loaded, BlipGuidance(model, config), images)
+
+
+def test_shared_tensors_are_stored_once(saved: Path, model) -> None:
+    with safe_open(str(saved), framework="pt") as file:
+        names = set(file.keys())
+    assert "text_encoder.encoder.layer.0.crossattention.self.query.weight" in names
+    assert "text_decoder.bert.encoder.layer.0.crossattention.self.query.weight" not in names
+    assert "text_decoder.bert.encoder.layer.0.attention.self.query.weight" in names
+    assert "text_decoder.cls.predictions.decoder.weight" not in names
+    assert not any(name.endswith("position_ids") for name in names)
+    stored = sum(parameter.numel() for parameter in model.parameters()) * 4
+    assert stored < saved.stat().st_size < stored * 1.3
+
+
+def test_half_precision_files(saved: Path, model, config, images) -> None:
+    small = saved.with_name("half.safetensors")
+    save_blip(model, config, small, dtype=torch.float16)
+    assert small.stat().st_size < saved.stat().st_size * 0.6
+    loaded = load_blip(small)
+    assert loaded.dtype == torch.float32
+    assert_close(loaded.model.itm_head.weight, model.itm_head.weight, rtol=1e-3, atol=1e-4)
+
+
+def test_lavis_checkpoint(full_model, config, vocab, images, tmp_path: Path) -> None:
+    """LAVIS's files hold every name, momentum encoders and queues too, under "model"."""
+    path = tmp_path / "model.pth"
+    torch.save({"model": full_model.state_dict(), "epoch": 3}, path)
+    loaded = load_blip(path, vocab=vocab, config=config)
+    assert not hasattr(loaded.model, "visual_encoder_m")
+    assert_same_losses(loaded, BlipGuidance(full_model, config), images)
+
+
+def test_the_bias_that_the_decoder_reads_wins(model, config, vocab) -> None:
+    """Resizing a BERT head leaves its first name for the bias behind, at the old length."""
+    state = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state["text_decoder.cls.predictions.bias"] = torch.zeros(3)
+    fresh = build_blip(config, vocab)
+    load_state(fresh, state)
+    assert torch.equal(
+        fresh.text_decoder.cls.predictions.bias, state["text_decoder.cls.predictions.decoder.bias"]
+    )
+
+
+def test_other_image_sizes_interpolate_positions_as_lavis_does(saved: Path, model, capsys) -> None:
+    from lavis.models.vit import interpolate_pos_embed
+
+    loaded = load_blip(saved, image_size=24)
+    assert loaded.config.image_size == 24
+    assert capsys.readouterr().out == ""
+    expected = interpolate_pos_embed(model.visual_encoder.pos_embed.detach(), loaded.model.visual_encoder)
+    assert expected.shape == (1, 37, 24)
+    assert_close(loaded.model.visual_encoder.pos_embed, expected)
+    same = model.visual_encoder.pos_embed
+    assert interpolate_positions(same, same) is same
+
+
+def test_foreign_checkpoints_are_described(model, config, vocab, tmp_path: Path) -> None:
+    path = tmp_path / "foreign.pth"
+    state = dict(model.state_dict())
+    del state["itm_head.weight"], state["itm_head.bias"], state["temp"], state["vision_proj.bias"]
+    state["vqa_head.weight"] = torch.zeros(2)
+    state["text_proj.weight"] = torch.zeros(5, 32)
+    torch.save(state, path)
+    with pytest.raises(GuidelensError) as caught:
+        load_blip(path, vocab=vocab, config=config)
+    message = str(caught.value)
+    assert str(path) in message
+    assert "missing (4): " in message
+    assert "itm_head.weight" in message
+    assert message.count("...") == 1
+    assert "unexpected (1): vqa_head.weight" in message
+    assert "shapes differ (1): text_proj.weight is 5x32 instead of 12x32" in message
+
+
+def test_untied_weights_are_refused(model, config, vocab, tmp_path: Path) -> None:
+    path = tmp_path / "untied.pth"
+    state = dict(model.state_dict())
+    name = "text_decoder.bert.encoder.layer.1.output.dense.weight"
+    state[name] = state[name] + 1
+    torch.save(state, path)
+    with pytest.raises(GuidelensError, match="layer.1.output.dense.weight differ, but BLIP shares them"):
+        load_blip(path, vocab=vocab, config=config)
+
+
+def test_unreadable_checkpoints_are_named(saved: Path, vocab, config, tmp_path: Path) -> None:
+    with pytest.raises(GuidelensError, match=r"no BLIP checkpoint at .*absent.pth.*https://"):
+        load_blip(tmp_path / "absent.pth")
+    for name, content in (("a.safetensors", b"rubbish"), ("a.pth", b"rubbish"), ("b.pth", b"")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(GuidelensError, match=f"cannot read .*{name} as a BLIP checkpoint: ."):
+            load_blip(tmp_path / name, vocab=vocab, config=config)
+    (tmp_path / "cut.safetensors").write_bytes(saved.read_bytes()[:-100])
+    with pytest.raises(GuidelensError, match="cannot read"):
+        load_blip(tmp_path / "cut.safetensors")
+    for payload in ([1, 2], {}, {"model": {"a": 1}}, {3: torch.zeros(1)}):
+        torch.save(payload, tmp_path / "other.pth")
+        with pytest.raises(GuidelensError, match="no table of named tensors"):
+            load_blip(tmp_path / "other.pth", vocab=vocab, config=config)
+
+
+def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, vocab, config) -> None:
+    class Trap:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "sprung",))
+
+    torch.save({"model": Trap()}, tmp_path / "trap.pth")
+    with pytest.raises(GuidelensError, match="damaged or holds more than plain weights"):
+        load_blip(tmp_path / "trap.pth", vocab=vocab, config=config)
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_a_missing_vocabulary_says_where_it_is_looked_for(saved: Path) -> None:
+    (saved.parent / "vocab.txt").unlink()
+    with pytest.raises(GuidelensError, match=r"give vocab=PATH or put it at .*vocab.txt"):
+        load_blip(saved)
+
+
+def test_an_unwritable_target_is_named_and_leaves_nothing(model, config, tmp_path: Path) -> None:
+    with pytest.raises(GuidelensError, match="cannot write the BLIP checkpoint"):
+        save_blip(model, config, tmp_path / "absent" / "blip.safetensors")
+    (tmp_path / "taken.safetensors").mkdir()
+    with pytest.raises(GuidelensError, match="cannot write"):
+        save_blip(model, config, tmp_path / "taken.safetensors")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["taken.safetensors"]
+
+
+def test_groups_name_every_entry_once(model) -> None:
+    names = [name for group in shared_groups(model.state_dict()) for name in group]
+    assert sorted(names) == sorted(model.state_dict())

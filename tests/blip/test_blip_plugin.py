@@ -1,0 +1,109 @@
+"""The `blip` component: its options, its errors, and that LAVIS's import noise does not reach the user."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guidelens.errors import GuidelensError, UsageError
+from guidelens_blip import BlipConfig, BlipGuidance, save_blip
+from guidelens_blip.plugin import blip, register_guidance_models
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
+    environment.pop("PYTHONWARNINGS", None)
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.fixture
+def checkpoint(model: Any, config: BlipConfig, vocab: Path, tmp_path: Path) -> Path:
+    (tmp_path / "vocab.txt").write_text(vocab.read_text())
+    save_blip(model, config, tmp_path / "blip.safetensors")
+    return tmp_path / "blip.safetensors"
+
+
+def test_the_component_is_registered() -> None:
+    seen: dict[str, Any] = {}
+    register_guidance_models(lambda name, factory, **rest: seen.update({name: (factory, rest)}))
+    factory, rest = seen["blip"]
+    assert factory is blip
+    assert "lavis" in rest["requires"]
+    assert rest["summary"]
+
+
+def test_options_reach_the_model(checkpoint: Path) -> None:
+    guidance = blip(
+        checkpoint=str(checkpoint),
+        image_size=24,
+        itc="infonce",
+        temperature="learned",
+        negatives="a blue square| red |",
+        itm="margin",
+        label_smoothing=0.2,
+    )
+    assert isinstance(guidance, BlipGuidance)
+    options = guidance.options
+    assert (options.itc_mode, options.temperature, options.itm_mode) == ("infonce", "learned", "margin")
+    assert options.negatives == ("a blue square", "red")
+    assert options.label_smoothing == 0.2
+    assert guidance.config.image_size == 24
+    assert blip(checkpoint=str(checkpoint), temperature="0.5").options.temperature == 0.5
+
+
+def test_config_option(checkpoint: Path, config: BlipConfig, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json())
+    assert blip(checkpoint=str(checkpoint), config=str(path)).config == config
+    with pytest.raises(GuidelensError, match="'huge' is neither base nor a readable file"):
+        blip(checkpoint=str(checkpoint), config="huge")
+
+
+def test_bad_options(checkpoint: Path) -> None:
+    with pytest.raises(UsageError, match=r"https://.*model_base_capfilt_large.pth and give blip:checkpoint="):
+        blip()
+    with pytest.raises(UsageError, match="temperature must be a number or 'learned', not 'warm'"):
+        blip(checkpoint=str(checkpoint), temperature="warm")
+
+
+def test_importing_the_plugin_loads_neither_torch_nor_lavis() -> None:
+    code = (
+        "import sys, guidelens_blip, guidelens_blip.plugin\n"
+        "print(sorted({'torch', 'lavis', 'transformers'} & set(sys.modules)))"
+    )
+    result = run_python(code)
+    assert (result.stdout.strip(), result.stderr) == ("[]", "")
+
+
+USE = """
+import sys, threading
+from guidelens_blip import load_blip
+import torch, logging
+def use():
+    blip = load_blip(sys.argv[1], image_size=24)
+    text = blip.encode_text(["a red circle"])
+    images = torch.zeros(1, 3, 16, 16, requires_grad=True)
+    sum(loss.sum() for loss in blip.losses(images, text, blip.objectives).values()).backward()
+    blip.caption(images)
+    done.append(blip.fingerprint)
+done = []
+threads = [threading.Thread(target=use) for _ in range(2)]
+[thread.start() for thread in threads]
+[thread.join() for thread in threads]
+use()
+assert len(done) == 3 and len(set(done)) == 1, done
+from transformers.utils import logging
+assert logging.get_verbosity() == logging.WARNING, logging.get_verbosity()
+import warnings
+assert not any(f[:3] == ("ignore", None, Warning) for f in warnings.filters), warnings.filters
+"""
+
+
+def test_import_noise_does_not_reach_the_user_from_any_thread(checkpoint: Path) -> None:
+    result = run_python(USE, str(checkpoint))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")

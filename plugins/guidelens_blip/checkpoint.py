@@ -93,7 +93,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, OSError) as error:
         raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {error}") from error
     return state, BlipConfig.from_json(metadata["config"]) if "config" in metadata else None

@@ -216,7 +216,7 @@ def test_untied_weights_are_refused(model, config, vocab, tmp_path: Path) -> Non
     name = "text_decoder.bert.encoder.layer.1.output.dense.weight"
     state[name] = state[name] + 1
     torch.save(state, path)
-    with pytest.raises(GuidelensError, match="layer.1.output.dense.weight differ, but BLIP shares them"):
+    with pytest.raises(GuidelensError, match=r"layer\.1\.output\.dense\.weight differ, but BLIP shares them"):
         load_blip(path, vocab=vocab, config=config)
 
 

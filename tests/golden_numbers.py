@@ -7,10 +7,9 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from guidelens_guided_diffusion import UNet
 from safetensors import safe_open
 from torch import Tensor
-
-from guidelens_guided_diffusion import UNet
 
 PATH = Path(__file__).parent / "golden" / "unet_uncond_updown.safetensors"
 RESPACINGS = {"10": "10", "ddim10": "ddim10", "4-3-2": "4,3,2"}

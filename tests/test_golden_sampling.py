@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pytest
-import torch
 from golden_numbers import RESPACINGS, GoldenGenerator, assert_most_close, golden
-
 from guidelens.contracts import TextBatch
 from guidelens.diffusion import ReplayedNoise
 from guidelens.engine import Engine, Sample
@@ -52,7 +50,7 @@ def test_trajectory_is_the_original_codes(name, sampler, guided):
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_golden_guidance_is_visible(sampler):
-    """Guided and unguided ends differ by far more than the tolerance above, so that dropping guidance fails it."""
+    """The ends differ by far more than the tolerance above, so that dropping the guidance fails it."""
     numbers = golden()
     ends = [numbers[f"10/{sampler}/{kind}/final"] for kind in ("guided", "unguided")]
     assert ((ends[0] - ends[1]).abs() > 1e-2).double().mean() > 0.05

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 import torch
 from golden_numbers import RESPACINGS, golden, golden_unet
-from hypothesis import given
-from hypothesis import strategies as st
-
 from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule, space_timesteps
 from guidelens.errors import UsageError
+from hypothesis import given
+from hypothesis import strategies as st
 
 LINEAR = alphas_cumprod_of(beta_schedule("linear"))
 COSINE = alphas_cumprod_of(beta_schedule("cosine"))
@@ -89,7 +89,7 @@ def test_even_respacing(total, data):
     assert chosen == sorted(chosen)
     assert chosen[-1] == total - 1
     assert count == 1 or chosen[0] == 0
-    gaps = [later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in itertools.pairwise(chosen)]
     assert not gaps or max(gaps) - min(gaps) <= 1
 
 
@@ -113,7 +113,7 @@ def test_sectioned_respacing(counts, spare):
 def test_ddim_respacing_is_one_stride(stride, total):
     count = len(range(0, total, stride))
     chosen = space_timesteps(total, f"ddim{count}")
-    gaps = {later - earlier for earlier, later in zip(chosen, chosen[1:], strict=False)}
+    gaps = {later - earlier for earlier, later in itertools.pairwise(chosen)}
     assert len(chosen) == count
     assert chosen[0] == 0
     assert len(gaps) == 1

@@ -1,7 +1,7 @@
-"""The engine: runs a generator under a guidance model, for batches of samples that differ in everything but the steps.
+"""The engine: samples a generator under a guidance model, in batches as mixed as one likes.
 
-The sampler is a Python generator that yields steps. Progress bars, previews, telemetry and files consume them; none
-of them is in here. Closing the generator stops the run and puts the networks back as they were.
+The sampler is a Python generator that yields steps. Progress bars, previews, telemetry and files consume
+them; none of them is in here. Closing the generator stops the run and puts the networks back as they were.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .diffusion.samplers import Sampler, make_sampler
 from .errors import GuidelensError, UsageError
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
-    Guide,
     GuidanceOptions,
     GuidancePlan,
+    Guide,
     check_finite,
     plan_guidance,
     resolve_scales,
@@ -69,12 +69,12 @@ class Step:
     :param timestep: the training timestep of ``x_t``, as the generator was told.
     :param progress: 0 at the first (noisiest) step, 1 at the last; 0 for a run of one step.
     :param x_t: the state before the step, (B, C, H, W).
-    :param pred_x0: the generator's prediction of x0 at ``x_t``, clamped if ``clip_denoised``; before guidance.
+    :param pred_x0: the generator's x0 at ``x_t``, before guidance; clamped if ``clip_denoised``.
     :param sample: the state after the step; after the last step the picture, not clamped.
-    :param weights: w_k(p) by objective, (B,), for the objectives that any sample of the batch uses at some step.
+    :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
     :param losses: L_k likewise, nan where the objective is inactive for the sample.
     :param gradient_norms: the norm of dL_k/dx0 likewise, before weights and scales.
-    :param cosines: between these gradients, by (sorted) pair of objectives; nan where either is inactive or zero.
+    :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
     :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
     """
 
@@ -93,7 +93,7 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished picture and its telemetry: lists have one entry per step, nan where an objective was inactive.
+    """A finished picture and its telemetry: one number per step, nan where an objective was inactive.
 
     :param image: (C, H, W) float32 on the CPU, clamped to [-1, 1].
     :param losses: L_k by objective, for those that this sample's schedule uses at some step.
@@ -115,20 +115,21 @@ class Result:
 class Engine:
     """Samples pictures from a generator, guided by a guidance model.
 
-    :param generator: the diffusion model. A :class:`torch.nn.Module` is moved to the device, and is in eval mode with
-        frozen parameters while a stream is open; other objects are moved by their ``to(device, dtype)``, if any.
+    :param generator: the diffusion model. A :class:`torch.nn.Module` is moved to the device, and is in eval
+        mode with frozen parameters while a stream is open; other objects are moved by their
+        ``to(device, dtype)``, if any.
     :param guidance_model: likewise; None for unguided sampling (every sample's schedule is None).
     :param steps: the number of sampling steps, 1..T, or a respacing such as ``"ddim25"``; see
         :func:`~guidelens.diffusion.process.space_timesteps`.
     :param sampler: ``ddpm``, ``ddim``, or a :class:`~guidelens.diffusion.samplers.Sampler`.
     :param options: how guidance enters the step.
     :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    :param dtype: ``float32``; ``bfloat16`` or ``float16`` for networks under autocast, where sampler state, losses and
-        gradients stay float32; ``float64`` throughout, for verification.
+    :param dtype: ``float32``; ``bfloat16`` or ``float16`` for networks under autocast, where sampler state,
+        losses and gradients stay float32; ``float64`` throughout, for verification.
     :param batch_size: how many samples :meth:`run` takes at once.
     :param eta: of the ``ddim`` sampler.
-    :param max_nonfinite: how many steps of a sample may be left unguided for a non-finite gradient before the run ends in
-        an error; None: half of the steps.
+    :param max_nonfinite: how many steps of a sample may be left unguided for a non-finite gradient before the
+        run ends in an error; None: half of the steps.
     :raises UsageError: for a value that does not fit.
 
     An engine keeps no state between runs, and several may run in threads, with networks in common.
@@ -189,7 +190,7 @@ class Engine:
     ) -> cabc.Generator[Result, None, None]:
         """Sample in batches of ``batch_size``; yield results in order, as each batch finishes.
 
-        Everything is checked before the first step. Prompts are encoded once, each distinct one a single time.
+        Everything is checked before the first step. Each distinct prompt is encoded once per run.
 
         :param on_step: called with every step of every batch.
         :raises UsageError, GuidelensError: as :meth:`stream`.
@@ -331,7 +332,7 @@ class Engine:
         return noise.to(self._state_dtype).to(self.device)
 
     def _check(self, samples: Sequence[Sample], counts: Tensor, state: Tensor) -> None:
-        """Stop where a sample can no longer come to anything. Waits for the device, hence not at every step."""
+        """Stop when a sample can no longer come to anything. This waits for the device: not at every step."""
         finite = state.flatten(1).isfinite().all(dim=1)
         for sample, count, alive in zip(samples, counts.tolist(), finite.tolist(), strict=True):
             name = f"the sample of prompt {sample.prompt!r}, seed {sample.seed}"
@@ -443,5 +444,6 @@ def _check_generator(generator: Generator, guidance_model: GuidanceModel | None)
         )
     if generator.image_shape[0] != IMAGE_CHANNELS:
         raise UsageError(
-            f"the generator draws images of {generator.image_shape[0]} channels; guidance models see {IMAGE_CHANNELS}"
+            f"the generator draws images of {generator.image_shape[0]} channels;"
+            f" guidance models see {IMAGE_CHANNELS}"
         )

@@ -4,10 +4,10 @@ For a sample with weights w_k(p) of its schedule and constant scales c_k, the gr
 
     g = -d( sum_k w_k(p) c_k L_k(x0(x_t)) ) / dx_t
 
-which a sampler adds, times s * Sigma, to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021, algorithm 1).
-It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms and pairwise cosines for
-nothing. Then one vector-Jacobian product of their weighted sum through the network. Since x0 = a * x_t + b * output
-with known a and b, only the output's part goes through autograd.
+which a sampler adds, times s * Sigma, to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021,
+algorithm 1). It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms and
+pairwise cosines for nothing. Then one vector-Jacobian product of their weighted sum through the network.
+Since x0 = a * x_t + b * output with known a and b, only the output's part goes through autograd.
 
 Losses are summed over the batch and no network mixes samples, so a sample's gradient is that of its own loss.
 """
@@ -32,7 +32,7 @@ Through = Literal["unet", "x0"]
 See = Literal["x0", "blend"]
 
 HALF_PRECISION_LOSS_SCALES = (2.0**10, 2.0**5, 1.0, 2.0**-5)
-"""Tried in turn where gradients pass through float16, until a sample's gradient neither overflows nor is nan."""
+"""Tried in turn where gradients pass through float16, until those of a sample are finite."""
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class GuidanceOptions:
 
     :param scale: s, for every sample that states none itself; 0 is unguided.
     :param objective_scales: c_k by objective; the guidance model's ``default_scales`` elsewhere, else 1.
-    :param through: ``unet`` differentiates the network. ``x0`` does not, and takes dx0/dx_t = sqrt(abar) instead,
-        which is exact for standard normal data: cheaper, and what v-prediction gives with its network held constant.
+    :param through: ``unet`` differentiates the network. ``x0`` does not, and takes dx0/dx_t = sqrt(abar)
+        instead, which is exact for standard normal data: cheaper, and what v-prediction gives with its
+        network held constant.
     :param see: what the guidance model is shown: the predicted ``x0``; or ``blend``, sqrt(1 - abar) * x0 +
         (1 - sqrt(1 - abar)) * x_t, which turns from x0 to x_t itself as the noise goes.
-    :param clip_denoised: clamp the predicted x0 to [-1, 1] where the reverse step uses it; what the guidance model
-        sees is never clamped, a clamp having no gradient outside.
+    :param clip_denoised: clamp the predicted x0 to [-1, 1] where the reverse step uses it; what the guidance
+        model sees is never clamped, a clamp having no gradient outside.
     """
 
     scale: float = 1.0
@@ -177,8 +178,8 @@ class Guided:
     :param output: the network's output (B, C or 2C, H, W), detached.
     :param gradient: s * g (B, C, H, W), zero for samples without guidance; None if no sample has any.
     :param losses: (K, B) L_k, nan where inactive.
-    :param gradient_norms: (K, B) the norm of dL_k/dx0 (of the image that the model sees), before weights and scales.
-    :param cosines: by pair of objectives (B,), the cosine of these gradients; nan where either is inactive or 0.
+    :param gradient_norms: (K, B) the norm of dL_k/d(image that the model sees), before weights and scales.
+    :param cosines: of these gradients, by pair of objectives (B,); nan where either is inactive or 0.
     :param nonfinite: (B,) bool, the samples left unguided because their gradient was not finite.
     """
 
@@ -198,7 +199,7 @@ class Guide:
     :param text: the encoded prompts, one per sample.
     :param objective_scales: c_k, see :func:`resolve_scales`.
     :param autocast: returns the context in which networks are evaluated.
-    :param loss_scales: factors for float16 backward passes, see :data:`HALF_PRECISION_LOSS_SCALES`; else (1,).
+    :param loss_scales: for float16 backward passes, see :data:`HALF_PRECISION_LOSS_SCALES`; else (1,).
     """
 
     def __init__(
@@ -235,7 +236,7 @@ class Guide:
     def __call__(self, x_t: Tensor, index: Tensor, step: int) -> Guided:
         """Evaluate at x_t (B, C, H, W), respaced indices (B,) and the plan's ``step`` (0 the noisiest).
 
-        Whoever calls should hold ``torch.no_grad()``: gradients are switched on inside, where they are needed.
+        To be called under ``torch.no_grad()``: gradients are switched on inside, where they are needed.
         """
         groups = self._plan.groups(step)
         timesteps = self._process.timesteps[index.to("cpu")].to(x_t.device, non_blocking=True)
@@ -288,7 +289,7 @@ class Guide:
         step: int,
         telemetry: _Telemetry,
     ) -> Tensor:
-        """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); each group of samples sees only its own objectives."""
+        """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
         total = torch.zeros_like(images)
         coefficients = self._coefficients[step].to(images.dtype).to(images.device, non_blocking=True)
         for names, rows in groups:
@@ -359,7 +360,7 @@ class _Telemetry:
             self._losses[self._position[name], rows] = losses[name]
             self._norms[self._position[name], rows] = norms[name]
         for first, second in combinations(names, 2):
-            # Each is normalised before the product, which would overflow or vanish first. 0/0 is nan, as documented.
+            # Normalised before the product, which might overflow or vanish otherwise; 0 / 0 is nan.
             units = (flat[first] / norms[first][:, None], flat[second] / norms[second][:, None])
             self._cosines[first, second][rows] = (units[0] * units[1]).sum(dim=1)
 
@@ -377,10 +378,10 @@ def scaled_vjp(
 ) -> Tensor:
     """Return the vector-Jacobian product d<cotangent, output>/d(point) through a float16 graph.
 
-    Float16 flushes what is below 6e-8 to zero and overflows at 65504. So each sample's cotangent is brought to a largest
-    entry in [0.5, 1), times the first of ``loss_scales`` (powers of two, so both are exact) under which that
-    sample's gradient is finite; the gradient is scaled back in its own dtype. A sample that is finite under none
-    keeps its non-finite gradient.
+    Float16 flushes what is below 6e-8 to zero and overflows at 65504. So each sample's cotangent is brought
+    to a largest entry in [0.5, 1), times the first of ``loss_scales`` (powers of two, so both are exact)
+    under which that sample's gradient is finite; the gradient is scaled back in its own dtype. A sample that
+    is finite under none keeps its non-finite gradient.
 
     :param output: (B, ...), a function of ``point`` (B, ...) that does not mix samples.
     :param cotangent: of the output's shape.

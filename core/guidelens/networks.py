@@ -22,11 +22,11 @@ DTYPES: dict[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
-"""What networks may compute in, by name. float64 is for verification, and the sampler state is float64 then too."""
+"""What networks may compute in, by name. float64 is for verification: the state is float64 then too."""
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` takes the fastest present.
+    """Return the device called ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is the fastest present.
 
     :raises UsageError: for another name, or a device that is absent.
     """
@@ -101,10 +101,10 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def frozen(*networks: Any) -> Iterator[None]:
-    """Hold modules in eval mode with parameters that need no gradient; restore both when the last holder leaves.
+    """Hold modules in eval mode, their parameters without gradients; the last holder to leave restores both.
 
-    Frozen parameters save the memory that autograd would otherwise keep for their gradients. Networks that are
-    no :class:`torch.nn.Module` are left alone; parameters of theirs still receive no gradient.
+    Frozen parameters save the memory that autograd would otherwise keep for their gradients. Networks that
+    are no :class:`torch.nn.Module` are left alone; parameters of theirs still receive no gradient.
     """
     modules = [network for network in networks if isinstance(network, nn.Module)]
     with _LOCK:

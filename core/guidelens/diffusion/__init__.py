@@ -1,4 +1,4 @@
-"""The diffusion process, its noise and its samplers, without any guidance model. Importing this loads torch."""
+"""The diffusion process, its noise and its samplers, apart from any guidance model. Loads torch."""
 
 from __future__ import annotations
 

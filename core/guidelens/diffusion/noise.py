@@ -1,4 +1,4 @@
-"""The noise of sampling: one seeded stream per sample, so that no picture depends on its neighbours in the batch."""
+"""The noise of sampling: one seeded stream per sample, so that no picture depends on its neighbours."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class NoiseSource(Protocol):
 class NoiseStream:
     """Independent standard normal noise per sample, each from its own seeded CPU generator.
 
-    A sample's draws depend on its seed and shape alone: neither on the batch, nor on the device, nor on what steers
-    the sampling. Two schedules with one seed thus share x_T and the noise of every step.
+    A sample's draws depend on its seed and shape alone: neither on the batch, nor on the device, nor on what
+    steers the sampling. Two schedules with one seed thus share x_T and the noise of every step.
 
     :param seeds: one per sample, each 0..2**63 - 1; equal seeds give equal noise.
     :param shape: (C, H, W) of a sample.
@@ -42,7 +42,10 @@ class NoiseStream:
 
 
 class ReplayedNoise:
-    """Noise given as tensors: x_T, then that of each step. Reproduces a run recorded elsewhere, or sets noise to 0."""
+    """Noise given as tensors: x_T, then that of each step.
+
+    It reproduces a run recorded elsewhere, or compares samplers on the very same draws.
+    """
 
     def __init__(self, draws: Iterable[Tensor]) -> None:
         self._draws: Iterator[Tensor] = iter(draws)

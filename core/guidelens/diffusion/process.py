@@ -1,11 +1,13 @@
 """The Gaussian diffusion process: noise tables, respacing to fewer steps, and the reverse posterior.
 
-Notation of Ho et al. 2020 (DDPM, arXiv:2006.11239): beta_t the variance added at step t, alpha_t = 1 - beta_t,
-abar_t = prod alpha, and q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I). Respacing and the interpolated variance
-follow Nichol & Dhariwal 2021 (arXiv:2102.09672), v-prediction Salimans & Ho 2022 (arXiv:2202.00512).
+Notation of Ho et al. 2020 (DDPM, arXiv:2006.11239): beta_t the variance added at step t,
+alpha_t = 1 - beta_t, abar_t = prod alpha, and q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I). Respacing
+and the interpolated variance follow Nichol & Dhariwal 2021 (arXiv:2102.09672), v-prediction Salimans & Ho
+2022 (arXiv:2202.00512).
 
-Tables are float64 on the CPU. Whatever combines tables is combined in float64 and cast to the dtype and device of
-the images last, so that no precision is lost where 1 - abar is tiny, and a device without float64 works.
+Tables are float64 on the CPU. Whatever combines tables is combined in float64 and cast to the dtype and
+device of the images last, so that no precision is lost where 1 - abar is tiny, and a device without float64
+works.
 """
 
 from __future__ import annotations
@@ -58,13 +60,14 @@ def alphas_cumprod_of(betas: Tensor) -> Tensor:
 def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
     """Choose the training timesteps that a shorter process visits, ascending.
 
-    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a sequence of
-        ints): T is cut into equal sections and each gets that many, evenly, its first and last included.
-        ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al. 2020).
+    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a
+        sequence of ints): T is cut into equal sections and each gets that many, evenly, its first and last
+        included. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al.
+        2020).
     :raises UsageError: if the timesteps cannot be chosen like that.
 
-    The choices are guided-diffusion's, bar one: a process of a single step takes the noisiest timestep, not the
-    cleanest, since sampling starts from pure noise.
+    The choices are guided-diffusion's, bar one: a process of a single step takes the noisiest timestep, not
+    the cleanest, since sampling starts from pure noise.
     """
     if isinstance(respacing, str) and respacing.strip().startswith("ddim"):
         return _strided(num_timesteps, respacing.strip())
@@ -137,9 +140,9 @@ class PosteriorStep:
 class DiffusionProcess:
     """A process over the N timesteps that sampling visits, with abar equal to the training process's there.
 
-    ``index`` arguments are (B,) int64 positions 0..N-1 in the *respaced* process, 0 the cleanest, one per sample;
-    ``timesteps[index]`` is what the network is told. Keep ``index`` on the CPU: tables are looked up there, without
-    waiting for an accelerator.
+    ``index`` arguments are (B,) int64 positions 0..N-1 in the *respaced* process, 0 the cleanest, one per
+    sample; ``timesteps[index]`` is what the network is told. Keep ``index`` on the CPU: tables are looked up
+    there, without waiting for an accelerator.
 
     :param alphas_cumprod: (T,) float64, strictly decreasing within (0, 1).
     :param respacing: see :func:`space_timesteps`; None visits all T timesteps.
@@ -161,14 +164,15 @@ class DiffusionProcess:
         self.posterior_variance = self.betas * (1 - signal_prev) / (1 - signal)
         self.posterior_mean_coef1 = self.betas * signal_prev.sqrt() / (1 - signal)
         self.posterior_mean_coef2 = (1 - signal_prev) * (1 - self.betas).sqrt() / (1 - signal)
-        # The posterior variance of the last step is 0 and has no logarithm: it borrows the next one (a process of
-        # one step has no next and takes beta). No noise is added there, but guidance is scaled by it.
+        # The posterior variance of the last step is 0 and has no logarithm: it borrows the next one (a
+        # process of one step has none and takes beta). No noise is added there, but it scales the guidance.
         floor = self.posterior_variance[1:2] if self.num_steps > 1 else self.betas[:1]
         self._fixed_large = torch.cat([floor, self.betas[1:]])
         self.posterior_log_variance_clipped = torch.cat([floor, self.posterior_variance[1:]]).log()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.num_steps} steps, timesteps {self.timesteps[0]}..{self.timesteps[-1]})"
+        first, last = self.timesteps[0], self.timesteps[-1]
+        return f"{type(self).__name__}({self.num_steps} steps, timesteps {first}..{last})"
 
     def q_sample(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
@@ -178,7 +182,8 @@ class DiffusionProcess:
     def x0_coefficients(self, index: Tensor, prediction: Prediction, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return a, b (B, 1, 1, 1) such that pred_x0 = a * x_t + b * output, for what the network predicts.
 
-        epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and -sqrt(1 - abar).
+        epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and
+        -sqrt(1 - abar).
         """
         signal = self.alphas_cumprod
         if prediction == "epsilon":
@@ -215,8 +220,9 @@ class DiffusionProcess:
     ) -> PosteriorStep:
         """Return p(x_{t-1} | x_t) from one network output.
 
-        :param output: (B, C, H, W), or (B, 2C, H, W) with a learned variance: its last C channels, in [-1, 1],
-            interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021, eq. 15).
+        :param output: (B, C, H, W), or (B, 2C, H, W) with a learned variance: its last C channels, in
+            [-1, 1], interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021,
+            eq. 15).
         :param clip_denoised: clamp x0 to [-1, 1] before the mean is formed from it.
         :param fixed_variance: where none is learned, the posterior variance (``small``) or beta (``large``).
         """
@@ -244,7 +250,7 @@ class DiffusionProcess:
 
 
 def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
-    """Return ``table[index]`` shaped (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
+    """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
     values = table[index.to(table.device)].to(like.dtype)
     return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
 
@@ -259,8 +265,8 @@ def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[T
     if tuple(output.shape) != expected:
         variance = "a" if learned_variance else "no"
         raise UsageError(
-            f"the generator returned {tuple(output.shape)} for {tuple(x_t.shape)}; with {variance} learned variance it"
-            f" should be {expected}"
+            f"the generator returned {tuple(output.shape)} for {tuple(x_t.shape)};"
+            f" with {variance} learned variance it should be {expected}"
         )
     if not learned_variance:
         return output, None

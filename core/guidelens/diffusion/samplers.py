@@ -1,7 +1,7 @@
 """Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
 
-A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows nothing
-of where a guidance gradient came from.
+A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows
+nothing of where a guidance gradient came from.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Sampler(Protocol):
         """Take one reverse step.
 
         :param output: the network's output at x_t, (B, C or 2C, H, W).
-        :param index: (B,) respaced indices of x_t, see :class:`~guidelens.diffusion.process.DiffusionProcess`.
+        :param index: (B,) respaced indices of x_t, see :class:`DiffusionProcess`.
         :param clip_denoised: clamp the predicted x0 to [-1, 1]; guidance acts after that, unclamped.
         :param guidance: s * g (B, C, H, W): the scaled gradient of log p with respect to x_t; None: unguided.
         :param noise: standard normal (B, C, H, W); None adds none. It is never added at index 0.
@@ -63,8 +63,8 @@ class DDPM:
 
     The shift is algorithm 1 of Dhariwal & Nichol 2021 (arXiv:2105.05233).
 
-    :param fixed_variance: for networks that learn none, the posterior variance (``small``, under which the last
-        step, whose posterior variance is 0, is unguided) or beta (``large``).
+    :param fixed_variance: for networks that learn none, the posterior variance (``small``, under which the
+        last step, whose posterior variance is 0, is unguided) or beta (``large``).
     """
 
     fixed_variance: FixedVariance = "small"
@@ -113,7 +113,8 @@ class DDPM:
 class DDIM:
     """Non-Markovian sampling (Song et al. 2020, arXiv:2010.02502, eq. 12 and 16); guidance shifts the score.
 
-    eps - sqrt(1 - abar) * s * g replaces eps (Dhariwal & Nichol 2021, algorithm 2). A learned variance is unused.
+    eps - sqrt(1 - abar) * s * g replaces eps (Dhariwal & Nichol 2021, algorithm 2). A learned variance is
+    unused.
 
     :param eta: share of the DDPM posterior's noise, 0 (deterministic) to 1.
     """
@@ -152,7 +153,7 @@ class DDIM:
         if guidance is not None:
             eps = eps - lookup((1 - signal).sqrt(), index, x_t) * guidance
             x0 = process.predict_x0(eps, x_t, index, "epsilon")
-        # process.posterior_variance is eq. 16 squared at eta = 1, and 0 at index 0: the last step adds no noise.
+        # The posterior variance is eq. 16 squared at eta = 1, and 0 at index 0: the last step adds no noise.
         variance = self.eta**2 * process.posterior_variance
         direction = (1 - signal_prev - variance).clamp(min=0).sqrt()
         sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(direction, index, x_t) * eps

@@ -1,0 +1,78 @@
+"""Where the command line writes: results to stdout, progress and warnings to stderr. Loads rich when first used."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+PLAIN_WIDTH = 100
+"""Columns where the output is no terminal, so that a file or a pipe gets whole table rows."""
+
+
+def out() -> Console:
+    """Return the console for results, on today's stdout. Colour and width follow the terminal and ``NO_COLOR``."""
+    return _console(stderr=False)
+
+
+def err() -> Console:
+    """Return the console for progress and warnings, on today's stderr."""
+    return _console(stderr=True)
+
+
+def _console(*, stderr: bool) -> Console:
+    # Made anew for every caller: rich looks at NO_COLOR once, and tests swap the streams.
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else PLAIN_WIDTH
+    return Console(stderr=stderr, highlight=False, width=width, soft_wrap=not stream.isatty())
+
+
+def echo_line(level: str, message: str) -> None:
+    """Write ``level: message`` as one line on stderr, without rich."""
+    colours = {"error": "red", "warning": "yellow"}
+    label = click.style(f"{level}:", fg=colours.get(level), bold=True) if may_colour() else f"{level}:"
+    click.echo(f"{label} {' '.join(message.split())}", err=True)
+
+
+def may_colour() -> bool:
+    """Whether stderr is a terminal and ``NO_COLOR`` is not set (no-color.org)."""
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+class _LineHandler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            echo_line(record.levelname.lower(), record.getMessage())
+        except Exception:
+            self.handleError(record)
+
+
+@contextmanager
+def log_lines() -> Iterator[None]:
+    """Show the log of guidelens on stderr, a line per record, while the block runs; warnings and above.
+
+    Plugins are heard where they log below ``guidelens.`` as well.
+    """
+    log, handler, level = logging.getLogger("guidelens"), _LineHandler(), logging.getLogger("guidelens").level
+    log.addHandler(handler)
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+
+
+def set_verbosity(count: int) -> None:
+    """Choose what :func:`log_lines` shows: 0 warnings, 1 information, 2 or more everything."""
+    logging.getLogger("guidelens").setLevel({0: logging.WARNING, 1: logging.INFO}.get(count, logging.DEBUG))

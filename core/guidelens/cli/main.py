@@ -1,0 +1,219 @@
+"""The ``guidelens`` command: reads ``--plugin``, loads plugins, and hands over to a command that is imported only then."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from guidelens import __version__
+from guidelens.errors import GuidelensError, UsageError
+
+from . import console
+from .options import get_manager
+
+TRACEBACK = "GUIDELENS_TRACEBACK"
+"""Environment variable; 1 shows the traceback of expected errors, like ``--traceback``."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+_COMMANDS = {
+    "compare": (
+        "guidelens.cli.cmd_compare",
+        "compare",
+        "Draw prompts under several schedules and compare them.",
+    ),
+    "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
+    "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show plugins and the components they offer."),
+}
+"""Name -> module, attribute, and help, so that listing commands imports none."""
+
+_EPILOG = """\b
+Examples:
+  guidelens compare "a red circle above a blue square" --schedule itc --schedule shift --out DIR
+  guidelens generate "two small green triangles" --schedule shift --seed 0 --out x.png
+  guidelens plugins show shapes
+  guidelens -p ./my_schedule.py compare "a red circle" --schedule mine --out DIR
+
+\b
+A component (generator, guidance model, schedule, ...) is spelled name or name:key=value,key=value,
+and plugin/name where two plugins use one name. A value that holds a comma goes in quotes.
+"""
+
+
+class App(click.Group):
+    """The top-level group: plugins before everything else, commands imported late, errors in one line."""
+
+    def main(  # type: ignore[override]  # click's overloads are for its two modes; this serves both
+        self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any
+    ) -> Any:
+        """Run as click does, but show expected errors as one line on stderr, and exit with their code."""
+        arguments = list(sys.argv[1:] if args is None else args)
+        if not standalone_mode:
+            return super().main(arguments, *rest, standalone_mode=False, **extra)
+        try:
+            result = super().main(arguments, *rest, standalone_mode=False, **extra)
+        except (click.ClickException, click.Abort, GuidelensError, KeyboardInterrupt) as error:
+            _fail(error, show_traceback=_wants_traceback(arguments))
+        sys.exit(result if isinstance(result, int) else 0)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Load plugins, so that their commands and components exist when the rest is parsed."""
+        from guidelens.plugins import PluginManager
+
+        rest, requests = split_plugin_options(args)
+        ctx.with_resource(console.log_lines())
+        ctx.obj = PluginManager.load(requests)
+        return super().parse_args(ctx, rest)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return our commands, then the plugins'."""
+        return [*_COMMANDS, *self._plugin_commands(ctx)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one of our commands, or take a plugin's.
+
+        :raises UsageError: if several plugins offer it.
+        """
+        if cmd_name in _COMMANDS:
+            module, attribute, _ = _COMMANDS[cmd_name]
+            command = getattr(import_module(module), attribute)
+            assert isinstance(command, click.Command)
+            return command
+        offered = self._plugin_commands(ctx)
+        several = [name for name in offered if name.rpartition("/")[2] == cmd_name]
+        if cmd_name not in offered and several:
+            raise UsageError(f"several plugins offer the command {cmd_name!r}; say {' or '.join(several)}")
+        return offered.get(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, naming the nearest command where there is none."""
+        from guidelens.plugins.spelling import suggestion
+
+        name = args[0]
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
+            known = self.list_commands(ctx)
+            raise UsageError(
+                f"unknown command {name!r}{suggestion(name, known)}; there are {', '.join(known)}"
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List commands without importing ours; those of plugins have a section of their own."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
+        offered = self._plugin_commands(ctx)
+        if offered:
+            with formatter.section("Commands of plugins"):
+                formatter.write_dl(
+                    [(name, command.get_short_help_str(80)) for name, command in offered.items()]
+                )
+
+    def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
+        """Return plugins' commands by what they are called here: ``plugin/name`` where the bare name is taken."""
+        key = f"{__name__}.commands"
+        if key not in ctx.meta:
+            found = get_manager(ctx).commands()
+            names = [*_COMMANDS, *(name for _, name, _ in found)]
+            ctx.meta[key] = {
+                name if names.count(name) == 1 else f"{plugin.name}/{name}": command
+                for plugin, name, command in found
+            }
+        return ctx.meta[key]  # type: ignore[no-any-return]  # click's meta holds anything
+
+
+def split_plugin_options(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Take ``-p X``, ``-pX``, ``--plugin X``, ``--plugin=X`` and ``--traceback`` out of ``args``, up to a ``--``.
+
+    They may stand before or after the command, so they are read before it is known; no command can use these names.
+
+    :returns: what is left, and the plugins asked for.
+    :raises UsageError: if the last one lacks its value.
+    """
+    rest: list[str] = []
+    requests: list[str] = []
+    remaining = iter(args)
+    for argument in remaining:
+        if argument == "--":
+            return [*rest, argument, *remaining], requests
+        if argument in ("-p", "--plugin"):
+            value = next(remaining, None)
+            if value is None:
+                raise UsageError(
+                    f"{argument} needs a plugin: a name, a module or a .py file, or no:X to block one"
+                )
+            requests.append(value)
+        elif argument.startswith("--plugin="):
+            requests.append(argument.partition("=")[2])
+        elif argument.startswith("-p"):
+            requests.append(argument[2:].removeprefix("="))
+        elif argument != "--traceback":
+            rest.append(argument)
+    return rest, requests
+
+
+def _wants_traceback(args: Sequence[str]) -> bool:
+    ours = args[: list(args).index("--")] if "--" in args else args
+    return "--traceback" in ours or os.environ.get(TRACEBACK, "") not in ("", "0")
+
+
+def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
+    """Show an expected error and exit."""
+    if show_traceback:
+        import traceback
+
+        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+    if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
+        console.echo_line("error", "interrupted")
+        sys.exit(INTERRUPTED)
+    if isinstance(error, click.Abort):
+        console.echo_line("error", "aborted")
+        sys.exit(1)
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        console.echo_line("error", f"{error.format_message()} (see `{error.ctx.command_path} --help`)")
+    elif isinstance(error, click.ClickException):
+        console.echo_line("error", error.format_message())
+    else:
+        console.echo_line("error", str(error) or type(error).__name__)
+    sys.exit(getattr(error, "exit_code", 1))
+
+
+@click.group(
+    cls=App,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.option(
+    "-p",
+    "--plugin",
+    metavar="X",
+    multiple=True,
+    expose_value=False,
+    help="Load plugin X: an installed plugin's name, a module, or a .py file. What X alone offers becomes the default. "
+    "no:X blocks X. Repeatable, before or after the command; GUIDELENS_PLUGINS (comma-separated) does the same.",
+)
+@click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv everything.")
+@click.option(
+    "--traceback",
+    is_flag=True,
+    expose_value=False,
+    help="Show the traceback of errors (GUIDELENS_TRACEBACK=1).",
+)
+@click.version_option(__version__, prog_name="guidelens")
+def cli(verbose: int) -> None:
+    """See what a vision-language objective means: let it steer a diffusion model that knows nothing about text, and
+    look at the pictures.
+    """
+    console.set_verbosity(verbose)
+
+
+def main() -> None:
+    """Run the command line; the console script's entry."""
+    cli.main(prog_name="guidelens")

@@ -1,0 +1,225 @@
+"""What plugins offer: named components of a kind, checked when they are chosen and built when they are needed."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from typing import Any
+
+from guidelens import contracts
+from guidelens.errors import GuidelensError
+
+from .spelling import format_component
+from .values import OptionInfo, check_options, format_value, options_of
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
+"""What a component may be called."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of component.
+
+    :param name: identifies it (:data:`KINDS`).
+    :param noun: for the user, singular.
+    :param plural: likewise, plural.
+    :param hook: the hook that hands it over.
+    :param option: the command-line option that chooses one.
+    :param protocol: what a built component must be; None: any sequence.
+    """
+
+    name: str
+    noun: str
+    plural: str
+    hook: str
+    option: str
+    protocol: type | None
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            "generator", "generator", "generators", "register_generators", "--generator", contracts.Generator
+        ),
+        Kind(
+            "guidance",
+            "guidance model",
+            "guidance models",
+            "register_guidance_models",
+            "--guidance",
+            contracts.GuidanceModel,
+        ),
+        Kind("schedule", "schedule", "schedules", "register_schedules", "--schedule", contracts.Schedule),
+        Kind("metric", "metric", "metrics", "register_metrics", "--metric", contracts.Metric),
+        Kind("prompts", "prompt set", "prompt sets", "register_prompt_sets", "--prompts", None),
+    )
+}
+
+
+@dataclass(frozen=True, eq=False)
+class ComponentInfo:
+    """A component on offer.
+
+    :param kind: one of :data:`KINDS`.
+    :param name: as spelled on the command line.
+    :param plugin: the plugin that offers it.
+    :param dist: the distribution of that plugin; empty if it has none.
+    :param summary: one line.
+    :param requires: modules that building it imports.
+    :param default: whether it is used where the user names none of its kind.
+    """
+
+    kind: str
+    name: str
+    plugin: str
+    dist: str
+    summary: str
+    factory: Callable[..., Any] = field(repr=False)
+    requires: tuple[str, ...] = ()
+    default: bool = False
+
+    @cached_property
+    def options(self) -> tuple[OptionInfo, ...]:
+        """Its options, with types and defaults, as the factory's signature has them."""
+        return options_of(self.factory)
+
+    @property
+    def title(self) -> str:
+        """For messages: ``schedule 'shift'``."""
+        return f"{KINDS[self.kind].noun} {self.name!r}"
+
+    @property
+    def qualified(self) -> str:
+        """``plugin/name``, which tells it from a component of the same name."""
+        return f"{self.plugin}/{self.name}"
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Those of ``requires`` that are not installed. Looks for them without importing them."""
+        return tuple(module for module in self.requires if not is_installed(module))
+
+    def configure(self, given: Mapping[str, str], *, spelled: str | None = None) -> Component:
+        """Check options given as text.
+
+        :param spelled: what the user must write for this component, where the bare name is not enough.
+        :raises UsageError: if they do not fit.
+        """
+        values = check_options(self.title, self.options, given)
+        defaults = {option.name: option.default for option in self.options}
+        written = [
+            (name, format_value(value))
+            for name, value in values.items()
+            if name not in defaults or value != defaults[name]
+        ]
+        return Component(self, values, format_component(spelled or self.name, written))
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """A component that was chosen, with its options checked; not built yet.
+
+    :param options: the values that were given.
+    :param spec: the one spelling of this choice: options in the factory's order, those at their default left out.
+    """
+
+    info: ComponentInfo
+    options: Mapping[str, Any]
+    spec: str
+
+    def build(self) -> Any:
+        """Build it: the factory runs, and may import and load what it needs.
+
+        :raises GuidelensError: if a module it requires is missing (with the command that installs it), or what the
+            factory returned does not fulfil the contract.
+        """
+        info = self.info
+        if info.missing:
+            raise GuidelensError(
+                f"{info.title} of plugin {info.plugin!r} needs {_listed(info.missing)}, which is not installed: "
+                f"{install_command(info.missing, info.dist)}"
+            )
+        try:
+            built = info.factory(**self.options)
+        except ModuleNotFoundError as error:
+            name = (error.name or "").partition(".")[0]
+            raise GuidelensError(
+                f"{info.title} of plugin {info.plugin!r} could not import {error.name!r}: "
+                f"{install_command((name,), info.dist)}"
+            ) from error
+        _check_contract(info, built)
+        return built
+
+
+def _listed(modules: tuple[str, ...]) -> str:
+    return f"the Python module{'s' if len(modules) > 1 else ''} {', '.join(modules)}"
+
+
+def _check_contract(info: ComponentInfo, built: Any) -> None:
+    protocol = KINDS[info.kind].protocol
+    wanted = _members(protocol) if protocol is not None else ("__len__", "__getitem__")
+    absent = [name for name in wanted if not hasattr(built, name)]
+    if absent:
+        raise GuidelensError(
+            f"{info.title} of plugin {info.plugin!r} is unusable: its factory returned a {type(built).__name__}, "
+            f"which lacks {', '.join(absent)}"
+        )
+
+
+def _members(protocol: type) -> tuple[str, ...]:
+    """Return what a contract asks for: its attributes and methods."""
+    methods = [name for name in vars(protocol) if not name.startswith("_") or name == "__call__"]
+    return tuple(dict.fromkeys([*protocol.__annotations__, *methods]))
+
+
+def is_installed(module: str) -> bool:
+    """Whether the package that ``module`` lies in can be imported, as far as can be told without importing it."""
+    top = module.partition(".")[0]
+    try:
+        return importlib.util.find_spec(top) is not None
+    except ValueError:  # present, but without a spec
+        return sys.modules.get(top) is not None
+
+
+_DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "lavis": "salesforce-lavis",
+    "open_clip": "open-clip-torch",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Modules whose distribution is called otherwise."""
+
+
+def install_command(modules: tuple[str, ...], dist: str = "") -> str:
+    """Return the pip command that installs ``modules``, in the versions that ``dist`` asks for."""
+    wanted = []
+    condition = ""
+    for module in modules:
+        package = _DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
+        requirement, marker = _requirement(package, dist)
+        wanted.append(f'"{requirement}"' if re.search(r"[<>!=~]", requirement) else requirement)
+        if "python_version" in marker:
+            condition = f" (for {marker})"
+    return f"pip install {' '.join(wanted)}{condition}"
+
+
+def _requirement(package: str, dist: str) -> tuple[str, str]:
+    """Return what ``dist`` says it needs of ``package`` and under which condition, else the bare name."""
+    try:
+        stated = metadata.requires(dist) if dist else None
+    except metadata.PackageNotFoundError:
+        stated = None
+    for line in stated or ():
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and re.sub(r"[-_.]+", "-", name[0]).lower() == package.lower():
+            return requirement.replace(" ", ""), marker.replace('"', "'")
+    return package, ""

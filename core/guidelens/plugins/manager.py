@@ -1,0 +1,452 @@
+"""The plugin manager: loads plugins one by one and is the only caller of their hooks.
+
+A plugin that fails leaves everything else working; it fails the program only when the user asked for it, or for one
+of its components.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import os
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from guidelens import hookspecs
+from guidelens.contracts import CONTRACT_VERSION
+from guidelens.errors import GuidelensError, UsageError
+
+from .components import KINDS, NAME_PATTERN, Component, ComponentInfo, install_command
+from .sources import Source, entry_point_sources, find_source, normalized, object_source
+from .spelling import parse_component, suggestion
+
+if TYPE_CHECKING:
+    import click
+
+logger = logging.getLogger(__name__)
+
+ENVIRONMENT = "GUIDELENS_PLUGINS"
+"""Environment variable with plugins to load or block, separated by commas."""
+
+Status = Literal["ok", "blocked", "missing dependency", "broken"]
+
+
+class PluginError(GuidelensError):
+    """A plugin that cannot be used, and why."""
+
+
+@dataclass(eq=False)
+class PluginInfo:
+    """A plugin that was found.
+
+    :param requested: the user asked for it by name.
+    :param message: why it is not, or not wholly, usable; one line.
+    :param error: the exception behind it.
+    :param hooks: names of the hooks it implements.
+    :param components: what it offers; for a broken plugin what it named before it broke.
+    """
+
+    source: Source
+    requested: bool = False
+    status: Status = "ok"
+    message: str = ""
+    error: BaseException | None = None
+    hooks: tuple[str, ...] = ()
+    components: list[ComponentInfo] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """What the user calls it."""
+        return self.source.name
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its components can be chosen."""
+        return self.status in ("ok", "missing dependency") and bool(self.hooks)
+
+    @property
+    def title(self) -> str:
+        """For messages: ``plugin 'x' (dist 1.0)``."""
+        dist = f" ({self.source.dist} {self.source.version})" if self.source.dist else ""
+        return f"plugin {self.name!r}{dist}"
+
+    @property
+    def details(self) -> str:
+        """The traceback of the failure; empty if there is none."""
+        return "".join(traceback.format_exception(self.error)) if self.error is not None else ""
+
+    def fail(self, status: Status, message: str, error: BaseException | None = None) -> None:
+        """Record a failure."""
+        self.status, self.message, self.error = status, message, error
+
+
+class PluginManager:
+    """The plugins of a run and the components that they offer; made by :meth:`load`."""
+
+    def __init__(self) -> None:
+        self._hooks = pluggy.PluginManager(hookspecs.PROJECT_NAME)
+        self._hooks.add_hookspecs(hookspecs)
+        self._plugins: list[PluginInfo] = []
+        self._objects: dict[PluginInfo, Any] = {}
+
+    @classmethod
+    def load(
+        cls, requests: Iterable[str | object] = (), *, environment: Mapping[str, str] | None = None
+    ) -> PluginManager:
+        """Load the installed plugins and those asked for.
+
+        :param requests: what ``--plugin`` takes: an entry-point name (or ``distribution/name``), a module, a path to
+            a ``.py`` file, or ``no:X`` to block one; from Python also a module or an object with hooks. The last
+            request for a plugin decides.
+        :param environment: where ``GUIDELENS_PLUGINS`` is read, before ``requests``; None: ``os.environ``.
+        :raises UsageError: if a request names nothing, or several plugins.
+        :raises PluginError: if a plugin that was asked for cannot be used.
+        """
+        manager = cls()
+        stated = (os.environ if environment is None else environment).get(ENVIRONMENT, "")
+        listed = [part.strip() for part in stated.split(",") if part.strip()]
+        manager._plugins = [PluginInfo(source) for source in entry_point_sources()]
+        for request in (*listed, *requests):
+            manager._take(request)
+        for plugin in manager._plugins:
+            if plugin.status != "blocked":
+                manager._start(plugin)
+                manager._report(plugin)
+        return manager
+
+    # -- what there is
+
+    @property
+    def plugins(self) -> tuple[PluginInfo, ...]:
+        """Every plugin that was found, blocked and broken ones included."""
+        return tuple(self._plugins)
+
+    def plugin(self, name: str) -> PluginInfo:
+        """Return the plugin that ``name`` names.
+
+        :raises UsageError: if there is none, or several.
+        """
+        source = find_source(name, [plugin.source for plugin in self._plugins])
+        for plugin in self._plugins:
+            if plugin.source is source:
+                return plugin
+        raise UsageError(f"plugin {name!r} is not loaded; add -p {name}")
+
+    def components(self, kind: str | None = None) -> tuple[ComponentInfo, ...]:
+        """Return the components on offer, of one kind or of all."""
+        return tuple(
+            component
+            for plugin in self._plugins
+            if plugin.loaded
+            for component in plugin.components
+            if kind in (None, component.kind)
+        )
+
+    def companions(self, component: Component | ComponentInfo, kind: str) -> tuple[ComponentInfo, ...]:
+        """Return the components of ``kind`` that the plugin of ``component`` offers (its metrics, say)."""
+        info = component.info if isinstance(component, Component) else component
+        owner = next((plugin for plugin in self._plugins if info in plugin.components), None)
+        return tuple(other for other in owner.components if other.kind == kind) if owner else ()
+
+    def versions(self) -> dict[str, str]:
+        """Return ``distribution version``, or the origin where there is none, of every usable plugin by its name."""
+        return {
+            plugin.name: f"{plugin.source.dist} {plugin.source.version}".strip() or plugin.source.origin
+            for plugin in self._plugins
+            if plugin.loaded
+        }
+
+    # -- choosing and building
+
+    def resolve(self, kind: str, spec: str | None = None) -> Component:
+        """Return the component that ``spec`` spells, or the default of its kind; nothing is built yet.
+
+        :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
+        :raises UsageError: for a name that nothing or several plugins offer, or options that do not fit.
+        :raises PluginError: for a component whose plugin is broken.
+        """
+        if spec is None:
+            info, given = self._default(kind), {}
+        else:
+            name, given = parse_component(spec)
+            info = self._find(kind, name)
+        same = [other for other in self.components(kind) if other.name == info.name]
+        return info.configure(given, spelled=None if len(same) == 1 else self._telling(info, same))
+
+    def build(self, kind: str, spec: str | None = None) -> Any:
+        """Resolve and build.
+
+        :raises UsageError, GuidelensError: as :meth:`resolve` and :meth:`Component.build`.
+        """
+        return self.resolve(kind, spec).build()
+
+    def _find(self, kind: str, text: str) -> ComponentInfo:
+        owner, _, name = text.rpartition("/")
+        on_offer = self.components(kind)
+        named = [info for info in on_offer if info.name == name and _owned_by(info, owner)]
+        if len(named) == 1:
+            return named[0]
+        noun = KINDS[kind].noun
+        if named:
+            choices = " or ".join(self._telling(info, named) for info in named)
+            owners = ", ".join(info.plugin + (f" ({info.dist})" if info.dist else "") for info in named)
+            raise UsageError(f"several plugins offer the {noun} {text!r}: {owners}; say {choices}")
+        self._blame(kind, owner, name)
+        names = [info.name for info in on_offer]
+        where = f"; choose {', '.join(dict.fromkeys(names))}" if names else f"; no plugin offers a {noun}"
+        raise UsageError(f"unknown {noun} {text!r}{suggestion(name, names)}{where}{self._unusable()}")
+
+    def _telling(self, info: ComponentInfo, among: Sequence[ComponentInfo]) -> str:
+        """Return the spelling that tells a component from others of its name."""
+        if sum(other.plugin == info.plugin for other in among) == 1 or not info.dist:
+            return info.qualified
+        return f"{info.dist}/{info.name}"
+
+    def _blame(self, kind: str, owner: str, name: str) -> None:
+        """Raise the failure of the plugin that would offer ``name``, if one is known to be at fault."""
+        for plugin in self._plugins:
+            if plugin.status in ("broken", "missing dependency") and not plugin.loaded:
+                named = any(c.kind == kind and c.name == name for c in plugin.components)
+                if named or plugin.source.answers_to(owner or name):
+                    raise PluginError(
+                        f"{KINDS[kind].noun} {name!r} is not there: {plugin.title} {plugin.message}"
+                    ) from plugin.error
+
+    def _unusable(self) -> str:
+        """Name the plugins that might have offered what was not found."""
+        blocked = [plugin.name for plugin in self._plugins if plugin.status == "blocked"]
+        broken = [plugin.name for plugin in self._plugins if plugin.status != "blocked" and not plugin.loaded]
+        notes = [f"blocked: {', '.join(blocked)}"] if blocked else []
+        notes += [f"not usable: {', '.join(broken)} (see `guidelens plugins list`)"] if broken else []
+        return "".join(f"; {note}" for note in notes)
+
+    def _default(self, kind: str) -> ComponentInfo:
+        """Return the component for users who name none.
+
+        Where one requested plugin offers the kind: its default, or its only one. Else the default of all, or the
+        only one.
+        """
+        on_offer = self.components(kind)
+        requested = [plugin for plugin in self._plugins if plugin.requested and plugin.loaded]
+        offers = [[c for c in plugin.components if c.kind == kind] for plugin in requested]
+        theirs = [component for offer in offers for component in offer]
+        if sum(map(bool, offers)) > 1:
+            raise self._undecided(kind, theirs)
+        for pool in (theirs, on_offer):
+            marked = [info for info in pool if info.default]
+            if len(marked) > 1:
+                raise self._undecided(kind, marked)
+            if marked or len(pool) == 1:
+                return (marked or pool)[0]
+        if on_offer:
+            raise self._undecided(kind, on_offer)
+        raise UsageError(f"no plugin offers a {KINDS[kind].noun}{self._unusable()}")
+
+    def _undecided(self, kind: str, candidates: Sequence[ComponentInfo]) -> UsageError:
+        names = [info.name for info in candidates]
+        spellings = [
+            info.name if names.count(info.name) == 1 else self._telling(info, candidates)
+            for info in candidates
+        ]
+        option = KINDS[kind].option
+        return UsageError(
+            f"no single {KINDS[kind].noun} to use; choose with {option}: {', '.join(spellings)}"
+        )
+
+    # -- commands
+
+    def commands(self) -> list[tuple[PluginInfo, str, click.Command]]:
+        """Return the plugins' commands, each with its plugin and name. Names may come twice."""
+        import click
+
+        found = []
+        for plugin in self._plugins:
+            if not plugin.loaded or "register_commands" not in plugin.hooks:
+                continue
+            group = click.Group(plugin.name)  # one of its own, so that no plugin replaces another's command
+            try:
+                self._caller("register_commands", plugin)(cli=group)
+            except Exception as error:
+                self._break(plugin, f"failed in register_commands: {_one_line(error)}", error)
+                self._report(plugin)
+                continue
+            found += [(plugin, name, command) for name, command in group.commands.items()]
+        return found
+
+    # -- loading
+
+    def _take(self, request: str | object) -> None:
+        """Note a request: which plugin it means, and whether to load or block it."""
+        known = [plugin.source for plugin in self._plugins]
+        if not isinstance(request, str):
+            self._plugins.append(PluginInfo(object_source(request), requested=True))
+            return
+        if request.startswith("no:"):
+            self._block(request[3:], known)
+            return
+        source = find_source(request, known)
+        for plugin in self._plugins:
+            if plugin.source is source:
+                plugin.requested, plugin.status, plugin.message = True, "ok", ""
+                return
+        self._plugins.append(PluginInfo(source, requested=True))
+
+    def _block(self, name: str, known: Sequence[Source]) -> None:
+        matches = [plugin for plugin in self._plugins if plugin.source.answers_to(name)]
+        for plugin in matches:
+            plugin.requested = False
+            plugin.fail("blocked", f"blocked by no:{name}")
+        if not matches:
+            near = suggestion(name, [source.name for source in known])
+            logger.warning("no:%s blocks nothing: no plugin is called that%s", name, near)
+
+    def _start(self, plugin: PluginInfo) -> None:
+        """Import a plugin, check it, register it, and collect its components."""
+        try:
+            loaded = plugin.source.load()
+            instance = loaded() if inspect.isclass(loaded) else loaded
+        except ModuleNotFoundError as error:
+            self._missing_module(plugin, error)
+            return
+        except (Exception, SystemExit) as error:  # a plugin that exits at import must not end the program
+            plugin.fail("broken", f"failed to load: {_one_line(error)}", error)
+            return
+        if any(other is instance for other in self._objects.values()):
+            # Loaded already, under another name: that one stands for both.
+            first = next(p for p, other in self._objects.items() if other is instance)
+            first.requested = first.requested or plugin.requested
+            plugin.fail("blocked", f"the same as {first.title}")
+            return
+        fault = self._fault(plugin, instance)
+        if fault:
+            plugin.fail("broken", fault)
+            return
+        try:
+            self._hooks.register(instance, name=f"{plugin.source.dist}:{plugin.name}:{id(plugin)}")
+        except Exception as error:  # pluggy checks the hooks' arguments
+            plugin.fail("broken", f"has an invalid hook: {_one_line(error)}", error)
+            return
+        self._objects[plugin] = instance
+        self._collect(plugin)
+
+    def _missing_module(self, plugin: PluginInfo, error: ModuleNotFoundError) -> None:
+        missing = (error.name or "").partition(".")[0]
+        if missing and missing != plugin.source.module.partition(".")[0]:
+            command = install_command((missing,), plugin.source.dist)
+            plugin.fail("missing dependency", f"needs the module {error.name!r}: {command}", error)
+        else:
+            plugin.fail("broken", f"failed to load: {_one_line(error)}", error)
+
+    def _fault(self, plugin: PluginInfo, instance: Any) -> str:
+        """Return what makes ``instance`` no plugin of ours; empty if nothing does. Notes the hooks it has."""
+        version = getattr(instance, "guidelens_contract", CONTRACT_VERSION)
+        if not isinstance(version, int):
+            return f"declares guidelens_contract = {version!r}; it must be a whole number, such as {CONTRACT_VERSION}"
+        if version != CONTRACT_VERSION:
+            cure = "upgrade guidelens" if version > CONTRACT_VERSION else "upgrade the plugin"
+            return (
+                f"is written for contract version {version}, and this is version {CONTRACT_VERSION}: {cure}"
+            )
+        known = [name for name in vars(hookspecs) if name.startswith("register_")]
+        hooks = []
+        for attribute in dir(instance):
+            marks = self._hooks.parse_hookimpl_opts(instance, attribute)
+            if marks is None:
+                continue
+            name = marks.get("specname") or attribute
+            if name in known:
+                hooks.append(name)
+            elif not marks.get("optionalhook"):
+                return f"marks {name!r} as a hook, and there is no such hook{suggestion(name, known)}"
+        if not hooks:
+            return "implements no hook: mark its functions with guidelens.hookimpl"
+        plugin.hooks = tuple(hooks)
+        return ""
+
+    def _collect(self, plugin: PluginInfo) -> None:
+        for kind in KINDS.values():
+            if kind.hook not in plugin.hooks:
+                continue
+            try:
+                self._caller(kind.hook, plugin)(register=_Registrar(plugin, kind.name))
+            except Exception as error:
+                self._break(plugin, f"failed in {kind.hook}: {_one_line(error)}", error)
+                return
+        missing = dict.fromkeys(module for info in plugin.components for module in info.missing)
+        if missing:
+            names, command = ", ".join(missing), install_command(tuple(missing), plugin.source.dist)
+            plugin.status, plugin.message = "missing dependency", f"needs {names}: {command}"
+
+    def _caller(self, hook: str, plugin: PluginInfo) -> Callable[..., Any]:
+        """Return a caller of one plugin's implementation of ``hook``."""
+        others = [other for owner, other in self._objects.items() if owner is not plugin]
+        return self._hooks.subset_hook_caller(hook, others)
+
+    def _break(self, plugin: PluginInfo, message: str, error: BaseException) -> None:
+        self._hooks.unregister(self._objects.pop(plugin))
+        plugin.fail("broken", message, error)
+        plugin.hooks = ()
+
+    def _report(self, plugin: PluginInfo) -> None:
+        """Name a failed plugin once; raise if the user asked for it.
+
+        One that lacks a dependency for some of its components is usable; whoever asks for such a component is told.
+        """
+        if plugin.loaded or plugin.status in ("ok", "blocked"):
+            return
+        message = f"{plugin.title} {plugin.message}"
+        if plugin.requested:
+            raise PluginError(message) from plugin.error
+        logger.warning("%s; the rest works (guidelens plugins list -v tells more)", message)
+
+
+class _Registrar:
+    """The ``register`` callback of one plugin for one kind."""
+
+    def __init__(self, plugin: PluginInfo, kind: str) -> None:
+        self._plugin, self._kind = plugin, kind
+
+    def __call__(
+        self,
+        name: str,
+        factory: Callable[..., Any],
+        *,
+        summary: str,
+        requires: Sequence[str] = (),
+        default: bool = False,
+    ) -> None:
+        noun = KINDS[self._kind].noun
+        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+            raise ValueError(f"{noun} name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
+        if not callable(factory):
+            raise TypeError(
+                f"the factory of {noun} {name!r} is a {type(factory).__name__}, which cannot be called"
+            )
+        if isinstance(requires, str):
+            raise TypeError(f"{noun} {name!r}: requires must be a sequence of module names, not one text")
+        if any(info.kind == self._kind and info.name == name for info in self._plugin.components):
+            raise ValueError(f"{noun} {name!r} is registered twice")
+        if default and any(info.kind == self._kind and info.default for info in self._plugin.components):
+            raise ValueError(f"{noun} {name!r} is a second default")
+        dist = self._plugin.source.dist
+        self._plugin.components.append(
+            ComponentInfo(
+                self._kind, name, self._plugin.name, dist, summary, factory, tuple(requires), default
+            )
+        )
+
+
+def _owned_by(info: ComponentInfo, owner: str) -> bool:
+    return (
+        not owner or owner == info.plugin or (bool(info.dist) and normalized(owner) == normalized(info.dist))
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    """Return an exception as one line, its class first."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -1,0 +1,183 @@
+"""Where plugins come from: entry points of installed distributions, modules by name, ``.py`` files by path.
+
+Nothing is imported from here until :meth:`Source.load` is called, and nothing is put on ``sys.path``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from guidelens.errors import UsageError
+
+from .spelling import suggestion
+
+ENTRY_POINT_GROUP = "guidelens"
+
+_FILE_PREFIX = "_guidelens_file_"
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A plugin that may be loaded.
+
+    :param name: what the user calls it: the entry point's name, the module's, or the file's stem.
+    :param origin: where its code is, for the user.
+    :param module: the module it is in; empty for a file or an object.
+    :param load: imports it and returns the module or object.
+    :param dist: the distribution that registers it; empty if none does.
+    :param version: of the distribution.
+    """
+
+    name: str
+    origin: str
+    module: str
+    load: Callable[[], Any]
+    dist: str = ""
+    version: str = ""
+
+    def answers_to(self, text: str) -> bool:
+        """Whether ``text`` names this plugin: by name, ``distribution/name``, module, or file."""
+        if text in (self.name, self.origin) or (self.module and text == self.module):
+            return True
+        owner, slash, name = text.rpartition("/")
+        return bool(slash and self.dist) and name == self.name and normalized(owner) == normalized(self.dist)
+
+
+def normalized(distribution: str) -> str:
+    """Return a distribution's name in the form that names are compared in (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def entry_point_sources() -> list[Source]:
+    """Return every plugin registered by an installed distribution, sorted by name; none is imported."""
+    sources = []
+    for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
+        dist = point.dist
+        sources.append(
+            Source(
+                name=point.name,
+                origin=point.value,
+                module=point.value.partition(":")[0].strip(),
+                load=point.load,
+                dist=dist.name if dist is not None else "",
+                version=dist.version if dist is not None else "",
+            )
+        )
+    return sorted(sources, key=lambda source: (source.name, source.dist))
+
+
+def find_source(text: str, known: Sequence[Source]) -> Source:
+    """Return what ``text`` asks for: one of ``known``, a ``.py`` file, or a module.
+
+    :raises UsageError: if it names nothing, or several.
+    """
+    if looks_like_file(text) and not any(source.answers_to(text) for source in known):
+        return file_source(text, known)
+    matches = [source for source in known if source.answers_to(text)]
+    if len(matches) > 1:
+        owners = " or ".join(f"{source.dist}/{source.name}" for source in matches)
+        raise UsageError(f"several distributions register a plugin {text!r}; say {owners}")
+    if matches:
+        return matches[0]
+    if not all(part.isidentifier() for part in text.split(".")) or not _module_exists(text):
+        raise UsageError(f"no plugin {text!r}{_hint(text, known)}")
+    return Source(text, text, text, lambda: importlib.import_module(text))
+
+
+def looks_like_file(text: str) -> bool:
+    """Whether ``text`` can only be meant as a path."""
+    return text.endswith(".py") or text.startswith((".", "~")) or os.path.isabs(text)
+
+
+def _module_exists(name: str) -> bool:
+    """Whether ``name`` can be found. Its parent packages are imported; a fault in one of them is for later."""
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError as error:
+        return not _is_prefix(error.name, name)
+    except ValueError:  # a module without a spec, such as __main__
+        return name in sys.modules
+    except Exception:
+        return True  # it exists and is broken: loading it will say how
+
+
+def _is_prefix(missing: str | None, name: str) -> bool:
+    return missing is not None and (name == missing or name.startswith(f"{missing}."))
+
+
+def _hint(text: str, known: Sequence[Source]) -> str:
+    if Path(f"{text}.py").is_file():
+        return f"; for the file write -p {text}.py (the working directory is not searched for modules)"
+    names = [source.name for source in known]
+    near = suggestion(text, names)
+    return (
+        near
+        or f"; installed: {', '.join(names) or 'none'}; or give an importable module, or a path to a .py file"
+    )
+
+
+def file_source(text: str, known: Sequence[Source] = ()) -> Source:
+    """Return the plugin in a ``.py`` file.
+
+    :raises UsageError: if there is no such file.
+    """
+    path = Path(text).expanduser()
+    if not path.is_file():
+        raise UsageError(
+            f"no plugin file {text!r}" + ("" if path.suffix == ".py" else "; it should end in .py")
+        )
+    if path.suffix != ".py":
+        raise UsageError(f"plugin file {text!r} does not end in .py")
+    path = path.resolve()
+    name = path.stem
+    if any(source.name == name for source in known):
+        name = f"{name}-{_digest(path)}"  # two files, or a file and an installed plugin, of one name
+    return Source(name, str(path), "", lambda: _load_file(path))
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:8]
+
+
+def _load_file(path: Path) -> ModuleType:
+    """Execute a file as a module under a name that nothing else has, without touching ``sys.path``."""
+    for other, module in list(sys.modules.items()):
+        if not other.startswith(_FILE_PREFIX) and getattr(module, "__dict__", {}).get("__file__") == str(
+            path
+        ):
+            return (
+                module  # imported under its real name already: a second copy would claim its components again
+            )
+    name = f"{_FILE_PREFIX}{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{_digest(path)}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(spec)
+    previous = sys.modules.get(name)
+    sys.modules[name] = module  # dataclasses and pickle look modules up by name
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        if previous is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = previous
+        raise
+    return module
+
+
+def object_source(plugin: object) -> Source:
+    """Return a plugin that the caller holds in hand: a module, an instance, or a class without arguments."""
+    name = getattr(plugin, "__name__", None) or type(plugin).__name__
+    return Source(str(name), f"object {name}", "", lambda: plugin)

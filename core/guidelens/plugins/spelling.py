@@ -1,0 +1,101 @@
+"""How a component is spelled on the command line: ``name:key=value,key=value``, read and written.
+
+A value that holds a comma, or starts with a quote, is put in single or double quotes; inside, the quote itself is
+doubled: ``blip:negatives='a cat, a dog'``, ``x:text='it''s'``. Outside quotes every other character stands for itself,
+so a path needs no escaping. (The shell has quotes of its own: put the whole component in the other kind.)
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+from guidelens.errors import UsageError
+
+
+def parse_component(text: str) -> tuple[str, dict[str, str]]:
+    """Split ``name:key=value,...`` into the name and the options as text, in their order.
+
+    :raises UsageError: if a part is no ``key=value``, a key comes twice, or a quote is not closed.
+    """
+    name, colon, rest = text.strip().partition(":")
+    name = name.strip()
+    if not name:
+        raise UsageError(f"component {text!r} has no name; write name or name:key=value,key=value")
+    options: dict[str, str] = {}
+    if not colon:
+        return name, options
+    position = 0
+    while position <= len(rest):
+        key, value, position = _parse_option(rest, position, text)
+        if key in options:
+            raise UsageError(f"component {text!r} gives the option {key!r} twice")
+        options[key] = value
+    return name, options
+
+
+def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
+    """Read one ``key=value`` from ``start``; return key, value and where the next option starts."""
+    equals = rest.find("=", start)
+    key = rest[start:equals].strip() if equals >= 0 else ""
+    if not key or "," in key:
+        part = rest[start:].partition(",")[0]
+        raise UsageError(
+            f"component {whole!r}: {part!r} is no key=value; options are written name:key=value,key=value, and a "
+            "value that holds a comma in quotes"
+        )
+    begin = equals + 1
+    if rest[begin : begin + 1] in ("'", '"'):
+        value, end = _parse_quoted(rest, begin, whole)
+    else:
+        comma = rest.find(",", begin)
+        end = len(rest) if comma < 0 else comma
+        value = rest[begin:end].strip()
+    return key, value, end + 1
+
+
+def _parse_quoted(rest: str, begin: int, whole: str) -> tuple[str, int]:
+    """Read a quoted value that opens at ``begin``; return it and the position of the comma after it, or the end."""
+    quote = rest[begin]
+    value = ""
+    position = begin + 1
+    while True:
+        end = rest.find(quote, position)
+        if end < 0:
+            raise UsageError(f"component {whole!r}: the quote {quote} is not closed")
+        value += rest[position:end]
+        if rest[end + 1 : end + 2] != quote:
+            break
+        value += quote
+        position = end + 2
+    after = rest[end + 1 :]
+    if after.strip() and not after.lstrip().startswith(","):
+        raise UsageError(f"component {whole!r}: a comma must follow the closing quote, not {after.strip()!r}")
+    gap = len(after) - len(after.lstrip())
+    return value, end + 1 + gap
+
+
+def format_component(name: str, options: Iterable[tuple[str, str]]) -> str:
+    """Write what :func:`parse_component` reads."""
+    written = ",".join(f"{key}={_quoted(value)}" for key, value in options)
+    return f"{name}:{written}" if written else name
+
+
+def _quoted(value: str) -> str:
+    if "," not in value and value == value.strip() and value[:1] not in ("'", '"'):
+        return value
+    quote = '"' if "'" in value else "'"
+    return quote + value.replace(quote, quote * 2) + quote
+
+
+def nearest(word: str, choices: Iterable[str]) -> str | None:
+    """Return the choice that ``word`` may be a misspelling of."""
+    lowered = {choice.lower(): choice for choice in choices}
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    return lowered[found[0]] if found else None
+
+
+def suggestion(word: str, choices: Iterable[str]) -> str:
+    """Return `` (did you mean 'x'?)``, or nothing where no choice is near."""
+    found = nearest(word, choices)
+    return f" (did you mean {found!r}?)" if found else ""

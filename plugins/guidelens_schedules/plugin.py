@@ -1,0 +1,23 @@
+"""Register the schedules: each objective alone, ``shift`` and ``blend``."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from guidelens.hookspecs import Register, hookimpl
+
+from .schedules import PAPER_OBJECTIVES, Blend, Shift, SingleObjective
+
+
+@hookimpl
+def register_schedules(register: Register) -> None:
+    """Offer ``itc``, ``itm``, ``cap``, ``objective``, ``shift`` and ``blend``."""
+    for name, summary in PAPER_OBJECTIVES.items():
+        register(name, partial(_alone, name), summary=summary)
+    register("objective", SingleObjective, summary="any one objective alone (objective:name=NAME)")
+    register("shift", Shift, summary="linearly from one objective to another, by default from cap to itc")
+    register("blend", Blend, summary="constant weights (blend:itc=0.5,cap=0.5, which is the default)")
+
+
+def _alone(name: str, /) -> SingleObjective:
+    return SingleObjective(name)

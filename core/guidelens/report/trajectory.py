@@ -1,0 +1,52 @@
+"""An animation of what the model expects to arrive at (x0), step by step."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guidelens.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = {".webp": "WEBP", ".gif": "GIF"}
+SECONDS, HOLD_MS, SMALLEST_SIDE = 4.0, 1500, 256
+
+
+def animation_format(path: Path) -> str:
+    """Return the format that a path's suffix names.
+
+    :raises UsageError: for a suffix other than .webp and .gif.
+    """
+    try:
+        return SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        raise UsageError(f"a trajectory is a .webp or a .gif, not {path.name!r}") from None
+
+
+def encode_trajectory(frames: Sequence[Image], kind: str) -> bytes:
+    """Return an endless animation of about four seconds that rests on the last frame; small pictures are
+    enlarged.
+
+    :param kind: ``WEBP`` (lossless) or ``GIF``.
+    :raises ValueError: when there are no frames.
+    """
+    from PIL import Image
+
+    if not frames:
+        raise ValueError("no frames")
+    factor = max(1, -(-SMALLEST_SIDE // max(frames[0].size)))
+    size = (frames[0].width * factor, frames[0].height * factor)
+    enlarged = [frame.convert("RGB").resize(size, Image.Resampling.NEAREST) for frame in frames]
+    # 20 ms is the shortest delay that browsers honour in a GIF.
+    delay = max(20, round(SECONDS * 1000 / len(frames)))
+    durations = [delay] * (len(frames) - 1) + [HOLD_MS]
+    options = {"lossless": True} if kind == "WEBP" else {}
+    buffer = io.BytesIO()
+    enlarged[0].save(
+        buffer, format=kind, save_all=True, append_images=enlarged[1:], duration=durations, loop=0, **options
+    )
+    return buffer.getvalue()

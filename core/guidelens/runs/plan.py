@@ -1,0 +1,98 @@
+"""Which cells a request asks for, and in which batches they are computed, again and again the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+from guidelens.runs.config import Cell, NamedSchedule, Settings
+
+Batch = list[str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Batches of keys: all that the run ever planned, and those that still lack cells."""
+
+    batches: list[Batch]
+    todo: list[Batch]
+
+
+def all_cells(
+    prompts: Iterable[Prompt], schedules: Sequence[NamedSchedule], seeds: Sequence[int], settings: Settings
+) -> dict[str, Cell]:
+    """Return every combination by key, prompts outermost, seeds innermost."""
+    tables = {schedule.name: schedule.table(settings.steps) for schedule in schedules}
+    cells = (Cell(prompt, schedule, seed) for prompt in prompts for schedule in schedules for seed in seeds)
+    return {cell.key(settings, tables[cell.schedule.name]): cell for cell in cells}
+
+
+def make_plan(
+    cells: Mapping[str, Cell], recorded: Sequence[Sequence[str]], done: Collection[str], batch_size: int
+) -> Plan:
+    """Plan the cells that are not ``done``, keeping to the batches that an earlier start ``recorded``.
+
+    Networks round differently in batches of another size or make-up, so an interrupted batch is computed in
+    its old make-up: then interrupted and uninterrupted runs agree to the last bit. An old batch that this
+    request does not cover or that has become too large is taken apart.
+    """
+    batches: list[Batch] = []
+    todo: list[Batch] = []
+    loose: set[str] = set()
+    for old in recorded:
+        missing = {key for key in old if key not in done}
+        if missing and not (len(old) <= batch_size and all(key in cells for key in old)):
+            taken = missing & cells.keys()
+            loose |= taken
+            rest = [key for key in old if key not in taken]
+            batches += [rest] if rest else []
+            continue
+        batches.append(list(old))
+        todo += [list(old)] if missing else []
+    planned = {key for batch in batches for key in batch}
+    new = [key for key in cells if key in loose or (key not in planned and key not in done)]
+    fresh = _cut({key: cells[key] for key in new}, batch_size)
+    return Plan(batches + fresh, todo + fresh)
+
+
+def _cut(cells: Mapping[str, Cell], batch_size: int) -> list[Batch]:
+    """Cut cells into batches of one schedule each (so that only its objectives are evaluated), schedules in
+    turn.
+
+    A request that fits into one batch is one batch.
+    """
+    if len(cells) <= batch_size:
+        return [list(cells)] if cells else []
+    queues: dict[str, list[str]] = {}
+    for key, cell in cells.items():
+        queues.setdefault(cell.schedule.name, []).append(key)
+    pieces = [_even_pieces(queue, batch_size) for queue in queues.values()]
+    turns = max(len(p) for p in pieces)
+    return [p[turn] for turn in range(turns) for p in pieces if turn < len(p)]
+
+
+def _even_pieces(keys: Sequence[str], largest: int) -> list[Batch]:
+    count = -(-len(keys) // largest)
+    edges = [round(i * len(keys) / count) for i in range(count + 1)]
+    return [list(keys[a:b]) for a, b in pairwise(edges)]
+
+
+def check_schedules(
+    schedules: Sequence[NamedSchedule], objectives: Collection[str], guidance: str, steps: int
+) -> None:
+    """Raise UsageError for a name used twice, or an objective that the guidance model does not have."""
+    seen: set[str] = set()
+    for schedule in schedules:
+        if schedule.name in seen:
+            raise UsageError(f"two schedules are called {schedule.name!r}; give each its own name")
+        seen.add(schedule.name)
+        unknown = sorted(schedule.table(steps).keys() - set(objectives))
+        if unknown:
+            offered = ", ".join(sorted(objectives))
+            raise UsageError(
+                f"schedule {schedule.name!r} needs the objective {unknown[0]!r}, which {guidance} lacks "
+                f"(it has {offered}); choose others with --schedule"
+            )

@@ -1,0 +1,160 @@
+"""The two records of a run: ``config.json`` (what was asked for, resolved) and the rows of
+``results.jsonl``.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+from guidelens.runs.config import FORMAT, Cell, NamedSchedule, Settings, first_difference
+from guidelens.runs.scoring import NamedMetric, Scores, check_columns
+from guidelens.runs.store import image_name
+
+if TYPE_CHECKING:
+    from guidelens.engine import Result
+
+DIGITS = 7
+"""Significant digits of telemetry in rows: what float32 carries."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """A resolved request: what :func:`guidelens.compare` was asked for, every name looked up."""
+
+    settings: Settings
+    prompts: tuple[Prompt, ...]
+    schedules: tuple[NamedSchedule, ...]
+    seeds: tuple[int, ...]
+    metrics: tuple[NamedMetric, ...]
+    device: str
+    batch_size: int
+    plugin_versions: Mapping[str, str]
+    command: str = ""
+    """The command line that made the request; empty from the library."""
+    component_arguments: str = ""
+    """The options of ``guidelens generate`` that repeat the settings; empty where no command can."""
+
+
+def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the configuration of the run after ``request``, which may add prompts, schedules, seeds and
+    metrics.
+
+    :raises UsageError: when the directory's run has other settings, naming the first that differs.
+    """
+    settings = request.settings.as_dict()
+    schedules: list[dict[str, Any]] = [
+        {"name": s.name, "weights": s.table(request.settings.steps)} for s in request.schedules
+    ]
+    old = old or {}
+    if old:
+        _refuse_difference(old["settings"], settings, "")
+        known = {s["name"]: s["weights"] for s in old["schedules"]}
+        for schedule in schedules:
+            if schedule["name"] in known:
+                where = f"schedule {schedule['name']}: weights of "
+                _refuse_difference(known[schedule["name"]], schedule["weights"], where)
+    prompts = [{"text": p.text, "category": p.category, "reference": p.reference} for p in request.prompts]
+    metrics = [{"name": m.name, "columns": list(m.metric.columns)} for m in request.metrics]
+    metrics = _union(old.get("metrics", []), metrics, ("name",))
+    check_columns(metrics)
+    return {
+        "guidelens_format": FORMAT,
+        "settings": settings,
+        "schedules": _union(old.get("schedules", []), schedules, ("name",)),
+        "prompts": _union(old.get("prompts", []), prompts, ("text", "reference")),
+        "seeds": [*old.get("seeds", []), *(s for s in request.seeds if s not in old.get("seeds", []))],
+        "metrics": metrics,
+        "device": request.device,
+        "batch_size": request.batch_size,
+        "commands": [*old.get("commands", []), *_new(request.command, old.get("commands", []))],
+        "component_arguments": request.component_arguments,
+        "versions": versions(request.plugin_versions),
+        "batches": [list(batch) for batch in old.get("batches", [])],
+    }
+
+
+def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
+    """Return the versions of everything that a picture's bits depend on."""
+    found = {"python": platform.python_version()}
+    for name in ("guidelens", "torch", "numpy"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "unknown"
+    return {**found, "plugins": dict(sorted(plugins.items()))}
+
+
+def make_row(key: str, cell: Cell, settings: Settings, result: Result, scores: Scores) -> dict[str, Any]:
+    """Return the row of a finished cell. NaN (an objective at rest, say) becomes null in JSON."""
+    return {
+        "key": key,
+        "prompt": cell.prompt.text,
+        "category": cell.prompt.category,
+        "reference": cell.prompt.reference,
+        "schedule": cell.schedule.name,
+        "seed": cell.seed,
+        "generator": settings.generator,
+        "guidance": settings.guidance,
+        "steps": settings.steps,
+        "sampler": settings.sampler,
+        "scale": settings.scale,
+        "image": image_name(key),
+        "metrics": scores.values,
+        "metric_errors": scores.errors,
+        "scored": scores.scored,
+        "losses": _series(result.losses),
+        "gradient_norms": _series(result.gradient_norms),
+        "cosines": _series(result.cosines),
+        "nonfinite_steps": int(result.nonfinite_steps),
+        "seconds": round(float(result.seconds), 3),
+    }
+
+
+def rescored(row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
+    """Return ``row`` with the scores of further metrics."""
+    errors = {name: reason for name, reason in row["metric_errors"].items() if name not in scores.scored}
+    return {
+        **row,
+        "metrics": {**row["metrics"], **scores.values},
+        "metric_errors": {**errors, **scores.errors},
+        "scored": [*row["scored"], *scores.scored],
+    }
+
+
+def _series(telemetry: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
+    """Round to float32's digits; leave out what was never measured."""
+    table = {
+        name: [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
+        for name, values in sorted(telemetry.items())
+    }
+    return {name: values for name, values in table.items() if any(v is not None for v in values)}
+
+
+def _refuse_difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
+    difference = first_difference(old, new)
+    if difference is not None:
+        name, before, after = difference
+        raise UsageError(
+            f"--out holds a run with other settings: {where}{name} is {before!r} there and {after!r} here; "
+            "choose another --out, or the same settings"
+        )
+
+
+def _union(
+    old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]], by: Sequence[str]
+) -> list[dict[str, Any]]:
+    merged = {tuple(item[name] for name in by): item for item in old}
+    for item in new:
+        merged.setdefault(tuple(item[name] for name in by), item)
+    return list(merged.values())
+
+
+def _new(command: str, known: Sequence[str]) -> list[str]:
+    return [command] if command and command not in known else []

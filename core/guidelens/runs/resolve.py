@@ -1,0 +1,145 @@
+"""Components by name or as objects: whatever a request gives, out come objects and the names they go by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
+from guidelens.errors import UsageError
+from guidelens.plugins import Component, PluginManager
+from guidelens.runs.config import NamedSchedule
+from guidelens.runs.scoring import NamedMetric
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Named(Generic[T]):
+    """A component and the name it goes by."""
+
+    name: str
+    component: T
+
+
+@dataclass
+class Components:
+    """All the parts of a run."""
+
+    generator: Named[Generator]
+    guidance: Named[GuidanceModel]
+    schedules: list[NamedSchedule]
+    metrics: list[NamedMetric]
+    prompts: Iterable[str | Prompt] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+def object_name(component: object) -> str:
+    """Return what an object calls itself (``name``), or its class."""
+    name = getattr(component, "name", None)
+    return name if isinstance(name, str) and name else type(component).__name__
+
+
+def resolve_components(
+    plugins: PluginManager | None,
+    *,
+    generator: str | Generator | None = None,
+    guidance: str | GuidanceModel | None = None,
+    schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    prompt_set: str | None = None,
+    needs_prompts: bool = False,
+) -> Components:
+    """Look up and build the parts of a run; plugins are loaded only where a name or a default has to be
+    looked up.
+
+    Cheap parts first, so that a misspelled schedule is told before weights are read.
+
+    Default schedules and metrics: those that their plugin marks as default, or all that need no options where
+    it marks none. Schedules come from the plugins that the user asked for, if any of them offers some, else
+    from all; metrics likewise, else from the plugin that offers the generator.
+
+    :raises UsageError: for unknown names, options that do not fit, or no schedule at all.
+    :raises GuidelensError: for components that cannot be built.
+    """
+    shelf = _Shelf(plugins)
+    choice = shelf.choose("generator", generator)
+    named_schedules = _schedules(shelf, schedules)
+    prompts = shelf.build(shelf.choose("prompts", prompt_set)).component if needs_prompts else ()
+    chosen_metrics = (
+        shelf.defaults("metric", choice) if metrics is None else [shelf.choose("metric", m) for m in metrics]
+    )
+    model = shelf.choose("guidance", guidance)
+    scorers = [shelf.build(item) for item in _distinct(chosen_metrics)]
+    return Components(
+        generator=shelf.build(choice),
+        guidance=shelf.build(model),
+        schedules=named_schedules,
+        metrics=[NamedMetric(item.name, item.component) for item in scorers],
+        prompts=prompts,
+        versions=shelf.versions(),
+    )
+
+
+def _schedules(
+    shelf: _Shelf, schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None
+) -> list[NamedSchedule]:
+    if isinstance(schedules, Mapping):
+        named = [NamedSchedule(name, schedule) for name, schedule in schedules.items()]
+    else:
+        if schedules is None:
+            chosen = shelf.defaults("schedule")
+        else:
+            chosen = [shelf.choose("schedule", schedule) for schedule in schedules]
+        built = [shelf.build(item) for item in _distinct(chosen)]
+        named = [NamedSchedule(item.name, item.component) for item in built]
+    if not named:
+        raise UsageError("no schedules: give at least one (--schedule), or load a plugin that offers some")
+    return named
+
+
+def _distinct(choices: Sequence[Component | Named[Any]]) -> list[Component | Named[Any]]:
+    """Drop repetitions of one spelling; objects are kept, whatever they are called."""
+    return list({c.spec if isinstance(c, Component) else id(c): c for c in choices}.values())
+
+
+class _Shelf:
+    """The loaded plugins, loaded when first needed."""
+
+    def __init__(self, plugins: PluginManager | None) -> None:
+        self._plugins = plugins
+
+    @property
+    def plugins(self) -> PluginManager:
+        if self._plugins is None:
+            self._plugins = PluginManager.load()
+        return self._plugins
+
+    def versions(self) -> Mapping[str, str]:
+        return {} if self._plugins is None else self._plugins.versions()
+
+    def choose(self, kind: str, wanted: object) -> Component | Named[Any]:
+        """Return a component that was not built yet, or an object with its name."""
+        if wanted is None or isinstance(wanted, str):
+            return self.plugins.resolve(kind, wanted)
+        return Named(object_name(wanted), wanted)
+
+    def build(self, choice: Component | Named[Any]) -> Named[Any]:
+        return Named(choice.spec, choice.build()) if isinstance(choice, Component) else choice
+
+    def defaults(
+        self, kind: str, generator: Component | Named[Any] | None = None
+    ) -> list[Component | Named[Any]]:
+        """Return the components of a kind for users who name none; see :func:`resolve_components`."""
+        if generator is not None and not isinstance(generator, Component) and self._plugins is None:
+            return []
+        requested = [plugin for plugin in self.plugins.plugins if plugin.requested and plugin.loaded]
+        pool = [info for plugin in requested for info in plugin.components if info.kind == kind]
+        if not pool and isinstance(generator, Component):
+            pool = list(self.plugins.companions(generator, kind))
+        elif not pool and generator is None:
+            pool = list(self.plugins.components(kind))
+        marked = [info for info in pool if info.default]
+        ready = [info for info in pool if not any(option.required for option in info.options)]
+        return [self.plugins.resolve(kind, info.qualified) for info in marked or ready]

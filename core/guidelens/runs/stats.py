@@ -1,0 +1,141 @@
+"""Means over cells with intervals that respect the prompt: pictures of one prompt are not independent."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+CONFIDENCE = 0.95
+RESAMPLES = 9999
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over ``n`` pictures of ``clusters`` prompts, with its interval (NaN where none can be given)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+    clusters: int
+
+    @property
+    def has_interval(self) -> bool:
+        """False for a single picture, or where all agree: then nothing is known about spread."""
+        return math.isfinite(self.low) and math.isfinite(self.high)
+
+
+def estimate(
+    values: Sequence[float],
+    prompts: Sequence[str],
+    *,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+) -> Estimate:
+    """Estimate the mean of ``values`` over pictures, resampling whole prompts (a cluster bootstrap).
+
+    A resample draws prompts with replacement, each with all its seeds, and takes the mean over all its
+    pictures (Davison & Hinkley 1997, section 3.8: resampling whole clusters only). With one prompt there is
+    nothing to draw but its seeds, so these are resampled and the interval speaks of this prompt only. The
+    percentiles are widened for the small number of clusters k to the level Phi(-sqrt(k / (k - 1)) t_{k-1})
+    (the expanded percentile interval of Hesterberg 2015, section 5.3); a plain percentile interval of four
+    prompts is only half as wide as it should be. Where all units agree (or there is one), resampling sees no
+    spread, and no interval is given rather than one of width zero. The resampling is seeded: the same values
+    give the same interval.
+
+    :raises ValueError: when the lengths differ or a value is not finite.
+    """
+    if len(values) != len(prompts):
+        raise ValueError(f"{len(values)} values for {len(prompts)} prompts")
+    if not all(math.isfinite(v) for v in values):
+        raise ValueError("values must be finite: leave missing ones out")
+    clusters: dict[str, list[float]] = {}
+    for value, prompt in zip(values, prompts, strict=True):
+        clusters.setdefault(prompt, []).append(float(value))
+    n = len(values)
+    if n == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0, 0)
+    mean = math.fsum(values) / n
+    units = list(clusters.values()) if len(clusters) > 1 else [[v] for v in values]
+    if len(units) < 2 or len({math.fsum(unit) / len(unit) for unit in units}) == 1:
+        return Estimate(mean, math.nan, math.nan, n, len(clusters))
+    low, high = _interval(units, confidence, resamples)
+    return Estimate(mean, min(low, mean), max(high, mean), n, len(clusters))
+
+
+def _interval(units: Sequence[Sequence[float]], confidence: float, resamples: int) -> tuple[float, float]:
+    import numpy as np
+    from scipy import stats
+
+    sums = np.array([math.fsum(unit) for unit in units])
+    counts = np.array([float(len(unit)) for unit in units])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        result = stats.bootstrap(
+            (sums, counts),
+            lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
+            paired=True,
+            vectorized=True,
+            confidence_level=expanded_level(confidence, len(units)),
+            n_resamples=resamples,
+            method="percentile",
+            batch=max(1, 4_000_000 // len(units)),
+            rng=np.random.default_rng(0),
+        )
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+
+
+def expanded_level(confidence: float, clusters: int) -> float:
+    """Return the level at which a percentile interval of ``clusters`` units covers about ``confidence``.
+
+    1 - 2 Phi(-sqrt(k / (k - 1)) t), with t the quantile of Student's distribution of k - 1 degrees of
+    freedom.
+    """
+    from scipy import stats
+
+    quantile = stats.t.ppf((1 + confidence) / 2, clusters - 1) * math.sqrt(clusters / (clusters - 1))
+    return float(1 - 2 * stats.norm.sf(quantile))
+
+
+def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:
+    """Return ``{schedule: {column: Estimate}}`` over result rows, both in order of appearance.
+
+    A cell without a score in a column (not applicable, or the metric failed there) is left out of that
+    column's n.
+    """
+    collected: dict[str, dict[str, tuple[list[float], list[str]]]] = {}
+    columns: dict[str, None] = {}
+    for row in rows:
+        scores = collected.setdefault(row["schedule"], {})
+        for column, value in row["metrics"].items():
+            columns[column] = None
+            values, prompts = scores.setdefault(column, ([], []))
+            values.append(value)
+            prompts.append(row["prompt"])
+    return {
+        schedule: {column: estimate(*scores.get(column, ([], []))) for column in columns}
+        for schedule, scores in collected.items()
+    }
+
+
+def paired_differences(rows: Iterable[Mapping[str, Any]], column: str, baseline: str) -> dict[str, Estimate]:
+    """Return, per schedule, the mean difference to ``baseline`` in ``column`` over the pictures that both
+    have.
+
+    Cells with the same prompt and seed share all their noise, so the difference is taken picture by picture
+    and its interval is usually far narrower than the two schedules' own intervals suggest.
+    """
+    scores: dict[str, dict[tuple[str, str, int], float]] = {}
+    for row in rows:
+        if column in row["metrics"]:
+            cell = (row["prompt"], row.get("reference") or "", row["seed"])
+            scores.setdefault(row["schedule"], {})[cell] = row["metrics"][column]
+    base = scores.pop(baseline, {})
+    result = {}
+    for schedule, cells in scores.items():
+        shared = [cell for cell in cells if cell in base]
+        result[schedule] = estimate([cells[c] - base[c] for c in shared], [c[0] for c in shared])
+    return result

@@ -1,0 +1,270 @@
+"""A run's directory on disk: a lock, atomic files, and rows that count only together with their pictures."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from filelock import FileLock, Timeout
+
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.runs.config import FORMAT
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
+
+CONFIG, RESULTS, SAMPLES, LOCK = "config.json", "results.jsonl", "samples", ".lock"
+_TEMPORARY = ".tmp~"
+
+
+class RunStore:
+    """The files of one run, held under a lock for as long as the context lasts.
+
+    A cell counts once ``samples/KEY.png`` and its row in ``results.jsonl`` are both on disk and readable. On
+    entry, what an interruption left half done is put right: temporary files are removed, a torn last row is
+    cut off, and rows whose picture is missing or damaged are dropped, so that what remains can be trusted.
+
+    :raises UsageError: when the directory holds something else than a run.
+    :raises GuidelensError: when another process works in it, or it cannot be read or written.
+    """
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.config: dict[str, Any] | None = None
+        """What ``config.json`` said on entry; None for a new run."""
+        self.rows: dict[str, dict[str, Any]] = {}
+        """The rows that count, by key, in the order of the file."""
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> RunStore:
+        with _explained(self.directory, "use"):
+            refuse_foreign(self.directory)
+            (self.directory / SAMPLES).mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(self.directory / LOCK)
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise GuidelensError(
+                    f"{self.directory} is in use by another guidelens process; wait for it, "
+                    "or choose another --out"
+                ) from None
+        try:
+            with _explained(self.directory, "use"):
+                self.config = read_config(self.directory)
+                self._sweep()
+                self._load_rows()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def path(self, name: str) -> Path:
+        """Return the path of a file of the run."""
+        return self.directory / name
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Replace ``config.json`` if it would change."""
+        if config != self.config:
+            self.write(CONFIG, json.dumps(config, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            self.config = dict(config)
+
+    def write(self, name: str, content: str | bytes) -> Path:
+        """Replace a file of the run atomically and return its path."""
+        path = self.path(name)
+        with _explained(path, "write"):
+            atomic_write(path, content.encode() if isinstance(content, str) else content)
+        return path
+
+    def add(self, images: Mapping[str, Image], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write pictures, then their rows: an interruption in between leaves pictures without rows, which
+        don't count.
+        """
+        for key, image in images.items():
+            self.write(image_name(key), png_bytes(image))
+        self._append(rows)
+
+    def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Replace all of ``results.jsonl`` atomically, unless it holds just these rows in this order."""
+        new = {row["key"]: dict(row) for row in rows}
+        if list(new.items()) != list(self.rows.items()):
+            self.write(RESULTS, b"".join(map(_line, new.values())))
+            self.rows = new
+
+    def load_image(self, key: str) -> Image:
+        """Return the picture of a cell, fully read."""
+        return open_image(self.path(image_name(key)))
+
+    def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        path = self.path(RESULTS)
+        with _explained(path, "write"), open(path, "ab") as file:
+            size = file.tell()
+            try:
+                file.write(b"".join(map(_line, rows)))
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                # A full disk may have taken half a row: give the space back and leave whole rows only.
+                with suppress(OSError):
+                    os.truncate(path, size)
+                raise
+        self.rows.update((row["key"], dict(row)) for row in rows)
+
+    def _sweep(self) -> None:
+        for folder in (self.directory, self.directory / SAMPLES):
+            for leftover in folder.glob(f".*{_TEMPORARY}"):
+                leftover.unlink(missing_ok=True)
+
+    def _load_rows(self) -> None:
+        path = self.path(RESULTS)
+        rows, damaged = read_rows(path)
+        kept = {key: row for key, row in rows.items() if is_readable(self.path(image_name(key)))}
+        if len(kept) < len(rows):
+            logger.warning("%s: %d rows have no readable picture; dropped", path, len(rows) - len(kept))
+        if damaged or len(kept) < len(rows):
+            self.write(RESULTS, b"".join(map(_line, kept.values())))
+        self.rows = kept
+
+
+def image_name(key: str) -> str:
+    """Return the path of a cell's picture, relative to the run's directory."""
+    return f"{SAMPLES}/{key}.png"
+
+
+def read_config(directory: Path) -> dict[str, Any] | None:
+    """Return what ``config.json`` says, or None where there is none.
+
+    :raises UsageError: when it is not the configuration of a run, or of a format that this version does not
+        read.
+    """
+    path = directory / CONFIG
+    if not path.exists():
+        return None
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        config = None
+    if not isinstance(config, dict) or "guidelens_format" not in config:
+        raise UsageError(f"{path} is not the configuration of a guidelens run; choose another --out")
+    if config["guidelens_format"] != FORMAT:
+        raise UsageError(
+            f"{path} has format {config['guidelens_format']}, this version reads {FORMAT}; "
+            "choose another --out"
+        )
+    return config
+
+
+def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
+    """Return the rows of a ``results.jsonl`` by key, and whether its last line was torn (and is left out).
+
+    :raises GuidelensError: when another line than the last is not a row.
+    """
+    if not path.exists():
+        return {}, False
+    lines = path.read_bytes().split(b"\n")
+    whole, rest = lines[:-1], lines[-1]
+    rows: dict[str, dict[str, Any]] = {}
+    for i, line in enumerate(whole):
+        try:
+            row = json.loads(line)
+            rows[row["key"]] = row
+        except (ValueError, TypeError, KeyError):
+            # Only the end of a file can be torn; anything else is damage that a rerun should not paper over.
+            if i == len(whole) - 1 and not rest:
+                return rows, True
+            raise GuidelensError(
+                f"{path}: line {i + 1} is not a result row; remove the line and run again"
+            ) from None
+    return rows, bool(rest)
+
+
+def refuse_foreign(directory: Path) -> None:
+    """Raise UsageError unless ``directory`` is absent, empty or a run's."""
+    if not directory.exists():
+        return
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is a file; --out must name a directory")
+    ours = {LOCK, SAMPLES}
+    found = sorted(
+        p.name for p in directory.iterdir() if p.name not in ours and not p.name.endswith(_TEMPORARY)
+    )
+    if found and CONFIG not in found:
+        raise UsageError(
+            f"{directory} is not empty and holds no guidelens run (found {found[0]}); choose another --out"
+        )
+    samples = directory / SAMPLES
+    if not found and samples.is_dir() and any(samples.iterdir()):
+        raise UsageError(f"{directory} holds pictures but no {CONFIG}; choose another --out")
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Write a file so that at every moment either the old or the new content is there, even after a power
+    cut.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def png_bytes(image: Image) -> bytes:
+    """Return ``image`` as a PNG file; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def open_image(path: Path) -> Image:
+    """Open and fully read a picture."""
+    from PIL import Image as images
+
+    with images.open(path) as image:
+        image.load()
+        return image
+
+
+def is_readable(path: Path) -> bool:
+    """Say whether a file is a whole picture (decoded to the end, so a truncated one is not)."""
+    try:
+        open_image(path)
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
+
+
+def _line(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+@contextmanager
+def _explained(path: Path, verb: str) -> Iterator[None]:
+    """Turn an OSError into one line that says what happened to which file, and that nothing is lost."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if error.errno == errno.ENOSPC:
+            reason += "; free some and run the same command again"
+        raise GuidelensError(f"cannot {verb} {path}: {reason} (what was finished before is kept)") from error

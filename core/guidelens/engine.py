@@ -10,7 +10,7 @@ import collections.abc as cabc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar, get_args
 
@@ -214,7 +214,7 @@ class Engine:
             batch = [samples[row] for row in rows]
             batch_plan = plan.select(rows)
             recorder = _Recorder(batch, batch_plan)
-            with closing(self._steps(batch, batch_plan, _select(text, batch), None)) as steps:
+            with closing(self._steps(batch, batch_plan, text, None)) as steps:
                 for step in steps:
                     recorder.add(step)
                     if on_step is not None:
@@ -224,8 +224,7 @@ class Engine:
     def _whole_stream(
         self, samples: tuple[Sample, ...], plan: GuidancePlan, noise: NoiseSource | None
     ) -> cabc.Generator[Step, None, None]:
-        text = self._encode(samples)
-        yield from self._steps(samples, plan.select(range(len(samples))), _select(text, samples), noise)
+        yield from self._steps(samples, plan, self._encode(samples), noise)
 
     def _plan(self, samples: Sequence[Sample]) -> GuidancePlan:
         """Check samples, and ask their schedules for all the weights of the run."""
@@ -260,18 +259,36 @@ class Engine:
         return text
 
     def _autocast(self) -> AbstractContextManager[object]:
-        enabled = self.dtype != self._state_dtype
-        return torch.autocast(self.device.type, dtype=self.dtype if enabled else None, enabled=enabled)
+        if self.dtype == self._state_dtype:
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=self.dtype)
 
     def _steps(
         self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None, noise: NoiseSource | None
     ) -> cabc.Generator[Step, None, None]:
-        guide = Guide(
+        source = noise or NoiseStream([sample.seed for sample in samples], self.generator.image_shape)
+        with _no_grad():
+            guide = self._guide(samples, plan, text)
+            x_t = self._draw(source, len(samples))
+            counts = torch.zeros(len(samples), dtype=torch.int64, device=self.device)
+        # No context but this one spans a yield: grad mode and autocast would leak into the caller's code.
+        with frozen(self.generator, self.guidance_model):
+            for k in range(self.steps):
+                with _no_grad():
+                    step = self._step(guide, plan, k, x_t, source)
+                    counts += step.nonfinite
+                    if k + 1 == self.steps or (k + 1) % _STEPS_BETWEEN_CHECKS == 0:
+                        self._check(samples, counts, step.sample)
+                x_t = step.sample
+                yield step
+
+    def _guide(self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None) -> Guide:
+        return Guide(
             self.generator,
             self.guidance_model,
             self.process,
             plan,
-            text,
+            _select(text, samples),
             prediction=self.generator.prediction,
             learned_variance=self.generator.learned_variance,
             options=self.options,
@@ -279,37 +296,24 @@ class Engine:
             autocast=self._autocast,
             loss_scales=HALF_PRECISION_LOSS_SCALES if self.dtype == torch.float16 else (1.0,),
         )
-        source = noise or NoiseStream([sample.seed for sample in samples], self.generator.image_shape)
-        x_t = self._draw(source, len(samples))
-        counts = torch.zeros(len(samples), dtype=torch.int64, device=self.device)
-        # No context but this one spans a yield: grad mode and autocast would leak into the caller's code.
-        with frozen(self.generator, self.guidance_model):
-            for k in range(self.steps):
-                step = self._step(guide, plan, k, x_t, source)
-                counts += step.nonfinite
-                if k + 1 == self.steps or (k + 1) % _STEPS_BETWEEN_CHECKS == 0:
-                    self._check(samples, counts, step.sample)
-                x_t = step.sample
-                yield step
 
     def _step(self, guide: Guide, plan: GuidancePlan, k: int, x_t: Tensor, source: NoiseSource) -> Step:
         position = self.steps - 1 - k
         index = torch.full((len(x_t),), position, dtype=torch.int64)
-        with _no_grad():
-            guided = guide(x_t, index, k)
-            draws = self.sampler.draws_noise and position > 0
-            reverse = self.sampler.step(
-                self.process,
-                guided.output,
-                x_t,
-                index,
-                prediction=self.generator.prediction,
-                learned_variance=self.generator.learned_variance,
-                clip_denoised=self.options.clip_denoised,
-                guidance=guided.gradient,
-                noise=self._draw(source, len(x_t)) if draws else None,
-            )
-            weights = plan.weights[k].T.to(self._state_dtype).to(self.device, non_blocking=True)
+        guided = guide(x_t, index, k)
+        draws = self.sampler.draws_noise and position > 0
+        reverse = self.sampler.step(
+            self.process,
+            guided.output,
+            x_t,
+            index,
+            prediction=self.generator.prediction,
+            learned_variance=self.generator.learned_variance,
+            clip_denoised=self.options.clip_denoised,
+            guidance=guided.gradient,
+            noise=self._draw(source, len(x_t)) if draws else None,
+        )
+        weights = plan.weights[k].T.to(self._state_dtype).to(self.device, non_blocking=True)
         return Step(
             index=k,
             timestep=int(self.process.timesteps[position]),
@@ -407,7 +411,7 @@ def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | No
 
 @contextmanager
 def _no_grad() -> Iterator[None]:
-    # Inference mode off as well: under a caller's, no graph could be built at all.
+    # Inference mode off as well: no graph can be built of tensors that were made under a caller's.
     with torch.inference_mode(False), torch.no_grad():
         yield
 

@@ -158,7 +158,8 @@ def plan_guidance(
             table = tables[id(schedule)]
             values = [[weights.get(name, 0.0) for name in names] for weights in table]
             dense[:, row] = torch.tensor(values, dtype=torch.float64).reshape(len(progress), len(names))
-    return GuidancePlan(names, dense, torch.tensor(list(scales), dtype=torch.float64))
+    plan = GuidancePlan(names, dense, torch.tensor(list(scales), dtype=torch.float64))
+    return plan.select(range(len(schedules)))
 
 
 def _checked_weights(schedule: Schedule, progress: float, known: frozenset[str]) -> dict[str, float]:

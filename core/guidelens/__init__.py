@@ -1,6 +1,7 @@
-"""guidelens: see what a vision-language objective means, through the pictures it makes a diffusion model draw.
+"""guidelens: see what a vision-language objective means, through what it makes a diffusion model draw.
 
-The names below are resolved when they are first used, so ``import guidelens`` loads neither torch nor a plugin.
+The names below are resolved when they are first used, so ``import guidelens`` loads neither torch nor a
+plugin.
 """
 
 from __future__ import annotations

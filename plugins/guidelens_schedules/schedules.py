@@ -1,8 +1,8 @@
 """Schedules over guidance objectives: one alone, SHIFT (linear) and BLEND (constant).
 
-Kong & Kwak (2023), *Analyzing Multimodal Objectives Through the Lens of Generative Diffusion Guidance*. Progress t runs
-from 0 at the first (noisiest) sampling step to 1 at the last. The ``repr`` of a schedule is its spelling on the
-command line.
+Kong & Kwak (2023), *Analyzing Multimodal Objectives Through the Lens of Generative Diffusion Guidance*.
+Progress t runs from 0 at the first (noisiest) sampling step to 1 at the last. The ``repr`` of a schedule is
+its spelling on the command line.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Shift:
 class Blend:
     """Objectives mixed at constant weights: w_k(t) = w_k. BLEND of Kong & Kwak (2023).
 
-    :param weights: by objective; any finite number, none for ITC and CAP at a half each. They are used as given and
-        not normalised.
+    :param weights: by objective; any finite number, none for ITC and CAP at a half each. They are used as
+        given and not normalised.
     :raises UsageError: for a weight that is not finite, or weights that are all 0.
     """
 

@@ -1,4 +1,4 @@
-"""Where the command line writes: results to stdout, progress and warnings to stderr. Loads rich when first used."""
+"""Where the command line writes: results to stdout, the rest to stderr. Loads rich when first used."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import click
 
@@ -19,7 +19,7 @@ PLAIN_WIDTH = 100
 
 
 def out() -> Console:
-    """Return the console for results, on today's stdout. Colour and width follow the terminal and ``NO_COLOR``."""
+    """Return the console for results, on today's stdout; colour follows the terminal and ``NO_COLOR``."""
     return _console(stderr=False)
 
 
@@ -37,16 +37,21 @@ def _console(*, stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, width=width, soft_wrap=not stream.isatty())
 
 
+def print_out(text: str, *, nl: bool = True) -> None:
+    """Write text with click's styles to stdout, without rich; a pipe or ``NO_COLOR`` gets no styles."""
+    click.echo(text, nl=nl, color=_coloured(sys.stdout))
+
+
 def echo_line(level: str, message: str) -> None:
     """Write ``level: message`` as one line on stderr, without rich."""
     colours = {"error": "red", "warning": "yellow"}
-    label = click.style(f"{level}:", fg=colours.get(level), bold=True) if may_colour() else f"{level}:"
-    click.echo(f"{label} {' '.join(message.split())}", err=True)
+    label = click.style(f"{level}:", fg=colours.get(level), bold=True)
+    click.echo(f"{label} {' '.join(message.split())}", err=True, color=_coloured(sys.stderr))
 
 
-def may_colour() -> bool:
-    """Whether stderr is a terminal and ``NO_COLOR`` is not set (no-color.org)."""
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+def _coloured(stream: TextIO) -> bool:
+    """Whether a stream is a terminal and ``NO_COLOR`` is not set (no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 class _LineHandler(logging.Handler):

@@ -1,4 +1,4 @@
-"""The ``guidelens`` command: reads ``--plugin``, loads plugins, and hands over to a command that is imported only then."""
+"""The ``guidelens`` command: loads plugins, then imports and runs one command."""
 
 from __future__ import annotations
 
@@ -49,15 +49,20 @@ and plugin/name where two plugins use one name. A value that holds a comma goes 
 class App(click.Group):
     """The top-level group: plugins before everything else, commands imported late, errors in one line."""
 
-    def main(  # type: ignore[override]  # click's overloads are for its two modes; this serves both
-        self, args: Sequence[str] | None = None, *rest: Any, standalone_mode: bool = True, **extra: Any
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
     ) -> Any:
         """Run as click does, but show expected errors as one line on stderr, and exit with their code."""
         arguments = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
-            return super().main(arguments, *rest, standalone_mode=False, **extra)
+            return super().main(arguments, prog_name, complete_var, False, **extra)
         try:
-            result = super().main(arguments, *rest, standalone_mode=False, **extra)
+            result = super().main(arguments, prog_name, complete_var, False, **extra)
         except (click.ClickException, click.Abort, GuidelensError, KeyboardInterrupt) as error:
             _fail(error, show_traceback=_wants_traceback(arguments))
         sys.exit(result if isinstance(result, int) else 0)
@@ -117,7 +122,7 @@ class App(click.Group):
                 )
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
-        """Return plugins' commands by what they are called here: ``plugin/name`` where the bare name is taken."""
+        """Return plugins' commands by name; it is ``plugin/name`` where the bare one is taken."""
         key = f"{__name__}.commands"
         if key not in ctx.meta:
             found = get_manager(ctx).commands()
@@ -126,15 +131,17 @@ class App(click.Group):
                 name if names.count(name) == 1 else f"{plugin.name}/{name}": command
                 for plugin, name, command in found
             }
-        return ctx.meta[key]  # type: ignore[no-any-return]  # click's meta holds anything
+        commands: dict[str, click.Command] = ctx.meta[key]
+        return commands
 
 
 def split_plugin_options(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Take ``-p X``, ``-pX``, ``--plugin X``, ``--plugin=X`` and ``--traceback`` out of ``args``, up to a ``--``.
+    """Take ``-p X``, ``-pX``, ``--plugin X``, ``--plugin=X`` and ``--traceback`` out of ``args``.
 
-    They may stand before or after the command, so they are read before it is known; no command can use these names.
+    They may stand before or after the command, so they are read before it is known; no command can use
+    these names.
 
-    :returns: what is left, and the plugins asked for.
+    :returns: what is left, all after a ``--`` included, and the plugins asked for.
     :raises UsageError: if the last one lacks its value.
     """
     rest: list[str] = []
@@ -196,8 +203,9 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
     metavar="X",
     multiple=True,
     expose_value=False,
-    help="Load plugin X: an installed plugin's name, a module, or a .py file. What X alone offers becomes the default. "
-    "no:X blocks X. Repeatable, before or after the command; GUIDELENS_PLUGINS (comma-separated) does the same.",
+    help="Load plugin X: an installed plugin's name, a module, or a .py file. What X alone offers becomes "
+    "the default. no:X blocks X. Repeatable, before or after the command; GUIDELENS_PLUGINS "
+    "(comma-separated) does the same.",
 )
 @click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv everything.")
 @click.option(
@@ -208,8 +216,8 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
 )
 @click.version_option(__version__, prog_name="guidelens")
 def cli(verbose: int) -> None:
-    """See what a vision-language objective means: let it steer a diffusion model that knows nothing about text, and
-    look at the pictures.
+    """See what a vision-language objective means: let it steer a diffusion model
+    that knows nothing about text, and look at the pictures.
     """
     console.set_verbosity(verbose)
 

@@ -74,7 +74,7 @@ class EngineRequest:
         return GuidanceOptions(
             scale=self.scale,
             objective_scales=self.objective_scales,
-            through=self.through,  # type: ignore[arg-type]  # click and GuidanceOptions have checked the choice
+            through=self.through,  # type: ignore[arg-type]  # click has checked the choice
             see=self.see,  # type: ignore[arg-type]  # likewise
         )
 
@@ -96,9 +96,10 @@ class EngineRequest:
 
 
 def engine_options(function: F) -> F:
-    """Give a command the options that choose an engine; the function gets them as ``engine``, an EngineRequest.
+    """Give a command the options that choose an engine; its function gets ``engine``, an EngineRequest.
 
-    Use it with ``cls=SectionedCommand``. ``--plugin`` is shown too, although it is read before the command line is.
+    Use it with ``cls=SectionedCommand``. ``--plugin`` is shown too, although it is read before the command
+    line is.
     """
 
     @functools.wraps(function)
@@ -109,7 +110,7 @@ def engine_options(function: F) -> F:
     decorated: Any = wrapper
     for option in reversed(_ENGINE_OPTIONS):
         decorated = option(decorated)
-    return decorated  # type: ignore[no-any-return]  # click's decorators return what they are given
+    return decorated
 
 
 def _option(*names: str, section: str, **kwargs: Any) -> Callable[[Any], Any]:
@@ -161,7 +162,7 @@ _ENGINE_OPTIONS = (
         multiple=True,
         expose_value=False,
         section=_MODELS,
-        help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it. Repeatable.",
+        help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
     ),
     _option(
         "--sampler",

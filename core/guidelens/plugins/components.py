@@ -1,4 +1,4 @@
-"""What plugins offer: named components of a kind, checked when they are chosen and built when they are needed."""
+"""What plugins offer: named components of a kind, checked when chosen and built when needed."""
 
 from __future__ import annotations
 
@@ -125,7 +125,8 @@ class Component:
     """A component that was chosen, with its options checked; not built yet.
 
     :param options: the values that were given.
-    :param spec: the one spelling of this choice: options in the factory's order, those at their default left out.
+    :param spec: the one spelling of this choice: options in the factory's order, those at their default left
+        out.
     """
 
     info: ComponentInfo
@@ -135,13 +136,13 @@ class Component:
     def build(self) -> Any:
         """Build it: the factory runs, and may import and load what it needs.
 
-        :raises GuidelensError: if a module it requires is missing (with the command that installs it), or what the
-            factory returned does not fulfil the contract.
+        :raises GuidelensError: if a module it requires is missing (with the command that installs it), or
+            what the factory returned does not fulfil the contract.
         """
         info = self.info
         if info.missing:
             raise GuidelensError(
-                f"{info.title} of plugin {info.plugin!r} needs {_listed(info.missing)}, which is not installed: "
+                f"{info.title} of plugin {info.plugin!r} needs {_listed(info.missing)}, not installed here: "
                 f"{install_command(info.missing, info.dist)}"
             )
         try:
@@ -166,8 +167,8 @@ def _check_contract(info: ComponentInfo, built: Any) -> None:
     absent = [name for name in wanted if not hasattr(built, name)]
     if absent:
         raise GuidelensError(
-            f"{info.title} of plugin {info.plugin!r} is unusable: its factory returned a {type(built).__name__}, "
-            f"which lacks {', '.join(absent)}"
+            f"{info.title} of plugin {info.plugin!r} is unusable: its factory returned a "
+            f"{type(built).__name__}, which lacks {', '.join(absent)}"
         )
 
 
@@ -178,7 +179,7 @@ def _members(protocol: type) -> tuple[str, ...]:
 
 
 def is_installed(module: str) -> bool:
-    """Whether the package that ``module`` lies in can be imported, as far as can be told without importing it."""
+    """Whether the package that ``module`` lies in is there, as far as can be told without importing it."""
     top = module.partition(".")[0]
     try:
         return importlib.util.find_spec(top) is not None

@@ -1,7 +1,7 @@
 """The plugin manager: loads plugins one by one and is the only caller of their hooks.
 
-A plugin that fails leaves everything else working; it fails the program only when the user asked for it, or for one
-of its components.
+A plugin that fails leaves everything else working; it fails the program only when the user asked for it, or
+for one of its components.
 """
 
 from __future__ import annotations
@@ -99,9 +99,9 @@ class PluginManager:
     ) -> PluginManager:
         """Load the installed plugins and those asked for.
 
-        :param requests: what ``--plugin`` takes: an entry-point name (or ``distribution/name``), a module, a path to
-            a ``.py`` file, or ``no:X`` to block one; from Python also a module or an object with hooks. The last
-            request for a plugin decides.
+        :param requests: what ``--plugin`` takes: an entry-point name (or ``distribution/name``), a module, a
+            path to a ``.py`` file, or ``no:X`` to block one; from Python also a module or an object with
+            hooks. The last request for a plugin decides.
         :param environment: where ``GUIDELENS_PLUGINS`` is read, before ``requests``; None: ``os.environ``.
         :raises UsageError: if a request names nothing, or several plugins.
         :raises PluginError: if a plugin that was asked for cannot be used.
@@ -153,7 +153,7 @@ class PluginManager:
         return tuple(other for other in owner.components if other.kind == kind) if owner else ()
 
     def versions(self) -> dict[str, str]:
-        """Return ``distribution version``, or the origin where there is none, of every usable plugin by its name."""
+        """Return, for every usable plugin, ``distribution version``, or its origin where it has none."""
         return {
             plugin.name: f"{plugin.source.dist} {plugin.source.version}".strip() or plugin.source.origin
             for plugin in self._plugins
@@ -165,12 +165,14 @@ class PluginManager:
     def resolve(self, kind: str, spec: str | None = None) -> Component:
         """Return the component that ``spec`` spells, or the default of its kind; nothing is built yet.
 
-        :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
+        :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as
+            ``:key=value,key=value``.
         :raises UsageError: for a name that nothing or several plugins offer, or options that do not fit.
         :raises PluginError: for a component whose plugin is broken.
         """
         if spec is None:
-            info, given = self._default(kind), {}
+            info = self._default(kind)
+            given: dict[str, str] = {}
         else:
             name, given = parse_component(spec)
             info = self._find(kind, name)
@@ -227,8 +229,8 @@ class PluginManager:
     def _default(self, kind: str) -> ComponentInfo:
         """Return the component for users who name none.
 
-        Where one requested plugin offers the kind: its default, or its only one. Else the default of all, or the
-        only one.
+        Where one requested plugin offers the kind: its default, or its only one. Else the default of all, or
+        the only one.
         """
         on_offer = self.components(kind)
         requested = [plugin for plugin in self._plugins if plugin.requested and plugin.loaded]
@@ -345,12 +347,10 @@ class PluginManager:
         """Return what makes ``instance`` no plugin of ours; empty if nothing does. Notes the hooks it has."""
         version = getattr(instance, "guidelens_contract", CONTRACT_VERSION)
         if not isinstance(version, int):
-            return f"declares guidelens_contract = {version!r}; it must be a whole number, such as {CONTRACT_VERSION}"
+            return f"declares guidelens_contract = {version!r}, and not an integer such as {CONTRACT_VERSION}"
         if version != CONTRACT_VERSION:
             cure = "upgrade guidelens" if version > CONTRACT_VERSION else "upgrade the plugin"
-            return (
-                f"is written for contract version {version}, and this is version {CONTRACT_VERSION}: {cure}"
-            )
+            return f"is written for contract version {version}, not {CONTRACT_VERSION}: {cure}"
         known = [name for name in vars(hookspecs) if name.startswith("register_")]
         hooks = []
         for attribute in dir(instance):
@@ -394,7 +394,8 @@ class PluginManager:
     def _report(self, plugin: PluginInfo) -> None:
         """Name a failed plugin once; raise if the user asked for it.
 
-        One that lacks a dependency for some of its components is usable; whoever asks for such a component is told.
+        One that lacks a dependency for some of its components is usable; whoever asks for such a component is
+        told.
         """
         if plugin.loaded or plugin.status in ("ok", "blocked"):
             return

@@ -101,7 +101,7 @@ def looks_like_file(text: str) -> bool:
 
 
 def _module_exists(name: str) -> bool:
-    """Whether ``name`` can be found. Its parent packages are imported; a fault in one of them is for later."""
+    """Whether ``name`` can be found. Imports its parent packages; a fault in one is for later."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError as error:

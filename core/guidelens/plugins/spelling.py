@@ -1,8 +1,9 @@
 """How a component is spelled on the command line: ``name:key=value,key=value``, read and written.
 
-A value that holds a comma, or starts with a quote, is put in single or double quotes; inside, the quote itself is
-doubled: ``blip:negatives='a cat, a dog'``, ``x:text='it''s'``. Outside quotes every other character stands for itself,
-so a path needs no escaping. (The shell has quotes of its own: put the whole component in the other kind.)
+A value that holds a comma, or starts with a quote, is put in single or double quotes; inside, the quote
+itself is doubled: ``blip:negatives='a cat, a dog'``, ``x:text='it''s'``. Outside quotes every other character
+stands for itself, so a path needs no escaping. (The shell has quotes of its own: put the whole component in
+the other kind.)
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
     if not key or "," in key:
         part = rest[start:].partition(",")[0]
         raise UsageError(
-            f"component {whole!r}: {part!r} is no key=value; options are written name:key=value,key=value, and a "
-            "value that holds a comma in quotes"
+            f"component {whole!r}: {part!r} is no key=value; write name:key=value,key=value, and "
+            "put a value that holds a comma in quotes"
         )
     begin = equals + 1
     if rest[begin : begin + 1] in ("'", '"'):
@@ -55,7 +56,7 @@ def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
 
 
 def _parse_quoted(rest: str, begin: int, whole: str) -> tuple[str, int]:
-    """Read a quoted value that opens at ``begin``; return it and the position of the comma after it, or the end."""
+    """Read a quoted value that opens at ``begin``; return it and where the next comma, or the end, is."""
     quote = rest[begin]
     value = ""
     position = begin + 1

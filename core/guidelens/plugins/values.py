@@ -1,4 +1,4 @@
-"""The options of a component: read from its factory's signature, and values given as text checked against it."""
+"""The options of a component: read from its factory's signature, and text checked against it."""
 
 from __future__ import annotations
 
@@ -66,8 +66,9 @@ class OptionInfo:
 def options_of(factory: Callable[..., Any]) -> tuple[OptionInfo, ...]:
     """Read a factory's options from its signature.
 
-    Annotations are evaluated one by one, because a return type often exists for type checkers only. An annotation
-    that cannot be evaluated, or is missing, gives way to the type of the default, and without one to text.
+    Annotations are evaluated one by one, because a return type often exists for type checkers only. An
+    annotation that cannot be evaluated, or is missing, gives way to the type of the default, and without one
+    to text.
     """
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -176,10 +177,11 @@ def format_value(value: Any) -> str:
 
 
 def check_options(what: str, options: tuple[OptionInfo, ...], given: Mapping[str, str]) -> dict[str, Any]:
-    """Return the values of the options in ``given``, in the order of the signature; free names follow, sorted.
+    """Return the values in ``given``, in the order of the signature; free names follow, sorted.
 
     :param what: names the component in errors.
-    :raises UsageError: for an unknown option, a value that does not fit, or a required option that is missing.
+    :raises UsageError: for an unknown option, a value that does not fit, or a required option that is
+        missing.
     """
     named = {option.name: option for option in options if option.name != "*"}
     free = next((option for option in options if option.name == "*"), None)

@@ -1,0 +1,56 @@
+# make demo | test | check | clean. The environment is .venv, made once; it is refreshed when pyproject.toml or
+# constraints.txt change. PYTHON=/path/to/python3.11 chooses the interpreter it is made with.
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+RUN_STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 12))
+PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
+	$$p -c '$(SUITABLE)' 2>/dev/null && { command -v $$p; break; }; done)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+help:
+	@echo "make demo    install, and compare five schedules on the built-in prompts; results in demo/"
+	@echo "make test    install what the tests need, and run them"
+	@echo "make check   lint, format check, type check"
+	@echo "make clean   remove caches and build leftovers (keeps .venv and demo/)"
+
+demo: $(RUN_STAMP)
+	$(BIN)/guidelens compare --prompts shapes:category=demo --schedule itc --schedule itm --schedule cap \
+		--schedule shift --schedule blend --seeds 4 --steps 50 --out demo
+
+# One thread per worker: two workers of the network's default thread count would fight over the cores.
+test: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+check: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info
+	find core plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "guidelens: no Python 3.11 or 3.10 with the venv module found (LAVIS stops at 3.11); install one" \
+			"(Debian: apt install python3.11-venv), or say make PYTHON=/path/to/python3.11" >&2; exit 1; fi
+	@$(PYTHON) -c '$(SUITABLE)' 2>/dev/null || { \
+		echo "guidelens: $(PYTHON) is no Python 3.10 or 3.11 with the venv module" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+
+$(RUN_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing guidelens into $(VENV): once, some minutes and gigabytes (PyTorch) ..."
+	$(PIP_INSTALL) -e .
+	@touch $@
+
+$(DEV_STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "Installing guidelens and its test tools into $(VENV): once, some minutes and gigabytes (PyTorch) ..."
+	$(PIP_INSTALL) -e '.[dev]'
+	@touch $@ $(RUN_STAMP)

@@ -137,7 +137,7 @@ def test_telemetry_is_each_objectives_own():
     assert not guided.nonfinite.any()
 
 
-def quadratic_guide(schedules, scales=None, model=None, options=None):
+def quadratic_guide(schedules, scales=None, model=None, options=None, generator=lambda x, t: x * 1):
     """A guide whose network is the identity and predicts x0, so that the model sees x_t."""
     model = model or Quadratic()
     scales = scales or [1.0] * len(schedules)
@@ -145,7 +145,7 @@ def quadratic_guide(schedules, scales=None, model=None, options=None):
     plan = plan_guidance(schedules, scales, [0.0, 0.25, 0.5, 0.75, 1.0], model.objectives)
     text = model.encode_text([f"0.{k}" for k in range(len(schedules))])
     guide = Guide(
-        lambda x, t: x * 1,
+        generator,
         model,
         process,
         plan,
@@ -217,6 +217,20 @@ def test_a_nonfinite_gradient_leaves_its_sample_alone_unguided(through):
     assert (guided.gradient[1:3] == 0).all()
     torch.testing.assert_close(guided.gradient[[0, 3]], clean.gradient[[0, 3]])
     assert (clean.gradient != 0).all()
+
+
+def test_a_nonfinite_cotangent_never_enters_the_network():
+    entered = []
+
+    def identity(x_t, timesteps):
+        output = x_t * 1
+        if output.requires_grad:
+            output.register_hook(lambda cotangent: entered.append(bool(cotangent.isfinite().all())))
+        return output
+
+    guide, _ = quadratic_guide([Constant(near=1.0)] * 4, model=Faulty(), generator=identity)
+    assert call(guide, 4).nonfinite.any()
+    assert entered == [True]
 
 
 def test_a_scale_that_overflows_the_gradient_counts_as_nonfinite():

@@ -190,6 +190,32 @@ def test_unguided_moments_are_the_datas(sampler):
     assert last.sample.std().item() == pytest.approx(SIGMA, rel=0.03)
 
 
+@pytest.mark.parametrize("eta", [0.0, 0.7])
+def test_guidance_gain_is_how_far_guidance_moves_the_sample(eta):
+    sampler, process = (
+        DDIM(eta=eta),
+        DiffusionProcess(GaussianGenerator(schedule="cosine").alphas_cumprod, 20),
+    )
+    index, x_t = torch.arange(20), torch.ones(20, 3, 1, 1, dtype=torch.float64)
+    known = {"prediction": "v", "learned_variance": False, "clip_denoised": False}
+    plain, moved = (
+        sampler.step(process, x_t, x_t, index, guidance=push * x_t, **known).sample for push in (0.0, 0.01)
+    )
+    torch.testing.assert_close((moved - plain)[:, 0, 0, 0] / 0.01, sampler.guidance_gain(process))
+
+
+def test_a_first_ddim_step_that_magnifies_guidance_is_warned_of(caplog):
+    cosine, linear = GaussianGenerator(schedule="cosine"), GaussianGenerator()
+    for generator, steps in ((cosine, "ddim50"), (linear, 50), (linear, 10)):
+        Engine(generator, Quadratic(), steps=steps, sampler="ddim", device="cpu")
+    Engine(cosine, None, steps=50, sampler="ddim", device="cpu")
+    Engine(cosine, Quadratic(), steps=50, sampler="ddpm", device="cpu")
+    assert caplog.messages == []
+    Engine(cosine, Quadratic(), steps=50, sampler="ddim", device="cpu")
+    (message,) = caplog.messages
+    assert "timestep 999; the steps 'ddim50' start lower" in message
+
+
 def test_clipping_bounds_the_prediction_but_not_the_guidance():
     process = DiffusionProcess(GaussianGenerator().alphas_cumprod, 10)
     x_t, index = torch.zeros(2, *SHAPE), torch.tensor([4, 0])

@@ -20,7 +20,7 @@ from torch import Tensor
 from .contracts import Generator, GuidanceModel, Prediction, Schedule, TextBatch
 from .diffusion.noise import NoiseSource, NoiseStream, checked_seed
 from .diffusion.process import DiffusionProcess
-from .diffusion.samplers import Sampler, make_sampler
+from .diffusion.samplers import DDIM, Sampler, make_sampler
 from .errors import GuidelensError, UsageError
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
@@ -41,6 +41,7 @@ IMAGE_CHANNELS = 3
 """What guidance models see."""
 
 _STEPS_BETWEEN_CHECKS = 10
+_LARGE_GAIN = 10.0
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,8 @@ class Engine:
         self.guidance_model: GuidanceModel | None = (
             None if guidance_model is None else place(guidance_model, self.device, self._state_dtype)
         )
+        if guidance_model is not None:
+            _warn_of_gain(self.sampler, self.process)
 
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
@@ -424,6 +427,17 @@ def _sampler(sampler: str | Sampler, eta: float) -> Sampler:
             f"eta ({eta}) belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
         )
     return sampler
+
+
+def _warn_of_gain(sampler: Sampler, process: DiffusionProcess) -> None:
+    gain = sampler.guidance_gain(process)[-1].item() if isinstance(sampler, DDIM) else 0.0
+    if gain > _LARGE_GAIN:
+        logger.warning(
+            "the first DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d has almost"
+            " no signal left; steps spelled like 'ddim50' start lower",
+            gain,
+            process.timesteps[-1],
+        )
 
 
 def _check_generator(generator: Generator, guidance_model: GuidanceModel | None) -> None:

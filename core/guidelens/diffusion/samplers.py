@@ -130,6 +130,20 @@ class DDIM:
         """Only where eta is positive."""
         return self.eta > 0
 
+    def guidance_gain(self, process: DiffusionProcess) -> Tensor:
+        """Return how far s * g moves x_{t-1}, by index, (N,) float64: what Sigma is to DDPM.
+
+        Through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by the rest.
+        Where abar_t is nearly 0 and the step is long the gain is large, and the network's errors grow with it.
+        """
+        signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
+        through_x0 = (signal_prev / signal).sqrt() * (1 - signal)
+        return through_x0 - self._of_eps(process) * (1 - signal).sqrt()
+
+    def _of_eps(self, process: DiffusionProcess) -> Tensor:
+        remaining = 1 - process.alphas_cumprod_prev - self.eta**2 * process.posterior_variance
+        return remaining.clamp(min=0).sqrt()
+
     def step(
         self,
         process: DiffusionProcess,
@@ -153,12 +167,11 @@ class DDIM:
         if guidance is not None:
             eps = eps - lookup((1 - signal).sqrt(), index, x_t) * guidance
             x0 = process.predict_x0(eps, x_t, index, "epsilon")
-        # The posterior variance is eq. 16 squared at eta = 1, and 0 at index 0: the last step adds no noise.
-        variance = self.eta**2 * process.posterior_variance
-        direction = (1 - signal_prev - variance).clamp(min=0).sqrt()
-        sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(direction, index, x_t) * eps
+        # The posterior variance is eq. 16 squared at eta = 1; 0 at index 0, so the last step adds no noise.
+        spread = self.eta * process.posterior_variance.sqrt()
+        sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(self._of_eps(process), index, x_t) * eps
         if noise is not None:
-            sample = sample + lookup(variance.sqrt(), index, x_t) * noise
+            sample = sample + lookup(spread, index, x_t) * noise
         return ReverseStep(sample=sample, pred_x0=pred_x0)
 
 

@@ -138,7 +138,8 @@ def cell_command(config: Mapping[str, Any], row: Row) -> str:
     """Return the command that draws one picture again, or an empty text where components were given as
     objects.
     """
-    if not config.get("component_arguments"):
+    options = config["component_arguments"]
+    if options is None:
         return ""
     words = [
         "guidelens",
@@ -149,7 +150,7 @@ def cell_command(config: Mapping[str, Any], row: Row) -> str:
         "--seed",
         str(row["seed"]),
     ]
-    return f"{shlex.join(words)} {config['component_arguments']} --out {row['key']}.png"
+    return " ".join(filter(None, [shlex.join(words), options, f"--out {row['key']}.png"]))
 
 
 def _prompt_view(

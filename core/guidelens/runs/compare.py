@@ -87,7 +87,7 @@ def compare(
     batch_size: int = 16,
     plugins: PluginManager | None = None,
     command: str = "",
-    component_arguments: str = "",
+    component_arguments: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str, str], None] | None = None,
 ) -> Comparison:
@@ -212,7 +212,8 @@ class _Run:
         samples = [Sample(c.prompt.text, c.schedule.schedule, c.seed, label=c.schedule.name) for c in cells]
 
         def on_step(step: Step) -> None:
-            self._report(len(missing) * (step.index + 1) / self.request.settings.steps)
+            # Scoring and writing count as one more step: a batch is done when it is on disk.
+            self._report(len(missing) * (step.index + 1) / (self.request.settings.steps + 1))
 
         self._report(0.0)
         results = list(self.engine.run(samples, on_step=on_step))

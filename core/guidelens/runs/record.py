@@ -38,8 +38,8 @@ class Request:
     plugin_versions: Mapping[str, str]
     command: str = ""
     """The command line that made the request; empty from the library."""
-    component_arguments: str = ""
-    """The options of ``guidelens generate`` that repeat the settings; empty where no command can."""
+    component_arguments: str | None = None
+    """The options of ``guidelens generate`` that repeat the settings; None where no command can."""
 
 
 def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, Any]:

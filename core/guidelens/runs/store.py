@@ -87,8 +87,7 @@ class RunStore:
     def write(self, name: str, content: str | bytes) -> Path:
         """Replace a file of the run atomically and return its path."""
         path = self.path(name)
-        with _explained(path, "write"):
-            atomic_write(path, content.encode() if isinstance(content, str) else content)
+        write_file(path, content.encode() if isinstance(content, str) else content)
         return path
 
     def add(self, images: Mapping[str, Image], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -210,6 +209,27 @@ def refuse_foreign(directory: Path) -> None:
     samples = directory / SAMPLES
     if not found and samples.is_dir() and any(samples.iterdir()):
         raise UsageError(f"{directory} holds pictures but no {CONFIG}; choose another --out")
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file atomically.
+
+    :raises GuidelensError: when that fails, in one line.
+    """
+    with _explained(path, "write"):
+        atomic_write(path, content)
+
+
+def check_writable(path: Path) -> None:
+    """Make the directory of ``path`` where it is missing, and see whether a file can be written there.
+
+    :raises GuidelensError: when it cannot; an existing file at ``path`` is left as it is.
+    """
+    with _explained(path, "write"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
+        probe.touch()
+        probe.unlink()
 
 
 def atomic_write(path: Path, content: bytes) -> None:

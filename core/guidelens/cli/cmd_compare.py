@@ -1,0 +1,209 @@
+"""``guidelens compare``: draw prompts under several schedules, score the pictures, and make a page of
+them.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import console
+from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+    from guidelens.runs.compare import Comparison
+    from guidelens.runs.stats import Estimate
+
+INTERRUPTED = 130
+_GRID = "What to compare"
+
+_EPILOG = """\b
+Examples:
+  guidelens compare "a red circle above a blue square" "two small green triangles" \\
+      --schedule itc --schedule shift --seeds 4 --steps 50 --out runs/first
+  guidelens compare --limit 20 --seeds 2 --out runs/built-in-prompts
+  guidelens compare "a red circle" --schedule blend:itc=0.3,cap=0.7 --seeds 0,3,7-9 --out runs/blend
+
+Interrupt it at any moment; the same command goes on where it stopped. More prompts, seeds, schedules
+or metrics may be added to a directory later; other settings need another directory.
+"""
+
+
+@click.command(cls=SectionedCommand, epilog=_EPILOG)
+@click.argument("prompts", metavar="[PROMPT]...", nargs=-1)
+@click.option(
+    "--prompts",
+    "prompt_set",
+    metavar="SET",
+    cls=SectionedOption,
+    section=_GRID,
+    help="Prompt set to draw where no PROMPT is given.  [default: the plugin's]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    cls=SectionedOption,
+    section=_GRID,
+    help="Draw only the first prompts.",
+)
+@click.option(
+    "--schedule",
+    "schedules",
+    metavar="SPEC",
+    multiple=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Schedule over objectives: name or name:key=value,key=value. Repeatable.  "
+    "[default: all that need no options]",
+)
+@click.option(
+    "--seeds",
+    metavar="N|LIST",
+    default="4",
+    show_default=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Number of seeds (4: 0 to 3), or a list such as 0,3,7-9 (7-7 for one).",
+)
+@click.option(
+    "--metric",
+    "metrics",
+    metavar="SPEC",
+    multiple=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Score of finished pictures. Repeatable.  [default: those of the generator's plugin]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Directory for pictures, results.jsonl, grid.png and the page index.html.",
+)
+@engine_options
+@click.pass_context
+def compare(
+    ctx: click.Context,
+    prompts: tuple[str, ...],
+    prompt_set: str | None,
+    limit: int | None,
+    schedules: tuple[str, ...],
+    seeds: str,
+    metrics: tuple[str, ...],
+    out: Path,
+    engine: EngineRequest,
+) -> None:
+    """Draw every PROMPT under every schedule with every seed, from the same noise, and compare.
+
+    Prints a table of scores (mean and 95 % interval, over prompts) and the path of a page with all pictures.
+    """
+    from guidelens.errors import UsageError
+    from guidelens.runs.compare import compare as run
+
+    if prompts and prompt_set is not None:
+        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
+    manager = get_manager(ctx)
+    from .progress import comparison_progress
+
+    try:
+        with comparison_progress() as report:
+            result = run(
+                prompts or None,
+                out=out,
+                prompt_set=prompt_set,
+                limit=limit,
+                schedules=schedules or None,
+                seeds=seeds,
+                steps=engine.steps,
+                sampler=engine.sampler,
+                eta=engine.eta,
+                generator=engine.generator,
+                guidance=engine.guidance,
+                metrics=metrics or None,
+                options=engine.guidance_options(),
+                device=engine.device,
+                dtype=engine.dtype,
+                batch_size=engine.batch_size,
+                plugins=manager,
+                command=_command(prompts, prompt_set, limit, schedules, seeds, metrics, out, manager, engine),
+                component_arguments=shlex.join(_shared(manager, engine)),
+                on_progress=report,
+                on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
+            )
+    except KeyboardInterrupt:
+        # Whole batches are on disk, the running one is given up; nothing of it was written.
+        console.echo_line("interrupted", f"what is finished is in {out}; run the same command again to go on")
+        ctx.exit(INTERRUPTED)
+    _print_result(result)
+    for metric, reason, count in result.failures:
+        console.echo_line(
+            "error", f"metric {metric} failed on {count} of {len(result.rows)} pictures: {reason}"
+        )
+    if result.failures:
+        ctx.exit(1)
+
+
+def _shared(manager: PluginManager, engine: EngineRequest) -> list[str]:
+    """Return the options that both commands take, such that the same plugins and settings result."""
+    sources = [plugin.source for plugin in manager.plugins if plugin.requested and plugin.loaded]
+    names = [source.name if source.dist else source.module or source.origin for source in sources]
+    return [*(word for name in names for word in ("-p", name)), *engine.arguments()]
+
+
+def _command(
+    prompts: Sequence[str],
+    prompt_set: str | None,
+    limit: int | None,
+    schedules: Sequence[str],
+    seeds: str,
+    metrics: Sequence[str],
+    out: Path,
+    manager: PluginManager,
+    engine: EngineRequest,
+) -> str:
+    """Return the command that repeats the run."""
+    words = ["guidelens", "compare", *(["--prompts", prompt_set] if prompt_set is not None else [])]
+    words += ["--limit", str(limit)] if limit is not None else []
+    words += [word for schedule in schedules for word in ("--schedule", schedule)]
+    words += ["--seeds", seeds, *(word for metric in metrics for word in ("--metric", metric))]
+    words += [*_shared(manager, engine), "--out", str(out)]
+    # Prompts last, after "--": one may begin with a dash.
+    return shlex.join([*words, *(["--", *prompts] if prompts else [])])
+
+
+def _print_result(result: Comparison) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console.out()
+    columns = list(next(iter(result.estimates.values()), {}))
+    if columns:
+        sizes = {(e.n) for scores in result.estimates.values() for e in scores.values()}
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("schedule")
+        for column in columns:
+            table.add_column(column)
+        if len(sizes) == 1:
+            table.add_column("n", justify="right")
+        for name, scores in result.estimates.items():
+            cells = [_cell(scores[column], with_n=len(sizes) > 1) for column in columns]
+            table.add_row(Text(name), *cells, *([str(*sizes)] if len(sizes) == 1 else []))
+        screen.print(table)
+        screen.print("[95 % interval over prompts; n: pictures]", style="dim", markup=False)
+    drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
+    screen.print(f"{len(result.rows)} pictures ({drawn})", markup=False)
+    screen.print(f"page: {result.page}", markup=False, soft_wrap=True)
+
+
+def _cell(estimate: Estimate, *, with_n: bool) -> str:
+    if not estimate.n:
+        return "none"
+    interval = f" \\[{estimate.low:.2f}, {estimate.high:.2f}]" if estimate.has_interval else ""
+    return f"{estimate.mean:.2f}{interval}{f' n={estimate.n}' if with_n else ''}"

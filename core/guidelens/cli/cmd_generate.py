@@ -1,0 +1,119 @@
+"""``guidelens generate``: one picture, on request with an animation of how it came about."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from . import console
+from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+
+if TYPE_CHECKING:
+    from guidelens.runs.single import Drawing
+
+_PICTURE = "What to draw"
+
+_EPILOG = """\b
+Examples:
+  guidelens generate "two small green triangles" --schedule shift --seed 0 --out x.png
+  guidelens generate "a red circle" --schedule itc --out x.png --trajectory x.webp
+"""
+
+
+@click.command(cls=SectionedCommand, epilog=_EPILOG)
+@click.argument("prompt")
+@click.option(
+    "--schedule",
+    metavar="SPEC",
+    required=True,
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="Schedule over objectives: name or name:key=value,key=value.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="Seed of all the noise.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="The picture, a .png; an existing one is replaced.",
+)
+@click.option(
+    "--trajectory",
+    type=click.Path(path_type=Path, dir_okay=False),
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="Animation of the predicted x0 over the steps, a .webp or .gif.",
+)
+@engine_options
+@click.pass_context
+def generate(
+    ctx: click.Context,
+    prompt: str,
+    schedule: str,
+    seed: int,
+    out: Path,
+    trajectory: Path | None,
+    engine: EngineRequest,
+) -> None:
+    """Draw PROMPT under one schedule and print its scores."""
+    from guidelens.errors import UsageError
+    from guidelens.report.trajectory import animation_format, encode_trajectory
+    from guidelens.runs.store import check_writable, png_bytes, write_file
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is a .png")
+    kind = animation_format(trajectory) if trajectory is not None else ""
+    # Sampling may take minutes: find out now, not then, that there is no place for the picture.
+    for path in filter(None, (out, trajectory)):
+        check_writable(path)
+    drawing = _draw(ctx, prompt, schedule, seed, engine, keep_frames=trajectory is not None)
+    write_file(out, png_bytes(drawing.picture))
+    if trajectory is not None:
+        write_file(trajectory, encode_trajectory(drawing.frames, kind))
+    for column, value in drawing.scores.values.items():
+        click.echo(f"{column}: {value:.2f}")
+    click.echo(f"picture: {out}")
+    if trajectory is not None:
+        click.echo(f"trajectory: {trajectory}")
+    for metric, reason in drawing.scores.errors.items():
+        console.echo_line("error", f"metric {metric} failed: {reason}")
+    if drawing.scores.errors:
+        ctx.exit(1)
+
+
+def _draw(
+    ctx: click.Context, prompt: str, schedule: str, seed: int, engine: EngineRequest, *, keep_frames: bool
+) -> Drawing:
+    from guidelens.runs.single import draw
+
+    from .progress import step_progress
+
+    with step_progress(engine.steps) as on_step:
+        return draw(
+            prompt,
+            schedule,
+            seed=seed,
+            steps=engine.steps,
+            sampler=engine.sampler,
+            eta=engine.eta,
+            generator=engine.generator,
+            guidance=engine.guidance,
+            options=engine.guidance_options(),
+            device=engine.device,
+            dtype=engine.dtype,
+            plugins=get_manager(ctx),
+            keep_frames=keep_frames,
+            on_step=on_step,
+        )

@@ -1,0 +1,132 @@
+"""Progress of long computations: live on a terminal, a plain line now and then elsewhere. All of it on
+stderr.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+from . import console
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from guidelens.engine import Step
+    from guidelens.runs.compare import Progress
+
+SECONDS_BETWEEN_LINES = 5.0
+"""At most one plain line in this time."""
+
+REFRESH_PER_SECOND = 8
+
+
+class Reporter(Protocol):
+    """Takes the progress of a comparison."""
+
+    def __call__(self, progress: Progress) -> None: ...
+
+
+class Pace:
+    """How fast pictures come, not counting those that were there before."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+
+    def text(self, progress: Progress) -> str:
+        """Return rate and time left, as far as they can be told."""
+        fresh = progress.done - progress.reused
+        seconds = time.monotonic() - self.started
+        if fresh <= 0 or seconds <= 0:
+            return ""
+        rate = fresh / seconds
+        return f"{rate:.2g} pictures/s, {duration((progress.total - progress.done) / rate)} left"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    whole = math.ceil(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+@contextmanager
+def comparison_progress() -> Iterator[Reporter]:
+    """Show the progress of a comparison while the block runs; hand its updates to what is yielded."""
+    screen = console.err()
+    if screen.is_terminal:
+        from rich.live import Live
+
+        pace: Pace | None = None
+        with Live(console=screen, refresh_per_second=REFRESH_PER_SECOND, transient=True) as live:
+
+            def show(progress: Progress) -> None:
+                nonlocal pace
+                pace = pace or Pace()
+                live.update(_panel(progress, pace.text(progress)))
+
+            yield show
+    else:
+        yield _PlainLines()
+
+
+class _PlainLines:
+    def __init__(self) -> None:
+        self._pace: Pace | None = None
+        self._last = -math.inf
+
+    def __call__(self, progress: Progress) -> None:
+        self._pace = self._pace or Pace()
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES and progress.done < progress.total:
+            return
+        self._last = now
+        parts = [f"{int(progress.done)} of {progress.total} pictures", self._pace.text(progress)]
+        means = ", ".join(f"{name} {mean:.2f}" for name, (mean, n) in progress.means.items() if n)
+        parts.append(f"{progress.column}: {means}" if means else "")
+        console.err().print("; ".join(part for part in parts if part), markup=False)
+
+
+def _panel(progress: Progress, pace: str) -> Group:
+    from rich.console import Group
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+    from rich.text import Text
+
+    bar = Table.grid(padding=(0, 2))
+    bar.add_row(
+        ProgressBar(total=progress.total, completed=progress.done, width=40),
+        Text(f"{int(progress.done)} of {progress.total} pictures"),
+        Text(pace, style="dim"),
+    )
+    if not progress.column:
+        return Group(bar)
+    means = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    means.add_column("schedule")
+    means.add_column(f"{progress.column} so far", justify="right")
+    means.add_column("n", justify="right")
+    for name, (mean, n) in progress.means.items():
+        means.add_row(Text(name), f"{mean:.2f}" if n else "-", str(n))
+    return Group(bar, means)
+
+
+@contextmanager
+def step_progress(steps: int) -> Iterator[Callable[[Step], None] | None]:
+    """Show a bar over the steps of one picture on a terminal, and nothing elsewhere."""
+    screen = console.err()
+    if not screen.is_terminal:
+        yield None
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("steps"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bars(*columns, console=screen, transient=True) as bars:
+        task = bars.add_task("", total=steps)
+        yield lambda step: bars.update(task, completed=step.index + 1)

@@ -1,0 +1,248 @@
+"""``guidelens compare`` and ``guidelens generate`` on a plugin that is one file."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tiny_world
+from click.testing import CliRunner, Result
+from guidelens.cli.main import cli
+from guidelens.cli.progress import duration
+from PIL import Image
+
+Guidelens = Callable[..., Result]
+
+
+@pytest.fixture
+def guidelens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guidelens:
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ["-p", tiny_world.__file__, *arguments], catch_exceptions=False)
+
+    return run
+
+
+def rows(directory: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in Path(directory, "results.jsonl").read_text().splitlines()]
+
+
+def test_compare_prints_a_table_and_the_page(guidelens: Guidelens) -> None:
+    result = guidelens("compare", "a circle", "a dot above", "--steps", "3", "--seeds", "2", "--out", "run")
+    assert result.exit_code == 0, result.output
+    lines = [" ".join(line.split()) for line in result.stdout.splitlines()]
+    assert lines[0] == "schedule bright above"
+    assert lines[1].startswith("only-itc 0.")
+    assert "n=4" in lines[1]
+    assert "n=2" in lines[1]
+    assert lines[2].startswith("turn 0.")
+    assert lines[-2:] == ["8 pictures (8 drawn)", f"page: {Path('run', 'index.html')}"]
+    assert "8 of 8 pictures" in result.stderr
+    assert Path("run", "index.html").exists()
+    assert {row["schedule"] for row in rows("run")} == {"only-itc", "turn"}
+
+
+def test_compare_takes_everything_by_default(guidelens: Guidelens) -> None:
+    assert guidelens("compare", "--steps", "2", "--out", "run").exit_code == 0
+    assert len(rows("run")) == 3 * 2 * 4
+    assert {row["category"] for row in rows("run")} == {"single", "relation"}
+    again = guidelens("compare", "--steps", "2", "--out", "run")
+    assert "24 pictures (0 drawn, 24 were there)" in again.stdout
+
+
+def test_compare_limits_schedules_seeds_and_metrics(guidelens: Guidelens) -> None:
+    result = guidelens(
+        *("compare", "--prompts", "tiny-prompts", "--limit", "1", "--schedule", "turn", "--schedule", "turn"),
+        *(
+            "--seeds",
+            "5,8-9",
+            "--metric",
+            "contrast",
+            "--metric",
+            "brightness",
+            "--steps",
+            "2",
+            "--out",
+            "run",
+        ),
+    )
+    assert result.exit_code == 0, result.output
+    assert [row["seed"] for row in rows("run")] == [5, 8, 9]
+    assert set(rows("run")[0]["metrics"]) == {"contrast", "bright"}
+
+
+def test_the_recorded_commands_repeat_the_run(guidelens: Guidelens) -> None:
+    options = (
+        "--seeds",
+        "1",
+        "--steps",
+        "3",
+        "--sampler",
+        "ddim",
+        "--eta",
+        "0.5",
+        "--objective-scale",
+        "itc=2",
+    )
+    first = guidelens("compare", "--schedule", "turn", *options, "--out", "run", "--", "-a $dash 'quoted'")
+    assert first.exit_code == 0, first.output
+    config = json.loads(Path("run", "config.json").read_text())
+    (command,) = config["commands"]
+    program, *arguments = shlex.split(command)
+    assert program == "guidelens"
+    repeated = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert repeated.exit_code == 0, repeated.output
+    assert "1 pictures (0 drawn, 1 were there)" in repeated.stdout
+    assert json.loads(Path("run", "config.json").read_text()) == config
+
+    (row,) = rows("run")
+    words = ["generate", "--schedule", row["schedule"], "--seed", str(row["seed"])]
+    words += [*shlex.split(config["component_arguments"]), "--out", "one.png", "--", row["prompt"]]
+    assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
+    assert Path("one.png").read_bytes() == Path("run", row["image"]).read_bytes()
+
+
+def test_notes_on_prompts_appear_once(guidelens: Guidelens) -> None:
+    result = guidelens("compare", "a blorp", "--steps", "2", "--batch-size", "1", "--out", "run")
+    assert result.stderr.count("'blorp'") == 1
+    assert "warning: 'a blorp': does not know the word 'blorp'" in result.stderr
+    single = guidelens("generate", "a blorp", "--schedule", "turn", "--steps", "2", "--out", "x.png")
+    assert single.stderr.count("'blorp'") == 1
+
+
+def test_interrupted_says_how_to_go_on(guidelens: Guidelens, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("compare", "--steps", "3", "--batch-size", "4", "--out", "run")
+    real, calls = tiny_world.TinyGenerator.__call__, 0
+
+    def interrupting(self: Any, x_t: Any, timesteps: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 8:
+            raise KeyboardInterrupt
+        return real(self, x_t, timesteps)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(tiny_world.TinyGenerator, "__call__", interrupting)
+        result = guidelens(*arguments)
+    assert result.exit_code == 130
+    assert "interrupted: what is finished is in run; run the same command again to go on" in result.stderr
+    assert len(rows("run")) == 8
+    assert "24 pictures (16 drawn, 8 were there)" in guidelens(*arguments).stdout
+
+
+def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
+    result = guidelens("compare", "a circle", "unscorable", "--steps", "2", "--seeds", "1", "--out", "run")
+    assert result.exit_code == 1
+    assert "error: metric brightness failed on 2 of 4 pictures: RuntimeError: cannot read" in result.stderr
+    assert "page: run" in result.stdout
+    single = guidelens("generate", "unscorable", "--schedule", "turn", "--steps", "2", "--out", "x.png")
+    assert single.exit_code == 1
+    assert "error: metric brightness failed: RuntimeError" in single.stderr
+    assert Path("x.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("compare", "", "--out", "r"), 2, "prompt 1 of 1 is empty"),
+        (("compare", "a"), 2, "--out"),
+        (
+            ("compare", "a", "--prompts", "tiny-prompts", "--out", "r"),
+            2,
+            "either prompts or --prompts tiny-prompts",
+        ),
+        (("compare", "--prompts", "nope", "--out", "r"), 2, "'nope'"),
+        (("compare", "a", "--schedule", "nope", "--out", "r"), 2, "'nope'"),
+        (("compare", "a", "--schedule", "turn:speed=3", "--out", "r"), 2, "speed"),
+        (
+            ("compare", "a", "--schedule", "objective:name=clip", "--out", "r"),
+            2,
+            "needs the objective 'clip'",
+        ),
+        (("compare", "a", "--metric", "nope", "--out", "r"), 2, "'nope'"),
+        (("compare", "a", "--generator", "nope", "--out", "r"), 2, "'nope'"),
+        (("compare", "a", "--guidance", "nope", "--out", "r"), 2, "'nope'"),
+        (("compare", "a", "--seeds", "x", "--out", "r"), 2, "--seeds 'x'"),
+        (("compare", "a", "--seeds", "0", "--out", "r"), 2, "--seeds 0"),
+        (("compare", "a", "--steps", "1000", "--out", "r"), 2, "1000"),
+        (("compare", "a", "--limit", "0", "--out", "r"), 2, "--limit"),
+        (("compare", "a", "--out", "file.txt"), 2, "is a file"),
+        (("compare", "a", "--out", "file.txt/run"), 1, "cannot use"),
+        (("compare", "a", "--out", "foreign"), 2, "holds no guidelens run"),
+        (("generate", " ", "--schedule", "turn", "--out", "x.png"), 2, "is empty"),
+        (("generate", "a", "--out", "x.png"), 2, "--schedule"),
+        (("generate", "a", "--schedule", "nope", "--out", "x.png"), 2, "'nope'"),
+        (("generate", "a", "--schedule", "turn", "--out", "x.jpg"), 2, "the picture is a .png"),
+        (("generate", "a", "--schedule", "turn", "--out", "x.png", "--trajectory", "x.mp4"), 2, "'x.mp4'"),
+        (("generate", "a", "--schedule", "turn", "--out", "file.txt/x.png"), 1, "cannot write"),
+        (("generate", "a", "--schedule", "turn", "--seed", "-1", "--out", "x.png"), 2, "--seed"),
+    ],
+)
+def test_bad_input_is_one_line(
+    guidelens: Guidelens, arguments: tuple[str, ...], code: int, message: str
+) -> None:
+    Path("file.txt").write_text("mine")
+    Path("foreign").mkdir()
+    Path("foreign", "thesis.txt").write_text("mine")
+    result = guidelens(*arguments)
+    assert result.exit_code == code, result.output
+    errors = [line for line in result.stderr.splitlines() if not line.startswith("warning:")]
+    assert len(errors) == 1
+    assert errors[0].startswith("error: ")
+    assert message in errors[0]
+    assert Path("file.txt").read_text() == "mine"
+    assert [p.name for p in Path("foreign").iterdir()] == ["thesis.txt"]
+    assert not Path("r").exists()
+    assert not Path("x.png").exists()
+
+
+def test_other_settings_are_refused(guidelens: Guidelens) -> None:
+    guidelens("compare", "a", "--steps", "2", "--seeds", "1", "--out", "run")
+    result = guidelens("compare", "a", "--steps", "3", "--seeds", "1", "--out", "run")
+    assert result.exit_code == 2
+    assert "error: --out holds a run with other settings: steps is 2 there and 3 here" in result.stderr
+
+
+def test_generate_writes_picture_and_trajectory(guidelens: Guidelens) -> None:
+    result = guidelens(
+        *("generate", "a dot above", "--schedule", "turn", "--seed", "3", "--steps", "4"),
+        *("--out", "new/x.png", "--trajectory", "new/x.webp"),
+    )
+    assert result.exit_code == 0, result.output
+    lines = result.stdout.splitlines()
+    assert [line.split(":")[0] for line in lines] == ["bright", "above", "picture", "trajectory"]
+    with Image.open("new/x.png") as picture:
+        assert picture.size == (8, 8)
+        corner = picture.getpixel((0, 0))
+    with Image.open("new/x.webp") as animation:
+        # Four predictions and the picture; an encoder may merge a frame with an equal one before it.
+        assert animation.n_frames in (4, 5)
+        animation.seek(animation.n_frames - 1)
+        assert animation.convert("RGB").getpixel((0, 0)) == corner
+    gif = guidelens(
+        "generate", "a", "--schedule", "turn", "--steps", "4", "--out", "y.png", "--trajectory", "y.gif"
+    )
+    assert gif.exit_code == 0
+    with Image.open("y.gif") as animation:
+        assert animation.format == "GIF"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "1 s"), (59.0, "59 s"), (60.0, "1 min 0 s"), (200.0, "3 min 20 s"), (7500.0, "2 h 5 min")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_help_is_complete(guidelens: Guidelens) -> None:
+    for command in ("compare", "generate"):
+        result = guidelens(command, "--help")
+        assert result.exit_code == 0
+        for option in ("--schedule", "--out", "--generator", "--guidance", "--steps", "--scale", "Examples:"):
+            assert option in result.stdout

@@ -1,0 +1,303 @@
+"""The page, its charts, the grid of pictures and the trajectory."""
+
+from __future__ import annotations
+
+import html.parser
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guidelens.errors import UsageError
+from guidelens.report import page as page_module
+from guidelens.report.charts import Line, line_chart, short
+from guidelens.report.grid import draw_grid, fit, wrap
+from guidelens.report.page import render_page
+from guidelens.report.trajectory import animation_format, encode_trajectory
+from guidelens.runs.compare import compare
+from PIL import Image, ImageFont
+from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
+
+NASTY = "<script>alert(\"x\")</script> & 'q' http://example.org/a.png"
+PROMPTS = ["a red circle above a dot", NASTY, "something unscorable"]
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects the elements of a page and checks that they nest."""
+
+    VOID = frozenset({"meta", "link", "img", "input", "br", "path"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def read(text: str) -> Reader:
+    reader = Reader()
+    reader.feed(text)
+    assert reader.open == []
+    return reader
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("report") / "run"
+    schedules = [Weights("itc", {"itc": 1.0}), Weights("<shift>", {"cap": 1.0}, {"itc": 1.0})]
+    compare(
+        PROMPTS,
+        out=out,
+        generator=TinyGenerator(),
+        guidance=TinyGuidance(),
+        schedules=schedules,
+        metrics=[Brightness()],
+        seeds=2,
+        steps=4,
+        device="cpu",
+        command="guidelens compare --out 'my <run>'",
+        component_arguments="--steps 4",
+    )
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(directory: Path) -> Reader:
+    return read((directory / "index.html").read_text(encoding="utf-8"))
+
+
+def rows_of(directory: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (directory / "results.jsonl").read_text().splitlines()]
+
+
+def test_page_shows_every_cell_with_scores_and_details(directory: Path, page: Reader) -> None:
+    identifiers = {attributes.get("id") for _, attributes in page.elements}
+    targets = [attributes.get("popovertarget") for attributes in page.all("button")]
+    rows = rows_of(directory)
+    assert len(rows) == 12
+    for row in rows:
+        assert f"d-{row['key']}" in identifiers
+        assert targets.count(f"d-{row['key']}") == 2  # opens and closes
+    text = " ".join(page.text)
+    assert all(f"{row['metrics']['bright']:.2f}" in text for row in rows if "bright" in row["metrics"])
+    assert page.text.count("metric failed") == 4
+    assert "Metric brightness failed on 4 pictures: RuntimeError: cannot read the picture of" in text
+
+
+def test_page_asks_nobody_for_anything(directory: Path, page: Reader) -> None:
+    for tag, attributes in page.elements:
+        for name in ("src", "href", "srcset", "action", "data", "poster", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("data:", "#")), (tag, name, value)
+    text = (directory / "index.html").read_text(encoding="utf-8")
+    outside = text.replace("http://example.org/a.png", "")
+    assert not re.search(r"https?:|//cdn|@import|url\(", outside)
+    (policy,) = [m["content"] for m in page.all("meta") if m.get("http-equiv") == "Content-Security-Policy"]
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+
+
+def test_page_escapes_what_users_write(directory: Path, page: Reader) -> None:
+    assert len(page.all("script")) == 1
+    assert not page.all("shift")
+    assert NASTY in page.text
+    assert any("my <run>" in text for text in page.text)
+    assert "<shift>" in page.text
+
+
+def test_page_is_accessible(page: Reader) -> None:
+    assert page.all("html") == [{"lang": "en"}]
+    assert all(image.get("alt") for image in page.all("img"))
+    assert all(
+        svg.get("aria-hidden") == "true" or (svg.get("role") == "img" and svg.get("aria-label"))
+        for svg in page.all("svg")
+    )
+    assert len(page.all("h1")) == 1
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
+    assert any(m.get("name") == "viewport" for m in page.all("meta"))
+    # Without scripts the filters would do nothing, so they show only where scripts run.
+    assert all("hidden" in form for form in page.all("form"))
+
+
+def test_page_says_how_to_draw_a_cell_again(directory: Path, page: Reader) -> None:
+    text = "\n".join(page.text)
+    assert "guidelens generate 'a red circle above a dot' --schedule itc --seed 1 --steps 4 --out" in text
+    assert "guidelens compare --out 'my <run>'" in text
+
+
+def test_page_links_to_pictures_when_they_are_too_many(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "INLINE_BYTES", 10)
+    sources = [image["src"] for image in read(render_page(directory)).all("img")]
+    assert {f"samples/{row['key']}.png" for row in rows_of(directory)} == set(sources)
+    assert all((directory / str(source)).exists() for source in sources)
+
+
+def test_page_of_objects_gives_no_command(tmp_path: Path) -> None:
+    result = compare(
+        "a",
+        out=tmp_path / "out",
+        generator=TinyGenerator(),
+        guidance=TinyGuidance(),
+        schedules=[Weights("itc", {"itc": 1.0})],
+        metrics=(),
+        seeds=1,
+        steps=2,
+        device="cpu",
+    )
+    text = result.page.read_text()
+    assert "draw it again" not in text
+    assert "No metric scored these pictures." in text
+
+
+def test_contrast_of_the_palette() -> None:
+    """Text colours of both themes reach 4.5 : 1 on page and card (WCAG 2.1 AA)."""
+    style = (Path(page_module.__file__).parent / "templates" / "page.css").read_text()
+    light, dark = style.split("@media (prefers-color-scheme: dark)", 1)
+    for theme in (light, dark.split("}\n}")[0]):
+        colours = dict(re.findall(r"--([a-z0-9]+): (#[0-9a-f]{6})", theme))
+        assert {"ink", "soft", "accent", "warn", "c0", "c5", "c7"} <= colours.keys()
+        for name, colour in colours.items():
+            if name not in ("paper", "card", "line"):
+                for ground in ("paper", "card"):
+                    assert contrast(colour, colours[ground]) >= 4.5, (name, ground)
+
+
+def contrast(one: str, other: str) -> float:
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_chart_maps_values_to_places_and_leaves_gaps() -> None:
+    svg = line_chart([Line([0.0, 1.0, None, 0.5, 0.5], 2)], 'a "label"')
+    assert 'aria-label="a &#34;label&#34;"' in svg
+    (path,) = re.findall(r'class="line c2" d="([^"]+)"', svg)
+    # x from 34 to 216 over five steps, y from 63 (low) up to 5 (high).
+    assert path == "M34.0 63.0L79.5 5.0M170.5 34.0L216.0 34.0"
+
+
+def test_chart_draws_a_lonely_value_as_a_dot_and_survives_extremes() -> None:
+    (path,) = re.findall(r'class="line c0" d="([^"]+)"', line_chart([Line([None, 2.0, None])], "x"))
+    assert path.endswith("h0")
+    assert 'class="line' not in line_chart([Line([None, None])], "x")
+    assert "nan" not in line_chart([Line([3.0, 3.0])], "x")
+    assert len(line_chart([Line([float(i) for i in range(5000)])], "x")) < 4000
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.0, "0.00"),
+        (1.234, "1.23"),
+        (12.34, "12.3"),
+        (123.4, "123"),
+        (0.0312, "0.031"),
+        (-0.5, "-0.50"),
+        (2e5, "2e5"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert short(value) == text
+
+
+def pixels_of(image: Image.Image) -> list[tuple[int, int, int]]:
+    raw = image.tobytes()
+    return [(raw[i], raw[i + 1], raw[i + 2]) for i in range(0, len(raw), 3)]
+
+
+def row(prompt: str, schedule: str, seed: int) -> dict[str, Any]:
+    return {"prompt": prompt, "schedule": schedule, "seed": seed, "key": f"{prompt}-{schedule}-{seed}"}
+
+
+def test_grid_places_prompts_down_and_schedules_across() -> None:
+    colours = {"a": 40, "b": 200}
+    levels = {"itc": 10, "cap": 30}
+
+    def load(key: str) -> Image.Image:
+        prompt, schedule, seed = key.split("-")
+        return Image.new("RGB", (8, 8), (colours[prompt], levels[schedule], int(seed)))
+
+    rows = [row(p, s, n) for p in "ab" for s in ("itc", "cap") for n in range(6)]
+    sheet = draw_grid(rows, load)
+    seen = {
+        pixel: None
+        for pixel in pixels_of(sheet)
+        if pixel[0] in colours.values() and pixel[1] in levels.values()
+    }
+    assert list(seen) == [
+        (colours[p], levels[s], n) for p in "ab" for pair in ((0, 1), (2, 3)) for s in levels for n in pair
+    ]
+
+
+def test_grid_leaves_missing_cells_blank_and_keeps_pixels_crisp() -> None:
+    checkers = Image.new("RGB", (2, 2), (255, 0, 0))
+    checkers.putpixel((0, 0), (0, 0, 255))
+    sheet = draw_grid([row("a", "itc", 0), row("b", "cap", 0)], lambda key: checkers)
+    counts = {colour: count for count, colour in sheet.getcolors(1 << 20)}
+    assert counts[0, 0, 255] == 2 * 96 * 96
+    assert counts[255, 0, 0] == 2 * 3 * 96 * 96
+    with pytest.raises(ValueError, match="no pictures"):
+        draw_grid([], lambda key: checkers)
+
+
+def test_pictures_fit_their_square() -> None:
+    tall = fit(Image.new("RGB", (50, 100), (9, 9, 9)), 20)
+    assert tall.size == (20, 20)
+    assert tall.getpixel((0, 10)) == (255, 255, 255)
+    assert tall.getpixel((10, 10)) == (9, 9, 9)
+
+
+def test_text_wraps_at_words_and_inside_long_ones() -> None:
+    font = ImageFont.load_default(16)
+    lines = wrap("a red circle and " + "x" * 60, font, 120)
+    assert len(lines) > 3
+    assert all(font.getlength(line) <= 120 for line in lines)
+    assert "".join(lines).replace(" ", "") == "aredcircleand" + "x" * 60
+    assert wrap("", font, 120) == [""]
+
+
+@pytest.mark.parametrize("kind", ["WEBP", "GIF"])
+def test_trajectory_is_an_animation_that_rests_at_the_end(kind: str) -> None:
+    frames = [Image.new("RGB", (8, 8), (20 * i, 0, 255 - 20 * i)) for i in range(5)]
+    with Image.open(io.BytesIO(encode_trajectory(frames, kind))) as animation:
+        assert (animation.format, animation.n_frames, animation.size) == (kind, 5, (256, 256))
+        animation.seek(4)
+        animation.load()
+        assert animation.info["duration"] >= 1000
+        pixel = animation.convert("RGB").getpixel((100, 100))
+        assert pixel == pytest.approx((80, 0, 175), abs=3)
+
+
+def test_trajectory_formats() -> None:
+    assert animation_format(Path("a.WebP")) == "WEBP"
+    with pytest.raises(UsageError, match=r"a \.webp or a \.gif, not 'x\.mp4'"):
+        animation_format(Path("x.mp4"))
+    with pytest.raises(ValueError, match="no frames"):
+        encode_trajectory([], "GIF")

@@ -157,6 +157,13 @@ def test_scale_zero_is_unguided_and_scale_overrides_the_options():
     torch.testing.assert_close(images[2], images[4])
 
 
+def test_images_are_clamped_and_states_are_not():
+    engine, steps = gaussian_engine(options=GuidanceOptions(scale=30.0, clip_denoised=False)), []
+    (result,) = engine.run([Sample("5", Constant(near=1.0))], on_step=steps.append)
+    assert steps[-1].sample.max() > 1
+    assert result.image.max() == 1
+
+
 def test_objective_scales_multiply_the_gradient():
     def image(weight, model_scale=None, **given):
         model = Quadratic()

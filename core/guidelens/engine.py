@@ -433,8 +433,8 @@ def _warn_of_gain(sampler: Sampler, process: DiffusionProcess) -> None:
     gain = sampler.guidance_gain(process)[-1].item() if isinstance(sampler, DDIM) else 0.0
     if gain > _LARGE_GAIN:
         logger.warning(
-            "the first DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d has almost"
-            " no signal left; steps spelled like 'ddim50' start lower",
+            "the first DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d has"
+            " almost no signal left; steps spelled like 'ddim50' start lower",
             gain,
             process.timesteps[-1],
         )

@@ -134,7 +134,7 @@ class DDIM:
         """Return how far s * g moves x_{t-1}, by index, (N,) float64: what Sigma is to DDPM.
 
         Through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by the rest.
-        Where abar_t is nearly 0 and the step is long the gain is large, and the network's errors grow with it.
+        Where abar_t is nearly 0 and the step long, the gain is large, and the network's errors grow with it.
         """
         signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
         through_x0 = (signal_prev / signal).sqrt() * (1 - signal)

@@ -131,7 +131,7 @@ class Killed(BaseException):
 def test_killed_at_any_write_and_resumed_equals_uninterrupted(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dies before the n-th sync or replace, for every n; for odd n leaves the temporary file, as SIGKILL does."""
+    """Dies before the n-th sync or replace, for every n; odd n leave a temporary file, as SIGKILL does."""
     expected = snapshot(reference)
     sync, replace, unlink = os.fsync, os.replace, Path.unlink
     for n in range(200):

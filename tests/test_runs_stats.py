@@ -45,7 +45,7 @@ def test_one_prompt_resamples_its_seeds_as_scipy_does() -> None:
         confidence_level=expanded_level(0.95, 20),
         method="percentile",
         n_resamples=20_000,
-        rng=np.random.default_rng(5),
+        random_state=np.random.default_rng(5),
     ).confidence_interval
     assert result.low == pytest.approx(reference.low, abs=0.05)
     assert result.high == pytest.approx(reference.high, abs=0.05)

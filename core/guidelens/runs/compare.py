@@ -8,15 +8,17 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
 from guidelens.errors import UsageError
-from guidelens.runs.config import Settings, as_prompts, parse_seeds
-from guidelens.runs.plan import Plan, all_cells, check_schedules, make_plan
+from guidelens.runs.assemble import assemble
+from guidelens.runs.config import as_prompts, parse_seeds
+from guidelens.runs.plan import Plan, all_cells, make_plan
 from guidelens.runs.record import Request, make_row, merged_config, rescored
+from guidelens.runs.resolve import resolve_components
 from guidelens.runs.scoring import failures, score
 from guidelens.runs.stats import Estimate, summarise
 from guidelens.runs.store import RunStore, read_config, refuse_foreign
@@ -25,7 +27,6 @@ if TYPE_CHECKING:
     from guidelens.engine import Engine, Step
     from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
-    from guidelens.runs.resolve import Named
 
 GRID, PAGE = "grid.png", "index.html"
 
@@ -76,7 +77,7 @@ def compare(
     schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
     seeds: int | str | Sequence[int] = 4,
     steps: int = 50,
-    sampler: Literal["ddpm", "ddim"] = "ddpm",
+    sampler: str = "ddpm",
     eta: float = 0.0,
     generator: str | Generator | None = None,
     guidance: str | GuidanceModel | None = None,
@@ -112,9 +113,6 @@ def compare(
     :raises UsageError: for a request that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
     """
-    from guidelens.engine import Engine
-    from guidelens.runs.resolve import resolve_components
-
     directory = Path(out)
     refuse_foreign(directory)
     if directory.is_dir():
@@ -131,9 +129,8 @@ def compare(
         needs_prompts=given is None,
     )
     chosen = _limited(as_prompts(parts.prompts), limit) if given is None else given
-    engine = Engine(
-        parts.generator.component,
-        parts.guidance.component,
+    engine, settings = assemble(
+        parts,
         steps=steps,
         sampler=sampler,
         eta=eta,
@@ -142,8 +139,6 @@ def compare(
         dtype=dtype,
         batch_size=batch_size,
     )
-    settings = settings_of(engine, parts.generator, parts.guidance, sampler=sampler, eta=eta, dtype=dtype)
-    check_schedules(parts.schedules, parts.guidance.component.objectives, settings.guidance, settings.steps)
     request = Request(
         settings=settings,
         prompts=chosen,
@@ -232,9 +227,10 @@ class _Run:
     def _score_again(self) -> None:
         """Score pictures on disk by metrics that are new to them or that failed on them before."""
         by_need: dict[tuple[str, ...], list[str]] = {}
+        fresh = {key for batch in self.plan.todo for key in batch}
         for key in self.cells:
             row = self.store.rows[key]
-            known = (*row["scored"], *(row["metric_errors"] if self._is_fresh(key) else ()))
+            known = (*row["scored"], *(row["metric_errors"] if key in fresh else ()))
             need = tuple(m.name for m in self.request.metrics if m.name not in known)
             if need:
                 by_need.setdefault(need, []).append(key)
@@ -248,9 +244,6 @@ class _Run:
                 updated |= {k: rescored(self.store.rows[k], s) for k, s in zip(part, scores, strict=True)}
         if updated:
             self.store.replace_rows([updated.get(key, row) for key, row in self.store.rows.items()])
-
-    def _is_fresh(self, key: str) -> bool:
-        return any(key in batch for batch in self.plan.todo)
 
     def _finish(self) -> Comparison:
         from guidelens.report.grid import draw_grid
@@ -297,31 +290,6 @@ def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[d
             schedules.get(r["schedule"], 0),
             r["seed"],
         ),
-    )
-
-
-def settings_of(
-    engine: Engine,
-    generator: Named[Generator],
-    guidance: Named[GuidanceModel],
-    *,
-    sampler: str,
-    eta: float,
-    dtype: str,
-) -> Settings:
-    """Return what an engine's pictures depend on, with every default filled in."""
-    channels, height, width = generator.component.image_shape
-    return Settings(
-        generator=generator.name,
-        generator_fingerprint=str(generator.component.fingerprint),
-        guidance=guidance.name,
-        guidance_fingerprint=str(guidance.component.fingerprint),
-        image_shape=(channels, height, width),
-        steps=engine.steps,
-        sampler=sampler,
-        eta=eta,
-        dtype=dtype,
-        options={**asdict(engine.options), "objective_scales": dict(sorted(engine.objective_scales.items()))},
     )
 
 

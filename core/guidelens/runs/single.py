@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
+from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Settings, as_prompts
-from guidelens.runs.plan import check_schedules
 from guidelens.runs.resolve import resolve_components
 from guidelens.runs.scoring import Scores, score
 
@@ -60,17 +60,16 @@ def draw(
     :raises UsageError: for a request that makes no sense.
     :raises GuidelensError: for sampling that failed.
     """
-    from guidelens.engine import Engine, Sample
+    from guidelens.engine import Sample
     from guidelens.report.pictures import to_picture
-    from guidelens.runs.compare import notes_once, settings_of
+    from guidelens.runs.compare import notes_once
 
     (wanted,) = as_prompts([prompt])
     parts = resolve_components(
         plugins, generator=generator, guidance=guidance, schedules=[schedule], metrics=metrics
     )
-    engine = Engine(
-        parts.generator.component,
-        parts.guidance.component,
+    engine, settings = assemble(
+        parts,
         steps=steps,
         sampler=sampler,
         eta=eta,
@@ -79,7 +78,6 @@ def draw(
         dtype=dtype,
         batch_size=1,
     )
-    check_schedules(parts.schedules, parts.guidance.component.objectives, parts.guidance.name, engine.steps)
     frames: list[Image] = []
 
     def observe(step: Step) -> None:
@@ -93,5 +91,4 @@ def draw(
         (result,) = engine.run([sample], on_step=observe)
     picture = to_picture(result.image)
     (scores,) = score(parts.metrics, [picture], [wanted])
-    settings = settings_of(engine, parts.generator, parts.guidance, sampler=sampler, eta=eta, dtype=dtype)
     return Drawing(picture, [*frames, picture] if keep_frames else [], scores, result, settings)

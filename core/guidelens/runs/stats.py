@@ -83,7 +83,7 @@ def _interval(units: Sequence[Sequence[float]], confidence: float, resamples: in
             n_resamples=resamples,
             method="percentile",
             batch=max(1, 4_000_000 // len(units)),
-            rng=np.random.default_rng(0),
+            random_state=np.random.default_rng(0),
         )
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 

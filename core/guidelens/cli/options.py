@@ -33,15 +33,16 @@ class SectionedOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose ``--help`` groups options by their section, in the order in which they first come."""
+    """A command whose ``--help`` groups options by their section, in the order in which these first come."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None:
+            if record is not None and (record[1] or isinstance(parameter, click.Option)):
                 sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
+        sections["Options"] = sections.pop("Options", [])  # --help and its like come last
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)

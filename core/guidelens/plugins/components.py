@@ -31,6 +31,7 @@ class Kind:
     :param hook: the hook that hands it over.
     :param option: the command-line option that chooses one.
     :param protocol: what a built component must be; None: any sequence.
+    :param several: a run uses several at once, so a plugin may mark several as default.
     """
 
     name: str
@@ -39,7 +40,10 @@ class Kind:
     hook: str
     option: str
     protocol: type | None
+    several: bool = False
 
+
+_GUIDANCE = ("guidance", "guidance model", "guidance models", "register_guidance_models", "--guidance")
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -47,19 +51,15 @@ KINDS: dict[str, Kind] = {
         Kind(
             "generator", "generator", "generators", "register_generators", "--generator", contracts.Generator
         ),
+        Kind(*_GUIDANCE, contracts.GuidanceModel),
         Kind(
-            "guidance",
-            "guidance model",
-            "guidance models",
-            "register_guidance_models",
-            "--guidance",
-            contracts.GuidanceModel,
+            "schedule", "schedule", "schedules", "register_schedules", "--schedule", contracts.Schedule, True
         ),
-        Kind("schedule", "schedule", "schedules", "register_schedules", "--schedule", contracts.Schedule),
-        Kind("metric", "metric", "metrics", "register_metrics", "--metric", contracts.Metric),
+        Kind("metric", "metric", "metrics", "register_metrics", "--metric", contracts.Metric, True),
         Kind("prompts", "prompt set", "prompt sets", "register_prompt_sets", "--prompts", None),
     )
 }
+"""Every kind there is, by name."""
 
 
 @dataclass(frozen=True, eq=False)

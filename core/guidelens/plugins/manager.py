@@ -46,6 +46,7 @@ class PluginInfo:
     :param requested: the user asked for it by name.
     :param message: why it is not, or not wholly, usable; one line.
     :param error: the exception behind it.
+    :param loaded: its components can be chosen, even if something else about it is at fault.
     :param hooks: names of the hooks it implements.
     :param components: what it offers; for a broken plugin what it named before it broke.
     """
@@ -55,6 +56,7 @@ class PluginInfo:
     status: Status = "ok"
     message: str = ""
     error: BaseException | None = None
+    loaded: bool = False
     hooks: tuple[str, ...] = ()
     components: list[ComponentInfo] = field(default_factory=list)
 
@@ -62,11 +64,6 @@ class PluginInfo:
     def name(self) -> str:
         """What the user calls it."""
         return self.source.name
-
-    @property
-    def loaded(self) -> bool:
-        """Whether its components can be chosen."""
-        return self.status in ("ok", "missing dependency") and bool(self.hooks)
 
     @property
     def title(self) -> str:
@@ -273,7 +270,7 @@ class PluginManager:
             try:
                 self._caller("register_commands", plugin)(cli=group)
             except Exception as error:
-                self._break(plugin, f"failed in register_commands: {_one_line(error)}", error)
+                plugin.fail("broken", f"failed in register_commands: {_one_line(error)}", error)
                 self._report(plugin)
                 continue
             found += [(plugin, name, command) for name, command in group.commands.items()]
@@ -374,8 +371,10 @@ class PluginManager:
             try:
                 self._caller(kind.hook, plugin)(register=_Registrar(plugin, kind.name))
             except Exception as error:
-                self._break(plugin, f"failed in {kind.hook}: {_one_line(error)}", error)
+                self._hooks.unregister(self._objects.pop(plugin))
+                plugin.fail("broken", f"failed in {kind.hook}: {_one_line(error)}", error)
                 return
+        plugin.loaded = True
         missing = dict.fromkeys(module for info in plugin.components for module in info.missing)
         if missing:
             names, command = ", ".join(missing), install_command(tuple(missing), plugin.source.dist)
@@ -386,18 +385,13 @@ class PluginManager:
         others = [other for owner, other in self._objects.items() if owner is not plugin]
         return self._hooks.subset_hook_caller(hook, others)
 
-    def _break(self, plugin: PluginInfo, message: str, error: BaseException) -> None:
-        self._hooks.unregister(self._objects.pop(plugin))
-        plugin.fail("broken", message, error)
-        plugin.hooks = ()
-
     def _report(self, plugin: PluginInfo) -> None:
         """Name a failed plugin once; raise if the user asked for it.
 
         One that lacks a dependency for some of its components is usable; whoever asks for such a component is
         told.
         """
-        if plugin.loaded or plugin.status in ("ok", "blocked"):
+        if plugin.status in ("ok", "blocked") or (plugin.loaded and plugin.status == "missing dependency"):
             return
         message = f"{plugin.title} {plugin.message}"
         if plugin.requested:
@@ -429,9 +423,10 @@ class _Registrar:
             )
         if isinstance(requires, str):
             raise TypeError(f"{noun} {name!r}: requires must be a sequence of module names, not one text")
-        if any(info.kind == self._kind and info.name == name for info in self._plugin.components):
+        theirs = [info for info in self._plugin.components if info.kind == self._kind]
+        if any(info.name == name for info in theirs):
             raise ValueError(f"{noun} {name!r} is registered twice")
-        if default and any(info.kind == self._kind and info.default for info in self._plugin.components):
+        if default and not KINDS[self._kind].several and any(info.default for info in theirs):
             raise ValueError(f"{noun} {name!r} is a second default")
         dist = self._plugin.source.dist
         self._plugin.components.append(

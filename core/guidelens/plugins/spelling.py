@@ -92,7 +92,7 @@ def _quoted(value: str) -> str:
 def nearest(word: str, choices: Iterable[str]) -> str | None:
     """Return the choice that ``word`` may be a misspelling of."""
     lowered = {choice.lower(): choice for choice in choices}
-    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.6)
+    found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.7)
     return lowered[found[0]] if found else None
 
 

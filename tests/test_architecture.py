@@ -1,0 +1,129 @@
+"""What may import what, and what stays unloaded: read from the sources, and from fresh processes."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import guidelens
+import pytest
+from plugin_worlds import run_python
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "core" / "guidelens"
+PLUGINS = sorted(p for p in (ROOT / "plugins").iterdir() if (p / "__init__.py").is_file())
+HEAVY = ("torch", "torchvision", "lavis", "transformers", "numpy", "scipy", "PIL", "rich")
+
+MAX_MODULE_LINES = 600
+
+
+def sources(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
+    for path in sorted(folder.rglob("*.py")):
+        yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of every absolute import, the name empty for ``import module``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, "") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield from ((node.module or "", alias.name) for alias in node.names)
+
+
+def test_there_is_something_to_check() -> None:
+    assert len(list(sources(CORE))) > 10
+    assert {"guidelens_blip", "guidelens_schedules", "guidelens_shapes"} <= {p.name for p in PLUGINS}
+
+
+def test_core_names_no_plugin_package() -> None:
+    for path in sorted(CORE.rglob("*")):
+        if path.is_file() and path.suffix in (".py", ".html", ".css", ".js", ".txt", ".md"):
+            found = re.findall(
+                r"\bguidelens_(?!contract\b|format\b|impl\b)\w+", path.read_text(encoding="utf-8")
+            )
+            assert not found, f"{path.relative_to(ROOT)} names {found}"
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: p.name)
+def test_plugins_use_only_the_face_of_other_plugins(plugin: Path) -> None:
+    for path, tree in sources(plugin):
+        for module, name in imported(tree):
+            top = module.partition(".")[0]
+            if top.startswith("guidelens_") and top != plugin.name:
+                assert module == top, f"{path} reaches into {module}; import from {top}"
+                assert not name.startswith("_"), f"{path} imports the private {module}.{name}"
+
+
+@pytest.mark.parametrize("folder", [CORE, *PLUGINS], ids=lambda p: p.name)
+def test_modules_say_what_they_are_for_and_stay_short(folder: Path) -> None:
+    for path, tree in sources(folder):
+        assert ast.get_docstring(tree), f"{path} has no docstring"
+        lines = (ROOT / path).read_text(encoding="utf-8").count("\n")
+        assert lines <= MAX_MODULE_LINES, f"{path} has {lines} lines"
+
+
+def test_the_library_does_not_print() -> None:
+    for path, tree in sources(CORE):
+        if path.parts[2] == "cli":
+            continue
+        calls = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
+        assert not [c.lineno for c in calls if c.func.id == "print"], f"{path} prints"  # type: ignore[attr-defined]
+
+
+def loaded_after(code: str) -> set[str]:
+    """Return the top-level modules in a fresh process after ``code``."""
+    shown = run_python(f"{code}\nimport sys\nprint('\\n' + ' '.join(sys.modules))").splitlines()[-1]
+    return {name.partition(".")[0] for name in shown.split()}
+
+
+def test_import_is_light() -> None:
+    loaded = loaded_after("import guidelens; guidelens.UsageError; guidelens.hookimpl; guidelens.Prompt")
+    assert loaded.isdisjoint(HEAVY)
+    assert not [name for name in loaded if name.startswith("guidelens_")]
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--help"],
+        ["plugins", "list"],
+        ["plugins", "show", "schedules"],
+        ["compare", "--help"],
+        ["generate", "-h"],
+    ],
+)
+def test_help_and_listings_load_nothing_heavy(args: list[str]) -> None:
+    loaded = loaded_after(
+        f"from guidelens.cli.main import cli\ntry:\n    cli({args!r})\nexcept SystemExit: pass"
+    )
+    assert loaded.isdisjoint(HEAVY), sorted(loaded & set(HEAVY))
+    assert "guidelens_schedules" in loaded
+
+
+def test_help_imports_no_command() -> None:
+    code = "from guidelens.cli.main import cli\ntry:\n    cli(['--help'])\nexcept SystemExit: pass\n"
+    names = run_python(f"{code}import sys; print('\\n' + ' '.join(n for n in sys.modules if '.cmd_' in n))")
+    assert names.splitlines()[-1].strip() == ""
+
+
+def test_public_names_exist() -> None:
+    for name in guidelens.__all__:
+        assert getattr(guidelens, name) is not None
+    assert set(guidelens.__all__) <= set(dir(guidelens))
+    assert set(guidelens._HOME) == set(guidelens.__all__) - {"__version__"}
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = guidelens.nothing
+
+
+def test_no_test_asserts_on_seconds() -> None:
+    """A busy machine is no bug: timings are printed or benchmarked, not asserted."""
+    clocks = {"time", "perf_counter", "monotonic", "process_time", "perf_counter_ns", "monotonic_ns"}
+    for path, tree in sources(ROOT / "tests"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                of = getattr(getattr(node.func, "value", None), "id", "time")
+                assert not (called in clocks and of == "time"), f"{path}:{node.lineno} reads a clock"

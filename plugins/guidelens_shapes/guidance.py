@@ -1,0 +1,34 @@
+"""The embedded BLIP as a guidance model, with the default scales that a sweep chose (see the model card)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from guidelens_blip import BlipGuidance, BlipOptions, load_blip
+
+from .files import BLIP, BLIP_CLEAN, VOCAB
+
+DEFAULT_SCALES: Mapping[str, float] = {"itc": 300.0, "itm": 60.0, "cap": 150.0}
+"""c_k per objective, for gradients shifted by Sigma (guidelens.guidance.GuidanceOptions.objective_scales)."""
+
+
+def load_guidance(
+    variant: Literal["x0", "clean"] = "x0",
+    *,
+    itm: Literal["nll", "margin"] = "nll",
+    label_smoothing: float = 0.0,
+) -> BlipGuidance:
+    """Load the shipped BLIP.
+
+    :param variant: ``x0`` was also trained on the generator's x0 predictions; ``clean`` only on rendered pictures
+        and blurred or noisy versions of them.
+    :param itm: see :class:`guidelens_blip.BlipOptions`.
+    :param label_smoothing: likewise.
+    """
+    return load_blip(
+        BLIP if variant == "x0" else BLIP_CLEAN,
+        vocab=VOCAB,
+        options=BlipOptions(itm_mode=itm, label_smoothing=label_smoothing),
+        default_scales=DEFAULT_SCALES,
+    )

@@ -1,0 +1,316 @@
+"""The sentences of the shapes world: descriptions, their wordings, and whether they are true of a scene.
+
+A :class:`Description` is the meaning of a caption. :func:`wording` writes it as text, :func:`read` reads text back
+(any wording), :func:`claims` lists what a picture must show, :func:`holds` checks one claim against a scene.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Item, Scene
+
+RELATIONS = ("left of", "right of", "above", "below")
+OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
+RELATION_MARGIN = 3.0
+"""Least distance in pixels along its axis for a relation to hold between two centres."""
+
+_NUMBERS = {1: "a", 2: "two", 3: "three"}
+_PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
+_SIZE_WORDS = {"small": ("small", "little"), "large": ("large", "big")}
+_RELATION_WORDS = {
+    "left of": ("to the left of", "left of"),
+    "right of": ("to the right of", "right of"),
+    "above": ("above", "over"),
+    "below": ("below", "under"),
+}
+_BACKGROUND_WORDS = ("on a {} background", "in front of a {} background", "with a {} background")
+_OPENINGS = ("a picture of", "an image of", "a drawing of", "there is")
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """``count`` objects of a shape; None leaves colour or size open. A count of 1 means at least one."""
+
+    shape: str
+    colour: str | None = None
+    size: str | None = None
+    count: int = 1
+
+    def matches(self, item: Item) -> bool:
+        """Whether an object is of this kind."""
+        return (
+            item.shape == self.shape
+            and self.colour in (None, item.colour)
+            and self.size in (None, item.size)
+        )
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a caption says. ``relation`` stands between the first two phrases."""
+
+    phrases: tuple[Phrase, ...]
+    relation: str | None = None
+    background: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checkable assertion: ``object``, ``count``, ``relation`` or ``background``."""
+
+    kind: str
+    phrases: tuple[Phrase, ...] = ()
+    value: str = ""
+
+
+def claims(description: Description) -> list[Claim]:
+    """List the assertions of a description: one a phrase, then the relation, then the background."""
+    listed = [Claim("count" if p.count > 1 else "object", (p,)) for p in description.phrases]
+    if description.relation is not None:
+        listed.append(Claim("relation", description.phrases[:2], description.relation))
+    if description.background is not None:
+        listed.append(Claim("background", value=description.background))
+    return listed
+
+
+def holds(claim: Claim, scene: Scene) -> bool:
+    """Whether a claim is true of a scene.
+
+    An object claim asks for at least one match, a count claim for exactly so many, a relation for two different
+    objects that stand so, by at least :data:`RELATION_MARGIN` pixels along the axis named.
+    """
+    if claim.kind == "background":
+        return scene.background == claim.value
+    if claim.kind == "relation":
+        first, second = claim.phrases
+        return any(
+            a is not b and first.matches(a) and second.matches(b) and related(a, claim.value, b)
+            for a in scene.items
+            for b in scene.items
+        )
+    (phrase,) = claim.phrases
+    found = sum(phrase.matches(item) for item in scene.items)
+    return found == phrase.count if claim.kind == "count" else found >= 1
+
+
+def related(a: Item, relation: str, b: Item) -> bool:
+    """Whether ``a`` stands in ``relation`` to ``b``."""
+    distance = {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[relation]
+    return distance >= RELATION_MARGIN
+
+
+def true_of(description: Description, scene: Scene) -> bool:
+    """Whether every claim of a description holds."""
+    return all(holds(claim, scene) for claim in claims(description))
+
+
+# --- scene -> description ------------------------------------------------------------------------------------
+
+
+def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Description:
+    """Describe a scene truthfully, all of it (``full``) or a random part of it.
+
+    Objects of one kind are named together, with their number. A full description of two kinds that are one object
+    each says how they stand, along the axis on which they are farther apart.
+    """
+    chosen = list(scene.items)
+    rng.shuffle(chosen)
+    if not full:
+        chosen = chosen[: rng.randint(1, len(chosen))]
+    phrases: list[Phrase] = []
+    used: list[Item] = []
+    for item in chosen:
+        if any(phrase.matches(item) for phrase in phrases):
+            continue
+        phrase = Phrase(
+            item.shape,
+            item.colour if full or rng.random() < 0.9 else None,
+            item.size if full or rng.random() < 0.4 else None,
+        )
+        phrases.append(replace(phrase, count=sum(map(phrase.matches, scene.items))))
+        used.append(item)
+    relation = None
+    if len(phrases) == 2 and phrases[0].count == phrases[1].count == 1 and (full or rng.random() < 0.7):
+        relation = _dominant_relation(used[0], used[1])
+    background = scene.background if full or rng.random() < 0.3 else None
+    return Description(tuple(phrases), relation, background)
+
+
+def _dominant_relation(a: Item, b: Item) -> str:
+    if abs(a.x - b.x) >= abs(a.y - b.y):
+        return "left of" if a.x < b.x else "right of"
+    return "above" if a.y < b.y else "below"
+
+
+def corrupt(description: Description, scene: Scene, rng: random.Random, kind: str | None = None) -> Description | None:
+    """Change one attribute, relation or count so that the description becomes false of the scene.
+
+    :param kind: ``colour``, ``shape``, ``size``, ``count``, ``relation`` or ``background``; None: any that is named.
+    :returns: None where a few tries find no false variant (the kind is not named, say).
+    """
+    kinds = [kind] if kind else ["colour", "shape", "colour", "shape", "size", "count", "relation", "background"]
+    for _ in range(20):
+        changed = _change(description, rng.choice(kinds), rng)
+        if changed is not None and not true_of(changed, scene):
+            return changed
+    return None
+
+
+def _change(description: Description, kind: str, rng: random.Random) -> Description | None:
+    if kind == "relation":
+        if description.relation is None:
+            return None
+        return replace(description, relation=OPPOSITE[description.relation])
+    if kind == "background":
+        if description.background is None:
+            return None
+        return replace(description, background=_other(tuple(BACKGROUNDS), description.background, rng))
+    which = rng.randrange(len(description.phrases))
+    phrase = description.phrases[which]
+    if kind == "count":
+        phrase = replace(phrase, count=_other((1, 2, 3) if description.relation is None else (1,), phrase.count, rng))
+    elif kind == "shape":
+        phrase = replace(phrase, shape=_other(SHAPES, phrase.shape, rng))
+    elif kind == "colour" and phrase.colour is not None:
+        phrase = replace(phrase, colour=_other(tuple(COLOURS), phrase.colour, rng))
+    elif kind == "size" and phrase.size is not None:
+        phrase = replace(phrase, size=_other(tuple(SIZES), phrase.size, rng))
+    else:
+        return None
+    phrases = list(description.phrases)
+    phrases[which] = phrase
+    return replace(description, phrases=tuple(phrases))
+
+
+def _other(choices: Sequence, current: object, rng: random.Random):  # type: ignore[no-untyped-def, type-arg]
+    """Any of the choices but the current one; the current one where there is no other."""
+    return rng.choice([choice for choice in choices if choice != current] or [current])
+
+
+# --- description -> text -------------------------------------------------------------------------------------
+
+
+def wording(description: Description, rng: random.Random | None = None) -> str:
+    """Write a description as English; without ``rng`` in its plainest wording."""
+
+    def pick(words: Sequence[str]) -> str:
+        return words[0] if rng is None else rng.choice(words)
+
+    nouns = [_noun_phrase(phrase, pick) for phrase in description.phrases]
+    if description.relation is not None:
+        text = f"{nouns[0]} {pick(_RELATION_WORDS[description.relation])} {nouns[1]}"
+        nouns = [text, *nouns[2:]]
+    text = nouns[0] if len(nouns) == 1 else f"{', '.join(nouns[:-1])} and {nouns[-1]}"
+    if description.background is not None:
+        text += " " + pick(_BACKGROUND_WORDS).format(description.background)
+    if rng is not None and rng.random() < 0.2:
+        opening = rng.choice(_OPENINGS)
+        if opening == "there is" and description.phrases[0].count > 1:
+            opening = "there are"
+        text = f"{opening} {text}"
+    return text
+
+
+def _noun_phrase(phrase: Phrase, pick) -> str:  # type: ignore[no-untyped-def]
+    words = [pick(_SIZE_WORDS[phrase.size])] if phrase.size else []
+    words += [phrase.colour] if phrase.colour else []
+    words.append(phrase.shape if phrase.count == 1 else _PLURALS[phrase.shape])
+    number = _NUMBERS[phrase.count]
+    if number == "a" and words[0][0] in "aeiou":
+        number = "an"
+    return " ".join([number, *words])
+
+
+def misspell(text: str, rng: random.Random) -> str:
+    """Swap, drop, double or replace one letter of one word of four letters or more."""
+    words = text.split(" ")
+    long = [i for i, word in enumerate(words) if len(word) >= 4]
+    which = rng.choice(long)
+    word = words[which]
+    at = rng.randrange(len(word) - 1)
+    words[which] = rng.choice(
+        (
+            word[:at] + word[at + 1] + word[at] + word[at + 2 :],
+            word[:at] + word[at + 1 :],
+            word[: at + 1] + word[at:],
+            word[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :],
+        )
+    )
+    return " ".join(words)
+
+
+# --- text -> description -------------------------------------------------------------------------------------
+
+
+def _alternatives(table: dict[str, Sequence[str]]) -> dict[str, str]:
+    return {word: meaning for meaning, words in table.items() for word in words}
+
+
+_SIZE_OF = _alternatives({**_SIZE_WORDS, "small": ("small", "little", "tiny"), "large": ("large", "big", "huge")})
+_RELATION_OF = _alternatives(
+    {
+        "left of": ("to the left of", "on the left of", "left of"),
+        "right of": ("to the right of", "on the right of", "right of"),
+        "above": ("above", "over", "on top of"),
+        "below": ("below", "under", "underneath", "beneath"),
+    }
+)
+_SHAPE_OF = _alternatives({shape: (shape, plural) for shape, plural in _PLURALS.items()})
+_NUMBER_OF = {"a": 1, "an": 1, "one": 1, "the": 1, "two": 2, "three": 3, "2": 2, "3": 3}
+
+
+def _one_of(words: Sequence[str], group: str) -> str:
+    return rf"(?P<{group}>{'|'.join(sorted(map(re.escape, words), key=len, reverse=True))})"
+
+
+_PHRASE = re.compile(
+    rf"(?:{_one_of(tuple(_NUMBER_OF), 'number')} )?(?:{_one_of(tuple(_SIZE_OF), 'size')} )?"
+    rf"(?:{_one_of(tuple(COLOURS), 'colour')} )?{_one_of(tuple(_SHAPE_OF), 'shape')}\b"
+)
+_OPENING = re.compile(r"^(?:an? (?:picture|image|drawing|photo|photograph) of |there (?:is|are) )")
+_BACKGROUND = re.compile(
+    rf" (?:on|in front of|with|against) (?:a |the )?{_one_of((*BACKGROUNDS, 'grey'), 'background')} background$"
+)
+_RELATION = re.compile(rf"^ {_one_of(tuple(_RELATION_OF), 'relation')} ")
+_JOINT = re.compile(r"^(?:,? and |, )")
+
+
+@lru_cache(maxsize=4096)
+def read(text: str) -> Description | None:
+    """Read a caption; None where it is not a sentence of this world (a misspelt one, say)."""
+    rest = re.sub(r"\s+", " ", text.strip().lower().rstrip(" .!"))
+    rest = _OPENING.sub("", rest)
+    background = None
+    if found := _BACKGROUND.search(rest):
+        background = found["background"].replace("grey", "gray")
+        rest = rest[: found.start()]
+    phrases: list[Phrase] = []
+    relation = None
+    while True:
+        found = _PHRASE.match(rest)
+        if not found:
+            return None
+        shape, number = found["shape"], found["number"] or "a"
+        if (shape in SHAPES) != (_NUMBER_OF[number] == 1):
+            return None
+        phrases.append(
+            Phrase(
+                _SHAPE_OF[shape],
+                found["colour"],
+                _SIZE_OF[found["size"]] if found["size"] else None,
+                _NUMBER_OF[number],
+            )
+        )
+        rest = rest[found.end() :]
+        if not rest:
+            return Description(tuple(phrases), relation, background)
+        if len(phrases) == 1 and (joint := _RELATION.match(rest)):
+            relation = _RELATION_OF[joint["relation"]]
+        elif not (joint := _JOINT.match(rest)):
+            return None
+        rest = rest[joint.end() :]

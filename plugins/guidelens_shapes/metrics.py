@@ -1,0 +1,77 @@
+"""Scores of pictures of the shapes world against their prompts, read by :mod:`guidelens_shapes.parse`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from guidelens.contracts import Prompt
+
+from .language import Description, Phrase, claims, holds, read
+from .parse import Reading, parse
+from .world import Item, Scene
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+class ShapesMetric:
+    """What a picture shows of its prompt. All columns lie in [0, 1], higher is better.
+
+    - ``alignment``: share of the prompt's assertions that hold (objects, counts, relation, background).
+    - ``fidelity``: 1 - the part of the picture that the scene read from it leaves unexplained (0: nothing readable).
+    - ``recall``: share of the named kinds of which at least one is there.
+    - ``binding``: of the named kinds whose colour and whose shape both appear, the share that appear together.
+      A picture without any of them scores 0, so that drawing nothing does not pay.
+    - ``relation``, ``count``: whether the relation holds, the share of numbers above one that are right.
+    - ``precision``: share of the objects read that the prompt named.
+
+    ``binding``, ``relation`` and ``count`` are left out where the prompt names no colour, relation or number.
+    For a prompt that is not of this world only ``fidelity`` is scored.
+    """
+
+    columns = ("alignment", "fidelity", "recall", "binding", "relation", "count", "precision")
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+        """Score images (B, 3, 32, 32) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
+        return [
+            self.score_reading(parse(image), prompt)
+            for image, prompt in zip(images.detach().float().cpu().numpy(), prompts, strict=True)
+        ]
+
+    def score_reading(self, reading: Reading, prompt: Prompt) -> dict[str, float]:
+        """Score one picture that was read already."""
+        scores = {"fidelity": reading.fidelity}
+        description = read(prompt.target)
+        if description is None:
+            logger.warning("%r is not a sentence of the shapes world: only fidelity is scored", prompt.target)
+            return scores
+        scene = Scene(reading.background or "none", reading.scene.items)
+        held = [holds(claim, scene) for claim in claims(description)]
+        scores["alignment"] = sum(held) / len(held)
+        scores.update(_object_scores(description, scene.items))
+        for kind in ("relation", "count"):
+            of_kind = [held[i] for i, claim in enumerate(claims(description)) if claim.kind == kind]
+            if of_kind:
+                scores[kind] = sum(of_kind) / len(of_kind)
+        return {column: scores[column] for column in self.columns if column in scores}
+
+
+def _object_scores(description: Description, items: Sequence[Item]) -> dict[str, float]:
+    phrases = description.phrases
+    scores = {"recall": sum(any(map(p.matches, items)) for p in phrases) / len(phrases)}
+    coloured = [p for p in phrases if p.colour is not None]
+    if coloured:
+        both = [p for p in coloured if _colour_and_shape_appear(p, items)]
+        bound = sum(any(o.colour == p.colour and o.shape == p.shape for o in items) for p in both)
+        scores["binding"] = bound / len(both) if both else 0.0
+    named = sum(any(p.matches(o) for p in phrases) for o in items)
+    scores["precision"] = named / len(items) if items else 0.0
+    return scores
+
+
+def _colour_and_shape_appear(phrase: Phrase, items: Sequence[Item]) -> bool:
+    return any(o.colour == phrase.colour for o in items) and any(o.shape == phrase.shape for o in items)

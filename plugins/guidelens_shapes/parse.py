@@ -1,0 +1,181 @@
+"""Read a picture back into a scene, without any network: the judge that no model can flatter.
+
+Pixels are explained as ``background + alpha (colour - background)`` for the palette colour that leaves the least
+residual; connected pixels with alpha above one half are an object; its shape, centre and radius are those whose
+rendered coverage fits alpha best. What fits no colour or no shape is not an object.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .world import BACKGROUNDS, COLOURS, SHAPES, SIZE, Item, Scene, coverage, render
+
+Array = NDArray[np.float32]
+
+MIN_AREA = 12
+"""Fewer pixels are a speck, not an object (the smallest object covers 26)."""
+MIN_FIT = 0.7
+"""Least overlap (intersection over union, soft) of an object with the best-fitting shape."""
+GOOD_FIT = 0.85
+"""An overlap below it makes the parser look for several touching objects instead of one."""
+MAX_COLOUR_ERROR = 60.0
+"""Largest distance in RGB (0..255, Euclidean) of an object's median colour from its palette colour."""
+MAX_BACKGROUND_ERROR = 30.0
+"""Largest distance, likewise, of the background from its palette colour for it to count as that colour."""
+
+_COLOUR_NAMES = tuple(COLOURS)
+_COLOUR_TABLE = np.array(list(COLOURS.values()), dtype=np.float32)
+_BACKGROUND_NAMES = tuple(BACKGROUNDS)
+_BACKGROUND_TABLE = np.array(list(BACKGROUNDS.values()), dtype=np.float32)
+_CONTRAST = float(np.mean((_COLOUR_TABLE[:, None] - _BACKGROUND_TABLE[None]) ** 2))
+"""Mean squared difference per channel between a palette colour and a background."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read.
+
+    :param scene: the background nearest to the palette, and the objects (possibly none, or more than three).
+    :param background_error: distance in RGB of the background from its palette colour.
+    :param fidelity: how much of the picture the scene explains, in [0, 1]; see :func:`fidelity_of`.
+    """
+
+    scene: Scene
+    background_error: float
+    fidelity: float
+
+    @property
+    def background(self) -> str | None:
+        """Name of the background, None where it is no colour of the palette."""
+        return self.scene.background if self.background_error <= MAX_BACKGROUND_ERROR else None
+
+
+def parse(image: Array) -> Reading:
+    """Read a picture (3, SIZE, SIZE) in [-1, 1]; values outside are clipped.
+
+    :raises ValueError: another shape.
+    """
+    if image.shape != (3, SIZE, SIZE):
+        raise ValueError(f"the shapes world has pictures of shape (3, {SIZE}, {SIZE}), not {image.shape}")
+    pixels = np.nan_to_num((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0).astype(np.float32)
+    name, ground, error = _background(pixels)
+    alpha, colour = _explain(pixels, ground)
+    items = [item for mask, k in _objects(alpha, colour) for item in _items(mask, pixels, ground, k)]
+    scene = Scene(name, tuple(items))
+    return Reading(scene, error, fidelity_of(pixels, scene))
+
+
+def fidelity_of(pixels: Array, scene: Scene) -> float:
+    """Return 1 - (squared error of the re-rendered scene) / (area of its objects x mean squared palette contrast).
+
+    So 0 means an error as large as the objects themselves. A scene without objects scores 0.
+
+    :param pixels: (SIZE, SIZE, 3) in 0..255.
+    """
+    if not scene.items:
+        return 0.0
+    drawn = (render(scene).transpose(1, 2, 0) + 1) * 127.5
+    area = sum(float(coverage(o.shape, o.x, o.y, o.radius).sum()) for o in scene.items)
+    residual = float(((pixels - drawn) ** 2).sum()) / (area * 3 * _CONTRAST)
+    return max(0.0, 1.0 - residual)
+
+
+def _background(pixels: Array) -> tuple[str, Array, float]:
+    """Return the palette name of the background, its actual colour, and their distance."""
+    distance = np.linalg.norm(pixels[:, :, None] - _BACKGROUND_TABLE, axis=-1)
+    nearest = distance.argmin(-1)
+    k = int(np.bincount(nearest[distance.min(-1) < 60], minlength=len(_BACKGROUND_NAMES)).argmax())
+    mine = pixels[(nearest == k) & (distance[..., k] < 60)]
+    ground = np.median(mine, axis=0) if len(mine) else np.median(pixels.reshape(-1, 3), axis=0)
+    return _BACKGROUND_NAMES[k], ground, float(np.linalg.norm(ground - _BACKGROUND_TABLE[k]))
+
+
+def _explain(pixels: Array, ground: Array) -> tuple[Array, NDArray[np.intp]]:
+    """Return per pixel the share of object colour over background, and which palette colour explains it best."""
+    direction = _COLOUR_TABLE - ground  # (K, 3)
+    offset = pixels - ground  # (H, W, 3)
+    alpha = np.clip(offset @ direction.T / (direction**2).sum(-1), 0, 1)  # (H, W, K)
+    residual = ((offset[:, :, None] - alpha[..., None] * direction) ** 2).sum(-1)
+    colour = residual.argmin(-1)
+    return np.take_along_axis(alpha, colour[..., None], -1)[..., 0], colour
+
+
+def _objects(alpha: Array, colour: NDArray[np.intp]) -> list[tuple[NDArray[np.bool_], int]]:
+    """Return masks of connected pixels, split where two colours touch, each with its colour."""
+    labels, count = ndimage.label(alpha > 0.5)
+    found = []
+    for label in range(1, count + 1):
+        mask = labels == label
+        votes = np.bincount(colour[mask & (alpha > 0.75)], minlength=len(_COLOUR_NAMES))
+        # A second colour must have an inside: the rim of an object is often explained best by some other colour.
+        inside = [k for k in range(len(votes)) if ndimage.binary_erosion(mask & (alpha > 0.75) & (colour == k)).any()]
+        main = [k for k in inside if votes[k] >= MIN_AREA]
+        if len(main) <= 1:
+            found.append((mask, int(votes.argmax())))
+        else:
+            nearest = _nearest_of([mask & (alpha > 0.75) & (colour == k) for k in main])
+            found += [(mask & (nearest == i), k) for i, k in enumerate(main)]
+    return [(mask, k) for mask, k in found if mask.sum() >= MIN_AREA]
+
+
+def _nearest_of(masks: list[NDArray[np.bool_]]) -> NDArray[np.intp]:
+    """Return per pixel which of the masks is nearest."""
+    return np.argmin([ndimage.distance_transform_edt(~mask) for mask in masks], axis=0)
+
+
+def _items(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> list[Item]:
+    """Fit one object, or, where one does not fit well, the several that touch in this mask."""
+    whole, fit = _fit(mask, pixels, ground, k)
+    if fit < GOOD_FIT:
+        for iterations in (1, 2, 3):
+            labels, count = ndimage.label(ndimage.binary_erosion(mask, iterations=iterations))
+            if count > 1:
+                nearest = _nearest_of([labels == label for label in range(1, count + 1)])
+                fits = [_fit(mask & (nearest == part), pixels, ground, k) for part in range(count)]
+                if all(part_fit >= GOOD_FIT for _, part_fit in fits):
+                    return [item for item, _ in fits if item is not None]
+    return [whole] if whole is not None and fit >= MIN_FIT else []
+
+
+def _fit(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> tuple[Item | None, float]:
+    """Find shape, centre and radius of one object of palette colour ``k``, and how well they fit, in [0, 1]."""
+    core = ndimage.binary_erosion(mask)
+    median = np.median(pixels[core if core.sum() >= 4 else mask], axis=0)
+    direction = median - ground
+    if mask.sum() < MIN_AREA or np.linalg.norm(median - _COLOUR_TABLE[k]) > MAX_COLOUR_ERROR:
+        return None, 0.0
+    near = ndimage.binary_dilation(mask, iterations=2)
+    share = np.where(near, np.clip((pixels - ground) @ direction / (direction @ direction), 0, 1), 0)
+    rows, columns = np.nonzero(mask)
+    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    extent = (np.ptp(columns) + np.ptp(rows) + 2) / 4
+    _, shape, x, y, radius = min((_refine(share, shape, x, y, extent) for shape in SHAPES), key=lambda fit: fit[0])
+    drawn = coverage(shape, x, y, radius)
+    overlap = np.minimum(drawn, share).sum() / np.maximum(drawn, share).sum()
+    return Item(_COLOUR_NAMES[k], shape, radius, x, y), float(overlap)
+
+
+def _refine(share: Array, shape: str, x: float, y: float, radius: float) -> tuple[float, str, float, float, float]:
+    """Descend on the squared error of coverage over centre and radius by shrinking coordinate steps."""
+
+    def error(at: tuple[float, float, float]) -> float:
+        return float(((coverage(shape, *at) - share) ** 2).sum())
+
+    at = (float(x), float(y), float(radius))
+    best = error(at)
+    for step in (0.8, 0.4, 0.2, 0.1):
+        for _ in range(4):
+            start = best
+            for axis in (2, 0, 1):
+                for sign in (1.0, -1.0):
+                    trial = (*at[:axis], at[axis] + sign * step, *at[axis + 1 :])
+                    if (value := error(trial)) < best:
+                        at, best = trial, value
+            if best == start:
+                break
+    return best, shape, *at

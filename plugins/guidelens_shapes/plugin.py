@@ -1,0 +1,90 @@
+"""The shapes world as a guidelens plugin: generator, guidance model, metric, prompts, training commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
+from guidelens.hookspecs import Register, hookimpl
+
+from .prompts import Category, Split
+
+if TYPE_CHECKING:
+    import click
+
+
+def _generator() -> Generator:
+    from guidelens_guided_diffusion import load_generator
+
+    from .files import GENERATOR
+
+    return load_generator(GENERATOR)
+
+
+def _guidance(
+    variant: Literal["x0", "clean"] = "x0",
+    itm: Literal["nll", "margin"] = "nll",
+    label_smoothing: float = 0.0,
+) -> GuidanceModel:
+    """The embedded BLIP.
+
+    :param variant: ``x0`` was also trained on the generator's x0 predictions, ``clean`` on rendered pictures
+        alone (as the paper's models were on photos alone).
+    """
+    from .guidance import load_guidance
+
+    return load_guidance(variant, itm=itm, label_smoothing=label_smoothing)
+
+
+def _metric() -> Metric:
+    from .metrics import ShapesMetric
+
+    return ShapesMetric()
+
+
+def _prompts(category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test") -> Sequence[Prompt]:
+    from .prompts import shapes_prompts
+
+    return shapes_prompts(category, n, seed, split)
+
+
+@hookimpl
+def register_generators(register: Register) -> None:
+    register(
+        "shapes",
+        _generator,
+        summary="guided-diffusion UNet, 32x32 coloured shapes, shipped",
+        requires=("torch", "safetensors"),
+        default=True,
+    )
+
+
+@hookimpl
+def register_guidance_models(register: Register) -> None:
+    register(
+        "shapes",
+        _guidance,
+        summary="BLIP (ITC, ITM, CAP) for coloured shapes, shipped",
+        requires=("lavis",),
+        default=True,
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    register("shapes", _metric, summary="ground truth: alignment, fidelity, binding, relations, counts", default=True)
+
+
+@hookimpl
+def register_prompt_sets(register: Register) -> None:
+    register("shapes", _prompts, summary="captions of coloured shapes, by category", default=True)
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from .cli import shapes
+
+    cli.add_command(shapes)
+
+

@@ -1,0 +1,141 @@
+"""Prompt sets of the shapes world, by category after DrawBench (Saharia et al. 2022).
+
+Prompts are drawn with a seed and belong, by a hash of their text, to one of two halves: ``sweep`` for choosing
+settings, ``test`` for scores. No prompt is in both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable
+from typing import Literal
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+
+from .language import RELATIONS, Description, Phrase, misspell, wording
+from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES
+
+Category = Literal[
+    "demo", "single", "colors", "counting", "positional", "size", "multi-object", "misspellings", "long", "all"
+]
+Split = Literal["test", "sweep"]
+
+DEMO = (
+    ("a red circle above a blue square", "positional"),
+    ("two small green triangles", "counting"),
+    ("a large yellow cross on a pink background", "single"),
+    ("a white circle, a black square and an orange triangle", "multi-object"),
+)
+
+
+def shapes_prompts(category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test") -> list[Prompt]:
+    """Draw ``n`` different prompts of a category, or of each category for ``all``.
+
+    :param category: ``demo`` is four fixed prompts, whatever ``n``; ``misspellings`` keeps the clean prompt as
+        the reference that metrics use.
+    :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+    :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
+    :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
+    """
+    if n < 1:
+        raise UsageError(f"n must be at least 1, not {n}")
+    if category == "demo":
+        return [Prompt(text, kind) for text, kind in DEMO]
+    if category == "all":
+        return [prompt for name in _DRAW for prompt in _drawn(name, n, seed, split)]
+    if category not in _DRAW:
+        raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(_DRAW)}")
+    return _drawn(category, n, seed, split)
+
+
+def split_of(text: str) -> Split:
+    """Which half a prompt belongs to, by a hash of its text."""
+    return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"
+
+
+def _drawn(category: str, n: int, seed: int, split: Split) -> list[Prompt]:
+    rng = random.Random(f"{category}/{seed}")
+    found: dict[str, Prompt] = {}
+    for _ in range(400 * n + 2000):
+        prompt = _DRAW[category](rng)
+        if split_of(prompt.target) == split:
+            found.setdefault(prompt.text, Prompt(prompt.text, category, prompt.reference))
+        if len(found) == n:
+            return list(found.values())
+    raise UsageError(f"the category {category!r} has only {len(found)} prompts in its {split} half, not {n}")
+
+
+def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1) -> Phrase:
+    """A random kind; its size is named with probability ``size``."""
+    return Phrase(
+        rng.choice(SHAPES),
+        rng.choice(tuple(COLOURS)),
+        rng.choice(tuple(SIZES)) if rng.random() < size else None,
+        count,
+    )
+
+
+def _phrases(rng: random.Random, count: int, *, size: float = 0.0) -> tuple[Phrase, ...]:
+    """Different kinds, in colour or in shape."""
+    chosen: list[Phrase] = []
+    while len(chosen) < count:
+        phrase = _phrase(rng, size=size)
+        if (phrase.colour, phrase.shape) not in [(p.colour, p.shape) for p in chosen]:
+            chosen.append(phrase)
+    return tuple(chosen)
+
+
+def _single(rng: random.Random) -> Prompt:
+    background = rng.choice(tuple(BACKGROUNDS)) if rng.random() < 0.4 else None
+    return Prompt(wording(Description((_phrase(rng, size=0.4),), None, background)))
+
+
+def _colors(rng: random.Random) -> Prompt:
+    return Prompt(wording(Description(_phrases(rng, 2))))
+
+
+def _counting(rng: random.Random) -> Prompt:
+    return Prompt(wording(Description((_phrase(rng, size=0.5, count=rng.choice((2, 3))),))))
+
+
+def _positional(rng: random.Random) -> Prompt:
+    return Prompt(wording(Description(_phrases(rng, 2), rng.choice(RELATIONS))))
+
+
+def _size(rng: random.Random) -> Prompt:
+    first, second = _phrases(rng, 2)
+    sizes = rng.sample(tuple(SIZES), 2)
+    pair = tuple(
+        Phrase(phrase.shape, phrase.colour, size) for phrase, size in zip((first, second), sizes, strict=True)
+    )
+    return Prompt(wording(Description(pair if rng.random() < 0.5 else pair[:1])))
+
+
+def _multi(rng: random.Random) -> Prompt:
+    return Prompt(wording(Description(_phrases(rng, 3))))
+
+
+def _misspelt(rng: random.Random) -> Prompt:
+    clean = rng.choice((_single, _positional))(rng).text
+    return Prompt(misspell(clean, rng), reference=clean)
+
+
+def _long(rng: random.Random) -> Prompt:
+    count = rng.choice((2, 3))
+    relation = rng.choice(RELATIONS) if count == 2 else None
+    description = Description(_phrases(rng, count, size=1.0), relation, rng.choice(tuple(BACKGROUNDS)))
+    return Prompt(wording(description))
+
+
+_DRAW: dict[str, Callable[[random.Random], Prompt]] = {
+    "single": _single,
+    "colors": _colors,
+    "counting": _counting,
+    "positional": _positional,
+    "size": _size,
+    "multi-object": _multi,
+    "misspellings": _misspelt,
+    "long": _long,
+}

@@ -1,0 +1,248 @@
+"""Training of the embedded BLIP: LAVIS's ``BlipPretrain`` in a small size, on rendered scenes.
+
+The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling
+(LM), here with what a world with ground truth allows: pairs of a batch that happen to be true are no negatives, and
+each image brings a caption that is false by one attribute, relation or count. As BLIP starts from a vision
+transformer that has seen ImageNet, this one starts from a phase that only learns to see: which colour, shape and
+size covers each patch. That dense loss goes on at a small weight; its heads are dropped from the saved model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from guidelens_blip import BlipConfig, build_blip, save_blip
+from torch import Tensor, nn
+
+from ..files import VOCAB
+from ..world import BACKGROUNDS, COLOURS, SHAPES, SIZE, SIZES, Scene, coverage
+from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
+from .pairs import CaptionIds, Pairs, degrade, draw_pairs, draw_scenes
+from .x0 import X0Set
+
+CONFIG = BlipConfig(
+    image_size=SIZE,
+    patch_size=4,
+    vision_width=128,
+    vision_depth=4,
+    vision_heads=4,
+    hidden_size=128,
+    text_layers=3,
+    text_heads=4,
+    intermediate_size=512,
+    max_positions=48,
+    embed_dim=64,
+    max_txt_len=40,
+    dropout=0.0,
+    image_mean=(0.5, 0.5, 0.5),
+    image_std=(0.5, 0.5, 0.5),
+)
+
+
+@dataclass(frozen=True)
+class BlipTraining:
+    """Settings of a run.
+
+    :param vision_only: the dense loss alone, the phase before any text.
+    :param degraded_share: share of pictures that are blurred, faded and noised.
+    :param x0_share: share of pictures that are the generator's own x0 predictions (needs an :class:`X0Set`).
+    """
+
+    pairs: int = 400_000
+    batch_size: int = 64
+    peak_rate: float = 1e-3
+    warmup: int = 300
+    weight_decay: float = 0.02
+    ema_decay: float = 0.999
+    dense_weight: float = 0.3
+    degraded_share: float = 0.4
+    x0_share: float = 0.0
+    vision_only: bool = False
+    seed: int = 0
+    config: dict[str, Any] = field(default_factory=lambda: asdict(CONFIG))
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return self.pairs // self.batch_size
+
+
+class Trainer(nn.Module):
+    """The model with the heads that only training needs."""
+
+    def __init__(self, config: BlipConfig) -> None:
+        super().__init__()
+        self.blip = build_blip(config, VOCAB)
+        self.ids = CaptionIds(self.blip.tokenizer, config.max_txt_len)
+        self.grid = config.image_size // config.patch_size
+        self.sizes = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)
+        self.patch_head = nn.Linear(config.vision_width, sum(self.sizes) + 2)
+        self.image_head = nn.Linear(config.vision_width, len(BACKGROUNDS))
+
+    def dense_loss(self, embeds: Tensor, scenes: list[Scene]) -> Tensor:
+        """Per-patch colour, shape, size and offset to the object's centre; the background from [CLS]."""
+        labels, offsets = dense_targets(scenes, self.grid)
+        *logits, offset = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
+        loss = sum(
+            (F.cross_entropy(logit.flatten(0, 1), labels[..., k].flatten()) for k, logit in enumerate(logits)),
+            start=torch.zeros(()),
+        )
+        covered = labels[..., 0] < len(COLOURS)
+        loss = loss + (offset - offsets)[covered].square().mean()
+        names = tuple(BACKGROUNDS)
+        background = torch.tensor([names.index(scene.background) for scene in scenes])
+        return loss + F.cross_entropy(self.image_head(embeds[:, 0]).float(), background)
+
+    def losses(self, pairs: Pairs) -> dict[str, Tensor]:
+        """Return ``itc``, ``itm``, ``lm`` and ``dense``, each a scalar."""
+        blip = self.blip
+        embeds = blip.visual_encoder(pairs.images)
+        dense = self.dense_loss(embeds, pairs.scenes)
+        ids, mask = self.ids([*pairs.captions, *pairs.false_captions])
+        text = blip.text_encoder(ids, attention_mask=mask, return_dict=True, mode="text").last_hidden_state
+        image_features = F.normalize(blip.vision_proj(embeds[:, 0]).float(), dim=-1)
+        true_features, false_features = F.normalize(blip.text_proj(text[:, 0]).float(), dim=-1).chunk(2)
+        with torch.no_grad():
+            blip.temp.clamp_(0.02, 0.5)
+        similarity = image_features @ true_features.T / blip.temp
+        own_false = (image_features * false_features).sum(-1, keepdim=True) / blip.temp
+        also_true = pairs.truth & ~torch.eye(len(ids) // 2, dtype=torch.bool)
+        masked = similarity.masked_fill(also_true, -1e4)
+        target = torch.arange(len(masked))
+        itc = (
+            F.cross_entropy(torch.cat([masked, own_false], dim=1), target) + F.cross_entropy(masked.T, target)
+        ) / 2
+        itm = self._itm(pairs, embeds, ids, mask, masked.detach())
+        half = len(ids) // 2
+        return {"itc": itc, "itm": itm, "lm": self._lm(embeds, ids[:half], mask[:half]), "dense": dense}
+
+    def _itm(self, pairs: Pairs, embeds: Tensor, ids: Tensor, mask: Tensor, similarity: Tensor) -> Tensor:
+        """Match the pair, its false caption, and an image of the batch that the caption resembles but is false of."""
+        half = len(embeds)
+        weights = similarity.T.softmax(dim=1).masked_fill(pairs.truth.T, 0.0) + 1e-6 * ~pairs.truth.T
+        wrong_image = torch.multinomial(weights, 1)[:, 0]
+        images = torch.cat([embeds, embeds, embeds[wrong_image]])
+        ids, mask = torch.cat([ids, ids[:half]]), torch.cat([mask, mask[:half]])
+        ids = ids.clone()
+        ids[:, 0] = self.blip.tokenizer.enc_token_id
+        hidden = self.blip.text_encoder(
+            ids, attention_mask=mask, encoder_hidden_states=images, return_dict=True
+        ).last_hidden_state
+        logits = self.blip.itm_head(hidden[:, 0]).float()
+        labels = torch.zeros(len(logits), dtype=torch.long)
+        labels[:half] = 1
+        loss = F.cross_entropy(logits, labels, reduction="none")
+        return (loss[:half].mean() + loss[half:].mean()) / 2
+
+    def _lm(self, embeds: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
+        """Mean negative log-likelihood of the true caption's tokens."""
+        targets = ids.masked_fill(mask == 0, -100)[:, 1:]
+        inputs = ids.clone()
+        inputs[:, 0] = self.blip.tokenizer.bos_token_id
+        output = self.blip.text_decoder(
+            inputs, attention_mask=mask, encoder_hidden_states=embeds, return_dict=True
+        )
+        return F.cross_entropy(output.logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+
+
+def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
+    """Return labels (B, grid*grid, 3) of the object covering most of each patch, and its offset (B, grid*grid, 2).
+
+    Patches covered by less than a fifth carry the last label of each kind: nothing.
+    """
+    names = tuple(COLOURS), SHAPES, tuple(SIZES)
+    labels = torch.tensor([len(kind) for kind in names]).repeat(len(scenes), grid * grid, 1)
+    offsets = torch.zeros(len(scenes), grid * grid, 2)
+    patch = SIZE // grid
+    centres = (torch.arange(grid) + 0.5) * patch - 0.5
+    at = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1).flatten(0, 1).flip(-1)  # x, y
+    for scene, label, offset in zip(scenes, labels, offsets, strict=True):
+        best = torch.full((grid * grid,), 0.2)
+        for o in scene.items:
+            share = F.avg_pool2d(torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))[None], patch).flatten()
+            here = share > best
+            best = torch.where(here, share, best)
+            values = (o.colour, o.shape, o.size)
+            label[here] = torch.tensor([kind.index(value) for kind, value in zip(names, values, strict=True)])
+            offset[here] = (torch.tensor([o.x, o.y]) - at[here]) / 8
+    return labels, offsets
+
+
+def train_blip(
+    folder: Path,
+    settings: BlipTraining,
+    *,
+    init: Path | None = None,
+    x0: X0Set | None = None,
+    progress: Callable[[int, int, dict[str, float]], None] | None = None,
+    save_every: int = 250,
+) -> Path:
+    """Train, resuming where ``folder`` left off, and write ``blip.safetensors`` there.
+
+    :param init: a ``last.pt`` of an earlier phase to start from.
+    :param x0: x0 predictions of the generator, for ``settings.x0_share``.
+    :param progress: called after each step with (steps done, steps in all, running losses).
+    :returns: the path of the weights (the EMA).
+    """
+    run = Run(folder, asdict(settings))
+    torch.manual_seed(settings.seed)
+    config = BlipConfig(**settings.config)
+    model = Trainer(config).train()
+    state = run.load()
+    if state is None and init is not None:
+        model.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["averaged"])
+    parameters = list(model.parameters())
+    ema = Ema(parameters, settings.ema_decay)
+    optimizer = optimizer_for(parameters, settings.weight_decay)
+    start = 0
+    if state is not None:
+        start = state["step"]
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for average, saved in zip(ema.average, state["ema"], strict=True):
+            average.copy_(saved)
+
+    running: dict[str, float] = {}
+    for step in range(start, settings.steps):
+        losses = _step_losses(model, settings, step, x0)
+        rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
+        weighted = [settings.dense_weight * v if k == "dense" and len(losses) > 1 else v for k, v in losses.items()]
+        take_step(optimizer, torch.stack(weighted).sum(), parameters, rate)
+        ema.update(step)
+        for name, loss in losses.items():
+            running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
+        done = step + 1
+        if progress is not None:
+            progress(done, settings.steps, running)
+        if done % save_every == 0 or done == settings.steps:
+            live = {name: value.clone() for name, value in model.state_dict().items()}
+            state = {"model": live, "optimizer": optimizer.state_dict(), "ema": ema.average, "step": done}
+            ema.swap()
+            run.save({**state, "averaged": model.state_dict()})
+            save_blip(model.blip, config, folder / "blip.safetensors")
+            ema.swap()
+            rounded = {name: round(value, 4) for name, value in running.items()}
+            run.log(step=done, pairs=done * settings.batch_size, rate=rate, **rounded)
+    return folder / "blip.safetensors"
+
+
+def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | None) -> dict[str, Tensor]:
+    """Draw the batch of one step and return its losses."""
+    rng, noise_rng = step_rngs(settings.seed, step)
+    from_generator = round(settings.x0_share * settings.batch_size) if x0 is not None else 0
+    scenes, images = draw_scenes(rng, settings.batch_size - from_generator)
+    degraded = round(settings.degraded_share * settings.batch_size)
+    images[:degraded] = degrade(images[:degraded], noise_rng)
+    if x0 is not None:
+        more_scenes, more_images = x0.draw(rng, from_generator)
+        scenes, images = scenes + more_scenes, torch.cat([images, more_images])
+    torch.manual_seed(step)  # the draw of wrong images in the matching loss
+    with torch.autocast("cpu", torch.bfloat16):
+        if settings.vision_only:
+            return {"dense": model.dense_loss(model.blip.visual_encoder(images), scenes)}
+        return model.losses(draw_pairs(rng, scenes, images))

@@ -1,0 +1,126 @@
+"""What both trainings share: seeded batches, learning-rate schedule, EMA, checkpoints, and the log."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import random
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from guidelens.errors import GuidelensError
+
+
+def step_seed(seed: int, step: int) -> int:
+    """Return the seed of one training step, so that a resumed run draws what an unbroken one would."""
+    return (seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF_FFFF
+
+
+def step_rngs(seed: int, step: int) -> tuple[random.Random, torch.Generator]:
+    """Return the two sources of randomness of one training step."""
+    value = step_seed(seed, step)
+    return random.Random(value), torch.Generator().manual_seed(value)
+
+
+def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then half a cosine down to zero at ``total``."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    done = min(1.0, (step - warmup) / max(1, total - warmup))
+    return 0.5 * peak * (1 + math.cos(math.pi * done))
+
+
+class Ema:
+    """Exponential moving average of the trainable parameters: e <- d e + (1 - d) p, with d warmed up over steps."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
+        self.decay = decay
+        self.live = [p for p in parameters if p.requires_grad]
+        self.average = [p.detach().clone() for p in self.live]
+
+    def update(self, step: int) -> None:
+        """Take in the live parameters after ``step``."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        torch._foreach_lerp_(self.average, [p.detach() for p in self.live], 1 - decay)
+
+    def swap(self) -> None:
+        """Exchange live and averaged values; call twice to come back."""
+        for average, live in zip(self.average, self.live, strict=True):
+            value = live.detach().clone()
+            live.data.copy_(average)
+            average.copy_(value)
+
+
+@dataclass
+class Run:
+    """A training's folder: its checkpoint, its log, and the rule for resuming."""
+
+    folder: Path
+    config: dict[str, Any]
+    started: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state to resume from."""
+        return self.folder / "last.pt"
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the saved state, or None at the start.
+
+        :raises GuidelensError: the folder holds a training with another configuration.
+        """
+        if not self.checkpoint.exists():
+            return None
+        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        for key, value in self.config.items():
+            if state["config"].get(key) != value:
+                raise GuidelensError(
+                    f"{self.folder} holds a training with {key}={state['config'].get(key)!r}, not {value!r}: "
+                    "choose another folder or the same settings"
+                )
+        return state
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Write the state atomically."""
+        temporary = self.checkpoint.with_suffix(".tmp")
+        torch.save({**state, "config": self.config}, temporary)
+        os.replace(temporary, self.checkpoint)
+
+    def log(self, **row: Any) -> None:
+        """Append one row to ``log.jsonl``."""
+        row["minutes"] = round((time.monotonic() - self.started) / 60, 2)
+        with (self.folder / "log.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def optimizer_for(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
+    """AdamW that decays matrices only; the learning rate is set at every step."""
+    trainable = [p for p in parameters if p.requires_grad]
+    groups = [
+        {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
+        {"params": [p for p in trainable if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, 0.98))
+
+
+def take_step(
+    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], rate: float, clip: float = 1.0
+) -> float:
+    """Back-propagate, clip the gradient norm and step; return the norm before clipping."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    return float(norm)

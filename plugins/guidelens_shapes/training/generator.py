@@ -1,0 +1,119 @@
+"""Training of the embedded generator: a small guided-diffusion UNet on rendered scenes.
+
+v-prediction (Salimans & Ho 2022, eq. for v in appendix D) on the cosine schedule (Nichol & Dhariwal 2021, eq. 17):
+v = sqrt(abar) eps - sqrt(1 - abar) x0, loss ||v_theta - v||^2 with t uniform. With epsilon-prediction the colour
+of large areas, decided at the noisiest steps, drifts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from guidelens_guided_diffusion import UNet, save_generator
+from torch import Tensor
+
+from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule
+
+from ..world import random_scene, render
+from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
+
+UNET_FLAGS: dict[str, Any] = {
+    "image_size": 32,
+    "in_channels": 3,
+    "model_channels": 32,
+    "out_channels": 3,
+    "num_res_blocks": 1,
+    "attention_resolutions": [4, 8],
+    "channel_mult": [1, 2, 4, 4],
+    "num_head_channels": 32,
+    "use_scale_shift_norm": True,
+}
+
+
+@dataclass(frozen=True)
+class GeneratorTraining:
+    """Settings of a run; the defaults made the shipped weights."""
+
+    images: int = 400_000
+    batch_size: int = 32
+    peak_rate: float = 1.5e-3
+    warmup: int = 300
+    weight_decay: float = 0.01
+    ema_decay: float = 0.9995
+    seed: int = 0
+    unet: dict[str, Any] = field(default_factory=lambda: dict(UNET_FLAGS))
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+        return self.images // self.batch_size
+
+
+def train_generator(
+    folder: Path,
+    settings: GeneratorTraining,
+    *,
+    progress: Callable[[int, int, float], None] | None = None,
+    save_every: int = 500,
+    compiled: bool = False,
+) -> Path:
+    """Train, resuming where ``folder`` left off, and write ``generator.safetensors`` there.
+
+    :param progress: called after each step with (steps done, steps in all, loss).
+    :param compiled: run the network through ``torch.compile``, about a fifth faster after two minutes.
+    :returns: the path of the weights (the EMA).
+    """
+    run = Run(folder, asdict(settings))
+    torch.manual_seed(settings.seed)
+    model = UNet(**settings.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = list(model.parameters())
+    ema = Ema(parameters, settings.ema_decay)
+    optimizer = optimizer_for(parameters, settings.weight_decay)
+    process = DiffusionProcess(alphas_cumprod_of(beta_schedule("cosine")))
+    start = 0
+    if (state := run.load()) is not None:
+        start = state["step"]
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        for average, saved in zip(ema.average, state["ema"], strict=True):
+            average.copy_(saved)
+
+    if compiled:
+        model.compile()
+    recent = 0.0
+    for step in range(start, settings.steps):
+        loss = _loss(model, process, settings, step)
+        rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
+        take_step(optimizer, loss, parameters, rate)
+        ema.update(step)
+        recent = loss.item() if step == start else 0.98 * recent + 0.02 * loss.item()
+        done = step + 1
+        if progress is not None:
+            progress(done, settings.steps, recent)
+        if done % save_every == 0 or done == settings.steps:
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.average}
+            run.save({**state, "step": done})
+            run.log(step=done, images=done * settings.batch_size, loss=round(recent, 5), rate=rate)
+            path = folder / "generator.safetensors"
+            ema.swap()
+            save_generator(path, model, settings.unet, schedule="cosine", prediction="v")
+            ema.swap()
+    return folder / "generator.safetensors"
+
+
+def _loss(model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int) -> Tensor:
+    """Mean squared error of v over one freshly drawn batch."""
+    rng, noise_rng = step_rngs(settings.seed, step)
+    x0 = torch.stack([torch.from_numpy(render(random_scene(rng))) for _ in range(settings.batch_size)])
+    index = torch.randint(0, process.num_steps, (len(x0),), generator=noise_rng)
+    noise = torch.randn(x0.shape, generator=noise_rng)
+    abar = process.alphas_cumprod[index].float()[:, None, None, None]
+    x_t = abar.sqrt() * x0 + (1 - abar).sqrt() * noise
+    v = abar.sqrt() * noise - (1 - abar).sqrt() * x0
+    with torch.autocast("cpu", torch.bfloat16):
+        predicted = model(x_t.to(memory_format=torch.channels_last), index)
+    return (predicted.float() - v).square().mean()

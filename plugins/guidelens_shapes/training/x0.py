@@ -1,0 +1,98 @@
+"""The generator's own x0 predictions of noised scenes, on which the guidance model is also trained and judged.
+
+During sampling the guidance model never sees a finished picture, it sees x0 predictions: blurred at the noisy end,
+sharp at the clean one. An :class:`X0Set` holds such predictions with the scenes they come from.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from guidelens_guided_diffusion import GuidedDiffusionGenerator
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from guidelens.diffusion import DiffusionProcess
+
+from ..world import Scene, random_scene, render
+from .common import step_seed
+
+
+@dataclass(frozen=True)
+class X0Set:
+    """x0 predictions (N, 3, H, W) at training timesteps (N,); picture i shows ``scene(i)``."""
+
+    images: Tensor
+    timesteps: Tensor
+    seed: int
+    num_items: int = 0
+    """Objects per scene; 0: as :func:`random_scene` draws them."""
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def scene(self, index: int) -> Scene:
+        """The scene that was noised to make picture ``index``."""
+        return random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
+
+    def draw(self, rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
+        """Draw ``count`` pictures with their scenes."""
+        picked = [rng.randrange(len(self)) for _ in range(count)]
+        return [self.scene(i) for i in picked], self.images[picked].float()
+
+    def save(self, path: Path) -> None:
+        """Write the set, atomically."""
+        temporary = path.with_suffix(".tmp")
+        numbers = torch.tensor([self.seed, self.num_items])
+        tensors = {"images": self.images, "timesteps": self.timesteps, "seed_and_items": numbers}
+        save_file(tensors, temporary)
+        os.replace(temporary, path)
+
+    @classmethod
+    def load(cls, path: Path) -> X0Set:
+        """Read a set that :meth:`save` wrote."""
+        tensors = load_file(path)
+        return cls(tensors["images"], tensors["timesteps"], *tensors["seed_and_items"].tolist())
+
+
+@torch.no_grad()
+def predict_x0_set(
+    generator: GuidedDiffusionGenerator,
+    count: int,
+    seed: int,
+    *,
+    timesteps: tuple[int, int] | None = None,
+    num_items: int = 0,
+    batch_size: int = 64,
+    progress: Callable[[int, int], None] | None = None,
+) -> X0Set:
+    """Noise ``count`` scenes to random timesteps and let the generator predict x0.
+
+    :param num_items: objects per scene; 0: as :func:`random_scene` draws them.
+    :param timesteps: the range to draw from, both ends included; None: all of the process.
+    :param progress: called with (done, count).
+    """
+    process = DiffusionProcess(generator.alphas_cumprod)
+    low, high = timesteps or (0, process.num_steps - 1)
+    images = torch.empty(count, *generator.image_shape, dtype=torch.float16)
+    drawn = torch.empty(count, dtype=torch.long)
+    predictions = X0Set(images, drawn, seed, num_items)
+    for start in range(0, count, batch_size):
+        rows = slice(start, min(start + batch_size, count))
+        scenes = [predictions.scene(i) for i in range(rows.start, rows.stop)]
+        x0 = torch.stack([torch.from_numpy(render(scene)) for scene in scenes])
+        noise_rng = torch.Generator().manual_seed(step_seed(seed, start))
+        index = torch.randint(low, high + 1, (len(x0),), generator=noise_rng)
+        x_t = process.q_sample(x0, index, torch.randn(x0.shape, generator=noise_rng))
+        with torch.autocast("cpu", torch.bfloat16):
+            output = generator(x_t.to(memory_format=torch.channels_last), index).float()
+        images[rows] = process.predict_x0(output, x_t, index, generator.prediction).half()
+        drawn[rows] = index
+        if progress is not None:
+            progress(rows.stop, count)
+    return predictions

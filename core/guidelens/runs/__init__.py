@@ -1,0 +1,1 @@
+"""Runs: many cells in one directory, resumable, scored and summarised; and single pictures."""

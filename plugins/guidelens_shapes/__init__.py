@@ -1,0 +1,1 @@
+"""The shapes world: a small diffusion model, a small BLIP and ground truth, shipped, for everyone."""

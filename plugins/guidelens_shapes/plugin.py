@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.hookspecs import Register, hookimpl
 
-from .prompts import Category, Split
+from .categories import Category, Split
 
 if TYPE_CHECKING:
     import click

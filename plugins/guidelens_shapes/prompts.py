@@ -9,18 +9,13 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable
-from typing import Literal
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 
+from .categories import Category, Split
 from .language import RELATIONS, Description, Phrase, misspell, wording
 from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES
-
-Category = Literal[
-    "demo", "single", "colors", "counting", "positional", "size", "multi-object", "misspellings", "long", "all"
-]
-Split = Literal["test", "sweep"]
 
 DEMO = (
     ("a red circle above a blue square", "positional"),

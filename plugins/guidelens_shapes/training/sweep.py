@@ -1,0 +1,112 @@
+"""Guidance by the embedded models, measured: the sweep that chose the default scales, and the scores of the cards.
+
+Both draw prompts with :func:`guidelens_shapes.prompts.shapes_prompts`, the sweep from its ``sweep`` half and the
+scores from its ``test`` half, and read the pictures with :class:`guidelens_shapes.metrics.ShapesMetric`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from guidelens.contracts import Generator, GuidanceModel, Prompt, Schedule
+from guidelens.engine import Engine, Sample
+from guidelens.guidance import GuidanceOptions
+
+from ..metrics import ShapesMetric
+from ..prompts import shapes_prompts
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A schedule that holds the weights of objectives constant."""
+
+    constant: Mapping[str, float]
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """The same weights at any progress."""
+        return self.constant
+
+
+def score_schedules(
+    engine: Engine, schedules: Mapping[str, Schedule], prompts: Sequence[Prompt], seeds: Sequence[int]
+) -> Iterator[tuple[str, dict[str, float]]]:
+    """Draw every prompt under every schedule with every seed; yield (name of the schedule, scores)."""
+    metric = ShapesMetric()
+    cells = [(name, prompt, seed) for name in schedules for prompt in prompts for seed in seeds]
+    samples = [Sample(prompt.text, schedules[name], seed) for name, prompt, seed in cells]
+    for (name, prompt, _), result in zip(cells, engine.run(samples), strict=True):
+        yield name, metric.score(result.image[None], [prompt])[0]
+
+
+def _mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    columns = dict.fromkeys(column for row in rows for column in row)
+    return {column: float(np.mean([row[column] for row in rows if column in row])) for column in columns}
+
+
+def sweep_scales(
+    generator: Generator,
+    guidance: GuidanceModel,
+    scales: Mapping[str, Sequence[float]],
+    *,
+    n: int = 16,
+    seeds: Sequence[int] = (0,),
+    steps: int = 50,
+    batch_size: int = 32,
+    dtype: str = "float32",
+    progress: Progress = lambda _: None,
+) -> list[dict[str, Any]]:
+    """Try scales c_k of single objectives on ``n`` single-object and ``n`` positional prompts of the sweep half.
+
+    :returns: one row per objective and scale, with mean scores over all and alignment by category.
+    """
+    rows = []
+    for objective, values in scales.items():
+        for value in values:
+            options = GuidanceOptions(objective_scales={objective: value})
+            engine = Engine(generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype, options=options)
+            row: dict[str, Any] = {"objective": objective, "scale": value}
+            scored: list[dict[str, float]] = []
+            for category in ("single", "positional"):
+                prompts = shapes_prompts(category, n, seed=1, split="sweep")
+                schedule = {objective: Constant({objective: 1.0})}
+                part = [scores for _, scores in score_schedules(engine, schedule, prompts, seeds)]
+                row[f"alignment_{category}"] = float(np.mean([scores["alignment"] for scores in part]))
+                scored += part
+            row |= _mean_scores(scored)
+            rows.append(row)
+            progress(
+                f"{objective} {value:g}: alignment {row['alignment_single']:.3f} (single) "
+                f"{row['alignment_positional']:.3f} (positional), fidelity {row['fidelity']:.3f}"
+            )
+    return rows
+
+
+def score_guidance(
+    generator: Generator,
+    guidance: GuidanceModel,
+    schedules: Mapping[str, Schedule],
+    *,
+    category: str,
+    n: int = 200,
+    seeds: Sequence[int] = (0, 1),
+    steps: int = 50,
+    batch_size: int = 50,
+    dtype: str = "float32",
+    progress: Progress = lambda _: None,
+) -> dict[str, dict[str, float]]:
+    """Score schedules at the default scales on ``n`` prompts of the test half of a category."""
+    engine = Engine(generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype)
+    prompts = shapes_prompts(category, n, seed=0, split="test")  # type: ignore[arg-type]  # checked there
+    scored: dict[str, list[dict[str, float]]] = {name: [] for name in schedules}
+    for name, scores in score_schedules(engine, schedules, prompts, seeds):
+        scored[name].append(scores)
+        if len(scored[name]) == n * len(seeds):
+            means = _mean_scores(scored[name])
+            progress(f"{category}, {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items()))
+    return {name: _mean_scores(rows) for name, rows in scored.items()}

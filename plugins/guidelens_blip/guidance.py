@@ -182,10 +182,27 @@ class BlipGuidance:
             raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
         if not objectives:
             return {}
+        return self._losses_of(self._patches(images), text, objectives)
+
+    def _losses_of(self, patches: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
         tokens = self._trimmed(text)
-        patches = self._patches(images)
         compute = {"itc": self._itc, "itm": self._itm, "cap": self._cap}
         return {name: compute[name](patches, tokens) for name in compute if name in objectives}
+
+    def all_losses(
+        self, images: Tensor, text: TextBatch, objectives: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Return ``{objective: (B, N) losses}`` of every image with every prompt, without gradients.
+
+        For retrieval and zero-shot classification: each image is encoded once, whatever the number of prompts.
+
+        :param objectives: None: all three.
+        """
+        with torch.no_grad():
+            patches = self._patches(images).repeat_interleave(len(text), dim=0)
+            paired = text.select(list(range(len(text))) * len(images))
+            losses = self._losses_of(patches, paired, self.objectives if objectives is None else objectives)
+        return {name: loss.view(len(images), len(text)) for name, loss in losses.items()}
 
     def similarity(self, images: Tensor, text: TextBatch) -> Tensor:
         """Return the cosines (B, N) between the features of B images and of N prompts, without gradients."""

@@ -46,11 +46,8 @@ def naming(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> dict
     target = torch.tensor([NAMES.index((s.items[0].colour, s.items[0].shape)) for s in scenes])
     losses = {name: torch.empty(len(images), len(prompts)) for name in OBJECTIVES}
     for start in range(0, len(images), 16):
-        chunk = images[start : start + 16]
-        repeated = chunk.repeat_interleave(len(prompts), dim=0)
-        batch = text.select(list(range(len(prompts))) * len(chunk))
-        for name, loss in model.losses(repeated, batch, OBJECTIVES).items():
-            losses[name][start : start + 16] = loss.float().view(len(chunk), len(prompts))
+        for name, loss in model.all_losses(images[start : start + 16], text).items():
+            losses[name][start : start + 16] = loss.float()
     return {name: float((loss.argmin(1) == target).float().mean()) for name, loss in losses.items()}
 
 

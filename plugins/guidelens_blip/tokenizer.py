@@ -60,7 +60,7 @@ class Tokens:
     lengths: Tensor
     """(N,) int64: the number of tokens, the leading and the final ([SEP]) ones included."""
     notes: tuple[tuple[str, ...], ...]
-    """Per prompt: which words were cut off, which are unknown."""
+    """Per prompt: which words were cut off, which are unknown or known by their letters only."""
 
 
 def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tokens:
@@ -91,6 +91,7 @@ def _notes(tokenizer: Any, prompt: str, max_length: int) -> tuple[str, ...]:
         raise UsageError(f"the prompt {prompt!r} is empty; give at least one word")
     room = max_length - 2  # the leading token and [SEP]
     unknown: list[str] = []
+    spelt: list[str] = []
     cut: list[str] = []
     for word in words:
         pieces = tokenizer.wordpiece_tokenizer.tokenize(word)
@@ -99,9 +100,19 @@ def _notes(tokenizer: Any, prompt: str, max_length: int) -> tuple[str, ...]:
             cut.append(word)
         elif tokenizer.unk_token in pieces and word not in unknown:
             unknown.append(word)
+        elif _mostly_letters(pieces) and word not in spelt:
+            spelt.append(word)
     notes = []
     if cut:
         notes.append(f"longer than {max_length} tokens, cut off: {' '.join(cut)}")
     if unknown:
         notes.append(f"not in the text model's vocabulary: {', '.join(unknown)}")
+    if spelt:
+        notes.append(f"not in the text model's vocabulary, read letter by letter: {', '.join(spelt)}")
     return tuple(notes)
+
+
+def _mostly_letters(pieces: Sequence[str]) -> bool:
+    """Whether a word fell into single letters for the most part: the vocabulary has no such word, nor its stem."""
+    letters = sum(len(piece.removeprefix("##")) == 1 for piece in pieces)
+    return len(pieces) > 2 and 2 * letters >= len(pieces)

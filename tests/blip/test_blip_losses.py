@@ -303,3 +303,18 @@ def test_captions_are_greedy_and_end_at_sep(blip, images) -> None:
 
 SEP_BIAS = 3.0
 """Makes the random decoder end its sentences at different lengths."""
+
+
+def test_all_losses_are_those_of_every_pair_and_encode_each_image_once(blip: BlipGuidance) -> None:
+    images = torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(5)) * 2 - 1
+    text = blip.encode_text(["a red circle", "a large blue square above"])
+    encoded: list[int] = []
+    handle = blip.model.visual_encoder.register_forward_hook(lambda _, args, __: encoded.append(len(args[0])))
+    together = blip.all_losses(images, text)
+    handle.remove()
+    assert encoded == [3]
+    for row in range(3):
+        for column in range(2):
+            alone = blip.losses(images[[row]], text.select([column]), blip.objectives)
+            for name in blip.objectives:
+                torch.testing.assert_close(together[name][row, column], alone[name][0].detach())

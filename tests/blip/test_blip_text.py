@@ -39,7 +39,7 @@ def test_cut_and_unknown_words_are_named(blip: BlipGuidance) -> None:
     assert text.notes[0] == ("longer than 12 tokens, cut off: red background",)
     assert text.notes[1] == ()
     assert text.notes[2] == ("not in the text model's vocabulary: ☃, 7",)
-    assert text.notes[3] == ()  # spelled with single letters: known
+    assert text.notes[3] == ("not in the text model's vocabulary, read letter by letter: typo",)
     assert text.tensors["mask"].shape == (4, 12)
 
 

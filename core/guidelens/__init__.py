@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from guidelens.guidance import GuidanceOptions
     from guidelens.hookspecs import hookimpl
     from guidelens.plugins import ComponentInfo, PluginManager
+    from guidelens.runs.compare import compare
 
 __version__ = "0.1.0"
 
@@ -46,6 +47,7 @@ _HOME = {
     "Step": "guidelens.engine",
     "TextBatch": "guidelens.contracts",
     "UsageError": "guidelens.errors",
+    "compare": "guidelens.runs.compare",
     "hookimpl": "guidelens.hookspecs",
 }
 """Public name -> the module that defines it."""
@@ -69,6 +71,7 @@ __all__ = [
     "TextBatch",
     "UsageError",
     "__version__",
+    "compare",
     "hookimpl",
 ]
 

@@ -1,5 +1,7 @@
 """The contracts that plugins are written against: generators, guidance models, schedules, metrics, prompt sets.
 
+Attributes are written as properties, which plain attributes satisfy as well.
+
 Conventions everywhere: pixels are float in [-1, 1], shape (B, C, H, W); timesteps are *training* indices 0..T-1
 (T-1 the noisiest); progress runs from 0 at the first (noisiest) sampling step to 1 at the last. Importing this
 module loads no torch.
@@ -27,16 +29,30 @@ class Generator(Protocol):
     Optional: ``to(device, dtype)`` moves the network; an :class:`~torch.nn.Module` has it already.
     """
 
-    image_shape: tuple[int, int, int]
-    """(C, H, W) of the samples."""
-    alphas_cumprod: Tensor
-    """(T,) float64, strictly decreasing: the cumulative signal level of the training process."""
-    prediction: Prediction
-    """What the first C channels of the output are."""
-    learned_variance: bool
-    """True: the output has 2C channels, the prediction and then the variance interpolation in [-1, 1]."""
-    fingerprint: str
-    """Identifies architecture and weights; part of every cell's key."""
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the samples."""
+        ...
+
+    @property
+    def alphas_cumprod(self) -> Tensor:
+        """(T,) float64, strictly decreasing: the cumulative signal level of the training process."""
+        ...
+
+    @property
+    def prediction(self) -> Prediction:
+        """What the first C channels of the output are."""
+        ...
+
+    @property
+    def learned_variance(self) -> bool:
+        """True: the output has 2C channels, the prediction and then the variance interpolation in [-1, 1]."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies architecture and weights; part of every cell's key."""
+        ...
 
     def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
         """Map noisy images (B, C, H, W) and training timesteps (B,) int64 to (B, C or 2C, H, W)."""
@@ -76,10 +92,15 @@ class GuidanceModel(Protocol):
     makes the gradients of the objectives commensurable (see :class:`guidelens.engine.Engine`).
     """
 
-    objectives: frozenset[str]
-    """The names that :meth:`losses` knows, for instance ``{"itc", "itm", "cap"}``."""
-    fingerprint: str
-    """Identifies architecture and weights; part of every cell's key."""
+    @property
+    def objectives(self) -> frozenset[str]:
+        """The names that :meth:`losses` knows, for instance ``{"itc", "itm", "cap"}``."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies architecture and weights; part of every cell's key."""
+        ...
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
         """Encode prompts without gradients; called once per run, not per step."""
@@ -122,8 +143,10 @@ class Prompt:
 class Metric(Protocol):
     """A score of finished images."""
 
-    columns: tuple[str, ...]
-    """The names of the scores, each higher-is-better unless the plugin's page says otherwise."""
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the scores, each higher-is-better unless the plugin's page says otherwise."""
+        ...
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1] against their prompts, one dict per image.

@@ -5,6 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 Category = Literal[
-    "demo", "single", "colors", "counting", "positional", "size", "multi-object", "misspellings", "long", "all"
+    "demo",
+    "single",
+    "colors",
+    "counting",
+    "positional",
+    "size",
+    "multi-object",
+    "misspellings",
+    "long",
+    "all",
 ]
 Split = Literal["test", "sweep"]

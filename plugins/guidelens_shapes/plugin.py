@@ -43,7 +43,9 @@ def _metric() -> Metric:
     return ShapesMetric()
 
 
-def _prompts(category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test") -> Sequence[Prompt]:
+def _prompts(
+    category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test"
+) -> Sequence[Prompt]:
     from .prompts import shapes_prompts
 
     return shapes_prompts(category, n, seed, split)
@@ -73,7 +75,12 @@ def register_guidance_models(register: Register) -> None:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    register("shapes", _metric, summary="ground truth: alignment, fidelity, binding, relations, counts", default=True)
+    register(
+        "shapes",
+        _metric,
+        summary="ground truth: alignment, fidelity, binding, relations, counts",
+        default=True,
+    )
 
 
 @hookimpl
@@ -86,5 +93,3 @@ def register_commands(cli: click.Group) -> None:
     from .cli import shapes
 
     cli.add_command(shapes)
-
-

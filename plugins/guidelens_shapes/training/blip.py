@@ -89,7 +89,10 @@ class Trainer(nn.Module):
         labels, offsets = dense_targets(scenes, self.grid)
         *logits, offset = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
         loss = sum(
-            (F.cross_entropy(logit.flatten(0, 1), labels[..., k].flatten()) for k, logit in enumerate(logits)),
+            (
+                F.cross_entropy(logit.flatten(0, 1), labels[..., k].flatten())
+                for k, logit in enumerate(logits)
+            ),
             start=torch.zeros(()),
         )
         covered = labels[..., 0] < len(COLOURS)
@@ -147,7 +150,9 @@ class Trainer(nn.Module):
         output = self.blip.text_decoder(
             inputs, attention_mask=mask, encoder_hidden_states=embeds, return_dict=True
         )
-        return F.cross_entropy(output.logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100)
+        return F.cross_entropy(
+            output.logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100
+        )
 
 
 def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
@@ -164,7 +169,9 @@ def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
     for scene, label, offset in zip(scenes, labels, offsets, strict=True):
         best = torch.full((grid * grid,), 0.2)
         for o in scene.items:
-            share = F.avg_pool2d(torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))[None], patch).flatten()
+            share = F.avg_pool2d(
+                torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))[None], patch
+            ).flatten()
             here = share > best
             best = torch.where(here, share, best)
             values = (o.colour, o.shape, o.size)
@@ -211,7 +218,9 @@ def train_blip(
     for step in range(start, settings.steps):
         losses = _step_losses(model, settings, step, x0)
         rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
-        weighted = [settings.dense_weight * v if k == "dense" and len(losses) > 1 else v for k, v in losses.items()]
+        weighted = [
+            settings.dense_weight * v if k == "dense" and len(losses) > 1 else v for k, v in losses.items()
+        ]
         take_step(optimizer, torch.stack(weighted).sum(), parameters, rate)
         ema.update(step)
         for name, loss in losses.items():

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
 from guidelens.errors import GuidelensError
+from torch import Tensor, nn
 
 
 def step_seed(seed: int, step: int) -> int:
@@ -114,13 +113,17 @@ def optimizer_for(parameters: Iterable[nn.Parameter], weight_decay: float) -> to
 
 
 def take_step(
-    optimizer: torch.optim.Optimizer, loss: Tensor, parameters: list[nn.Parameter], rate: float, clip: float = 1.0
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    parameters: list[nn.Parameter],
+    rate: float,
+    clip: float = 1.0,
 ) -> float:
     """Back-propagate, clip the gradient norm and step; return the norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
+    loss.backward()
     norm = nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
     return float(norm)

@@ -12,11 +12,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from guidelens_blip import BlipGuidance
-from torch import Tensor
-
 from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample
+from guidelens_blip import BlipGuidance
+from torch import Tensor
 
 from ..language import Description, Phrase, corrupt, describe, read, true_of, wording
 from ..parse import MAX_BACKGROUND_ERROR, parse
@@ -77,7 +76,9 @@ def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed:
 
 
 @torch.no_grad()
-def retrieval(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int, pool: int = 100) -> float:
+def retrieval(
+    model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int, pool: int = 100
+) -> float:
     """ITC recall@1 of the own caption among ``pool`` scenes with distinct full captions, image to text."""
     rng = random.Random(seed)
     hits, total = 0, 0
@@ -99,7 +100,9 @@ def captioning(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> 
     captions = [c for k in range(0, len(images), 100) for c in model.caption(images[k : k + 100])]
     readings = [read(caption) for caption in captions]
     pairs = zip(readings, scenes, strict=True)
-    return float(np.mean([description is not None and true_of(description, scene) for description, scene in pairs]))
+    return float(
+        np.mean([description is not None and true_of(description, scene) for description, scene in pairs])
+    )
 
 
 def evaluate_blip(
@@ -125,7 +128,9 @@ def evaluate_blip(
         scores["naming_x0"] = {}
         for timestep in (100, 300, 500, 600, 700, 800, 900):
             few = max(count // 4, 50)
-            predictions = predict_x0_set(generator, few, HELD_OUT + timestep, timesteps=(timestep, timestep), num_items=1)
+            predictions = predict_x0_set(
+                generator, few, HELD_OUT + timestep, timesteps=(timestep, timestep), num_items=1
+            )
             shown = [predictions.scene(i) for i in range(few)]
             scores["naming_x0"][str(timestep)] = naming(model, shown, predictions.images.float())
             progress(f"naming on x0 predictions at t={timestep}: {scores['naming_x0'][str(timestep)]}")
@@ -133,7 +138,12 @@ def evaluate_blip(
 
 
 def evaluate_generator(
-    generator: Generator, *, count: int = 500, steps: int = 50, seed: int = 10_000, progress: Progress = lambda _: None
+    generator: Generator,
+    *,
+    count: int = 500,
+    steps: int = 50,
+    seed: int = 10_000,
+    progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
     """Return how readable unconditional samples are.
 
@@ -157,4 +167,3 @@ def evaluate_generator(
         "background_in_palette": float(palette.mean()),
         "objects": {str(k): int(n) for k, n in enumerate(objects)},
     }
-

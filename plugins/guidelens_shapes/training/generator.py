@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule
 from guidelens_guided_diffusion import UNet, save_generator
 from torch import Tensor
-
-from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule
 
 from ..world import random_scene, render
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
@@ -69,7 +68,7 @@ def train_generator(
     """
     run = Run(folder, asdict(settings))
     torch.manual_seed(settings.seed)
-    model = UNet(**settings.unet).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = UNet(**settings.unet).to(memory_format=torch.channels_last)
     parameters = list(model.parameters())
     ema = Ema(parameters, settings.ema_decay)
     optimizer = optimizer_for(parameters, settings.weight_decay)

@@ -56,7 +56,9 @@ def draw_pairs(
         descriptions.append(description)
         captions.append(misspell(text, rng) if rng.random() < typo_share else text)
         false_captions.append(wording(wrong, rng))
-    return Pairs(list(scenes), images, captions, false_captions, torch.from_numpy(truth_matrix(scenes, descriptions)))
+    return Pairs(
+        list(scenes), images, captions, false_captions, torch.from_numpy(truth_matrix(scenes, descriptions))
+    )
 
 
 def _elsewhere(scene: Scene, rng: random.Random) -> Description:
@@ -75,7 +77,9 @@ def truth_matrix(scenes: Sequence[Scene], descriptions: Sequence[Description]) -
     items = np.array([_scene_row(scene) for scene in scenes])  # (S, item, 5): colour, shape, size, x, y
     texts = np.array([_text_row(description) for description in descriptions])  # (D, phrase, 4)
     colour, shape, size, x, y = (items[:, None, None, :, k] for k in range(5))  # (S, 1, 1, item)
-    want_colour, want_shape, want_size, want_count = (texts[None, :, :, None, k] for k in range(4))  # (1, D, phrase, 1)
+    want_colour, want_shape, want_size, want_count = (
+        texts[None, :, :, None, k] for k in range(4)
+    )  # (1, D, phrase, 1)
     match = (
         (shape == want_shape)
         & ((want_colour == _ANY) | (colour == want_colour))
@@ -86,7 +90,9 @@ def truth_matrix(scenes: Sequence[Scene], descriptions: Sequence[Description]) -
     true = (absent | np.where(count > 1, found == count, found >= 1)).all(-1)
 
     dx, dy = x[..., None, :] - x[..., :, None], y[..., None, :] - y[..., :, None]  # b - a: (S, 1, 1, a, b)
-    stands = np.stack([d[:, 0, 0] >= RELATION_MARGIN for d in (dx, -dx, dy, -dy)], axis=1)  # (S, relation, a, b)
+    stands = np.stack(
+        [d[:, 0, 0] >= RELATION_MARGIN for d in (dx, -dx, dy, -dy)], axis=1
+    )  # (S, relation, a, b)
     relation = np.array([RELATIONS.index(d.relation) if d.relation else 0 for d in descriptions])
     has_relation = np.array([d.relation is not None for d in descriptions])
     pairs = match[:, :, 0, :, None] & match[:, :, 1, None, :] & stands[:, relation]
@@ -113,7 +119,7 @@ def _scene_row(scene: Scene) -> list[tuple[float, ...]]:
 
 
 def _text_row(description: Description) -> list[tuple[int, ...]]:
-    rows = [
+    rows: list[tuple[int, ...]] = [
         (
             _COLOUR_IDS[p.colour] if p.colour else _ANY,
             _SHAPE_IDS[p.shape],
@@ -139,8 +145,14 @@ def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
     batch = len(images)
     mean = images.mean((2, 3), keepdim=True)
     fade = torch.rand(batch, 1, 1, 1, generator=generator) ** 2 * 0.7
-    blurred = torch.stack([_blur(image, sigma) for image, sigma in zip(images, _sigmas(batch, generator), strict=True)])
-    noise = torch.randn(images.shape, generator=generator) * torch.rand(batch, 1, 1, 1, generator=generator) * 0.15
+    blurred = torch.stack(
+        [_blur(image, sigma) for image, sigma in zip(images, _sigmas(batch, generator), strict=True)]
+    )
+    noise = (
+        torch.randn(images.shape, generator=generator)
+        * torch.rand(batch, 1, 1, 1, generator=generator)
+        * 0.15
+    )
     return blurred + fade * (mean - blurred) + noise
 
 
@@ -180,8 +192,8 @@ class CaptionIds:
         """Return ids and attention mask, (B, L) int64 each, [CLS] first and [SEP] last."""
         rows = []
         for text in texts:
-            ids = [piece for word in text.replace(",", " ,").split() for piece in self._pieces(word)]
-            rows.append([self.cls, *ids[: self.max_length - 2], self.sep])
+            pieces = [piece for word in text.replace(",", " ,").split() for piece in self._pieces(word)]
+            rows.append([self.cls, *pieces[: self.max_length - 2], self.sep])
         width = max(map(len, rows))
         ids = torch.tensor([row + [self.pad] * (width - len(row)) for row in rows])
         return ids, (ids != self.pad).long()

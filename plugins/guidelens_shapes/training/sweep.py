@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-
 from guidelens.contracts import Generator, GuidanceModel, Prompt, Schedule
 from guidelens.engine import Engine, Sample
 from guidelens.guidance import GuidanceOptions
@@ -69,7 +68,9 @@ def sweep_scales(
     for objective, values in scales.items():
         for value in values:
             options = GuidanceOptions(objective_scales={objective: value})
-            engine = Engine(generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype, options=options)
+            engine = Engine(
+                generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype, options=options
+            )
             row: dict[str, Any] = {"objective": objective, "scale": value}
             scored: list[dict[str, float]] = []
             for category in ("single", "positional"):

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .flags import UNetFlags
+from .presets import PRESETS, Preset
+
 if TYPE_CHECKING:
     from .generator import GuidedDiffusionGenerator, load_generator, save_generator
     from .unet import UNet
 
-__all__ = ["GuidedDiffusionGenerator", "UNet", "load_generator", "save_generator"]
+__all__ = [
+    "PRESETS",
+    "GuidedDiffusionGenerator",
+    "Preset",
+    "UNet",
+    "UNetFlags",
+    "load_generator",
+    "save_generator",
+]
 
 
 def __getattr__(name: str) -> Any:

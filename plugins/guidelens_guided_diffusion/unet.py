@@ -1,146 +1,31 @@
 """OpenAI's guided-diffusion UNet: the same constructor flags, state-dict names and numbers; our own code.
 
-Architecture: Dhariwal & Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis* (appendix B), after Nichol &
-Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-diffusion loads with ``load_state_dict``.
+Architecture: Dhariwal & Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis* (appendix B), after
+Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-diffusion loads with
+``load_state_dict``.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-
-def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
-    """Embed timesteps (B,) as sinusoids (B, dim), cosines first (Vaswani et al. 2017, with Ho et al.'s frequencies)."""
-    half = dim // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
-    angles = timesteps[:, None].float() * torch.exp(-math.log(max_period) * exponents)
-    embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
-    return F.pad(embedding, (0, dim % 2))
-
-
-class GroupNorm32(nn.GroupNorm):
-    """Group normalisation over 32 groups, computed in float32 whatever the dtype of the input."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(32, channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if x.dtype == torch.float32:
-            return super().forward(x)
-        return F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps).to(x.dtype)
+from .flags import UNetFlags
+from .layers import (
+    AttentionBlock,
+    Downsample,
+    GroupNorm32,
+    ResBlock,
+    Upsample,
+    timestep_embedding,
+    zeroed,
+)
 
 
-def _zeroed(module: nn.Module) -> nn.Module:
-    """Zero the parameters, so that a block starts as the identity."""
-    for parameter in module.parameters():
-        nn.init.zeros_(parameter)
-    return module
-
-
-class Upsample(nn.Module):
-    """Double height and width by nearest neighbour, then an optional 3x3 convolution."""
-
-    def __init__(self, channels: int, use_conv: bool) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if use_conv else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return x if self.conv is None else self.conv(x)
-
-
-class Downsample(nn.Module):
-    """Halve height and width by a strided 3x3 convolution, or by averaging."""
-
-    def __init__(self, channels: int, use_conv: bool) -> None:
-        super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else nn.AvgPool2d(2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
-
-
-class ResBlock(nn.Module):
-    """Residual block conditioned on the timestep embedding; ``resample`` makes it change resolution itself."""
-
-    def __init__(
-        self,
-        channels: int,
-        emb_channels: int,
-        dropout: float,
-        out_channels: int,
-        use_scale_shift_norm: bool,
-        resample: nn.Module | None = None,
-    ) -> None:
-        super().__init__()
-        self.use_scale_shift_norm = use_scale_shift_norm
-        self.resample = resample
-        self.in_layers = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
-        )
-        emb_out = 2 * out_channels if use_scale_shift_norm else out_channels
-        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, emb_out))
-        self.out_layers = nn.Sequential(
-            GroupNorm32(out_channels),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            _zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
-        )
-        self.skip_connection: nn.Module = nn.Identity()
-        if out_channels != channels:
-            self.skip_connection = nn.Conv2d(channels, out_channels, 1)
-
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
-        norm, activation, conv = self.in_layers
-        h = activation(norm(x))
-        if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h = conv(h)
-        condition = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
-        if self.use_scale_shift_norm:
-            scale, shift = condition.chunk(2, dim=1)
-            h = self.out_layers[0](h) * (1 + scale) + shift
-            h = self.out_layers[1:](h)
-        else:
-            h = self.out_layers(h + condition)
-        return self.skip_connection(x) + h
-
-
-class AttentionBlock(nn.Module):
-    """Self-attention over all pixels, residual.
-
-    The published checkpoints order the rows of ``qkv`` in one of two ways: head by head (q, k, v of head 0, of
-    head 1, ...), or, with ``use_new_attention_order``, all q, all k, all v.
-    """
-
-    def __init__(self, channels: int, num_heads: int, use_new_attention_order: bool) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.use_new_attention_order = use_new_attention_order
-        self.norm = GroupNorm32(channels)
-        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
-        self.proj_out = _zeroed(nn.Conv1d(channels, channels, 1))
-
-    def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        flat = x.reshape(batch, channels, height * width)
-        qkv = self.qkv(self.norm(flat))
-        if self.use_new_attention_order:
-            q, k, v = qkv.view(batch, 3, self.num_heads, -1, height * width).transpose(3, 4).unbind(1)
-        else:
-            q, k, v = qkv.view(batch, self.num_heads, 3, -1, height * width).transpose(3, 4).unbind(2)
-        attended = F.scaled_dot_product_attention(q, k, v)
-        h = self.proj_out(attended.transpose(2, 3).reshape(batch, channels, height * width))
-        return (flat + h).view(batch, channels, height, width)
-
-
-class _Stage(nn.Sequential):
+class Stage(nn.Sequential):
     """A sequence whose residual blocks also receive the timestep embedding."""
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # the embedding is the point
@@ -149,111 +34,103 @@ class _Stage(nn.Sequential):
         return x
 
 
+class _Builder:
+    """Makes the stages of a UNet, following the channels and the downsampling factor from stage to stage."""
+
+    def __init__(self, flags: UNetFlags) -> None:
+        self.flags = flags
+        self.channels = flags.widths[0]
+        self.factor = 1
+        self.skips: list[int] = []
+
+    def encoder(self) -> Iterator[Stage]:
+        """Yield the input blocks; each one's output is also a skip connection."""
+        flags = self.flags
+        yield self._skipped(nn.Conv2d(flags.in_channels, self.channels, 3, padding=1))
+        for level, width in enumerate(flags.widths):
+            for _ in range(flags.num_res_blocks):
+                yield self._skipped(*self._block(self.channels, width, flags.num_heads))
+            if level < len(flags.widths) - 1:
+                yield self._skipped(self._resampler(Downsample))
+                self.factor *= 2
+
+    def middle(self) -> Stage:
+        """Return the block at the lowest resolution."""
+        return Stage(
+            self._res(self.channels, self.channels),
+            self._attention(self.flags.num_heads),
+            self._res(self.channels, self.channels),
+        )
+
+    def decoder(self) -> Iterator[Stage]:
+        """Yield the output blocks, each of which takes the last skip connection that is left."""
+        flags = self.flags
+        for level, width in reversed(list(enumerate(flags.widths))):
+            for block in range(flags.num_res_blocks + 1):
+                layers = self._block(self.channels + self.skips.pop(), width, flags.heads_upsample)
+                if level > 0 and block == flags.num_res_blocks:
+                    layers.append(self._resampler(Upsample))
+                    self.factor //= 2
+                yield Stage(*layers)
+
+    def _skipped(self, *layers: nn.Module) -> Stage:
+        self.skips.append(self.channels)
+        return Stage(*layers)
+
+    def _block(self, channels: int, width: int, num_heads: int) -> list[nn.Module]:
+        layers: list[nn.Module] = [self._res(channels, width)]
+        self.channels = width
+        if self.factor in self.flags.attention_resolutions:
+            layers.append(self._attention(num_heads))
+        return layers
+
+    def _res(self, channels: int, width: int, resample: nn.Module | None = None) -> ResBlock:
+        flags = self.flags
+        return ResBlock(
+            channels, flags.emb_channels, flags.dropout, width, flags.use_scale_shift_norm, resample
+        )
+
+    def _attention(self, num_heads: int) -> AttentionBlock:
+        flags = self.flags
+        heads = num_heads if flags.num_head_channels == -1 else self.channels // flags.num_head_channels
+        return AttentionBlock(self.channels, heads, flags.use_new_attention_order)
+
+    def _resampler(self, kind: type[Upsample] | type[Downsample]) -> nn.Module:
+        if self.flags.resblock_updown:
+            return self._res(self.channels, self.channels, kind(self.channels, use_conv=False))
+        return kind(self.channels, use_conv=self.flags.conv_resample)
+
+
 class UNet(nn.Module):
     """Noise predictor with the constructor flags of the published guided-diffusion models.
 
-    :param image_size: height and width of the images, in pixels (informative: the network is convolutional).
-    :param in_channels: channels of x_t, 3 for RGB.
-    :param model_channels: base width; multiplied per level by ``channel_mult``.
-    :param out_channels: channels of the output; twice ``in_channels`` for models that learn the variance.
-    :param num_res_blocks: residual blocks per level.
-    :param attention_resolutions: downsampling factors at which attention is used (1 is full resolution).
-    :param dropout: dropout probability inside residual blocks.
-    :param channel_mult: one multiplier per level; each further level halves the resolution.
-    :param conv_resample: learned convolutions in up- and downsampling (where ``resblock_updown`` is off).
-    :param num_classes: None, or the number of classes of a class-conditional model.
-    :param use_checkpoint: trade compute for memory: recompute each stage in the backward pass.
-    :param num_heads: attention heads, unless ``num_head_channels`` fixes the width of a head instead.
-    :param num_heads_upsample: attention heads on the way up; -1: as on the way down.
-    :param use_scale_shift_norm: FiLM-like conditioning instead of adding the embedding.
-    :param resblock_updown: residual blocks do the up- and downsampling.
-    :param use_new_attention_order: see :class:`AttentionBlock`.
+    :param flags: the fields of :class:`UNetFlags`, in order or by name.
+    :raises UsageError: flags that fit no network, saying which.
     """
 
-    def __init__(
-        self,
-        image_size: int,
-        in_channels: int,
-        model_channels: int,
-        out_channels: int,
-        num_res_blocks: int,
-        attention_resolutions: Sequence[int],
-        dropout: float = 0.0,
-        channel_mult: Sequence[float] = (1, 2, 4, 8),
-        conv_resample: bool = True,
-        num_classes: int | None = None,
-        use_checkpoint: bool = False,
-        num_heads: int = 1,
-        num_head_channels: int = -1,
-        num_heads_upsample: int = -1,
-        use_scale_shift_norm: bool = False,
-        resblock_updown: bool = False,
-        use_new_attention_order: bool = False,
-    ) -> None:
+    def __init__(self, *args: object, **flags: object) -> None:
         super().__init__()
-        self.image_size = image_size
-        self.in_channels = in_channels
-        self.model_channels = model_channels
-        self.out_channels = out_channels
-        self.num_classes = num_classes
-        self.use_checkpoint = use_checkpoint
-        emb_channels = 4 * model_channels
-        heads_up = num_heads if num_heads_upsample == -1 else num_heads_upsample
-
-        def res(channels: int, out: int, resample: nn.Module | None = None) -> ResBlock:
-            return ResBlock(channels, emb_channels, dropout, out, use_scale_shift_norm, resample)
-
-        def attention(channels: int, heads: int) -> AttentionBlock:
-            count = heads if num_head_channels == -1 else channels // num_head_channels
-            return AttentionBlock(channels, count, use_new_attention_order)
-
-        def change_resolution(channels: int, kind: type[Upsample] | type[Downsample]) -> nn.Module:
-            if resblock_updown:
-                return res(channels, channels, kind(channels, use_conv=False))
-            return kind(channels, use_conv=conv_resample)
-
+        self.flags = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # checks its fields itself
+        self.image_size = self.flags.image_size
+        self.in_channels = self.flags.in_channels
+        self.model_channels = self.flags.model_channels
+        self.out_channels = self.flags.out_channels
+        self.num_classes = self.flags.num_classes
+        self.use_checkpoint = self.flags.use_checkpoint
+        emb_channels = self.flags.emb_channels
         self.time_embed = nn.Sequential(
-            nn.Linear(model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
+            nn.Linear(self.model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
         )
-        if num_classes is not None:
-            self.label_emb = nn.Embedding(num_classes, emb_channels)
-
-        widths = [int(mult * model_channels) for mult in channel_mult]
-        channels = widths[0]
-        self.input_blocks = nn.ModuleList([_Stage(nn.Conv2d(in_channels, channels, 3, padding=1))])
-        skips = [channels]
-        factor = 1
-        for level, width in enumerate(widths):
-            for _ in range(num_res_blocks):
-                layers: list[nn.Module] = [res(channels, width)]
-                channels = width
-                if factor in attention_resolutions:
-                    layers.append(attention(channels, num_heads))
-                self.input_blocks.append(_Stage(*layers))
-                skips.append(channels)
-            if level < len(widths) - 1:
-                self.input_blocks.append(_Stage(change_resolution(channels, Downsample)))
-                skips.append(channels)
-                factor *= 2
-
-        self.middle_block = _Stage(
-            res(channels, channels), attention(channels, num_heads), res(channels, channels)
-        )
-
-        self.output_blocks = nn.ModuleList()
-        for level, width in reversed(list(enumerate(widths))):
-            for block in range(num_res_blocks + 1):
-                layers = [res(channels + skips.pop(), width)]
-                channels = width
-                if factor in attention_resolutions:
-                    layers.append(attention(channels, heads_up))
-                if level > 0 and block == num_res_blocks:
-                    layers.append(change_resolution(channels, Upsample))
-                    factor //= 2
-                self.output_blocks.append(_Stage(*layers))
-
+        if self.num_classes is not None:
+            self.label_emb = nn.Embedding(self.num_classes, emb_channels)
+        builder = _Builder(self.flags)
+        self.input_blocks = nn.ModuleList(builder.encoder())
+        self.middle_block = builder.middle()
+        self.output_blocks = nn.ModuleList(builder.decoder())
         self.out = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), _zeroed(nn.Conv2d(channels, out_channels, 3, padding=1))
+            GroupNorm32(builder.channels),
+            nn.SiLU(),
+            zeroed(nn.Conv2d(builder.channels, self.out_channels, 3, padding=1)),
         )
 
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
@@ -270,7 +147,8 @@ class UNet(nn.Module):
         emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(x.dtype))
         if y is not None:
             emb = emb + self.label_emb(y)
-        h = x
+        # oneDNN's convolutions and the fused attention want channels last; every layer keeps the layout.
+        h = x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
         skips = []
         for stage in self.input_blocks:
             h = self._run(stage, h, emb)
@@ -278,7 +156,7 @@ class UNet(nn.Module):
         h = self._run(self.middle_block, h, emb)
         for stage in self.output_blocks:
             h = self._run(stage, torch.cat([h, skips.pop()], dim=1), emb)
-        return self.out(h)
+        return self.out(h).contiguous()
 
     def _run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():

@@ -1,0 +1,184 @@
+"""Read checkpoints and fit them to a UNet: no code in a file is run, no weight is initialised in vain.
+
+Three kinds of file are read: PyTorch's ``.pt`` holding a table of named tensors, as OpenAI published them;
+``.safetensors`` with the same names; and guidelens's own, which is safetensors whose metadata holds
+``format`` = :data:`FORMAT` and ``description``, a JSON object with ``flags``, ``schedule``, ``prediction``
+and ``num_timesteps``.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+import warnings
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from guidelens.errors import GuidelensError
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from .flags import UNetFlags
+from .unet import UNet
+
+FORMAT = "guidelens-generator-1"
+DESCRIBED = {"flags": dict, "schedule": str, "prediction": str, "num_timesteps": int}
+_NAMED = 3
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The content of a file.
+
+    :param state: tensors by state-dict name, where possible mapped from the file rather than read.
+    :param description: what guidelens's own format says about them; None for other files.
+    """
+
+    state: dict[str, Tensor]
+    description: dict[str, Any] | None = None
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a file's tensors onto the CPU.
+
+    :raises GuidelensError: the file is missing, unreadable, or holds no table of named tensors.
+    """
+    if not path.is_file():
+        raise GuidelensError(f"there is no checkpoint file {path}")
+    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else Checkpoint(_read_torch(path))
+    if not checkpoint.state:
+        raise GuidelensError(f"{path} is no UNet checkpoint: it is empty")
+    return checkpoint
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        with safe_open(path, "pt") as file:
+            metadata = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
+    except (OSError, SafetensorError) as error:
+        raise GuidelensError(f"cannot read {path} as safetensors: {_first_line(error)}") from error
+    if metadata.get("format") != FORMAT:
+        return Checkpoint(state)
+    try:
+        description = json.loads(metadata["description"])
+        return Checkpoint(state, {name: kind(description[name]) for name, kind in DESCRIBED.items()})
+    except (KeyError, TypeError, ValueError) as error:
+        raise GuidelensError(
+            f"{path} says format={FORMAT}, but its description is damaged: {error!r}"
+        ) from error
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        # Only the zip format of PyTorch >= 1.6 can be mapped; older files are read.
+        mapped = zipfile.is_zipfile(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's remarks on files of other origin
+            payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+        reason = _first_line(error)
+        if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
+            reason = "it is damaged, no PyTorch file, or holds more than plain tensors (which could run code)"
+        raise GuidelensError(f"cannot read {path} as a PyTorch checkpoint: {reason}") from error
+    if not isinstance(payload, Mapping):
+        raise GuidelensError(
+            f"{path} is no UNet checkpoint: it holds a {type(payload).__name__}, no named tensors"
+        )
+    if other := [name for name, value in payload.items() if not isinstance(value, Tensor)]:
+        raise GuidelensError(
+            f"{path} is no UNet checkpoint: {_listed([repr(name) for name in other])} "
+            f"{'is' if len(other) == 1 else 'are'} no tensor; save the network's state dict alone"
+        )
+    return {str(name): value for name, value in payload.items()}
+
+
+def build_unet(flags: UNetFlags, state: Mapping[str, Tensor], *, source: str) -> UNet:
+    """Build a network around the tensors of ``state``, which become its parameters, in float32.
+
+    Float32 tensors are used as they are (shared memory, mapped files included), others are converted.
+
+    :param source: what to call ``state`` in an error.
+    :raises GuidelensError: the names or shapes are not those of ``flags``; or the model is class-conditional.
+    """
+    if "label_emb.weight" in state:
+        raise GuidelensError(
+            f"{source} is class-conditional (it has label_emb.weight), and a generator knows no labels: "
+            "use an unconditional checkpoint"
+        )
+    if flags.num_classes is not None:
+        raise GuidelensError(
+            f"{source}: its flags say num_classes={flags.num_classes}, and a generator knows no labels"
+        )
+    with torch.device("meta"):  # no memory, no random initialisation
+        unet = UNet(**flags.to_dict())
+    own = {name: tensor.shape for name, tensor in unet.state_dict().items()}
+    if problems := _problems(own, state):
+        hints = _suspect_flags(flags, own, state)
+        advice = (
+            f"the flags look wrong: {', '.join(hints)}" if hints else "give the flags it was trained with"
+        )
+        raise GuidelensError(f"{source} does not hold this UNet: {'; '.join(problems)}; {advice}")
+    unet.load_state_dict({name: state[name].float() for name in own}, assign=True)
+    return unet
+
+
+def _problems(own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> list[str]:
+    """Describe what is missing, unexpected or of another shape, naming the first few of each."""
+    missing = [name for name in own if name not in state]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} is {_shape(state[name].shape)} instead of {_shape(shape)}"
+        for name, shape in own.items()
+        if name in state and state[name].shape != shape
+    ]
+    found = (("missing", missing), ("unexpected", unexpected), ("different", shapes))
+    return [f"{len(names)} tensors {what} ({_listed(names)})" for what, names in found if names]
+
+
+def _suspect_flags(flags: UNetFlags, own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> list[str]:
+    """Name the flags that a glance at a few tensors contradicts, with the value that these suggest."""
+    hints = []
+    for flag, name, axis in (
+        ("in_channels", "input_blocks.0.0.weight", 1),
+        ("model_channels", "time_embed.0.weight", 1),
+        ("out_channels", "out.2.weight", 0),
+    ):
+        if name in state and state[name].ndim > axis and state[name].shape[axis] != own[name][axis]:
+            hints.append(f"{flag} is {own[name][axis]}, the file has {state[name].shape[axis]}")
+    names = ("input_blocks.1.0.in_layers.2.weight", "input_blocks.1.0.emb_layers.1.weight")
+    if all(name in state and state[name].ndim for name in names):
+        width, embedded = (state[name].shape[0] for name in names)
+        scale_shift = embedded == 2 * width
+        if scale_shift != flags.use_scale_shift_norm and embedded in (width, 2 * width):
+            hints.append(f"use_scale_shift_norm is {flags.use_scale_shift_norm}, the file has {scale_shift}")
+    blocks, found = (_count_input_blocks(names) for names in (own, state))
+    if found and found != blocks:
+        hints.append(
+            f"num_res_blocks {flags.num_res_blocks} with {len(flags.channel_mult)} levels in channel_mult "
+            f"make {blocks} input blocks, the file has {found}"
+        )
+    resampled = any(name.startswith("input_blocks.") and name.endswith(".0.op.weight") for name in state)
+    if resampled and flags.resblock_updown:
+        hints.append("resblock_updown is True, the file has False")
+    return hints
+
+
+def _count_input_blocks(names: Mapping[str, object]) -> int:
+    return len({name.split(".")[1] for name in names if name.startswith("input_blocks.")})
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "x".join(map(str, shape)) or "a scalar"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [""])[0] or type(error).__name__

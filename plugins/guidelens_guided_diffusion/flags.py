@@ -1,0 +1,179 @@
+"""The constructor flags of guided-diffusion's UNet: what each means, what fits together. Loads no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError, UsageError
+
+_NORM_GROUPS = 32
+_POSITIVE = ("image_size", "in_channels", "model_channels", "out_channels", "num_res_blocks")
+_HEADS = ("num_heads", "num_head_channels", "num_heads_upsample")
+_SWITCHES = (
+    *("conv_resample", "use_checkpoint", "use_scale_shift_norm"),
+    *("resblock_updown", "use_new_attention_order"),
+)
+
+
+@dataclass(frozen=True)
+class UNetFlags:
+    """Flags of :class:`guidelens_guided_diffusion.UNet`, named as in guided-diffusion's own constructor.
+
+    Its training scripts name some of them otherwise: ``num_channels`` is ``model_channels`` here,
+    ``learn_sigma`` doubles ``out_channels``, ``class_cond`` sets ``num_classes``, and their
+    ``attention_resolutions`` are in pixels where these are downsampling factors.
+
+    :raises UsageError: a value of the wrong type or range, or values that do not fit together.
+    """
+
+    image_size: int
+    """Height and width of the samples in pixels."""
+    in_channels: int
+    """Channels of x_t, 3 for RGB."""
+    model_channels: int
+    """Base width; multiplied per level by ``channel_mult``."""
+    out_channels: int
+    """Channels of the output; twice ``in_channels`` for models that learn the variance."""
+    num_res_blocks: int
+    """Residual blocks per level on the way down; one more on the way up."""
+    attention_resolutions: tuple[int, ...]
+    """Downsampling factors with attention (1: full resolution); the middle block always has it."""
+    dropout: float = 0.0
+    """Dropout probability inside residual blocks, in training."""
+    channel_mult: tuple[float, ...] = (1, 2, 4, 8)
+    """One multiplier per level; each further level halves the resolution."""
+    conv_resample: bool = True
+    """Learned convolutions in up- and downsampling, where ``resblock_updown`` is off."""
+    num_classes: int | None = None
+    """Number of classes of a class-conditional model."""
+    use_checkpoint: bool = False
+    """Trade compute for memory: recompute each stage in the backward pass. Changes no number."""
+    num_heads: int = 1
+    """Attention heads, unless ``num_head_channels`` fixes the width of a head instead."""
+    num_head_channels: int = -1
+    """Channels per attention head; -1: ``num_heads`` counts."""
+    num_heads_upsample: int = -1
+    """Attention heads on the way up; -1: as on the way down."""
+    use_scale_shift_norm: bool = False
+    """Scale and shift normalised activations by the timestep embedding instead of adding it."""
+    resblock_updown: bool = False
+    """Residual blocks do the up- and downsampling."""
+    use_new_attention_order: bool = False
+    """Rows of ``qkv`` are all q, all k, all v, rather than head by head."""
+
+    def __post_init__(self) -> None:
+        self._check_types()
+        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
+        self._check_fit()
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels per level, the highest resolution first."""
+        return tuple(int(mult * self.model_channels) for mult in self.channel_mult)
+
+    @property
+    def emb_channels(self) -> int:
+        """Size of the timestep embedding inside the network."""
+        return 4 * self.model_channels
+
+    @property
+    def heads_upsample(self) -> int:
+        """Attention heads on the way up."""
+        return self.num_heads if self.num_heads_upsample == -1 else self.num_heads_upsample
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> UNetFlags:
+        """Build from named values, as a JSON file or a checkpoint's description holds them.
+
+        :raises UsageError: an unknown or missing name, or values that do not fit.
+        """
+        known = [field.name for field in fields(cls)]
+        if unknown := [name for name in values if name not in known]:
+            raise UsageError(
+                f"unknown UNet flags {', '.join(map(str, unknown))}; there are {', '.join(known)}"
+            )
+        needed = [field.name for field in fields(cls) if field.default is MISSING]
+        if missing := [name for name in needed if name not in values]:
+            raise UsageError(f"UNet flags lack {', '.join(missing)}")
+        return cls(**values)
+
+    @classmethod
+    def from_json(cls, path: Path) -> UNetFlags:
+        """Read a JSON object of flags.
+
+        :raises GuidelensError: the file cannot be read or is no JSON object.
+        :raises UsageError: as :meth:`from_mapping`.
+        """
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:  # undecodable text and bad JSON are ValueErrors
+            raise GuidelensError(f"cannot read UNet flags from {path}: {error}") from error
+        if not isinstance(values, dict):
+            raise GuidelensError(
+                f"{path} must hold a JSON object of UNet flags, not a {type(values).__name__}"
+            )
+        return cls.from_mapping(values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the flags as JSON types, every one of them."""
+        return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
+
+    def identity(self) -> dict[str, Any]:
+        """Return the flags that decide what a trained network computes, in one spelling, for fingerprints."""
+        flags = {name: v for name, v in self.to_dict().items() if name not in ("dropout", "use_checkpoint")}
+        del flags["channel_mult"]  # 1 and 1.0 make the same network
+        attention = sorted(set(self.attention_resolutions))
+        return {**flags, "widths": list(self.widths), "attention_resolutions": attention}
+
+    def _check_types(self) -> None:
+        for name in _POSITIVE:
+            self._check(name, _is_int(getattr(self, name)) and getattr(self, name) > 0, "a positive integer")
+        for name in _HEADS:
+            value = getattr(self, name)
+            allowed = _is_int(value) and (value > 0 or (value == -1 and name != "num_heads"))
+            self._check(name, allowed, "a positive integer" + (", or -1" if name != "num_heads" else ""))
+        for name in _SWITCHES:
+            self._check(name, isinstance(getattr(self, name), bool), "true or false")
+        for name in ("attention_resolutions", "channel_mult"):
+            values = getattr(self, name)
+            whole = name == "attention_resolutions"
+            allowed = isinstance(values, list | tuple) and all(
+                (_is_int(v) or (isinstance(v, float) and not whole)) and v > 0 for v in values
+            )
+            self._check(name, allowed, f"a list of positive {'integers' if whole else 'numbers'}")
+        classes = self.num_classes
+        self._check(
+            "num_classes", classes is None or (_is_int(classes) and classes > 0), "a positive integer"
+        )
+        number = isinstance(self.dropout, int | float) and not isinstance(self.dropout, bool)
+        self._check("dropout", number and 0 <= self.dropout < 1, "a number in [0, 1)")
+
+    def _check(self, name: str, fine: bool, wanted: str) -> None:
+        if not fine:
+            raise UsageError(f"the UNet flag {name} must be {wanted}, not {getattr(self, name)!r}")
+
+    def _check_fit(self) -> None:
+        self._check("channel_mult", len(self.channel_mult) > 0, "one number or more")
+        steps = 2 ** (len(self.channel_mult) - 1)
+        self._check("image_size", self.image_size % steps == 0, f"a multiple of {steps} at this many levels")
+        for level, width in enumerate(self.widths):
+            if width <= 0 or width % _NORM_GROUPS:
+                raise UsageError(
+                    f"model_channels {self.model_channels} times channel_mult {self.channel_mult[level]} is "
+                    f"{width} channels; the UNet's normalisation needs a multiple of {_NORM_GROUPS}"
+                )
+            attends = 2**level in self.attention_resolutions or level == len(self.widths) - 1
+            per_head = self.num_head_channels
+            for split in (per_head,) if per_head != -1 else (self.num_heads, self.heads_upsample):
+                if attends and width % split:
+                    what = "heads" if per_head == -1 else "channels per head"
+                    raise UsageError(f"{width} channels cannot be divided into attention with {split} {what}")
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

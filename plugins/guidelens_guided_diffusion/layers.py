@@ -1,0 +1,169 @@
+"""The blocks that guided-diffusion's UNet is made of, with the original's state-dict names; our own code."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+HALF_PRECISION = (torch.float16, torch.bfloat16)
+ModuleT = TypeVar("ModuleT", bound=nn.Module)
+
+
+def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10_000.0) -> Tensor:
+    """Embed timesteps as sinusoids, cosines first (Vaswani et al. 2017, with Ho et al.'s frequencies).
+
+    :param timesteps: (B,), any number type.
+    :param dim: size of the embedding; where it is odd the last entry is 0.
+    :returns: (B, dim) float32: cos(t w_k), then sin(t w_k), w_k = max_period ** (-k / (dim // 2)).
+    """
+    half = dim // 2
+    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device) / half
+    angles = timesteps[:, None].float() * torch.exp(-math.log(max_period) * exponents)
+    embedding = torch.cat([angles.cos(), angles.sin()], dim=-1)
+    return F.pad(embedding, (0, dim % 2))
+
+
+class GroupNorm32(nn.GroupNorm):
+    """Group normalisation over 32 groups, statistics in float32 or better; the dtype of the input is kept."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(32, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.dtype not in HALF_PRECISION:
+            return super().forward(x)
+        # Casts around it, although PyTorch's CPU kernel takes half precision and computes in float32: with
+        # channels last that is up to three times slower, gradient included.
+        normed = F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps)
+        return normed.to(x.dtype)
+
+
+def zeroed(module: ModuleT) -> ModuleT:
+    """Zero the parameters, so that a residual block starts as the identity."""
+    for parameter in module.parameters():
+        nn.init.zeros_(parameter)
+    return module
+
+
+class Upsample(nn.Module):
+    """Double height and width by nearest neighbour, then an optional 3x3 convolution."""
+
+    def __init__(self, channels: int, use_conv: bool) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, padding=1) if use_conv else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        return x if self.conv is None else self.conv(x)
+
+
+class Downsample(nn.Module):
+    """Halve height and width by a strided 3x3 convolution, or by averaging."""
+
+    def __init__(self, channels: int, use_conv: bool) -> None:
+        super().__init__()
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else nn.AvgPool2d(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.op(x)
+
+
+class ResBlock(nn.Module):
+    """Residual block conditioned on the timestep embedding.
+
+    :param channels: of the input.
+    :param emb_channels: of the embedding.
+    :param dropout: probability, before the last convolution.
+    :param out_channels: of the output.
+    :param use_scale_shift_norm: scale and shift the normalised activations by the embedding (FiLM; Dhariwal &
+        Nichol 2021 call it adaptive group normalisation) instead of adding it.
+    :param resample: a parameterless :class:`Upsample` or :class:`Downsample`, where resolution changes.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        emb_channels: int,
+        dropout: float,
+        out_channels: int,
+        use_scale_shift_norm: bool,
+        resample: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self.use_scale_shift_norm = use_scale_shift_norm
+        self.resample = resample
+        self.in_layers = nn.Sequential(
+            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
+        )
+        emb_out = 2 * out_channels if use_scale_shift_norm else out_channels
+        self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, emb_out))
+        self.out_layers = nn.Sequential(
+            GroupNorm32(out_channels),
+            nn.SiLU(),
+            nn.Dropout(dropout),
+            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
+        )
+        self.skip_connection: nn.Module = nn.Identity()
+        if out_channels != channels:
+            self.skip_connection = nn.Conv2d(channels, out_channels, 1)
+
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:
+        """Map (B, channels, H, W) and (B, emb_channels) to (B, out_channels, H', W')."""
+        norm, activation, conv = self.in_layers
+        h = activation(norm(x))
+        if self.resample is not None:
+            h, x = self.resample(h), self.resample(x)
+        h = conv(h)
+        condition = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
+        norm, *rest = self.out_layers
+        if self.use_scale_shift_norm:
+            scale, shift = condition.chunk(2, dim=1)
+            h = torch.addcmul(shift, norm(h), 1 + scale)  # one pass over memory
+        else:
+            h = norm(h + condition)
+        for layer in rest:
+            h = layer(h)
+        return self.skip_connection(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """Self-attention over all pixels, residual.
+
+    Published checkpoints order the rows of ``qkv`` in one of two ways: head by head (q, k, v of head 0, of
+    head 1, ...), or, with ``use_new_attention_order``, all q, all k, all v, each head by head.
+    """
+
+    def __init__(self, channels: int, num_heads: int, use_new_attention_order: bool) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.use_new_attention_order = use_new_attention_order
+        self.norm = GroupNorm32(channels)
+        # 1x1 convolutions only in name (and in the shape of their weights): they are applied as matrices.
+        self.qkv = nn.Conv1d(channels, 3 * channels, 1)
+        self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        # Pixels before channels: the fused attention kernels want a head's channels adjacent in memory.
+        tokens = self.norm(x).flatten(2).transpose(1, 2)
+        qkv = F.linear(tokens, self.qkv.weight.squeeze(-1), self.qkv.bias)
+        if self.use_new_attention_order:
+            q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        else:
+            q, k, v = qkv.unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
+        attended = _attend(q, k, v).transpose(1, 2).flatten(2)
+        h = F.linear(attended, self.proj_out.weight.squeeze(-1), self.proj_out.bias)
+        return x + h.transpose(1, 2).reshape(x.shape)
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v, of (B, heads, pixels, D), the softmax in float32 or better."""
+    if q.device.type != "cpu" or q.dtype not in HALF_PRECISION:
+        return F.scaled_dot_product_attention(q, k, v)
+    # PyTorch's fused kernel takes twice as long as these products in half precision on a CPU.
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v

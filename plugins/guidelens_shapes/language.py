@@ -1,7 +1,8 @@
 """The sentences of the shapes world: descriptions, their wordings, and whether they are true of a scene.
 
-A :class:`Description` is the meaning of a caption. :func:`wording` writes it as text, :func:`read` reads text back
-(any wording), :func:`claims` lists what a picture must show, :func:`holds` checks one claim against a scene.
+A :class:`Description` is the meaning of a caption. :func:`wording` writes it as text, :func:`read` reads
+text back (any wording), :func:`claims` lists what a picture must show, :func:`holds` checks one claim
+against a scene.
 """
 
 from __future__ import annotations
@@ -44,9 +45,7 @@ class Phrase:
     def matches(self, item: Item) -> bool:
         """Whether an object is of this kind."""
         return (
-            item.shape == self.shape
-            and self.colour in (None, item.colour)
-            and self.size in (None, item.size)
+            item.shape == self.shape and self.colour in (None, item.colour) and self.size in (None, item.size)
         )
 
 
@@ -81,8 +80,8 @@ def claims(description: Description) -> list[Claim]:
 def holds(claim: Claim, scene: Scene) -> bool:
     """Whether a claim is true of a scene.
 
-    An object claim asks for at least one match, a count claim for exactly so many, a relation for two different
-    objects that stand so, by at least :data:`RELATION_MARGIN` pixels along the axis named.
+    An object claim asks for at least one match, a count claim for exactly so many, a relation for two
+    different objects that stand so, by at least :data:`RELATION_MARGIN` pixels along the axis named.
     """
     if claim.kind == "background":
         return scene.background == claim.value
@@ -109,14 +108,14 @@ def true_of(description: Description, scene: Scene) -> bool:
     return all(holds(claim, scene) for claim in claims(description))
 
 
-# --- scene -> description ------------------------------------------------------------------------------------
+# --- scene -> description -----------------------------------------------------------------------------------
 
 
 def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Description:
     """Describe a scene truthfully, all of it (``full``) or a random part of it.
 
-    Objects of one kind are named together, with their number. A full description of two kinds that are one object
-    each says how they stand, along the axis on which they are farther apart.
+    Objects of one kind are named together, with their number. A full description of two kinds that are one
+    object each says how they stand, along the axis on which they are farther apart.
     """
     chosen = list(scene.items)
     rng.shuffle(chosen)
@@ -147,13 +146,17 @@ def _dominant_relation(a: Item, b: Item) -> str:
     return "above" if a.y < b.y else "below"
 
 
-def corrupt(description: Description, scene: Scene, rng: random.Random, kind: str | None = None) -> Description | None:
+def corrupt(
+    description: Description, scene: Scene, rng: random.Random, kind: str | None = None
+) -> Description | None:
     """Change one attribute, relation or count so that the description becomes false of the scene.
 
-    :param kind: ``colour``, ``shape``, ``size``, ``count``, ``relation`` or ``background``; None: any that is named.
+    :param kind: ``colour``, ``shape``, ``size``, ``count``, ``relation`` or ``background``; None: any that
+        is named.
     :returns: None where a few tries find no false variant (the kind is not named, say).
     """
-    kinds = [kind] if kind else ["colour", "shape", "colour", "shape", "size", "count", "relation", "background"]
+    often = ["colour", "shape", "colour", "shape"]
+    kinds = [kind] if kind else [*often, "size", "count", "relation", "background"]
     for _ in range(20):
         changed = _change(description, rng.choice(kinds), rng)
         if changed is not None and not true_of(changed, scene):
@@ -173,7 +176,8 @@ def _change(description: Description, kind: str, rng: random.Random) -> Descript
     which = rng.randrange(len(description.phrases))
     phrase = description.phrases[which]
     if kind == "count":
-        phrase = replace(phrase, count=_other((1, 2, 3) if description.relation is None else (1,), phrase.count, rng))
+        numbers = (1, 2, 3) if description.relation is None else (1,)
+        phrase = replace(phrase, count=_other(numbers, phrase.count, rng))
     elif kind == "shape":
         phrase = replace(phrase, shape=_other(SHAPES, phrase.shape, rng))
     elif kind == "colour" and phrase.colour is not None:
@@ -192,7 +196,7 @@ def _other(choices: Sequence, current: object, rng: random.Random):  # type: ign
     return rng.choice([choice for choice in choices if choice != current] or [current])
 
 
-# --- description -> text -------------------------------------------------------------------------------------
+# --- description -> text ------------------------------------------------------------------------------------
 
 
 def wording(description: Description, rng: random.Random | None = None) -> str:
@@ -227,9 +231,14 @@ def _noun_phrase(phrase: Phrase, pick) -> str:  # type: ignore[no-untyped-def]
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Swap, drop, double or replace one letter of one word of four letters or more."""
+    """Swap, drop, double or replace one letter of one word of four letters or more; the text always changes.
+
+    :raises ValueError: no word is that long.
+    """
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) >= 4]
+    if not long:
+        raise ValueError(f"{text!r} has no word of four letters or more to misspell")
     which = rng.choice(long)
     word = words[which]
     at = rng.randrange(len(word) - 1)
@@ -241,17 +250,19 @@ def misspell(text: str, rng: random.Random) -> str:
             word[:at] + rng.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :],
         )
     )
+    if words[which] == word:  # two equal letters swapped, or a letter replaced by itself
+        words[which] = word[: at + 1] + word[at:]
     return " ".join(words)
 
 
-# --- text -> description -------------------------------------------------------------------------------------
+# --- text -> description ------------------------------------------------------------------------------------
 
 
 def _alternatives(table: dict[str, Sequence[str]]) -> dict[str, str]:
     return {word: meaning for meaning, words in table.items() for word in words}
 
 
-_SIZE_OF = _alternatives({**_SIZE_WORDS, "small": ("small", "little", "tiny"), "large": ("large", "big", "huge")})
+_SIZE_OF = _alternatives({"small": ("small", "little", "tiny"), "large": ("large", "big", "huge")})
 _RELATION_OF = _alternatives(
     {
         "left of": ("to the left of", "on the left of", "left of"),
@@ -274,7 +285,8 @@ _PHRASE = re.compile(
 )
 _OPENING = re.compile(r"^(?:an? (?:picture|image|drawing|photo|photograph) of |there (?:is|are) )")
 _BACKGROUND = re.compile(
-    rf" (?:on|in front of|with|against) (?:a |the )?{_one_of((*BACKGROUNDS, 'grey'), 'background')} background$"
+    r" (?:on|in front of|with|against) (?:a |the )?"
+    rf"{_one_of((*BACKGROUNDS, 'grey'), 'background')} background$"
 )
 _RELATION = re.compile(rf"^ {_one_of(tuple(_RELATION_OF), 'relation')} ")
 _JOINT = re.compile(r"^(?:,? and |, )")

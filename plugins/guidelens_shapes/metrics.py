@@ -15,17 +15,19 @@ from .world import Item, Scene
 if TYPE_CHECKING:
     from torch import Tensor
 
-logger = logging.getLogger(__name__)
+logger = logging.getLogger("guidelens.shapes.metrics")
 
 
 class ShapesMetric:
     """What a picture shows of its prompt. All columns lie in [0, 1], higher is better.
 
     - ``alignment``: share of the prompt's assertions that hold (objects, counts, relation, background).
-    - ``fidelity``: 1 - the part of the picture that the scene read from it leaves unexplained (0: nothing readable).
+      Without a single object it is 0: a background alone depicts no prompt.
+    - ``fidelity``: 1 - the part of the picture that the scene read from it leaves unexplained (0: nothing
+      readable).
     - ``recall``: share of the named kinds of which at least one is there.
-    - ``binding``: of the named kinds whose colour and whose shape both appear, the share that appear together.
-      A picture without any of them scores 0, so that drawing nothing does not pay.
+    - ``binding``: of the named kinds whose colour and whose shape both appear, the share that appear
+      together. A picture without any of them scores 0, so that drawing nothing does not pay.
     - ``relation``, ``count``: whether the relation holds, the share of numbers above one that are right.
     - ``precision``: share of the objects read that the prompt named.
 
@@ -50,7 +52,7 @@ class ShapesMetric:
             logger.warning("%r is not a sentence of the shapes world: only fidelity is scored", prompt.target)
             return scores
         scene = Scene(reading.background or "none", reading.scene.items)
-        held = [holds(claim, scene) for claim in claims(description)]
+        held = [bool(scene.items) and holds(claim, scene) for claim in claims(description)]
         scores["alignment"] = sum(held) / len(held)
         scores.update(_object_scores(description, scene.items))
         for kind in ("relation", "count"):

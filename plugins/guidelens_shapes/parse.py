@@ -1,8 +1,8 @@
 """Read a picture back into a scene, without any network: the judge that no model can flatter.
 
-Pixels are explained as ``background + alpha (colour - background)`` for the palette colour that leaves the least
-residual; connected pixels with alpha above one half are an object; its shape, centre and radius are those whose
-rendered coverage fits alpha best. What fits no colour or no shape is not an object.
+Pixels are explained as ``background + alpha (colour - background)`` for the palette colour that leaves the
+least residual; connected pixels with alpha above one half are an object; its shape, centre and radius are
+those whose rendered coverage fits alpha best. What fits no colour or no shape is not an object.
 """
 
 from __future__ import annotations
@@ -21,10 +21,25 @@ MIN_AREA = 12
 """Fewer pixels are a speck, not an object (the smallest object covers 26)."""
 MIN_FIT = 0.7
 """Least overlap (intersection over union, soft) of an object with the best-fitting shape."""
+MIN_OUTLINE = 0.72
+"""The same of the pixels that are more than half covered: blur does not lower it, a missing half does."""
 GOOD_FIT = 0.85
 """An overlap below it makes the parser look for several touching objects instead of one."""
 MAX_COLOUR_ERROR = 60.0
 """Largest distance in RGB (0..255, Euclidean) of an object's median colour from its palette colour."""
+MAX_COLOUR_SHARE = 0.4
+"""The same as a share of the distance between palette colour and background, for white on pink or cyan: there
+:data:`MAX_COLOUR_ERROR` alone would let an object pass that has all but faded."""
+MAX_STRAY = 0.25
+"""Largest share of an object's inner pixels that lie farther than :data:`MAX_COLOUR_ERROR` from its palette
+colour; a median alone cannot tell a texture from a plain colour."""
+RADII = (3.0, 10.5)
+"""Least and largest radius of an object: the world's, with a quarter's allowance."""
+MIN_BACKGROUND = 0.35
+"""Least share of the picture within :data:`BACKGROUND_REACH` of its background (the fullest scenes leave
+0.6)."""
+BACKGROUND_REACH = 60.0
+"""Distance in RGB within which a pixel counts for a background."""
 MAX_BACKGROUND_ERROR = 30.0
 """Largest distance, likewise, of the background from its palette colour for it to count as that colour."""
 
@@ -64,14 +79,21 @@ def parse(image: Array) -> Reading:
         raise ValueError(f"the shapes world has pictures of shape (3, {SIZE}, {SIZE}), not {image.shape}")
     pixels = np.nan_to_num((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0).astype(np.float32)
     name, ground, error = _background(pixels)
-    alpha, colour = _explain(pixels, ground)
-    items = [item for mask, k in _objects(alpha, colour) for item in _items(mask, pixels, ground, k)]
-    scene = Scene(name, tuple(items))
+    scene = Scene(name, tuple(_read_items(pixels, ground)))
     return Reading(scene, error, fidelity_of(pixels, scene))
 
 
+def _read_items(pixels: Array, ground: Array) -> list[Item]:
+    """Return the objects; none where hardly anything of the picture is background."""
+    if np.mean(np.linalg.norm(pixels - ground, axis=-1) <= BACKGROUND_REACH) < MIN_BACKGROUND:
+        return []
+    alpha, colour = _explain(pixels, ground)
+    return [item for mask, k in _objects(alpha, colour) for item in _items(mask, pixels, ground, k)]
+
+
 def fidelity_of(pixels: Array, scene: Scene) -> float:
-    """Return 1 - (squared error of the re-rendered scene) / (area of its objects x mean squared palette contrast).
+    """Return 1 - (squared error of the re-rendered scene) / (area of its objects x mean squared palette
+    contrast).
 
     So 0 means an error as large as the objects themselves. A scene without objects scores 0.
 
@@ -89,17 +111,23 @@ def _background(pixels: Array) -> tuple[str, Array, float]:
     """Return the palette name of the background, its actual colour, and their distance."""
     distance = np.linalg.norm(pixels[:, :, None] - _BACKGROUND_TABLE, axis=-1)
     nearest = distance.argmin(-1)
-    k = int(np.bincount(nearest[distance.min(-1) < 60], minlength=len(_BACKGROUND_NAMES)).argmax())
-    mine = pixels[(nearest == k) & (distance[..., k] < 60)]
-    ground = np.median(mine, axis=0) if len(mine) else np.median(pixels.reshape(-1, 3), axis=0)
+    k = int(
+        np.bincount(nearest[distance.min(-1) < BACKGROUND_REACH], minlength=len(_BACKGROUND_NAMES)).argmax()
+    )
+    mine = pixels[(nearest == k) & (distance[..., k] < BACKGROUND_REACH)]
+    # Edges of objects pass for a background here and there: what is not most of the picture does not count.
+    whole = mine if len(mine) >= MIN_BACKGROUND * SIZE**2 else pixels.reshape(-1, 3)
+    ground = np.median(whole, axis=0)
     return _BACKGROUND_NAMES[k], ground, float(np.linalg.norm(ground - _BACKGROUND_TABLE[k]))
 
 
 def _explain(pixels: Array, ground: Array) -> tuple[Array, NDArray[np.intp]]:
-    """Return per pixel the share of object colour over background, and which palette colour explains it best."""
+    """Return per pixel the share of object colour over background, and which palette colour explains it
+    best."""
     direction = _COLOUR_TABLE - ground  # (K, 3)
     offset = pixels - ground  # (H, W, 3)
-    alpha = np.clip(offset @ direction.T / (direction**2).sum(-1), 0, 1)  # (H, W, K)
+    length = np.maximum((direction**2).sum(-1), 1e-6)  # the background may be a palette colour itself
+    alpha = np.clip(offset @ direction.T / length, 0, 1)  # (H, W, K)
     residual = ((offset[:, :, None] - alpha[..., None] * direction) ** 2).sum(-1)
     colour = residual.argmin(-1)
     return np.take_along_axis(alpha, colour[..., None], -1)[..., 0], colour
@@ -112,8 +140,13 @@ def _objects(alpha: Array, colour: NDArray[np.intp]) -> list[tuple[NDArray[np.bo
     for label in range(1, count + 1):
         mask = labels == label
         votes = np.bincount(colour[mask & (alpha > 0.75)], minlength=len(_COLOUR_NAMES))
-        # A second colour must have an inside: the rim of an object is often explained best by some other colour.
-        inside = [k for k in range(len(votes)) if ndimage.binary_erosion(mask & (alpha > 0.75) & (colour == k)).any()]
+        # A second colour must have an inside: the rim of an object is often explained best by some other
+        # colour.
+        inside = [
+            k
+            for k in range(len(votes))
+            if ndimage.binary_erosion(mask & (alpha > 0.75) & (colour == k)).any()
+        ]
         main = [k for k in inside if votes[k] >= MIN_AREA]
         if len(main) <= 1:
             found.append((mask, int(votes.argmax())))
@@ -143,24 +176,43 @@ def _items(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> lis
 
 
 def _fit(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> tuple[Item | None, float]:
-    """Find shape, centre and radius of one object of palette colour ``k``, and how well they fit, in [0, 1]."""
+    """Find shape, centre and radius of one object of palette colour ``k``, and how well they fit, in [0,
+    1]."""
     core = ndimage.binary_erosion(mask)
-    median = np.median(pixels[core if core.sum() >= 4 else mask], axis=0)
-    direction = median - ground
-    if mask.sum() < MIN_AREA or np.linalg.norm(median - _COLOUR_TABLE[k]) > MAX_COLOUR_ERROR:
+    inner = pixels[core if core.sum() >= 4 else mask]
+    median = np.median(inner, axis=0)
+    if mask.sum() < MIN_AREA or not _is_colour(inner, median, ground, k):
         return None, 0.0
+    direction = median - ground
     near = ndimage.binary_dilation(mask, iterations=2)
     share = np.where(near, np.clip((pixels - ground) @ direction / (direction @ direction), 0, 1), 0)
     rows, columns = np.nonzero(mask)
     x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
     extent = (np.ptp(columns) + np.ptp(rows) + 2) / 4
-    _, shape, x, y, radius = min((_refine(share, shape, x, y, extent) for shape in SHAPES), key=lambda fit: fit[0])
+    _, shape, x, y, radius = min(
+        (_refine(share, shape, x, y, extent) for shape in SHAPES), key=lambda fit: fit[0]
+    )
+    if not RADII[0] <= radius <= RADII[1]:
+        return None, 0.0
     drawn = coverage(shape, x, y, radius)
+    covered = drawn > 0.5
+    if (covered & mask).sum() < MIN_OUTLINE * (covered | mask).sum():
+        return None, 0.0
     overlap = np.minimum(drawn, share).sum() / np.maximum(drawn, share).sum()
     return Item(_COLOUR_NAMES[k], shape, radius, x, y), float(overlap)
 
 
-def _refine(share: Array, shape: str, x: float, y: float, radius: float) -> tuple[float, str, float, float, float]:
+def _is_colour(inner: Array, median: Array, ground: Array, k: int) -> bool:
+    """Whether the pixels (N, 3) inside an object are plainly palette colour ``k``."""
+    wanted = _COLOUR_TABLE[k]
+    limit = min(MAX_COLOUR_ERROR, MAX_COLOUR_SHARE * float(np.linalg.norm(wanted - ground)))
+    stray = np.linalg.norm(inner - wanted, axis=-1) > MAX_COLOUR_ERROR
+    return bool(np.linalg.norm(median - wanted) <= limit and stray.mean() <= MAX_STRAY)
+
+
+def _refine(
+    share: Array, shape: str, x: float, y: float, radius: float
+) -> tuple[float, str, float, float, float]:
     """Descend on the squared error of coverage over centre and radius by shrinking coordinate steps."""
 
     def error(at: tuple[float, float, float]) -> float:

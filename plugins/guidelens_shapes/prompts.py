@@ -1,7 +1,7 @@
 """Prompt sets of the shapes world, by category after DrawBench (Saharia et al. 2022).
 
-Prompts are drawn with a seed and belong, by a hash of their text, to one of two halves: ``sweep`` for choosing
-settings, ``test`` for scores. No prompt is in both.
+Prompts are drawn with a seed and belong, by a hash of their text, to one of two parts: ``sweep`` (a
+quarter) for choosing settings, ``test`` for scores. No prompt is in both.
 """
 
 from __future__ import annotations
@@ -14,8 +14,11 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 
 from .categories import Category, Split
-from .language import RELATIONS, Description, Phrase, misspell, wording
-from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES
+from .language import RELATIONS, Description, Phrase, misspell, read, wording
+from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, place
+
+_MISSES = 5000
+"""A category counts as exhausted when so many draws in a row bring no new prompt."""
 
 DEMO = (
     ("a red circle above a blue square", "positional"),
@@ -25,11 +28,13 @@ DEMO = (
 )
 
 
-def shapes_prompts(category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test") -> list[Prompt]:
+def shapes_prompts(
+    category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test"
+) -> list[Prompt]:
     """Draw ``n`` different prompts of a category, or of each category for ``all``.
 
-    :param category: ``demo`` is four fixed prompts, whatever ``n``; ``misspellings`` keeps the clean prompt as
-        the reference that metrics use.
+    :param category: ``demo`` is four fixed prompts, whatever ``n``; ``misspellings`` keeps the clean prompt
+        as the reference that metrics use.
     :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
     :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
     :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
@@ -46,20 +51,23 @@ def shapes_prompts(category: Category = "demo", n: int = 20, seed: int = 0, spli
 
 
 def split_of(text: str) -> Split:
-    """Which half a prompt belongs to, by a hash of its text."""
+    """Which part a prompt belongs to, by a hash of its text."""
     return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"
 
 
 def _drawn(category: str, n: int, seed: int, split: Split) -> list[Prompt]:
     rng = random.Random(f"{category}/{seed}")
     found: dict[str, Prompt] = {}
-    for _ in range(400 * n + 2000):
+    misses = 0
+    while misses < _MISSES:
         prompt = _DRAW[category](rng)
-        if split_of(prompt.target) == split:
-            found.setdefault(prompt.text, Prompt(prompt.text, category, prompt.reference))
+        if split_of(prompt.target) == split and prompt.text not in found:
+            found[prompt.text] = Prompt(prompt.text, category, prompt.reference)
+            misses = 0
+        misses += 1
         if len(found) == n:
             return list(found.values())
-    raise UsageError(f"the category {category!r} has only {len(found)} prompts in its {split} half, not {n}")
+    raise UsageError(f"the category {category!r} has only {len(found)} prompts in its {split} part, not {n}")
 
 
 def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1) -> Phrase:
@@ -92,7 +100,17 @@ def _colors(rng: random.Random) -> Prompt:
 
 
 def _counting(rng: random.Random) -> Prompt:
-    return Prompt(wording(Description((_phrase(rng, size=0.5, count=rng.choice((2, 3))),))))
+    count = rng.choice((2, 3))
+    while True:
+        phrase = _phrase(rng, size=0.5, count=count)
+        if _has_room((phrase,)):
+            return Prompt(wording(Description((phrase,))))
+
+
+def _has_room(phrases: tuple[Phrase, ...]) -> bool:
+    """Whether the world has such scenes: three large objects hardly fit, and two large squares seldom."""
+    kinds = [(p.colour or "red", p.shape, p.size or "small") for p in phrases for _ in range(p.count)]
+    return place(random.Random(0), kinds, tries=150) is not None
 
 
 def _positional(rng: random.Random) -> Prompt:
@@ -114,14 +132,18 @@ def _multi(rng: random.Random) -> Prompt:
 
 def _misspelt(rng: random.Random) -> Prompt:
     clean = rng.choice((_single, _positional))(rng).text
-    return Prompt(misspell(clean, rng), reference=clean)
+    while True:
+        text = misspell(clean, rng)
+        if read(text) is None:  # "grey" for "gray" is no typo
+            return Prompt(text, reference=clean)
 
 
 def _long(rng: random.Random) -> Prompt:
     count = rng.choice((2, 3))
     relation = rng.choice(RELATIONS) if count == 2 else None
-    description = Description(_phrases(rng, count, size=1.0), relation, rng.choice(tuple(BACKGROUNDS)))
-    return Prompt(wording(description))
+    while not _has_room(phrases := _phrases(rng, count, size=1.0)):
+        pass
+    return Prompt(wording(Description(phrases, relation, rng.choice(tuple(BACKGROUNDS)))))
 
 
 _DRAW: dict[str, Callable[[random.Random], Prompt]] = {

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from guidelens.diffusion import DiffusionProcess
+from guidelens.errors import GuidelensError
 from guidelens_guided_diffusion import GuidedDiffusionGenerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from guidelens.diffusion import DiffusionProcess
 
 from ..world import Scene, random_scene, render
 from .common import step_seed
@@ -55,9 +56,15 @@ class X0Set:
 
     @classmethod
     def load(cls, path: Path) -> X0Set:
-        """Read a set that :meth:`save` wrote."""
-        tensors = load_file(path)
-        return cls(tensors["images"], tensors["timesteps"], *tensors["seed_and_items"].tolist())
+        """Read a set that :meth:`save` wrote.
+
+        :raises GuidelensError: the file is missing, unreadable, or no such set.
+        """
+        try:
+            tensors = load_file(path)
+            return cls(tensors["images"], tensors["timesteps"], *tensors["seed_and_items"].tolist())
+        except (OSError, SafetensorError, KeyError) as error:
+            raise GuidelensError(f"cannot read {path} as a set of x0 predictions: {error}") from error
 
 
 @torch.no_grad()

@@ -1,0 +1,430 @@
+"""``guidelens shapes``: prompts and pictures of the embedded world; training and judging its models.
+
+Every command is thin over a library function, imported when the command runs.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+from guidelens.cli import console
+from guidelens.errors import GuidelensError, UsageError
+
+from .categories import Category, Split
+
+SECONDS_BETWEEN_LINES = 10.0
+"""At most one line of progress in this time where stderr is no terminal."""
+MIN_PAIRS = 16
+"""Smallest batch of image-text pairs: the matching loss needs, for every caption, a picture that it is false
+of."""
+MIN_EVALUATED = 200
+"""Fewer held-out scenes may not hold a pool of 100 distinct captions."""
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
+_POSITIVE = click.IntRange(min=1)
+_SHARE = click.FloatRange(0.0, 1.0)
+
+_threads = click.option(
+    "--threads", type=_POSITIVE, help="CPU threads; by default PyTorch's choice. Results differ in rounding."
+)
+_json_out = click.option("--out", type=_FILE, help="Also write the scores to this JSON file.")
+
+
+@click.group()
+def shapes() -> None:
+    """Prompts, pictures and trainings of the embedded world.
+
+    Coloured shapes on a plain background, 32x32 pixels: the world whose small generator
+    and BLIP ship with guidelens.
+
+    \b
+    How its models are trained, in this order; a training that was stopped goes on when
+    its command is run again:
+      guidelens shapes train-generator --out gen
+      guidelens shapes predict-x0 --generator gen/generator.safetensors --out x0.safetensors
+      guidelens shapes train-blip --out sight --vision-only
+      guidelens shapes train-blip --out blip --init sight/last.pt --x0 x0.safetensors --x0-share 0.4
+    """
+
+
+@shapes.command("draw")
+@click.argument("sentence")
+@click.option("--out", type=_FILE, required=True, help="The picture, a .png; an existing one is replaced.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Chooses among the true scenes.")
+def draw_command(sentence: str, out: Path, seed: int) -> None:
+    """Render a scene of which SENTENCE is true.
+
+    No model is involved: this is what a perfect generator would draw. What the sentence
+    leaves open (sizes, places, background) is random.
+    """
+    import random
+
+    from guidelens.report.pictures import to_picture
+    from guidelens.runs.store import png_bytes, write_file
+
+    from .compose import scene_for
+    from .language import describe, read, wording
+
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: the picture is a .png")
+    description = read(sentence)
+    if description is None:
+        raise UsageError(
+            f"{sentence!r} is no sentence of the shapes world; it reads, for instance, "
+            "'a red circle above a large blue square on a pink background' or 'two small green triangles'"
+        )
+    rng = random.Random(seed)
+    scene = scene_for(description, rng)
+    import torch
+
+    from .world import render
+
+    write_file(out, png_bytes(to_picture(torch.from_numpy(render(scene)))))
+    click.echo(f"shown: {wording(describe(scene, rng, full=True))}")
+    click.echo(f"picture: {out}")
+
+
+@shapes.command("prompts")
+@click.option(
+    "--category",
+    type=click.Choice(get_args(Category)),
+    default="demo",
+    show_default=True,
+    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is -n of each kind.",
+)
+@click.option("-n", "--n", "n", type=_POSITIVE, default=20, show_default=True, help="How many prompts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same prompts.")
+@click.option(
+    "--split",
+    type=click.Choice(get_args(Split)),
+    default="test",
+    show_default=True,
+    help="test for scores, sweep for choosing settings; no prompt is in both.",
+)
+def prompts_command(category: Category, n: int, seed: int, split: Split) -> None:
+    """Print prompts, one a line."""
+    from .prompts import shapes_prompts
+
+    for prompt in shapes_prompts(category, n, seed, split):
+        click.echo(prompt.text)
+
+
+@shapes.command("train-generator", short_help="Train the UNet on rendered scenes.")
+@click.option(
+    "--out", type=_FOLDER, required=True, help="Folder of the training; one that holds it resumes it."
+)
+@click.option("--images", type=_POSITIVE, default=400_000, show_default=True, help="Pictures to train on.")
+@click.option("--batch-size", type=_POSITIVE, default=32, show_default=True, help="Pictures per step.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and noise.")
+@_threads
+@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: faster after a slow start.")
+def train_generator_command(
+    out: Path, images: int, batch_size: int, seed: int, threads: int | None, compiled: bool
+) -> None:
+    """Train the UNet on rendered scenes and write OUT/generator.safetensors."""
+    _check_steps("images", images, batch_size)
+    folder = _prepare(out, threads)
+    from .training.generator import GeneratorTraining, train_generator
+
+    settings = GeneratorTraining(images=images, batch_size=batch_size, seed=seed)
+    with _resumable(folder), _bar("steps") as update:
+        path = train_generator(
+            folder,
+            settings,
+            progress=lambda done, total, loss: update(done, total, f"loss {loss:.4f}"),
+            compiled=compiled,
+        )
+    click.echo(f"weights: {path}")
+
+
+@shapes.command("predict-x0", short_help="Predict x0 of noised scenes with the generator.")
+@click.option(
+    "--generator", "weights", type=_FILE, help="Weights of the generator; by default the shipped ones."
+)
+@click.option("--out", type=_FILE, required=True, help="The .safetensors to write, for train-blip --x0.")
+@click.option("--count", type=_POSITIVE, default=40_000, show_default=True, help="How many predictions.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of scenes, timesteps and noise.")
+@_threads
+def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, threads: int | None) -> None:
+    """Let the generator predict x0 of noised scenes, at random timesteps.
+
+    These blurred pictures are what a guidance model is shown during sampling; train-blip
+    mixes them in.
+    """
+    from guidelens.runs.store import check_writable
+
+    check_writable(out)
+    _set_threads(threads)
+    from .training.x0 import predict_x0_set
+
+    generator = _load_generator(weights)
+    with _bar("pictures") as update:
+        predictions = predict_x0_set(
+            generator, count, seed, progress=lambda done, total: update(done, total, "")
+        )
+    predictions.save(out)
+    click.echo(f"x0 predictions: {out}")
+
+
+@shapes.command("train-blip", short_help="Train BLIP on rendered scenes.")
+@click.option(
+    "--out", type=_FOLDER, required=True, help="Folder of the training; one that holds it resumes it."
+)
+@click.option(
+    "--pairs", type=_POSITIVE, default=400_000, show_default=True, help="Image-text pairs to train on."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=MIN_PAIRS), default=64, show_default=True, help="Pairs per step."
+)
+@click.option(
+    "--vision-only", is_flag=True, help="Train the vision transformer alone, on dense labels; comes first."
+)
+@click.option("--init", type=_FILE, help="Start from a last.pt of an earlier phase.")
+@click.option("--x0", "x0_file", type=_FILE, help="x0 predictions that predict-x0 wrote.")
+@click.option(
+    "--x0-share", type=_SHARE, default=0.0, show_default=True, help="Share of pictures taken from --x0."
+)
+@click.option(
+    "--degraded-share",
+    type=_SHARE,
+    default=0.4,
+    show_default=True,
+    help="Share of pictures blurred, faded and noised.",
+)
+@click.option(
+    "--peak-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Highest learning rate.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and captions.")
+@_threads
+def train_blip_command(
+    out: Path, init: Path | None, x0_file: Path | None, threads: int | None, **settings: Any
+) -> None:
+    """Train BLIP (ITC, ITM, LM) on rendered scenes and write OUT/blip.safetensors."""
+    _check_steps("pairs", settings["pairs"], settings["batch_size"])
+    if (x0_file is None) != (settings["x0_share"] == 0):
+        raise UsageError(
+            "--x0 FILE and --x0-share above 0 go together: which predictions, and how many of them"
+        )
+    folder = _prepare(out, threads)
+    from .training.blip import BlipTraining, train_blip
+    from .training.x0 import X0Set
+
+    if init is not None:
+        _check_init(init)
+    x0 = None if x0_file is None else X0Set.load(x0_file)
+    with _resumable(folder), _bar("steps") as update:
+        path = train_blip(
+            folder,
+            BlipTraining(**settings),
+            init=init,
+            x0=x0,
+            progress=lambda done, total, losses: update(done, total, _losses(losses)),
+        )
+    click.echo(f"weights: {path}")
+
+
+@shapes.command("evaluate-generator", short_help="Say how many unguided samples can be read.")
+@click.option("--weights", type=_FILE, help="Weights of the generator; by default the shipped ones.")
+@click.option("--count", type=_POSITIVE, default=500, show_default=True, help="Unconditional samples.")
+@click.option(
+    "--steps",
+    type=click.IntRange(1, 1000),
+    default=50,
+    show_default=True,
+    help="Sampling steps of each (DDPM).",
+)
+@_json_out
+@_threads
+def evaluate_generator_command(
+    weights: Path | None, count: int, steps: int, out: Path | None, threads: int | None
+) -> None:
+    """Draw samples without guidance and say how many can be read.
+
+    "good" is the share with fidelity of at least 0.9 and a background of the palette.
+    """
+    _check_json(out)
+    _set_threads(threads)
+    from .training.evaluate import evaluate_generator
+
+    generator = _load_generator(weights)
+    scores = evaluate_generator(generator, count=count, steps=steps, progress=_say)
+    _report({"generator": generator.fingerprint, **scores}, out)
+
+
+@shapes.command("evaluate-blip")
+@click.option("--weights", type=_FILE, help="Weights of the BLIP; by default the shipped ones.")
+@click.option(
+    "--generator",
+    "generator_file",
+    type=_FILE,
+    help="Generator of the x0 predictions; by default the shipped one.",
+)
+@click.option("--clean-only", is_flag=True, help="Do not judge on x0 predictions.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=MIN_EVALUATED),
+    default=2000,
+    show_default=True,
+    help="Held-out scenes of each kind.",
+)
+@_json_out
+@_threads
+def evaluate_blip_command(
+    weights: Path | None,
+    generator_file: Path | None,
+    clean_only: bool,
+    count: int,
+    out: Path | None,
+    threads: int | None,
+) -> None:
+    """Judge a BLIP on held-out scenes.
+
+    Zero-shot naming by each head, matching against hard negatives, retrieval, captions;
+    naming also on the generator's x0 predictions, by timestep.
+    """
+    if clean_only and generator_file is not None:
+        raise UsageError("--generator draws x0 predictions, which --clean-only leaves out: choose one")
+    _check_json(out)
+    _set_threads(threads)
+    from guidelens_blip import load_blip
+
+    from .files import BLIP, VOCAB
+    from .training.evaluate import evaluate_blip
+
+    generator = None if clean_only else _load_generator(generator_file)
+    model = load_blip(weights or BLIP, vocab=VOCAB)
+    scores = evaluate_blip(model, generator, count=count, progress=_say)
+    names = {"blip": model.fingerprint, "generator": generator.fingerprint if generator is not None else None}
+    _report({**names, "scenes": count, **scores}, out)
+
+
+# --- what the commands share -------------------------------------------------------------------------------
+
+
+def _check_steps(name: str, total: int, batch_size: int) -> None:
+    if total < batch_size:
+        raise UsageError(f"--{name} {total} is less than one batch of {batch_size}")
+
+
+def _prepare(folder: Path, threads: int | None) -> Path:
+    """Make the folder of a training, or say why that fails, before anything slow begins."""
+    from guidelens.runs.store import check_writable
+
+    check_writable(folder / "last.pt")
+    _set_threads(threads)
+    return folder
+
+
+def _set_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _check_init(path: Path) -> None:
+    """Tell what is wrong with a file that is no checkpoint of a BLIP training."""
+    import torch
+
+    try:
+        found = "averaged" in torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UsageError(f"--init {path}: {error.strerror or error}") from error
+    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+        raise GuidelensError(
+            f"--init {path} cannot be read as a checkpoint: {type(error).__name__}"
+        ) from error
+    if not found:
+        raise UsageError(f"--init {path} is no last.pt of train-blip")
+
+
+def _load_generator(weights: Path | None) -> Any:
+    from guidelens_guided_diffusion import load_generator
+
+    from .files import GENERATOR
+
+    return load_generator(weights or GENERATOR)
+
+
+def _check_json(out: Path | None) -> None:
+    if out is not None:
+        from guidelens.runs.store import check_writable
+
+        check_writable(out)
+
+
+def _report(scores: Mapping[str, Any], out: Path | None) -> None:
+    """Print scores as JSON, and write the same to ``out``."""
+    text = json.dumps(scores, indent=2)
+    click.echo(text)
+    if out is not None:
+        from guidelens.runs.store import write_file
+
+        write_file(out, f"{text}\n".encode())
+
+
+def _say(message: str) -> None:
+    console.err().print(message, markup=False)
+
+
+def _losses(losses: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
+
+
+@contextmanager
+def _resumable(folder: Path) -> Iterator[None]:
+    """Say on Ctrl-C how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        saved = (folder / "last.pt").exists()
+        then = (
+            "goes on from its last checkpoint"
+            if saved
+            else "starts anew, since no checkpoint was written yet"
+        )
+        console.echo_line("note", f"the same command with --out {folder} {then}")
+        raise
+
+
+@contextmanager
+def _bar(noun: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere, on stderr.
+
+    Yields a function of (done, total, what else to say).
+    """
+    screen = console.err()
+    if not screen.is_terminal:
+        yield _PlainLines(noun)
+        return
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    detail = TextColumn("{task.fields[detail]}", markup=False)
+    columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), detail)
+    with Progress(*columns, console=screen, speed_estimate_period=120) as bars:
+        task = bars.add_task("", total=None, detail="")
+        yield lambda done, total, text: bars.update(task, completed=done, total=total, detail=text)
+
+
+class _PlainLines:
+    def __init__(self, noun: str) -> None:
+        self._noun = noun
+        self._last = 0.0
+
+    def __call__(self, done: int, total: int, detail: str) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES and done < total:
+            return
+        self._last = now
+        _say(f"{done} of {total} {self._noun}" + (f"; {detail}" if detail else ""))

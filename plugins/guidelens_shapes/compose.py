@@ -1,0 +1,58 @@
+"""A scene of which a description is true: what ``guidelens shapes draw`` shows, and an oracle for tests."""
+
+from __future__ import annotations
+
+import random
+
+from guidelens.errors import UsageError
+
+from .language import Description, Phrase, true_of, wording
+from .world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SIZES, Item, Scene, place
+
+_TRIES = 400
+
+
+def scene_for(description: Description, rng: random.Random) -> Scene:
+    """Draw a random scene that shows what ``description`` names, and nothing else.
+
+    Attributes left open (colour, size, background, place) are random. A phrase without a number is one
+    object. Where phrases overlap ("a red circle and two circles") an object may serve several of them.
+
+    :raises UsageError: no scene of at most three objects was found, for lack of room or a contradiction.
+    """
+    kinds_only = Description(description.phrases)
+    for attempt in range(_TRIES):
+        kinds = _kinds(description.phrases, rng, share=attempt % 2 == 1)
+        # Whether the kinds fit is known before they have places, and places are what takes time.
+        unplaced = Scene("", tuple(Item(c, shape, SIZES[size][0], 0, 0) for c, shape, size in kinds))
+        if len(kinds) > MAX_OBJECTS or not true_of(kinds_only, unplaced):
+            continue
+        items = place(rng, kinds)
+        if items is None:
+            continue
+        scene = Scene(description.background or rng.choice(tuple(BACKGROUNDS)), items)
+        if true_of(description, scene):
+            return scene
+    raise UsageError(
+        f"found no scene of at most {MAX_OBJECTS} objects that shows {wording(description)!r}: "
+        "they must fit into the picture (three large ones hardly do) and not contradict each other"
+    )
+
+
+def _kinds(phrases: tuple[Phrase, ...], rng: random.Random, *, share: bool) -> list[tuple[str, str, str]]:
+    """Choose (colour, shape, size) per object; ``share`` counts those there already for a later phrase."""
+    kinds: list[tuple[str, str, str]] = []
+    for phrase in phrases:
+        there = sum(_is(phrase, kind) for kind in kinds) if share else 0
+        new = (
+            phrase.colour or rng.choice(tuple(COLOURS)),
+            phrase.shape,
+            phrase.size or rng.choice(tuple(SIZES)),
+        )
+        kinds += [new] * max(0, phrase.count - there)
+    return kinds
+
+
+def _is(phrase: Phrase, kind: tuple[str, str, str]) -> bool:
+    colour, shape, size = kind
+    return shape == phrase.shape and phrase.colour in (None, colour) and phrase.size in (None, size)

@@ -31,10 +31,10 @@ _FOLDER = click.Path(path_type=Path, file_okay=False)
 _POSITIVE = click.IntRange(min=1)
 _SHARE = click.FloatRange(0.0, 1.0)
 
-_threads = click.option(
+THREADS = click.option(
     "--threads", type=_POSITIVE, help="CPU threads; by default PyTorch's choice. Results differ in rounding."
 )
-_json_out = click.option("--out", type=_FILE, help="Also write the scores to this JSON file.")
+JSON_OUT = click.option("--out", type=_FILE, help="Also write the scores to this JSON file.")
 
 
 @click.group()
@@ -123,7 +123,7 @@ def prompts_command(category: Category, n: int, seed: int, split: Split) -> None
 @click.option("--images", type=_POSITIVE, default=400_000, show_default=True, help="Pictures to train on.")
 @click.option("--batch-size", type=_POSITIVE, default=32, show_default=True, help="Pictures per step.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and noise.")
-@_threads
+@THREADS
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: faster after a slow start.")
 def train_generator_command(
     out: Path, images: int, batch_size: int, seed: int, threads: int | None, compiled: bool
@@ -151,7 +151,7 @@ def train_generator_command(
 @click.option("--out", type=_FILE, required=True, help="The .safetensors to write, for train-blip --x0.")
 @click.option("--count", type=_POSITIVE, default=40_000, show_default=True, help="How many predictions.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of scenes, timesteps and noise.")
-@_threads
+@THREADS
 def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, threads: int | None) -> None:
     """Let the generator predict x0 of noised scenes, at random timesteps.
 
@@ -161,7 +161,7 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
     from guidelens.runs.store import check_writable
 
     check_writable(out)
-    _set_threads(threads)
+    set_threads(threads)
     from .training.x0 import predict_x0_set
 
     generator = _load_generator(weights)
@@ -206,7 +206,7 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
     help="Highest learning rate.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and captions.")
-@_threads
+@THREADS
 def train_blip_command(
     out: Path, init: Path | None, x0_file: Path | None, threads: int | None, **settings: Any
 ) -> None:
@@ -244,8 +244,8 @@ def train_blip_command(
     show_default=True,
     help="Sampling steps of each (DDPM).",
 )
-@_json_out
-@_threads
+@JSON_OUT
+@THREADS
 def evaluate_generator_command(
     weights: Path | None, count: int, steps: int, out: Path | None, threads: int | None
 ) -> None:
@@ -253,13 +253,13 @@ def evaluate_generator_command(
 
     "good" is the share with fidelity of at least 0.9 and a background of the palette.
     """
-    _check_json(out)
-    _set_threads(threads)
+    check_json(out)
+    set_threads(threads)
     from .training.evaluate import evaluate_generator
 
     generator = _load_generator(weights)
-    scores = evaluate_generator(generator, count=count, steps=steps, progress=_say)
-    _report({"generator": generator.fingerprint, **scores}, out)
+    scores = evaluate_generator(generator, count=count, steps=steps, progress=say)
+    report({"generator": generator.fingerprint, **scores}, out)
 
 
 @shapes.command("evaluate-blip")
@@ -278,8 +278,8 @@ def evaluate_generator_command(
     show_default=True,
     help="Held-out scenes of each kind.",
 )
-@_json_out
-@_threads
+@JSON_OUT
+@THREADS
 def evaluate_blip_command(
     weights: Path | None,
     generator_file: Path | None,
@@ -295,8 +295,8 @@ def evaluate_blip_command(
     """
     if clean_only and generator_file is not None:
         raise UsageError("--generator draws x0 predictions, which --clean-only leaves out: choose one")
-    _check_json(out)
-    _set_threads(threads)
+    check_json(out)
+    set_threads(threads)
     from guidelens_blip import load_blip
 
     from .files import BLIP, VOCAB
@@ -304,9 +304,9 @@ def evaluate_blip_command(
 
     generator = None if clean_only else _load_generator(generator_file)
     model = load_blip(weights or BLIP, vocab=VOCAB)
-    scores = evaluate_blip(model, generator, count=count, progress=_say)
+    scores = evaluate_blip(model, generator, count=count, progress=say)
     names = {"blip": model.fingerprint, "generator": generator.fingerprint if generator is not None else None}
-    _report({**names, "scenes": count, **scores}, out)
+    report({**names, "scenes": count, **scores}, out)
 
 
 # --- what the commands share -------------------------------------------------------------------------------
@@ -322,11 +322,12 @@ def _prepare(folder: Path, threads: int | None) -> Path:
     from guidelens.runs.store import check_writable
 
     check_writable(folder / "last.pt")
-    _set_threads(threads)
+    set_threads(threads)
     return folder
 
 
-def _set_threads(threads: int | None) -> None:
+def set_threads(threads: int | None) -> None:
+    """Let PyTorch use so many threads; None leaves its choice."""
     if threads is not None:
         import torch
 
@@ -357,14 +358,18 @@ def _load_generator(weights: Path | None) -> Any:
     return load_generator(weights or GENERATOR)
 
 
-def _check_json(out: Path | None) -> None:
+def check_json(out: Path | None) -> None:
+    """Find out before the computation that there is no place for its scores.
+
+    :raises GuidelensError: ``out`` cannot be written.
+    """
     if out is not None:
         from guidelens.runs.store import check_writable
 
         check_writable(out)
 
 
-def _report(scores: Mapping[str, Any], out: Path | None) -> None:
+def report(scores: Mapping[str, Any], out: Path | None) -> None:
     """Print scores as JSON, and write the same to ``out``."""
     text = json.dumps(scores, indent=2)
     click.echo(text)
@@ -374,7 +379,8 @@ def _report(scores: Mapping[str, Any], out: Path | None) -> None:
         write_file(out, f"{text}\n".encode())
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Write a line of progress to stderr."""
     console.err().print(message, markup=False)
 
 
@@ -427,4 +433,4 @@ class _PlainLines:
         if now - self._last < SECONDS_BETWEEN_LINES and done < total:
             return
         self._last = now
-        _say(f"{done} of {total} {self._noun}" + (f"; {detail}" if detail else ""))
+        say(f"{done} of {total} {self._noun}" + (f"; {detail}" if detail else ""))

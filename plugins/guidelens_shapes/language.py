@@ -191,7 +191,7 @@ def _change(description: Description, kind: str, rng: random.Random) -> Descript
     return replace(description, phrases=tuple(phrases))
 
 
-def _other(choices: Sequence, current: object, rng: random.Random):  # type: ignore[no-untyped-def, type-arg]
+def _other(choices: Sequence, current: object, rng: random.Random):  # type: ignore[no-untyped-def]
     """Any of the choices but the current one; the current one where there is no other."""
     return rng.choice([choice for choice in choices if choice != current] or [current])
 

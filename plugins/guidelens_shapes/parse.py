@@ -188,7 +188,7 @@ def _fit(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> tuple
     share = np.where(near, np.clip((pixels - ground) @ direction / (direction @ direction), 0, 1), 0)
     rows, columns = np.nonzero(mask)
     x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
-    extent = (np.ptp(columns) + np.ptp(rows) + 2) / 4
+    extent = float(np.ptp(columns) + np.ptp(rows) + 2) / 4
     _, shape, x, y, radius = min(
         (_refine(share, shape, x, y, extent) for shape in SHAPES), key=lambda fit: fit[0]
     )
@@ -225,7 +225,9 @@ def _refine(
             start = best
             for axis in (2, 0, 1):
                 for sign in (1.0, -1.0):
-                    trial = (*at[:axis], at[axis] + sign * step, *at[axis + 1 :])
+                    moved = [*at]
+                    moved[axis] += sign * step
+                    trial = (moved[0], moved[1], moved[2])
                     if (value := error(trial)) < best:
                         at, best = trial, value
             if best == start:

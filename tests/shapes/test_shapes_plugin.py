@@ -32,8 +32,9 @@ def test_components_are_defaults() -> None:
     assert all(component.default for component in offered.values())
     options = {kind: [o.name for o in offered[kind, "shapes"].options] for kind in kinds}
     assert options["prompts"] == ["category", "n", "seed", "split"]
-    assert options["guidance"] == ["variant", "itm", "label_smoothing"]
-    assert options["generator"] == options["metric"] == []
+    assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing"]
+    assert options["generator"] == ["weights"]
+    assert options["metric"] == []
 
 
 def test_the_prompt_set_is_built_with_its_options() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Literal
 
 from guidelens_blip import BlipGuidance, BlipOptions, load_blip
@@ -16,6 +17,7 @@ DEFAULT_SCALES: Mapping[str, float] = {"itc": 300.0, "itm": 60.0, "cap": 150.0}
 def load_guidance(
     variant: Literal["x0", "clean"] = "x0",
     *,
+    weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
 ) -> BlipGuidance:
@@ -23,11 +25,12 @@ def load_guidance(
 
     :param variant: ``x0`` was also trained on the generator's x0 predictions; ``clean`` only on rendered pictures
         and blurred or noisy versions of them.
+    :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped variant.
     :param itm: see :class:`guidelens_blip.BlipOptions`.
     :param label_smoothing: likewise.
     """
     return load_blip(
-        BLIP if variant == "x0" else BLIP_CLEAN,
+        weights or (BLIP if variant == "x0" else BLIP_CLEAN),
         vocab=VOCAB,
         options=BlipOptions(itm_mode=itm, label_smoothing=label_smoothing),
         default_scales=DEFAULT_SCALES,

@@ -88,7 +88,15 @@ def _read_items(pixels: Array, ground: Array) -> list[Item]:
     if np.mean(np.linalg.norm(pixels - ground, axis=-1) <= BACKGROUND_REACH) < MIN_BACKGROUND:
         return []
     alpha, colour = _explain(pixels, ground)
-    return [item for mask, k in _objects(alpha, colour) for item in _items(mask, pixels, ground, k)]
+    items: list[Item] = []
+    for mask, parts in _objects(alpha, colour):
+        found = [_items(part, pixels, ground, k) for part, k in parts]
+        if len(parts) > 1 and not all(found):
+            # Not several objects of different colours, then, but perhaps one whose colour lies between two.
+            whole = _items(mask, pixels, ground, _nearest_colour(pixels[mask]))
+            found = [whole] if whole else found
+        items += [item for several in found for item in several]
+    return items
 
 
 def fidelity_of(pixels: Array, scene: Scene) -> float:
@@ -133,27 +141,31 @@ def _explain(pixels: Array, ground: Array) -> tuple[Array, NDArray[np.intp]]:
     return np.take_along_axis(alpha, colour[..., None], -1)[..., 0], colour
 
 
-def _objects(alpha: Array, colour: NDArray[np.intp]) -> list[tuple[NDArray[np.bool_], int]]:
-    """Return masks of connected pixels, split where two colours touch, each with its colour."""
+def _objects(
+    alpha: Array, colour: NDArray[np.intp]
+) -> list[tuple[NDArray[np.bool_], list[tuple[NDArray[np.bool_], int]]]]:
+    """Return masks of connected pixels, each with its parts of one colour (mask and colour)."""
     labels, count = ndimage.label(alpha > 0.5)
     found = []
     for label in range(1, count + 1):
         mask = labels == label
-        votes = np.bincount(colour[mask & (alpha > 0.75)], minlength=len(_COLOUR_NAMES))
-        # A second colour must have an inside: the rim of an object is often explained best by some other
-        # colour.
-        inside = [
-            k
-            for k in range(len(votes))
-            if ndimage.binary_erosion(mask & (alpha > 0.75) & (colour == k)).any()
-        ]
+        strong = mask & (alpha > 0.75)
+        votes = np.bincount(colour[strong], minlength=len(_COLOUR_NAMES))
+        # A second colour must have an inside: some other colour often explains the rim of an object best.
+        inside = [k for k in range(len(votes)) if ndimage.binary_erosion(strong & (colour == k)).any()]
         main = [k for k in inside if votes[k] >= MIN_AREA]
-        if len(main) <= 1:
-            found.append((mask, int(votes.argmax())))
-        else:
-            nearest = _nearest_of([mask & (alpha > 0.75) & (colour == k) for k in main])
-            found += [(mask & (nearest == i), k) for i, k in enumerate(main)]
-    return [(mask, k) for mask, k in found if mask.sum() >= MIN_AREA]
+        parts = [(mask, int(votes.argmax()))]
+        if len(main) > 1:
+            nearest = _nearest_of([strong & (colour == k) for k in main])
+            parts = [(mask & (nearest == i), k) for i, k in enumerate(main)]
+        if mask.sum() >= MIN_AREA:
+            found.append((mask, parts))
+    return found
+
+
+def _nearest_colour(pixels: Array) -> int:
+    """Return the palette colour nearest to the median of pixels (N, 3)."""
+    return int(np.linalg.norm(_COLOUR_TABLE - np.median(pixels, axis=0), axis=-1).argmin())
 
 
 def _nearest_of(masks: list[NDArray[np.bool_]]) -> NDArray[np.intp]:

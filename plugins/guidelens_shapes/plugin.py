@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
@@ -14,16 +15,21 @@ if TYPE_CHECKING:
     import click
 
 
-def _generator() -> Generator:
+def _generator(weights: Path | None = None) -> Generator:
+    """The embedded UNet.
+
+    :param weights: a file of ``guidelens shapes train-generator``, in place of the shipped one.
+    """
     from guidelens_guided_diffusion import load_generator
 
     from .files import GENERATOR
 
-    return load_generator(GENERATOR)
+    return load_generator(weights or GENERATOR)
 
 
 def _guidance(
     variant: Literal["x0", "clean"] = "x0",
+    weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
 ) -> GuidanceModel:
@@ -31,10 +37,13 @@ def _guidance(
 
     :param variant: ``x0`` was also trained on the generator's x0 predictions, ``clean`` on rendered pictures
         alone (as the paper's models were on photos alone).
+    :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped one.
+    :param itm: ``nll`` is -log p(match); ``margin`` the difference of the logits, which does not saturate.
+    :param label_smoothing: share of CAP's target probability spread over the vocabulary.
     """
     from .guidance import load_guidance
 
-    return load_guidance(variant, itm=itm, label_smoothing=label_smoothing)
+    return load_guidance(variant, weights=weights, itm=itm, label_smoothing=label_smoothing)
 
 
 def _metric() -> Metric:
@@ -91,5 +100,8 @@ def register_prompt_sets(register: Register) -> None:
 @hookimpl
 def register_commands(cli: click.Group) -> None:
     from .cli import shapes
+    from .cli_guidance import score, sweep
 
+    shapes.add_command(sweep)
+    shapes.add_command(score)
     cli.add_command(shapes)

@@ -85,9 +85,13 @@ class Trainer(nn.Module):
         self.image_head = nn.Linear(config.vision_width, len(BACKGROUNDS))
 
     def dense_loss(self, embeds: Tensor, scenes: list[Scene]) -> Tensor:
-        """Per-patch colour, shape, size and offset to the object's centre; the background from [CLS]."""
-        labels, offsets = dense_targets(scenes, self.grid)
-        *logits, offset = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
+        """Per-patch colour, shape, size and centre of the object there; the background from [CLS].
+
+        The centre is absolute: without it the features keep no trace of where a patch is, and no head can
+        learn relations from them.
+        """
+        labels, centres = dense_targets(scenes, self.grid)
+        *logits, centre = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
         loss = sum(
             (
                 F.cross_entropy(logit.flatten(0, 1), labels[..., k].flatten())
@@ -96,7 +100,7 @@ class Trainer(nn.Module):
             start=torch.zeros(()),
         )
         covered = labels[..., 0] < len(COLOURS)
-        loss = loss + (offset - offsets)[covered].square().mean()
+        loss = loss + (centre - centres)[covered].square().mean()
         names = tuple(BACKGROUNDS)
         background = torch.tensor([names.index(scene.background) for scene in scenes])
         return loss + F.cross_entropy(self.image_head(embeds[:, 0]).float(), background)
@@ -156,28 +160,26 @@ class Trainer(nn.Module):
 
 
 def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
-    """Return labels (B, grid*grid, 3) of the object covering most of each patch, and its offset (B, grid*grid, 2).
+    """Return labels (B, grid*grid, 3) of the object covering most of each patch, and its centre (B, grid*grid, 2).
 
-    Patches covered by less than a fifth carry the last label of each kind: nothing.
+    Centres are (x, y) from the middle of the picture, in units of a quarter of its side. Patches covered by less
+    than a fifth carry the last label of each kind: nothing.
     """
     names = tuple(COLOURS), SHAPES, tuple(SIZES)
     labels = torch.tensor([len(kind) for kind in names]).repeat(len(scenes), grid * grid, 1)
-    offsets = torch.zeros(len(scenes), grid * grid, 2)
+    centres = torch.zeros(len(scenes), grid * grid, 2)
     patch = SIZE // grid
-    centres = (torch.arange(grid) + 0.5) * patch - 0.5
-    at = torch.stack(torch.meshgrid(centres, centres, indexing="ij"), dim=-1).flatten(0, 1).flip(-1)  # x, y
-    for scene, label, offset in zip(scenes, labels, offsets, strict=True):
+    for scene, label, centre in zip(scenes, labels, centres, strict=True):
         best = torch.full((grid * grid,), 0.2)
         for o in scene.items:
-            share = F.avg_pool2d(
-                torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))[None], patch
-            ).flatten()
+            shape = torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))
+            share = F.avg_pool2d(shape[None], patch).flatten()
             here = share > best
             best = torch.where(here, share, best)
             values = (o.colour, o.shape, o.size)
             label[here] = torch.tensor([kind.index(value) for kind, value in zip(names, values, strict=True)])
-            offset[here] = (torch.tensor([o.x, o.y]) - at[here]) / 8
-    return labels, offsets
+            centre[here] = (torch.tensor([o.x, o.y]) - (SIZE - 1) / 2) / (SIZE / 4)
+    return labels, centres
 
 
 def train_blip(
@@ -211,8 +213,7 @@ def train_blip(
         start = state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        for average, saved in zip(ema.average, state["ema"], strict=True):
-            average.copy_(saved)
+        ema.restore(state["ema"])
 
     running: dict[str, float] = {}
     for step in range(start, settings.steps):
@@ -230,7 +231,8 @@ def train_blip(
             progress(done, settings.steps, running)
         if done % save_every == 0 or done == settings.steps:
             live = {name: value.clone() for name, value in model.state_dict().items()}
-            state = {"model": live, "optimizer": optimizer.state_dict(), "ema": ema.average, "step": done}
+            average = [value.clone() for value in ema.average]
+            state = {"model": live, "optimizer": optimizer.state_dict(), "ema": average, "step": done}
             ema.swap()
             run.save({**state, "averaged": model.state_dict()})
             save_blip(model.blip, config, folder / "blip.safetensors")

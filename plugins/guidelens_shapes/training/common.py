@@ -49,6 +49,11 @@ class Ema:
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.live], 1 - decay)
 
+    def restore(self, saved: Iterable[Tensor]) -> None:
+        """Take over the averages of a checkpoint."""
+        for average, value in zip(self.average, saved, strict=True):
+            average.copy_(value)
+
     def swap(self) -> None:
         """Exchange live and averaged values; call twice to come back."""
         for average, live in zip(self.average, self.live, strict=True):

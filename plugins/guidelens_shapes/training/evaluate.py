@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample
+from guidelens.errors import UsageError
 from guidelens_blip import BlipGuidance
 from torch import Tensor
 
@@ -79,7 +80,10 @@ def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed:
 def retrieval(
     model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int, pool: int = 100
 ) -> float:
-    """ITC recall@1 of the own caption among ``pool`` scenes with distinct full captions, image to text."""
+    """ITC recall@1 of the own caption among ``pool`` scenes with distinct full captions, image to text.
+
+    :raises UsageError: too few scenes for one pool.
+    """
     rng = random.Random(seed)
     hits, total = 0, 0
     chosen: dict[str, int] = {}
@@ -91,6 +95,8 @@ def retrieval(
             hits += int((similarity.argmax(1) == torch.arange(pool)).sum())
             total += pool
             chosen = {}
+    if not total:
+        raise UsageError(f"{len(scenes)} scenes have fewer than {pool} distinct captions: give more")
     return hits / total
 
 

@@ -56,12 +56,14 @@ def train_generator(
     folder: Path,
     settings: GeneratorTraining,
     *,
+    init: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     save_every: int = 500,
     compiled: bool = False,
 ) -> Path:
     """Train, resuming where ``folder`` left off, and write ``generator.safetensors`` there.
 
+    :param init: a ``last.pt`` of an earlier training, whose averaged weights to start from.
     :param progress: called after each step with (steps done, steps in all, loss).
     :param compiled: run the network through ``torch.compile``, about a fifth faster after two minutes.
     :returns: the path of the weights (the EMA).
@@ -69,17 +71,22 @@ def train_generator(
     run = Run(folder, asdict(settings))
     torch.manual_seed(settings.seed)
     model = UNet(**settings.unet).to(memory_format=torch.channels_last)
+    state = run.load()
     parameters = list(model.parameters())
+    if state is None and init is not None:
+        earlier = torch.load(init, map_location="cpu", weights_only=True)["ema"]
+        with torch.no_grad():
+            for parameter, average in zip(parameters, earlier, strict=True):
+                parameter.copy_(average)
     ema = Ema(parameters, settings.ema_decay)
     optimizer = optimizer_for(parameters, settings.weight_decay)
     process = DiffusionProcess(alphas_cumprod_of(beta_schedule("cosine")))
     start = 0
-    if (state := run.load()) is not None:
+    if state is not None:
         start = state["step"]
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        for average, saved in zip(ema.average, state["ema"], strict=True):
-            average.copy_(saved)
+        ema.restore(state["ema"])
 
     if compiled:
         model.compile()

@@ -123,21 +123,31 @@ def prompts_command(category: Category, n: int, seed: int, split: Split) -> None
 @click.option("--images", type=_POSITIVE, default=400_000, show_default=True, help="Pictures to train on.")
 @click.option("--batch-size", type=_POSITIVE, default=32, show_default=True, help="Pictures per step.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and noise.")
+@click.option(
+    "--peak-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1.5e-3,
+    show_default=True,
+    help="Highest learning rate.",
+)
+@click.option("--init", type=_FILE, help="Start from the averaged weights of an earlier last.pt.")
 @THREADS
 @click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: faster after a slow start.")
 def train_generator_command(
-    out: Path, images: int, batch_size: int, seed: int, threads: int | None, compiled: bool
+    out: Path, init: Path | None, threads: int | None, compiled: bool, **settings: Any
 ) -> None:
     """Train the UNet on rendered scenes and write OUT/generator.safetensors."""
-    _check_steps("images", images, batch_size)
+    _check_steps("images", settings["images"], settings["batch_size"])
     folder = _prepare(out, threads)
     from .training.generator import GeneratorTraining, train_generator
 
-    settings = GeneratorTraining(images=images, batch_size=batch_size, seed=seed)
+    if init is not None:
+        _check_init(init, "ema", "train-generator")
     with _resumable(folder), _bar("steps") as update:
         path = train_generator(
             folder,
-            settings,
+            GeneratorTraining(**settings),
+            init=init,
             progress=lambda done, total, loss: update(done, total, f"loss {loss:.4f}"),
             compiled=compiled,
         )
@@ -199,6 +209,20 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
     help="Share of pictures blurred, faded and noised.",
 )
 @click.option(
+    "--pair-share",
+    type=_SHARE,
+    default=0.0,
+    show_default=True,
+    help="Share of rendered scenes that show two kinds for certain.",
+)
+@click.option(
+    "--relation-share",
+    type=_SHARE,
+    default=0.0,
+    show_default=True,
+    help="Share of scenes of two kinds whose caption is about how they stand.",
+)
+@click.option(
     "--peak-rate",
     type=click.FloatRange(0, min_open=True),
     default=1e-3,
@@ -221,7 +245,7 @@ def train_blip_command(
     from .training.x0 import X0Set
 
     if init is not None:
-        _check_init(init)
+        _check_init(init, "averaged", "train-blip")
     x0 = None if x0_file is None else X0Set.load(x0_file)
     with _resumable(folder), _bar("steps") as update:
         path = train_blip(
@@ -334,12 +358,12 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def _check_init(path: Path) -> None:
-    """Tell what is wrong with a file that is no checkpoint of a BLIP training."""
+def _check_init(path: Path, key: str, command: str) -> None:
+    """Tell what is wrong with a file that is no checkpoint of a training by ``command``."""
     import torch
 
     try:
-        found = "averaged" in torch.load(path, map_location="cpu", weights_only=True)
+        found = key in torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"--init {path}: {error.strerror or error}") from error
     except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
@@ -347,7 +371,7 @@ def _check_init(path: Path) -> None:
             f"--init {path} cannot be read as a checkpoint: {type(error).__name__}"
         ) from error
     if not found:
-        raise UsageError(f"--init {path} is no last.pt of train-blip")
+        raise UsageError(f"--init {path} is no last.pt of {command}")
 
 
 def _load_generator(weights: Path | None) -> Any:

@@ -140,6 +140,13 @@ def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Descrip
     return Description(tuple(phrases), relation, background)
 
 
+def describe_relation(scene: Scene, rng: random.Random) -> Description:
+    """Say how the two objects of a scene stand, naming both by colour and shape, either of them first."""
+    first, second = rng.sample(scene.items, 2)
+    phrases = tuple(Phrase(item.shape, item.colour) for item in (first, second))
+    return Description(phrases, _dominant_relation(first, second))
+
+
 def _dominant_relation(a: Item, b: Item) -> str:
     if abs(a.x - b.x) >= abs(a.y - b.y):
         return "left of" if a.x < b.x else "right of"
@@ -168,6 +175,9 @@ def _change(description: Description, kind: str, rng: random.Random) -> Descript
     if kind == "relation":
         if description.relation is None:
             return None
+        if rng.random() < 0.5:
+            first, second, *rest = description.phrases
+            return replace(description, phrases=(second, first, *rest))
         return replace(description, relation=OPPOSITE[description.relation])
     if kind == "background":
         if description.background is None:

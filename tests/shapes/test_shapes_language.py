@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from guidelens.errors import UsageError
@@ -274,6 +275,11 @@ def test_corrupted_descriptions_are_false_by_one_thing() -> None:
                 continue
             found[kind] += 1
             assert not naive_truth(wrong, scene)
+            turned = (*description.phrases[1::-1], *description.phrases[2:])
+            if description.relation and wrong.phrases != description.phrases and wrong.phrases == turned:
+                assert kind in (None, "relation")
+                assert replace(wrong, phrases=description.phrases) == description  # the two changed places
+                continue
             changed = [
                 name
                 for p, q in zip(description.phrases, wrong.phrases, strict=True)

@@ -266,12 +266,23 @@ def open_image(path: Path) -> Image:
 
 
 def is_readable(path: Path) -> bool:
-    """Say whether a file is a whole picture (decoded to the end, so a truncated one is not)."""
+    """Say whether a file is a whole PNG.
+
+    Its last chunk is looked for, and not left to the decoder alone: a library may have told Pillow, for the whole
+    process, to accept truncated files (LAVIS's data sets do).
+    """
     try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if file.read() != _PNG_END:
+                return False
         open_image(path)
     except (OSError, SyntaxError, ValueError):
         return False
     return True
+
+
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def _line(row: Mapping[str, Any]) -> bytes:

@@ -50,6 +50,8 @@ class BlipTraining:
 
     :param vision_only: the dense loss alone, the phase before any text.
     :param degraded_share: share of pictures that are blurred, faded and noised.
+    :param pair_share: share of the rendered scenes that show two kinds for certain.
+    :param relation_share: share of the scenes of two kinds whose caption is about how they stand.
     :param x0_share: share of pictures that are the generator's own x0 predictions (needs an :class:`X0Set`).
     """
 
@@ -62,6 +64,8 @@ class BlipTraining:
     dense_weight: float = 0.3
     degraded_share: float = 0.4
     x0_share: float = 0.0
+    pair_share: float = 0.0
+    relation_share: float = 0.0
     vision_only: bool = False
     seed: int = 0
     config: dict[str, Any] = field(default_factory=lambda: asdict(CONFIG))
@@ -246,9 +250,10 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     """Draw the batch of one step and return its losses."""
     rng, noise_rng = step_rngs(settings.seed, step)
     from_generator = round(settings.x0_share * settings.batch_size) if x0 is not None else 0
-    scenes, images = draw_scenes(rng, settings.batch_size - from_generator)
+    scenes, images = draw_scenes(rng, settings.batch_size - from_generator, settings.pair_share)
     degraded = round(settings.degraded_share * settings.batch_size)
-    images[:degraded] = degrade(images[:degraded], noise_rng)
+    if degraded:
+        images[:degraded] = degrade(images[:degraded], noise_rng)
     if x0 is not None:
         more_scenes, more_images = x0.draw(rng, from_generator)
         scenes, images = scenes + more_scenes, torch.cat([images, more_images])
@@ -256,4 +261,4 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     with torch.autocast("cpu", torch.bfloat16):
         if settings.vision_only:
             return {"dense": model.dense_loss(model.blip.visual_encoder(images), scenes)}
-        return model.losses(draw_pairs(rng, scenes, images))
+        return model.losses(draw_pairs(rng, scenes, images, relation_share=settings.relation_share))

@@ -14,7 +14,16 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..language import RELATION_MARGIN, RELATIONS, Description, corrupt, describe, misspell, wording
+from ..language import (
+    RELATION_MARGIN,
+    RELATIONS,
+    Description,
+    corrupt,
+    describe,
+    describe_relation,
+    misspell,
+    wording,
+)
 from ..world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SHAPES, SIZES, Scene, random_scene, render
 
 _ANY = -1  # an attribute that a phrase leaves open
@@ -41,16 +50,21 @@ def draw_pairs(
     images: Tensor,
     *,
     full_share: float = 0.5,
+    relation_share: float = 0.0,
     typo_share: float = 0.06,
 ) -> Pairs:
     """Caption scenes truthfully and falsely.
 
     :param full_share: share of captions that describe the whole scene.
+    :param relation_share: share of the scenes of two different kinds whose caption names these and how they
+        stand, and little else.
     :param typo_share: share of true captions with one misspelt word, as web text has them.
     """
     descriptions, captions, false_captions = [], [], []
     for scene in scenes:
         description = describe(scene, rng, full=rng.random() < full_share)
+        if relation_share and rng.random() < relation_share and _two_kinds(scene):
+            description = describe_relation(scene, rng)
         wrong = corrupt(description, scene, rng) or _elsewhere(scene, rng)
         text = wording(description, rng)
         descriptions.append(description)
@@ -59,6 +73,10 @@ def draw_pairs(
     return Pairs(
         list(scenes), images, captions, false_captions, torch.from_numpy(truth_matrix(scenes, descriptions))
     )
+
+
+def _two_kinds(scene: Scene) -> bool:
+    return len(scene.items) == 2 and len({(item.colour, item.shape) for item in scene.items}) == 2
 
 
 def _elsewhere(scene: Scene, rng: random.Random) -> Description:
@@ -134,10 +152,20 @@ def _text_row(description: Description) -> list[tuple[int, ...]]:
 # --- pictures ------------------------------------------------------------------------------------------------
 
 
-def draw_scenes(rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
-    """Draw scenes and their clean pictures (B, 3, H, W)."""
-    scenes = [random_scene(rng) for _ in range(count)]
+def draw_scenes(rng: random.Random, count: int, pair_share: float = 0.0) -> tuple[list[Scene], Tensor]:
+    """Draw scenes and their clean pictures (B, 3, H, W).
+
+    :param pair_share: share of the scenes that show two objects of different kinds for certain.
+    """
+    pairs = round(pair_share * count)
+    scenes = [_scene_of_two_kinds(rng) if i < pairs else random_scene(rng) for i in range(count)]
     return scenes, torch.stack([torch.from_numpy(render(scene)) for scene in scenes])
+
+
+def _scene_of_two_kinds(rng: random.Random) -> Scene:
+    while not _two_kinds(scene := random_scene(rng, 2)):
+        pass
+    return scene
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:

@@ -178,6 +178,10 @@ def _command(
     return shlex.join([*words, *(["--", *prompts] if prompts else [])])
 
 
+COLUMNS_WITH_INTERVAL = 2
+"""The first columns of the printed table have intervals and numbers of pictures: more would not fit a terminal."""
+
+
 def _print_result(result: Comparison) -> None:
     from rich.table import Table
     from rich.text import Text
@@ -193,17 +197,26 @@ def _print_result(result: Comparison) -> None:
         if len(sizes) == 1:
             table.add_column("n", justify="right")
         for name, scores in result.estimates.items():
-            cells = [_cell(scores[column], with_n=len(sizes) > 1) for column in columns]
+            cells = [
+                _cell(scores[column], with_n=len(sizes) > 1, brief=place >= COLUMNS_WITH_INTERVAL)
+                for place, column in enumerate(columns)
+            ]
             table.add_row(Text(name), *cells, *([str(*sizes)] if len(sizes) == 1 else []))
         screen.print(table)
-        screen.print("[95 % interval over prompts; n: pictures]", style="dim", markup=False)
+        screen.print(
+            "[95 % interval over prompts; n: pictures; the page has the intervals of all columns]",
+            style="dim",
+            markup=False,
+        )
     drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
     screen.print(f"{len(result.rows)} pictures ({drawn})", markup=False)
     screen.print(f"page: {result.page}", markup=False, soft_wrap=True)
 
 
-def _cell(estimate: Estimate, *, with_n: bool) -> str:
+def _cell(estimate: Estimate, *, with_n: bool, brief: bool) -> str:
     if not estimate.n:
         return "none"
+    if brief:
+        return f"{estimate.mean:.2f}"
     interval = f" \\[{estimate.low:.2f}, {estimate.high:.2f}]" if estimate.has_interval else ""
     return f"{estimate.mean:.2f}{interval}{f' n={estimate.n}' if with_n else ''}"

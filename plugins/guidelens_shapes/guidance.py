@@ -10,7 +10,7 @@ from guidelens_blip import BlipGuidance, BlipOptions, load_blip
 
 from .files import BLIP, BLIP_CLEAN, VOCAB
 
-DEFAULT_SCALES: Mapping[str, float] = {"itc": 500.0, "itm": 30.0, "cap": 150.0}
+DEFAULT_SCALES: Mapping[str, float] = {"itc": 500.0, "itm": 15.0, "cap": 60.0}
 """c_k per objective, for gradients shifted by Sigma (guidelens.guidance.GuidanceOptions.objective_scales)."""
 
 

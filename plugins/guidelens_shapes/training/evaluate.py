@@ -132,7 +132,7 @@ def evaluate_blip(
     progress(f"retrieval: {scores['itc_recall_at_1']:.4f}; true captions: {scores['captions_true']:.4f}")
     if generator is not None:
         scores["naming_x0"] = {}
-        for timestep in (100, 300, 500, 600, 700, 800, 900):
+        for timestep in (100, 300, 400, 450, 500, 600, 700, 800, 900):
             few = max(count // 4, 50)
             predictions = predict_x0_set(
                 generator, few, HELD_OUT + timestep, timesteps=(timestep, timestep), num_items=1

@@ -20,6 +20,7 @@ CONTRACT_VERSION = 1
 """Major version of everything in this module and of :mod:`guidelens.hookspecs`."""
 
 Prediction = Literal["epsilon", "x0", "v"]
+Reads = Literal["x0", "x_t"]
 
 
 @runtime_checkable
@@ -27,6 +28,8 @@ class Generator(Protocol):
     """A pretrained unconditional diffusion model: a noise predictor and its training noise schedule.
 
     Optional: ``to(device, dtype)`` moves the network; an :class:`~torch.nn.Module` has it already.
+    ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
+    numbers for less memory and more time. The engine asks for it where memory does not suffice otherwise.
     """
 
     @property
@@ -90,6 +93,11 @@ class GuidanceModel(Protocol):
 
     Optional: ``to(device, dtype)`` moves the network; ``default_scales`` (objective -> float, 1.0 where absent)
     makes the gradients of the objectives commensurable (see :class:`guidelens.engine.Engine`).
+
+    Optional: ``reads``, ``"x0"`` (as if absent) or ``"x_t"``. A model that reads x_t was trained on noisy images
+    (a noise-aware classifier, say): it is shown x_t itself, and called as ``losses(images, text, objectives,
+    timesteps=t)`` with the training timesteps (B,) int64 of ``images``, which are those of the generator's
+    process. Its gradient at x_t is used as it is; the generator is not differentiated.
     """
 
     @property

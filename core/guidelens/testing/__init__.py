@@ -1,0 +1,147 @@
+"""The conformance kit for plugin authors: does a component keep what its contract promises?
+
+``check_generator``, ``check_guidance_model``, ``check_schedule``, ``check_metric`` and ``check_prompt_set`` take
+a component, raise a :class:`ConformanceError` (an AssertionError) that lists each failed check with its
+numbers, and return the :class:`Report` where nothing failed. :func:`examine` returns the report either way.
+
+Nothing here loads torch until a component is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, PromptSet, Schedule
+from guidelens.errors import UsageError
+
+from .report import Check, ConformanceError, Report
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = [
+    "Check",
+    "ConformanceError",
+    "Report",
+    "check_generator",
+    "check_guidance_model",
+    "check_metric",
+    "check_prompt_set",
+    "check_schedule",
+    "examine",
+]
+
+_EXAMINERS = {
+    "generator": ("generator", "examine_generator"),
+    "guidance": ("guidance", "examine_guidance_model"),
+    "schedule": ("schedule", "examine_schedule"),
+    "metric": ("metric", "examine_metric"),
+    "prompts": ("prompts", "examine_prompt_set"),
+}
+"""Kind -> module and function."""
+
+
+def examine(kind: str, component: Any, **options: Any) -> Report:
+    """Make every check of a kind, and return what was found.
+
+    :param kind: ``generator``, ``guidance``, ``schedule``, ``metric`` or ``prompts``.
+    :param options: those of the ``check_`` function of that kind.
+    :raises UsageError: for an unknown kind, or a check to skip that does not exist.
+    """
+    if kind not in _EXAMINERS:
+        raise UsageError(f"unknown kind of component {kind!r}; choose {', '.join(_EXAMINERS)}")
+    module, function = _EXAMINERS[kind]
+    examiner: Callable[..., Report] = getattr(import_module(f"{__name__}.{module}"), function)
+    return examiner(component, **options)
+
+
+def check_generator(
+    generator: Generator,
+    *,
+    images: Tensor | None = None,
+    device: str = "cpu",
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a generator.
+
+    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws; None: some are sampled.
+    :param device: where it runs: ``cpu``, ``cuda``, ...
+    :param skip: names of checks to leave out; they are reported as such.
+    :raises ConformanceError: listing the checks that failed.
+    """
+    return _checked("generator", generator, images=images, device=device, skip=skip)
+
+
+def check_guidance_model(
+    model: GuidanceModel,
+    *,
+    prompts: Sequence[str] | None = None,
+    image_shape: tuple[int, int, int] = (3, 32, 32),
+    device: str = "cpu",
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a guidance model.
+
+    :param prompts: three or more different texts that it can read; None: some are made up.
+    :param image_shape: (C, H, W) of the pictures that it is shown first.
+    :param device: where it runs: ``cpu``, ``cuda``, ...
+    :param skip: names of checks to leave out; they are reported as such.
+    :raises ConformanceError: listing the checks that failed.
+    """
+    return _checked("guidance", model, prompts=prompts, image_shape=image_shape, device=device, skip=skip)
+
+
+def check_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> Report:
+    """Check a schedule.
+
+    :param skip: names of checks to leave out; they are reported as such.
+    :raises ConformanceError: listing the checks that failed.
+    """
+    return _checked("schedule", schedule, skip=skip)
+
+
+def check_metric(
+    metric: Metric,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+    image_shape: tuple[int, int, int] = (3, 32, 32),
+    examples: Sequence[tuple[Tensor, Prompt]] = (),
+    lower_is_better: Collection[str] = (),
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a metric.
+
+    :param prompts: what pictures are scored against; None: some are made up.
+    :param image_shape: (C, H, W) of the pictures, where there are no examples.
+    :param examples: pictures (C, H, W) in [-1, 1] that show their prompt: they must score better than noise and
+        flat pictures do, in every column.
+    :param lower_is_better: columns in which better is less.
+    :param skip: names of checks to leave out; they are reported as such.
+    :raises ConformanceError: listing the checks that failed.
+    """
+    return _checked(
+        "metric",
+        metric,
+        prompts=prompts,
+        image_shape=image_shape,
+        examples=examples,
+        lower_is_better=lower_is_better,
+        skip=skip,
+    )
+
+
+def check_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> Report:
+    """Check a prompt set.
+
+    :param skip: names of checks to leave out; they are reported as such.
+    :raises ConformanceError: listing the checks that failed.
+    """
+    return _checked("prompts", prompts, skip=skip)
+
+
+def _checked(kind: str, component: Any, **options: Any) -> Report:
+    report = examine(kind, component, **options)
+    report.raise_for_failures()
+    return report

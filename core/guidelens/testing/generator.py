@@ -1,0 +1,233 @@
+"""The conformance of generators: the table of the noise process, the network's output, and what it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from guidelens.contracts import Generator, Prediction
+from guidelens.diffusion.process import split_output
+from guidelens.networks import resolve_device
+
+from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, one_line
+from .networks import (
+    ROUNDING,
+    borrowed,
+    check_cross_gradient,
+    check_directional,
+    check_fingerprint,
+    check_finite,
+    check_parameters,
+    check_rows,
+    largest_difference,
+)
+from .report import Report
+
+BATCH = 3
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """A generator, and the clean pictures (B, C, H, W) that the caller knows it draws, if any."""
+
+    generator: Generator
+    device: torch.device
+    images: Tensor | None
+    fingerprint: Any
+
+    @property
+    def table(self) -> Tensor:
+        return self.generator.alphas_cumprod
+
+    def noisy(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
+        """x_t of a batch and its timesteps, one near each end and one between."""
+        total = len(self.table)
+        random = torch.Generator().manual_seed(0)
+        x_t = torch.randn(BATCH, *self.generator.image_shape, generator=random, dtype=torch.float64)
+        timesteps = torch.tensor([0, total // 2, total - 1])
+        return x_t.to(dtype).to(self.device), timesteps.to(self.device)
+
+    def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        return self.generator(x_t, timesteps)
+
+    @contextmanager
+    def double(self) -> Iterator[_Subject]:
+        """The same in float64.
+
+        :raises NotChecked: if the network cannot be moved there.
+        """
+        try:
+            with borrowed(self.generator, self.device, torch.float64) as generator:
+                yield replace(self, generator=generator)
+        except (RuntimeError, TypeError) as error:
+            raise NotChecked(f"it does not run in float64 ({one_line(error, 120)})") from error
+
+
+CHECKS: CheckList[_Subject] = CheckList()
+
+
+@CHECKS.add("attributes")
+def _attributes(subject: _Subject) -> Numbers:
+    """image_shape is (C, H, W), prediction is epsilon, x0 or v, learned_variance is true or false."""
+    shape: Any = subject.generator.image_shape
+    if not isinstance(shape, tuple) or len(shape) != 3 or not all(type(n) is int and n > 0 for n in shape):
+        raise Failed(f"image_shape is {shape!r}; it must be a tuple of three ints above 0: C, H, W")
+    if subject.generator.prediction not in get_args(Prediction):
+        choices = ", ".join(get_args(Prediction))
+        raise Failed(f"prediction is {subject.generator.prediction!r}; choose {choices}")
+    if not isinstance(subject.generator.learned_variance, bool):
+        raise Failed(f"learned_variance is {subject.generator.learned_variance!r}, and no bool")
+    return dict(zip(("channels", "height", "width"), shape, strict=True))
+
+
+@CHECKS.add("alphas-cumprod")
+def _alphas_cumprod(subject: _Subject) -> Numbers:
+    """(T,) float64 between 0 and 1, strictly decreasing: timestep 0 is the cleanest."""
+    table: Any = subject.table
+    if not isinstance(table, Tensor) or table.ndim != 1 or len(table) == 0:
+        shape = tuple(table.shape) if isinstance(table, Tensor) else type(table).__name__
+        raise Failed(f"alphas_cumprod is {shape}; it must be a tensor of shape (T,)")
+    if table.dtype != torch.float64:
+        raise Failed(f"alphas_cumprod is {table.dtype}; near 0 and 1 the digits of float64 are needed")
+    outside = ~((table > 0) & (table < 1))
+    if bool(outside.any()):
+        at = int(outside.nonzero()[0])
+        raise Failed(f"alphas_cumprod[{at}] is {table[at].item():.6g}, which is not between 0 and 1")
+    rising = (table.diff() >= 0).nonzero()
+    if len(rising):
+        at = int(rising[0])
+        raise Failed(
+            f"it must strictly decrease: [{at}] is {table[at]:.6g}, [{at + 1}] is {table[at + 1]:.6g}"
+        )
+    return {"T": len(table), "first": table[0].item(), "last": table[-1].item()}
+
+
+@CHECKS.add("output", needs=["attributes", "alphas-cumprod"])
+def _output(subject: _Subject) -> Numbers:
+    """(B, C, H, W), or (B, 2C, H, W) where the variance is learned; finite at both ends of the process."""
+    x_t, timesteps = subject.noisy()
+    output = subject(x_t, timesteps)
+    channels, *size = subject.generator.image_shape
+    wanted = (BATCH, channels * (2 if subject.generator.learned_variance else 1), *size)
+    if not isinstance(output, Tensor) or tuple(output.shape) != wanted:
+        shape = tuple(output.shape) if isinstance(output, Tensor) else type(output).__name__
+        variance = "learned_variance" if subject.generator.learned_variance else "no learned_variance"
+        raise Failed(f"the output is {shape}; with {variance} it must be {wanted}")
+    check_finite("the output", output)
+    return {"largest": output.abs().max().item()}
+
+
+@CHECKS.add("differentiable", needs=["output"])
+def _differentiable(subject: _Subject) -> Numbers:
+    """The prediction has a finite gradient in x_t that is not 0 everywhere."""
+    x_t, timesteps = subject.noisy()
+    x_t.requires_grad_()
+    output = subject(x_t, timesteps)
+    if not output.requires_grad:
+        raise Failed("the output has no graph: it is not differentiable in x_t")
+    prediction, _ = split_output(output, x_t, subject.generator.learned_variance)
+    (gradient,) = torch.autograd.grad(prediction.sum(), x_t, allow_unused=True, materialize_grads=True)
+    check_finite("the gradient", gradient)
+    norm = gradient.norm().item()
+    if norm == 0:
+        raise Failed("the gradient is 0 everywhere: nothing can be guided through the network")
+    return {"norm": norm}
+
+
+@CHECKS.add("gradient", needs=["differentiable"])
+def _gradient(subject: _Subject) -> Numbers:
+    """In float64 the gradient of a random projection agrees with central differences."""
+    with subject.double() as double:
+        x_t, timesteps = double.noisy(torch.float64)
+        random = torch.Generator().manual_seed(1)
+        projection = torch.randn(x_t.shape, generator=random, dtype=torch.float64).to(x_t)
+
+        def projected(point: Tensor) -> Tensor:
+            output = double(point, timesteps)
+            prediction, _ = split_output(output, point, subject.generator.learned_variance)
+            return (prediction * projection).flatten(1).sum(dim=1)
+
+        return {"relative error": check_directional(projected, x_t, what="the output")}
+
+
+@CHECKS.add("batch-independence", needs=["output"])
+def _batch_independence(subject: _Subject) -> Numbers:
+    """A sample's output depends neither on its neighbours in the batch nor on its place in it."""
+    x_t, timesteps = subject.noisy()
+    together = subject(x_t, timesteps)
+    rows = range(BATCH)
+    alone = [subject(x_t[[row]], timesteps[[row]]) for row in rows]
+    order = [*reversed(rows)]
+    numbers = check_rows(together, alone, subject(x_t[order], timesteps[order]), order)
+    leaf = x_t.clone().requires_grad_()
+    output = subject(leaf, timesteps)
+    if output.requires_grad:
+        numbers = {**numbers, "in a neighbour's gradient": check_cross_gradient(output, leaf)}
+    return numbers
+
+
+@CHECKS.add("determinism", needs=["output"])
+def _determinism(subject: _Subject) -> Numbers:
+    """The same input gives the same output: again, after other random numbers, from training mode."""
+    x_t, timesteps = subject.noisy()
+    first = subject(x_t, timesteps)
+    numbers = {"again": largest_difference(first, subject(x_t, timesteps))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        numbers["reseeded"] = largest_difference(first, subject(x_t, timesteps))
+    for name, difference in numbers.items():
+        at_most(f"{name}: the relative difference", difference, ROUNDING, **numbers)
+    return numbers
+
+
+@CHECKS.add("parameters", needs=["output"])
+def _parameters(subject: _Subject) -> Numbers:
+    """No parameter collects gradients; modules inside a component that is none are frozen, in eval mode."""
+    x_t, timesteps = subject.noisy()
+
+    def use() -> None:
+        leaf = x_t.clone().requires_grad_()
+        output = subject(leaf, timesteps)
+        if output.requires_grad:
+            torch.autograd.grad(output.sum(), leaf, allow_unused=True)
+
+    return check_parameters(subject.generator, use)
+
+
+@CHECKS.add("bf16", needs=["differentiable"])
+def _bf16(subject: _Subject) -> Numbers:
+    """Under bfloat16 autocast output and gradient are finite."""
+    x_t, timesteps = subject.noisy()
+    leaf = x_t.clone().requires_grad_()
+    with torch.autocast(subject.device.type, dtype=torch.bfloat16):
+        output = subject(leaf, timesteps)
+    check_finite("the output", output)
+    (gradient,) = torch.autograd.grad(output.float().sum(), leaf)
+    check_finite("the gradient", gradient)
+    return {"relative difference": largest_difference(output, subject(x_t, timesteps))}
+
+
+@CHECKS.add("fingerprint", needs=["output"])
+def _fingerprint(subject: _Subject) -> Numbers:
+    """A text that is not empty and stays the same while the generator is used."""
+    return check_fingerprint(subject.generator, subject.fingerprint, lambda: subject(*subject.noisy()))
+
+
+def examine_generator(
+    generator: Generator,
+    *,
+    images: Tensor | None = None,
+    device: str = "cpu",
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a generator; see :func:`guidelens.testing.check_generator`."""
+    place = resolve_device(device)
+    fingerprint = generator.fingerprint
+    with borrowed(generator, place) as placed:
+        subject = _Subject(placed, place, images, fingerprint)
+        return Report("generator", type(generator).__name__, CHECKS.run(subject, skip))

@@ -1,0 +1,199 @@
+"""The conformance of metrics: finite scores by column, and none left out because a picture is bad."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidelens.contracts import Metric, Prompt
+
+from .checklist import CheckList, Failed, NotChecked, Numbers, is_number
+from .networks import pictures
+from .report import Report
+
+PROMPTS = (
+    Prompt("a red circle", "single"),
+    Prompt("two small green triangles", "counting"),
+    Prompt("a rde circle above a blue square", "positional", "a red circle above a blue square"),
+)
+"""Scored where the caller gives none."""
+IMAGE_SHAPE = (3, 32, 32)
+
+Example = tuple[Tensor, Prompt]
+"""A picture (C, H, W) and the prompt that it shows well."""
+
+_ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class _Subject:
+    metric: Metric
+    prompts: tuple[Prompt, ...]
+    bad: dict[str, Tensor]
+    """Pictures (C, H, W) that show nothing, by what they are."""
+    examples: tuple[Example, ...]
+    lower_is_better: frozenset[str]
+
+    @cached_property
+    def pairs(self) -> list[Example]:
+        """The examples, and every bad picture with every prompt."""
+        prompts = dict.fromkeys([*(prompt for _, prompt in self.examples), *self.prompts])
+        return [*self.examples, *((image, prompt) for image in self.bad.values() for prompt in prompts)]
+
+    def score(self, pairs: Sequence[Example]) -> list[dict[str, float]]:
+        images = torch.stack([image for image, _ in pairs])
+        return self.metric.score(images, [prompt for _, prompt in pairs])
+
+
+CHECKS: CheckList[_Subject] = CheckList()
+
+
+@CHECKS.add("columns")
+def _columns(subject: _Subject) -> Numbers:
+    """A tuple of at least one name, none twice."""
+    columns: Any = subject.metric.columns
+    if not isinstance(columns, tuple):
+        raise Failed(f"columns is a {type(columns).__name__}, and no tuple")
+    if not columns:
+        raise Failed("columns is empty")
+    odd = [name for name in columns if not isinstance(name, str) or not name.strip()]
+    if odd:
+        raise Failed(f"a column is called {odd[0]!r}, and no text")
+    if len(set(columns)) < len(columns):
+        raise Failed(f"columns names one twice: {', '.join(columns)}")
+    return {"columns": len(columns)}
+
+
+@CHECKS.add("scores", needs=["columns"])
+def _scores(subject: _Subject) -> Numbers:
+    """One dict per image, of finite numbers by the names in columns."""
+    rows: Any = subject.score(subject.pairs)
+    if not isinstance(rows, list) or len(rows) != len(subject.pairs):
+        what = f"{len(rows)} scores" if isinstance(rows, list) else f"a {type(rows).__name__}"
+        raise Failed(f"it returned {what} for {len(subject.pairs)} images; return a list of one dict each")
+    for row, (_, prompt) in zip(rows, subject.pairs, strict=True):
+        for name, value in row.items():
+            if name not in subject.metric.columns:
+                known = ", ".join(subject.metric.columns)
+                raise Failed(f"{prompt.text!r} was scored in {name!r}; columns names {known}")
+            if not is_number(value):
+                raise Failed(
+                    f"{name!r} of {prompt.text!r} is {value!r}, a {type(value).__name__}; return finite "
+                    "Python numbers"
+                )
+    if not any(rows):
+        raise Failed("no image was scored in any column")
+    return {"images": len(rows), "columns used": len({name for row in rows for name in row})}
+
+
+@CHECKS.add("none-left-out", needs=["scores"])
+def _none_left_out(subject: _Subject) -> Numbers:
+    """Which columns apply hangs on the prompt alone: a bad picture is scored low, never left out."""
+    first: dict[Prompt, set[str]] = {}
+    for row, (_, prompt) in zip(subject.score(subject.pairs), subject.pairs, strict=True):
+        known = first.setdefault(prompt, set(row))
+        if known != set(row):
+            name = sorted(known ^ set(row))[0]
+            raise Failed(f"{prompt.text!r} is scored in {name!r} for some pictures, and not for others")
+    return {"prompts": len(first), "pictures": len(subject.bad)}
+
+
+@CHECKS.add("bad-is-low", needs=["none-left-out"])
+def _bad_is_low(subject: _Subject) -> Numbers:
+    """Good examples score better than pictures of nothing, in every column."""
+    if not subject.examples:
+        raise NotChecked("give examples=[(image, prompt), ...] of pictures that show their prompt")
+    prompts = [prompt for _, prompt in subject.examples]
+    good = _means(subject.score(subject.examples))
+    margins: dict[str, float] = {}
+    for kind, image in subject.bad.items():
+        bad = _means(subject.score([(image, prompt) for prompt in prompts]))
+        for name, value in good.items():
+            margin = value - bad[name] if name not in subject.lower_is_better else bad[name] - value
+            if margin <= 0:
+                raise Failed(f"{name!r} is {value:.3g} for the examples, and {bad[name]:.3g} for {kind}")
+            margins[name] = min(margin, margins.get(name, margin))
+    return margins
+
+
+@CHECKS.add("batch-independence", needs=["scores"])
+def _batch_independence(subject: _Subject) -> Numbers:
+    """A picture's scores depend neither on its neighbours in the batch nor on its place in it."""
+    together = subject.score(subject.pairs)
+    backwards = subject.score(subject.pairs[::-1])[::-1]
+    alone = [subject.score([pair])[0] for pair in subject.pairs]
+    for what, others in (("alone", alone), ("in another order", backwards)):
+        _compare(together, others, f"{what} and in a batch", subject.pairs)
+    return {"images": len(together)}
+
+
+@CHECKS.add("determinism", needs=["scores"])
+def _determinism(subject: _Subject) -> Numbers:
+    """The same pictures get the same scores again, whatever random numbers were drawn between."""
+    first = subject.score(subject.pairs)
+    _compare(first, subject.score(subject.pairs), "at first and again", subject.pairs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        _compare(first, subject.score(subject.pairs), "before and after a new seed", subject.pairs)
+    return {"images": len(first)}
+
+
+@CHECKS.add("images-untouched", needs=["scores"])
+def _images_untouched(subject: _Subject) -> Numbers:
+    """Scoring leaves the images as they were."""
+    images = torch.stack([image for image, _ in subject.pairs])
+    kept = images.clone()
+    subject.metric.score(images, [prompt for _, prompt in subject.pairs])
+    if not torch.equal(images, kept):
+        raise Failed(f"pixels changed by up to {(images - kept).abs().max().item():.3g}")
+    return {"images": len(images)}
+
+
+def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {name: [row[name] for row in rows if name in row] for name in names}
+    return {name: sum(values) / len(values) for name, values in columns.items()}
+
+
+def _compare(
+    first: Sequence[dict[str, float]], second: Sequence[dict[str, float]], what: str, pairs: Sequence[Example]
+) -> None:
+    for one, other, (_, prompt) in zip(first, second, pairs, strict=True):
+        for name in {*one, *other}:
+            a, b = one.get(name), other.get(name)
+            if a is None or b is None or abs(a - b) > _ROUNDING * max(1.0, abs(a)):
+                raise Failed(f"{name!r} of {prompt.text!r} is {a} and {b}: {what}")
+
+
+def examine_metric(
+    metric: Metric,
+    *,
+    prompts: Sequence[Prompt] | None = None,
+    image_shape: tuple[int, int, int] = IMAGE_SHAPE,
+    examples: Sequence[Example] = (),
+    lower_is_better: Collection[str] = (),
+    skip: Collection[str] = (),
+) -> Report:
+    """Check a metric; see :func:`guidelens.testing.check_metric`."""
+    shape = tuple(examples[0][0].shape) if examples else image_shape
+    random = torch.Generator().manual_seed(0)
+    bad = {
+        "noise": torch.rand(shape, generator=random) * 2 - 1,
+        "black": torch.full(shape, -1.0),
+        "gray": torch.zeros(shape),
+        "white": torch.ones(shape),
+        "a blur": pictures(1, (shape[0], shape[1], shape[2]), seed=3)[0],
+    }
+    subject = _Subject(
+        metric,
+        tuple(PROMPTS if prompts is None else prompts),
+        bad,
+        tuple(examples),
+        frozenset(lower_is_better),
+    )
+    return Report("metric", type(metric).__name__, CHECKS.run(subject, skip))

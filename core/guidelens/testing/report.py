@@ -1,0 +1,99 @@
+"""What a conformance check found: named checks with numbers, and the error that lists the failed ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Status = Literal["passed", "failed", "skipped"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One promise of a contract, and whether a component keeps it.
+
+    :param name: for instance ``batch-independence``; the same in every report of its kind.
+    :param about: the promise, one line.
+    :param status: ``skipped`` where it could not be checked; ``detail`` says why.
+    :param detail: what was found, with the numbers; one line.
+    :param numbers: what was measured, by name.
+    :param error: the exception behind a failure, if one was raised by the component.
+    """
+
+    name: str
+    about: str
+    status: Status
+    detail: str = ""
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    error: BaseException | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Every check of one component.
+
+    :param kind: a name in :data:`guidelens.plugins.KINDS`.
+    :param component: for the reader: its class, or its spelling on the command line.
+    """
+
+    kind: str
+    component: str
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing failed."""
+        return not self.failures
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that failed."""
+        return tuple(check for check in self.checks if check.status == "failed")
+
+    @property
+    def skipped(self) -> tuple[Check, ...]:
+        """The checks that could not be made."""
+        return tuple(check for check in self.checks if check.status == "skipped")
+
+    def __getitem__(self, name: str) -> Check:
+        """Return the check of that name."""
+        for check in self.checks:
+            if check.name == name:
+                return check
+        raise KeyError(f"no check {name!r}; there are {', '.join(check.name for check in self.checks)}")
+
+    def raise_for_failures(self) -> None:
+        """Do nothing if nothing failed.
+
+        :raises ConformanceError: listing each failed check with its numbers.
+        """
+        if self.failures:
+            raise ConformanceError(self) from next((c.error for c in self.failures if c.error), None)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the report as JSON values."""
+        return {
+            "kind": self.kind,
+            "component": self.component,
+            "ok": self.ok,
+            "checks": [
+                {
+                    "name": check.name,
+                    "about": check.about,
+                    "status": check.status,
+                    "detail": check.detail,
+                    "numbers": dict(check.numbers),
+                }
+                for check in self.checks
+            ],
+        }
+
+
+class ConformanceError(AssertionError):
+    """A component breaks its contract. The message lists each failed check with its numbers."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        lines = [f"  {check.name}: {check.detail} ({check.about})" for check in report.failures]
+        super().__init__("\n".join([f"{report.component} breaks the contract of its kind:", *lines]))

@@ -1,0 +1,76 @@
+"""The conformance of schedules: finite weights at every progress, the same whenever they are asked for."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from guidelens.contracts import Schedule
+
+from .checklist import CheckList, Failed, Numbers, is_number
+from .report import Report
+
+GRID = 100
+"""Progress is tried at 0, 1 / GRID, ..., 1, and at as many random points between."""
+
+
+@dataclass
+class _Subject:
+    schedule: Schedule
+    progress: list[float] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rng = random.Random(0)
+        self.progress = [k / GRID for k in range(GRID + 1)] + [rng.random() for _ in range(GRID)]
+
+
+CHECKS: CheckList[_Subject] = CheckList()
+
+
+@CHECKS.add("weights")
+def _weights(subject: _Subject) -> Numbers:
+    """A mapping of objective names to finite numbers at every progress in [0, 1]."""
+    for progress in subject.progress:
+        weights: Any = subject.schedule.weights(progress)
+        if not isinstance(weights, Mapping):
+            raise Failed(f"at progress {progress:g} it is a {type(weights).__name__}, and no mapping")
+        for name, weight in weights.items():
+            if not isinstance(name, str) or not name.strip():
+                raise Failed(f"at progress {progress:g} an objective is called {name!r}, and no text")
+            if not is_number(weight):
+                raise Failed(
+                    f"at progress {progress:g} the weight of {name!r} is {weight!r}, a "
+                    f"{type(weight).__name__}, and no finite int or float"
+                )
+    return {"points": len(subject.progress)}
+
+
+@CHECKS.add("pure", needs=["weights"])
+def _pure(subject: _Subject) -> Numbers:
+    """The same progress gives the same weights, in whatever order it is asked."""
+    first = [dict(subject.schedule.weights(progress)) for progress in subject.progress]
+    order = list(range(len(first)))
+    random.Random(1).shuffle(order)
+    for index in order:
+        progress = subject.progress[index]
+        again = dict(subject.schedule.weights(progress))
+        if again != first[index]:
+            raise Failed(f"at progress {progress:g} it said {first[index]}, and later {again}")
+    return {"points": len(first)}
+
+
+@CHECKS.add("guides", needs=["weights"])
+def _guides(subject: _Subject) -> Numbers:
+    """Some weight is not 0 at some progress."""
+    tables = [subject.schedule.weights(progress) for progress in subject.progress]
+    largest = max((abs(weight) for table in tables for weight in table.values()), default=0.0)
+    if largest == 0:
+        raise Failed("every weight is 0 at every progress: nothing would guide")
+    return {"objectives": len({name for table in tables for name in table}), "largest weight": largest}
+
+
+def examine_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> Report:
+    """Check a schedule; see :func:`guidelens.testing.check_schedule`."""
+    return Report("schedule", repr(schedule), CHECKS.run(_Subject(schedule), skip))

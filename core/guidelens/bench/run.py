@@ -1,0 +1,292 @@
+"""Run a benchmark: everything interleaved, warmed up, and on the engine's own device and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from guidelens.contracts import Generator, GuidanceModel, Prediction, TextBatch
+from guidelens.engine import Engine, Sample
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.guidance import GuidanceOptions, check_objective
+from guidelens.networks import frozen
+
+from .alternatives import Alternative, choose_alternatives
+from .machine import describe_machine, measured_rates
+from .report import AgainstReport, BatchReport, Report, paired_median
+from .subjects import (
+    PARTS,
+    TINY_SCALE,
+    BareStep,
+    EngineStep,
+    EveryObjective,
+    Network,
+    Pixels,
+    Situation,
+    alternative_step,
+    evaluate,
+)
+from .timing import Clock, Peak, interleaved, peak_memory
+
+PROMPT = "a red circle above a blue square"
+
+_MAX_STEPS = 1000
+
+
+def bench(
+    generator: Generator,
+    guidance: GuidanceModel | None = None,
+    *,
+    objectives: Collection[str] | None = None,
+    prompt: str = PROMPT,
+    batch_sizes: Sequence[int] = (1,),
+    repeats: int = 5,
+    warmup: int = 1,
+    against: Sequence[str] = (),
+    device: str = "auto",
+    dtype: str = "float32",
+    threads: int | None = None,
+    on_progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Measure the steps of an engine and what they are made of.
+
+    Each round times, in turn: the engine's guided and its unguided step; the bare networks of the guided step
+    by parts; the bare generator without gradients; the engine with networks that do nothing; and a guided step
+    of each alternative. The engine's overhead compares times of the same round.
+
+    :param guidance: None takes :class:`~guidelens.bench.subjects.Pixels`, which costs next to nothing.
+    :param objectives: of the guidance model, all active at once; None: every one it has.
+    :param batch_sizes: each is measured by itself.
+    :param repeats: rounds that count.
+    :param warmup: rounds before them, at least 1; memory is measured in the last one.
+    :param against: alternatives of the generator (:mod:`guidelens.bench.alternatives`).
+    :param threads: of PyTorch on the CPU; None leaves them as they are.
+    :param on_progress: called with what is being done.
+    :raises UsageError: for a request that makes no sense.
+    :raises GuidelensError: if an alternative cannot be built, or a network fails.
+    """
+    say = on_progress or (lambda _: None)
+    _check(batch_sizes, repeats, warmup, threads)
+    chosen = choose_alternatives(generator, tuple(against))
+    model: GuidanceModel = Pixels() if guidance is None else guidance
+    names = _objectives(model, objectives)
+    with _threads(threads):
+        engine = _engine(generator, model, device, dtype)
+        say("measuring the machine")
+        rates = measured_rates(engine.device, engine.dtype)
+        batches, flop = [], None
+        with frozen(engine.generator, engine.guidance_model):
+            networks = {name: alternative.build() for name, alternative in chosen.items()}
+            for size in dict.fromkeys(batch_sizes):
+                subject = _Subject(engine, names, prompt, size, chosen, networks)
+                flop = subject.flop() if flop is None else flop
+                batches.append(subject.measure(repeats, warmup, say))
+        return Report(
+            generator=_describe_generator(engine.generator),
+            guidance={"objectives": list(names), "stand_in": guidance is None, **_size(model)},
+            settings={
+                "dtype": str(engine.dtype).removeprefix("torch."),
+                "prompt": prompt,
+                "repeats": repeats,
+                "warmup": warmup,
+                "against": list(chosen),
+            },
+            machine=describe_machine(engine.device),
+            rates=rates,
+            flop=flop,
+            batches=tuple(batches),
+        )
+
+
+@dataclass(frozen=True)
+class _Subject:
+    """Everything that is measured with one batch size."""
+
+    engine: Engine
+    objectives: tuple[str, ...]
+    prompt: str
+    batch: int
+    chosen: Mapping[str, Alternative]
+    networks: Mapping[str, Network]
+
+    def measure(self, repeats: int, warmup: int, say: Callable[[str], None]) -> BatchReport:
+        clock, situation = Clock(self.engine.device), self._situation()
+        bare = BareStep(situation, self.engine.generator)
+        others = {
+            name: alternative_step(situation, self.chosen[name], network, clock)
+            for name, network in self.networks.items()
+        }
+        with (
+            closing(self._steps(self.engine, None)) as unguided,
+            closing(self._steps(self.engine, self.objectives)) as guided,
+            closing(self._steps(_hollow(self.engine, self.objectives), self.objectives)) as hollow,
+        ):
+            actions: dict[str, Callable[[], Mapping[str, float]]] = {
+                "unguided": lambda: {"unguided": _timed(clock, unguided)},
+                "guided": lambda: {"guided": _timed(clock, guided)},
+                "bare": lambda: bare(clock),
+                "forward": lambda: {
+                    "forward": clock.time(lambda: evaluate(situation, self.engine.generator))
+                },
+                "hollow": lambda: {"hollow": _timed(clock, hollow)},
+                **{f"against {name}": _named(f"against {name}", step) for name, step in others.items()},
+            }
+            peaks = self._warm_up(actions, warmup, say)
+            seen = interleaved(
+                actions,
+                repeats=repeats,
+                on_round=lambda done: say(f"batch {self.batch}: round {done} of {repeats}"),
+            )
+        return BatchReport(
+            batch=self.batch,
+            guided=seen["guided"],
+            unguided=seen["unguided"],
+            parts={part: seen[part] for part in PARTS},
+            forward=seen["forward"],
+            hollow=seen["hollow"],
+            memory={name: peaks[name] for name in ("unguided", "guided")},
+            against={
+                name: AgainstReport(
+                    summary=self.chosen[name].summary,
+                    step=seen[f"against {name}"],
+                    speedup=paired_median(seen[f"against {name}"], seen["guided"]),
+                    difference=self._difference(situation, name),
+                    memory=peaks[f"against {name}"],
+                )
+                for name in others
+            },
+        )
+
+    def flop(self) -> int | None:
+        """Count the operations of one evaluation of the generator, per picture."""
+        situation = self._situation()
+        with FlopCounterMode(display=False) as counter:
+            evaluate(situation, self.engine.generator)
+        return counter.get_total_flops() // self.batch or None
+
+    def _warm_up(
+        self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]
+    ) -> dict[str, Peak]:
+        """Run everything; in the last round, with an eye on the memory."""
+        peaks = {}
+        for done in range(warmup):
+            for name, action in actions.items():
+                say(f"batch {self.batch}: warming up, {name}")
+                if done + 1 == warmup:
+                    peaks[name] = peak_memory(self.engine.device, action)
+                else:
+                    action()
+        return peaks
+
+    def _difference(self, situation: Situation, name: str) -> float:
+        own = evaluate(situation, self.engine.generator).double()
+        float32 = self.chosen[name].float32
+        other = evaluate(situation, self.networks[name], float32=float32).double()
+        if own.shape != other.shape:
+            raise GuidelensError(
+                f"the alternative {name!r} returned {tuple(other.shape)}, not {tuple(own.shape)} as the generator"
+            )
+        return ((own - other).abs().max() / own.abs().max().clamp(min=1e-30)).item()
+
+    def _situation(self) -> Situation:
+        return Situation.of(self.engine, self.prompt, self.batch, self.objectives)
+
+    def _steps(self, engine: Engine, objectives: tuple[str, ...] | None) -> EngineStep:
+        schedule = None if objectives is None else EveryObjective(objectives)
+        return EngineStep(engine, [Sample(self.prompt, schedule, seed) for seed in range(self.batch)])
+
+
+class _HollowGenerator:
+    """The shapes of a generator without its network: the output is the input, or that twice."""
+
+    fingerprint = "hollow"
+
+    def __init__(self, generator: Generator) -> None:
+        self.image_shape = generator.image_shape
+        self.alphas_cumprod = generator.alphas_cumprod
+        self.prediction: Prediction = generator.prediction
+        self.learned_variance = generator.learned_variance
+
+    def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        return torch.cat([x_t, x_t], dim=1) if self.learned_variance else x_t * 1
+
+
+class _HollowModel(Pixels):
+    """As many objectives as asked for, each next to nothing."""
+
+    def __init__(self, objectives: tuple[str, ...]) -> None:
+        self.objectives = frozenset(objectives)
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        mean = images.mean(dim=(1, 2, 3))
+        return dict.fromkeys(objectives, mean)
+
+
+def _engine(generator: Generator, model: GuidanceModel, device: str, dtype: str) -> Engine:
+    steps = min(len(generator.alphas_cumprod), _MAX_STEPS)
+    options = GuidanceOptions(scale=TINY_SCALE)
+    return Engine(generator, model, steps=steps, options=options, device=device, dtype=dtype)
+
+
+def _hollow(engine: Engine, objectives: tuple[str, ...]) -> Engine:
+    dtype = str(engine.dtype).removeprefix("torch.")
+    return _engine(_HollowGenerator(engine.generator), _HollowModel(objectives), str(engine.device), dtype)
+
+
+def _timed(clock: Clock, step: EngineStep) -> float:
+    step.prepare()
+    return clock.time(step)
+
+
+def _named(name: str, step: Callable[[], float]) -> Callable[[], Mapping[str, float]]:
+    return lambda: {name: step()}
+
+
+def _check(batch_sizes: Sequence[int], repeats: int, warmup: int, threads: int | None) -> None:
+    named = [("the batch size", size) for size in batch_sizes]
+    for what, value in [*named, ("repeats", repeats), ("warmup", warmup), ("threads", threads)]:
+        if value is not None and value < 1:
+            raise UsageError(f"{what} must be at least 1, got {value}")
+    if not batch_sizes:
+        raise UsageError("there is no batch size to measure")
+
+
+def _objectives(model: GuidanceModel, wanted: Collection[str] | None) -> tuple[str, ...]:
+    names = tuple(sorted(model.objectives if wanted is None else set(wanted)))
+    for name in names:
+        check_objective(name, model.objectives, "the benchmark")
+    if not names:
+        raise UsageError("there is no objective to measure")
+    return names
+
+
+def _describe_generator(generator: Generator) -> dict[str, Any]:
+    return {
+        "image_shape": list(generator.image_shape),
+        "prediction": generator.prediction,
+        "learned_variance": generator.learned_variance,
+        "fingerprint": generator.fingerprint,
+        **_size(generator),
+    }
+
+
+def _size(network: object) -> dict[str, Any]:
+    if not isinstance(network, nn.Module):
+        return {"parameters": None}
+    return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+
+@contextmanager
+def _threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,221 @@
+"""What is timed: a step of the engine, the bare networks of that step, and the step as others take it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from guidelens.contracts import GuidanceModel, TextBatch
+from guidelens.diffusion.process import split_output
+from guidelens.engine import Engine, Sample, Step
+from guidelens.networks import frozen
+
+from .alternatives import Alternative
+from .timing import Clock
+
+Network = Callable[[Tensor, Tensor], Tensor]
+
+GENERATOR_FORWARD = "generator forward"
+GUIDANCE_FORWARD = "guidance forward"
+GUIDANCE_BACKWARD = "guidance backward"
+GENERATOR_BACKWARD = "generator backward"
+PARTS = (GENERATOR_FORWARD, GUIDANCE_FORWARD, GUIDANCE_BACKWARD, GENERATOR_BACKWARD)
+"""The networks' parts of a guided step, in the order in which they run."""
+
+TINY_SCALE = 1e-6
+"""Guidance is computed in full, and moves the picture so little that no step depends on what came before."""
+
+
+class EveryObjective:
+    """A schedule that keeps the same objectives active throughout."""
+
+    def __init__(self, objectives: Collection[str]) -> None:
+        self._weights = dict.fromkeys(sorted(objectives), 1.0)
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """Return 1 for each."""
+        return self._weights
+
+
+class Pixels:
+    """Stands in for a guidance model and costs next to nothing: what is left is the generator's share.
+
+    Its one objective, ``pixels``, is the mean square of the image.
+    """
+
+    name = "none"
+    objectives = frozenset({"pixels"})
+    fingerprint = "pixels"
+
+    def encode_text(self, prompts: Sequence[str]) -> TextBatch:
+        """Keep the prompts, which are not read."""
+        return TextBatch(tuple(prompts))
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        """Return the mean square of each image (B, 3, H, W)."""
+        return {name: images.square().mean(dim=(1, 2, 3)) for name in objectives}
+
+
+class EngineStep:
+    """Whole steps of an engine's stream, guided or not, one at a time."""
+
+    def __init__(self, engine: Engine, samples: Sequence[Sample]) -> None:
+        self._engine, self._samples = engine, samples
+        self._stream = engine.stream(samples)
+        self.latest: Step | None = None
+
+    def prepare(self) -> None:
+        """Begin a stream if none runs: its first step encodes text, so it is taken here, and not timed."""
+        if self.latest is None or self.latest.index + 1 >= self._engine.steps:
+            self.close()
+            self._stream = self._engine.stream(self._samples)
+            self.latest = next(self._stream)
+
+    def __call__(self) -> None:
+        """Take the next step; :meth:`prepare` before."""
+        self.latest = next(self._stream)
+
+    def close(self) -> None:
+        """End the stream."""
+        self._stream.close()
+
+
+@dataclass(frozen=True)
+class Situation:
+    """One batch in the middle of sampling, and the networks that an engine would evaluate there.
+
+    :param x_t: (B, C, H, W) on the engine's device.
+    :param index: (B,) respaced indices, on the CPU.
+    :param timesteps: (B,) training timesteps, on the device.
+    :param model: None where nothing guides.
+    """
+
+    engine: Engine
+    x_t: Tensor
+    index: Tensor
+    timesteps: Tensor
+    model: GuidanceModel | None
+    text: TextBatch | None
+    objectives: tuple[str, ...]
+
+    @classmethod
+    def of(cls, engine: Engine, prompt: str, batch: int, objectives: tuple[str, ...]) -> Situation:
+        """Make a batch of noise at the middle step."""
+        random = torch.Generator().manual_seed(0)
+        noise = torch.randn(batch, *engine.generator.image_shape, generator=random)
+        x_t = noise.to(engine.device, torch.float64 if engine.dtype == torch.float64 else torch.float32)
+        index = torch.full((batch,), engine.steps // 2, dtype=torch.int64)
+        timesteps = engine.process.timesteps[index].to(engine.device)
+        model, text = engine.guidance_model, None
+        if model is not None:
+            with frozen(model), torch.no_grad(), precision(engine):
+                text = model.encode_text([prompt]).select([0] * batch)
+        return cls(engine, x_t, index, timesteps, model, text, objectives)
+
+    def losses(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the losses of ``images`` under the engine's precision."""
+        if self.model is None or self.text is None:
+            raise ValueError("there is no guidance model")
+        with precision(self.engine):
+            losses = self.model.losses(images, self.text, self.objectives)
+        return {name: loss.to(images.dtype) for name, loss in losses.items()}
+
+
+def precision(engine: Engine, *, float32: bool = False) -> AbstractContextManager[object]:
+    """Return the context in which ``engine`` evaluates networks, or one that leaves float32 alone."""
+    return nullcontext() if float32 else engine._autocast()  # one package: the same context, not a copy of it
+
+
+class BareStep:
+    """The networks of a guided step and nothing else, by parts; on request of another implementation.
+
+    The generator is evaluated once, the guidance model sees the predicted x0, each objective is differentiated
+    alone (as the engine does), and one vector-Jacobian product passes through the generator.
+    """
+
+    def __init__(self, situation: Situation, network: Network, *, float32: bool = False) -> None:
+        self._s, self._network, self._float32 = situation, network, float32
+
+    def __call__(self, clock: Clock) -> dict[str, float]:
+        """Return the seconds of each of :data:`PARTS`."""
+        s = self._s
+        marks = [clock.start()]
+        of_x_t, of_output = s.engine.process.x0_coefficients(s.index, s.engine.generator.prediction, s.x_t)
+        with torch.enable_grad():
+            point = s.x_t.detach().requires_grad_()
+            predicted = self._predict(point)
+        marks.append(clock.mark())
+        with torch.enable_grad():
+            images = (of_x_t * s.x_t + of_output * predicted.detach()).requires_grad_()
+            losses = s.losses(images)
+        marks.append(clock.mark())
+        total = torch.zeros_like(images)
+        for k, loss in enumerate(losses.values()):
+            (gradient,) = torch.autograd.grad(loss.sum(), images, retain_graph=k + 1 < len(losses))
+            total += gradient
+        marks.append(clock.mark())
+        torch.autograd.grad(predicted, point, of_output * total)
+        marks.append(clock.mark())
+        return dict(zip(PARTS, clock.between(marks), strict=True))
+
+    def _predict(self, point: Tensor) -> Tensor:
+        with precision(self._s.engine, float32=self._float32):
+            output = self._network(point, self._s.timesteps)
+        predicted, _ = split_output(output.to(point.dtype), point, self._s.engine.generator.learned_variance)
+        return predicted
+
+
+class PublishedStep:
+    """A DDPM step as published guidance code takes it: one evaluation for the mean, another for the guidance.
+
+    Dhariwal & Nichol 2021, algorithm 1, with the gradient taken through the predicted x0: the network runs
+    without gradients for p(x_{t-1} | x_t), and again with them; the losses' sum is differentiated in x_t.
+    """
+
+    def __init__(self, situation: Situation, network: Network, *, float32: bool = False) -> None:
+        self._s, self._network, self._float32 = situation, network, float32
+
+    def __call__(self) -> Tensor:
+        """Return x_{t-1} without its noise, (B, C, H, W)."""
+        s, generator = self._s, self._s.engine.generator
+        with torch.no_grad():
+            posterior = s.engine.process.p_mean_variance(
+                self._evaluate(s.x_t),
+                s.x_t,
+                s.index,
+                prediction=generator.prediction,
+                learned_variance=generator.learned_variance,
+                clip_denoised=True,
+            )
+        with torch.enable_grad():
+            point = s.x_t.detach().requires_grad_()
+            predicted, _ = split_output(self._evaluate(point), point, generator.learned_variance)
+            x0 = s.engine.process.predict_x0(predicted, point, s.index, generator.prediction)
+            total = torch.stack([loss.sum() for loss in s.losses(x0).values()]).sum()
+            (gradient,) = torch.autograd.grad(total, point)
+        return posterior.mean - TINY_SCALE * posterior.variance * gradient
+
+    def _evaluate(self, x_t: Tensor) -> Tensor:
+        with precision(self._s.engine, float32=self._float32):
+            return self._network(x_t, self._s.timesteps).to(x_t.dtype)
+
+
+def alternative_step(
+    situation: Situation, alternative: Alternative, network: Network, clock: Clock
+) -> Callable[[], float]:
+    """Return what takes a guided step by an alternative, and returns its seconds."""
+    if alternative.passes == 2:
+        published = PublishedStep(situation, network, float32=alternative.float32)
+        return lambda: clock.time(published)
+    bare = BareStep(situation, network, float32=alternative.float32)
+    return lambda: sum(bare(clock).values())
+
+
+def evaluate(situation: Situation, network: Network, *, float32: bool = False) -> Tensor:
+    """Return a network's output (B, C or 2C, H, W) without gradients."""
+    with torch.no_grad(), precision(situation.engine, float32=float32):
+        return network(situation.x_t, situation.timesteps)

@@ -1,0 +1,249 @@
+"""``guidelens bench``: how long a step takes, where the time goes, and what the engine adds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from . import console
+from .completion import complete_component, complete_plugin
+from .options import DTYPES, SectionedCommand, SectionedOption, get_manager
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from guidelens.bench.report import BatchReport, Report
+    from guidelens.bench.timing import Spread
+    from guidelens.plugins import PluginManager
+
+STAND_IN = "none"
+"""Spelled in place of a guidance model: the generator's share alone is of interest."""
+
+_MODELS, _WORK, _COMPUTE = "Models", "What to measure", "Computing"
+
+_EPILOG = """\b
+Examples:
+  guidelens bench
+  guidelens bench --batch-size 1 --batch-size 8 --dtype bfloat16 --json bench.json
+  guidelens bench --guidance none --against reference
+"""
+
+
+@click.command(cls=SectionedCommand, epilog=_EPILOG)
+@click.option(
+    "--generator",
+    metavar="SPEC",
+    cls=SectionedOption,
+    section=_MODELS,
+    shell_complete=complete_component("generator"),
+    help="Diffusion model: name or name:key=value,key=value.  [default: the plugin's]",
+)
+@click.option(
+    "--guidance",
+    metavar="SPEC",
+    cls=SectionedOption,
+    section=_MODELS,
+    shell_complete=complete_component("guidance"),
+    help="Vision-language model; 'none' puts one in its place that costs next to nothing.  "
+    "[default: the plugin's]",
+)
+@click.option(
+    "-p",
+    "--plugin",
+    metavar="X",
+    multiple=True,
+    expose_value=False,
+    cls=SectionedOption,
+    section=_MODELS,
+    shell_complete=complete_plugin,
+    help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
+)
+@click.option(
+    "--objective",
+    "objectives",
+    metavar="NAME",
+    multiple=True,
+    cls=SectionedOption,
+    section=_WORK,
+    help="Objective that guides. Repeatable: all are active at once.  [default: every one of the model]",
+)
+@click.option(
+    "--batch-size",
+    "batch_sizes",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1,),
+    show_default="1",
+    cls=SectionedOption,
+    section=_WORK,
+    help="Pictures computed at once. Repeatable: each is measured.",
+)
+@click.option(
+    "--against",
+    metavar="NAME",
+    multiple=True,
+    cls=SectionedOption,
+    section=_WORK,
+    help="Time another implementation of the generator beside it: 'reference' evaluates the network twice "
+    "per step as published code does; generators may know others. Repeatable.",
+)
+@click.option(
+    "--repeats",
+    type=click.IntRange(min=1),
+    default=5,
+    show_default=True,
+    cls=SectionedOption,
+    section=_WORK,
+    help="Rounds that count; the medians are shown.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    cls=SectionedOption,
+    section=_WORK,
+    help="Rounds before them.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    cls=SectionedOption,
+    section=_COMPUTE,
+    help="auto, cpu, cuda, cuda:N or mps.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(DTYPES),
+    default="float32",
+    show_default=True,
+    cls=SectionedOption,
+    section=_COMPUTE,
+    help="Precision of the networks.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    cls=SectionedOption,
+    section=_COMPUTE,
+    help="Threads of PyTorch on the CPU.  [default: PyTorch's own]",
+)
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write everything measured to this file; an existing one is replaced.",
+)
+@click.pass_context
+def bench(
+    ctx: click.Context, generator: str | None, guidance: str | None, json_file: Path | None, **wanted: Any
+) -> None:
+    """Measure a sampling step, its parts, its memory, and what the engine adds to the networks.
+
+    Each round times everything once, in turn; medians are shown, with the lowest and highest time.
+    Leave the machine alone while it runs.
+    """
+    from guidelens.runs.store import check_writable, write_file
+
+    if json_file is not None:
+        check_writable(json_file)
+    names, report = _measure(get_manager(ctx), generator, guidance, wanted)
+    if json_file is not None:
+        content = {**report.to_dict(), "names": names}
+        write_file(json_file, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    _print(report, names)
+    if json_file is not None:
+        click.echo(f"measurements: {json_file}")
+
+
+def _measure(
+    manager: PluginManager, generator: str | None, guidance: str | None, wanted: dict[str, Any]
+) -> tuple[dict[str, str], Report]:
+    """Build the networks and measure; return what they are called, and the report."""
+    network = manager.resolve("generator", generator)
+    model = None if guidance == STAND_IN else manager.resolve("guidance", guidance)
+    from guidelens.bench.run import bench as run
+
+    names = {"generator": network.spec, "guidance": STAND_IN if model is None else model.spec}
+    objectives = wanted.pop("objectives") or None
+    with console.err().status("building the networks") as status:
+        report = run(
+            network.build(),
+            None if model is None else model.build(),
+            objectives=objectives,
+            on_progress=status.update,
+            **wanted,
+        )
+    return names, report
+
+
+def _print(report: Report, names: dict[str, str]) -> None:
+    machine, rates, settings = report.machine, report.rates, report.settings
+    where = f"{machine['device']}, {machine.get('gpu', machine['processor'])}, {machine['threads']} threads"
+    shape = "x".join(map(str, report.generator["image_shape"]))
+    click.echo(f"generator: {names['generator']} ({shape}, {_millions(report.generator['parameters'])})")
+    objectives = ", ".join(report.guidance["objectives"])
+    click.echo(f"guidance:  {names['guidance']} ({objectives}, {_millions(report.guidance['parameters'])})")
+    click.echo(f"machine:   {where}; PyTorch {machine['torch']}, {settings['dtype']}")
+    click.echo(
+        f"rates:     matmul {_rate(rates['matmul'])}, convolution {_rate(rates['convolution'])}, channels"
+        f" last {_rate(rates['convolution_channels_last'])}"
+    )
+    for batch in report.batches:
+        _print_batch(batch, report.flop)
+
+
+def _print_batch(batch: BatchReport, flop: int | None) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title=f"batch {batch.batch}: one step", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("")
+    for heading in ("median", "lowest", "highest", "per picture", ""):
+        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+    for label, spread, note in _rows(batch, flop):
+        times = (spread.median, spread.low, spread.high, spread.median / batch.batch)
+        table.add_row(label, *map(_seconds, times), note)
+    console.out().print(table)
+    peaks = (f"{name} {_bytes(peak.peak)}" for name, peak in batch.memory.items())
+    before = batch.memory["unguided"].before
+    click.echo(
+        f"peak memory ({batch.memory['guided'].kind}): {', '.join(peaks)}; {_bytes(before)} before the first"
+    )
+
+
+def _rows(batch: BatchReport, flop: int | None) -> Iterator[tuple[str, Spread, str]]:
+    """Yield label, times and a remark of each line."""
+    work = None if flop is None else flop * batch.batch
+    reach: Callable[[Spread], str] = lambda s: "" if work is None else _rate(work / s.median)  # noqa: E731
+    share = f"engine {batch.overhead:+.1%} of the networks"
+    yield "guided step", batch.guided, share
+    yield "  networks alone", batch.bare, ""
+    for name, part in batch.parts.items():
+        yield f"    {name}", part, reach(part) if name.startswith("generator") else ""
+    yield "  engine alone", batch.hollow, f"{batch.hollow_share:.2%} of the networks"
+    yield "unguided step", batch.unguided, f"engine {batch.unguided_overhead:+.1%} of the network"
+    yield "  generator alone", batch.forward, reach(batch.forward)
+    for name, other in batch.against.items():
+        note = f"{other.speedup:.2f}x the guided step; outputs differ by {other.difference:.1e}"
+        yield f"{name}: guided step", other.step, note
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{seconds * 1e3:.3g} ms"
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB"
+
+
+def _rate(rate: float) -> str:
+    return f"{rate / 1e12:.2f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.0f} GFLOP/s"
+
+
+def _millions(count: int | None) -> str:
+    return "no parameters known" if count is None else f"{count / 1e6:.1f} M parameters"

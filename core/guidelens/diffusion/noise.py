@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import torch
@@ -58,6 +59,46 @@ class ReplayedNoise:
         for draw in self._draws:
             return draw
         raise UsageError("the replayed noise has fewer tensors than the sampler draws")
+
+
+class KeyedNoise:
+    """Random numbers for whatever else a step needs, each purpose with a generator of its own.
+
+    What is drawn for one key (a purpose, a step, a repetition) depends on the sample's seed and that key alone,
+    so it never shifts the sampling noise or what another option draws: runs that differ in an option stay
+    paired in everything else.
+
+    :param seeds: one per sample, each 0..2**63 - 1.
+    """
+
+    def __init__(self, seeds: Sequence[int]) -> None:
+        self._seeds = [checked_seed(seed) for seed in seeds]
+
+    def normal(self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None) -> Tensor:
+        """Draw standard normal (B, *shape) float32 on the CPU for the samples ``rows`` (None: all)."""
+        return self._draw(shape, key, rows, lambda draw, generator: draw.normal_(generator=generator))
+
+    def uniform(self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None) -> Tensor:
+        """Draw uniformly from [-1, 1), likewise."""
+        return self._draw(shape, key, rows, lambda draw, generator: draw.uniform_(-1, 1, generator=generator))
+
+    def _draw(
+        self,
+        shape: Sequence[int],
+        key: tuple[str | int, ...],
+        rows: Sequence[int] | None,
+        fill: Callable[[Tensor, torch.Generator], object],
+    ) -> Tensor:
+        seeds = self._seeds if rows is None else [self._seeds[row] for row in rows]
+        draws = torch.empty(len(seeds), *shape)
+        for draw, seed in zip(draws, seeds, strict=True):
+            fill(draw, torch.Generator("cpu").manual_seed(_derived_seed(seed, key)))
+        return draws
+
+
+def _derived_seed(seed: int, key: tuple[str | int, ...]) -> int:
+    digest = hashlib.sha256("/".join(map(str, (seed, *key))).encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
 
 
 def checked_seed(seed: int) -> int:

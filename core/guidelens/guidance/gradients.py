@@ -1,0 +1,131 @@
+"""Gradients per sample: vector-Jacobian products, norms and clips, none of which mixes samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..errors import GuidelensError, UsageError
+from .options import GuidanceOptions
+
+HALF_PRECISION_LOSS_SCALES = (2.0**10, 2.0**5, 1.0, 2.0**-5)
+"""Tried in turn where gradients pass through float16, until those of a sample are finite."""
+
+
+def vjp(
+    output: Tensor,
+    point: Tensor,
+    cotangent: Tensor,
+    loss_scales: Sequence[float] = (1.0,),
+    *,
+    keep_graph: bool = False,
+) -> Tensor:
+    """Return d<cotangent, output>/d(point), by way of :func:`scaled_vjp` where there are loss scales.
+
+    :raises GuidelensError: if the output does not depend on the point.
+    """
+    if tuple(loss_scales) == (1.0,):
+        return _grad(output, point, cotangent, keep_graph)
+    return scaled_vjp(output, point, cotangent, loss_scales, keep_graph=keep_graph)
+
+
+def scaled_vjp(
+    output: Tensor,
+    point: Tensor,
+    cotangent: Tensor,
+    loss_scales: Sequence[float],
+    *,
+    keep_graph: bool = False,
+) -> Tensor:
+    """Return the vector-Jacobian product d<cotangent, output>/d(point) through a float16 graph.
+
+    Float16 flushes what is below 6e-8 to zero and overflows at 65504. So each sample's cotangent is brought
+    to a largest entry in [0.5, 1), times the first of ``loss_scales`` (powers of two, so both are exact)
+    under which that sample's gradient is finite; the gradient is scaled back in its own dtype. A sample that
+    is finite under none keeps its non-finite gradient.
+
+    :param output: (B, ...), a function of ``point`` (B, ...) that does not mix samples.
+    :param cotangent: of the output's shape.
+    """
+    peak = cotangent.abs().flatten(1).amax(dim=1) if cotangent.ndim > 1 else cotangent.abs()
+    exponent = torch.frexp(torch.where(peak.isfinite(), peak, 0)).exponent
+    unit = torch.ldexp(cotangent, -per_sample(exponent, cotangent))
+    result: Tensor | None = None
+    for attempt, scale in enumerate(loss_scales):
+        keep = keep_graph or attempt + 1 < len(loss_scales)
+        gradient = _grad(output, point, unit * scale, keep) / scale
+        result = (
+            gradient
+            if result is None
+            else torch.where(per_sample(all_finite(result), result), result, gradient)
+        )
+        if bool(all_finite(result).all()):
+            break
+    if result is None:
+        raise UsageError("scaled_vjp needs at least one loss scale")
+    return torch.ldexp(result, per_sample(exponent, result))
+
+
+def _grad(output: Tensor, point: Tensor, cotangent: Tensor, keep_graph: bool) -> Tensor:
+    (gradient,) = torch.autograd.grad(output, point, cotangent, retain_graph=keep_graph, allow_unused=True)
+    if gradient is None:
+        raise GuidelensError(
+            "a network's output does not depend on its input: there is no gradient to guide with"
+        )
+    return gradient
+
+
+def step_length(gradient: Tensor, options: GuidanceOptions, loss: Tensor, noise: Tensor | None) -> Tensor:
+    """Return g normalised and clipped, per sample, as the options say.
+
+    :param gradient: g (B, C, H, W).
+    :param loss: (B,) the weighted loss, read by ``normalize="loss"``.
+    :param noise: x_t / sqrt(abar) - x0 (B, C, H, W), read by ``normalize="noise"``.
+    """
+    if options.normalize == "loss":
+        gradient = gradient * per_sample(_reciprocal(loss.abs().sqrt()), gradient)
+    elif options.normalize != "none":
+        length = _norm(gradient) if options.normalize == "unit" else _rms(gradient)
+        factor = _reciprocal(length)
+        if options.normalize == "noise" and noise is not None:
+            factor = factor * _rms(noise)
+        gradient = gradient * per_sample(factor, gradient)
+    if options.clip_norm is not None:
+        factor = (options.clip_norm / _norm(gradient)).clamp(max=1)  # a zero norm gives inf, and so 1
+        gradient = gradient * per_sample(factor, gradient)
+    return gradient
+
+
+def all_finite(values: Tensor) -> Tensor:
+    """Return (B,) bool: whether all entries of a sample are finite."""
+    return values.flatten(1).isfinite().all(dim=1)
+
+
+def zero_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Return ``values`` with the samples where ``rows`` (B,) is true at 0."""
+    # Not a product: nan * 0 is nan.
+    return torch.where(per_sample(rows, values), 0, values)
+
+
+def per_sample(values: Tensor, like: Tensor) -> Tensor:
+    """Return (B,) as (B, 1, 1, 1)."""
+    return values.reshape(-1, *(1,) * (like.ndim - 1))
+
+
+def _norm(values: Tensor) -> Tensor:
+    """|v| of each sample; squares of entries beyond 1e19 would overflow float32."""
+    flat = values.flatten(1)
+    peak = flat.abs().amax(dim=1)
+    peak = torch.where(peak == 0, 1, peak)
+    return torch.linalg.vector_norm(flat / peak[:, None], dim=1) * peak
+
+
+def _rms(values: Tensor) -> Tensor:
+    return _norm(values) / values[0].numel() ** 0.5
+
+
+def _reciprocal(values: Tensor) -> Tensor:
+    """1 / v, and 0 for 0: a sample without a gradient gets no step."""
+    return torch.where(values == 0, 0, 1 / values)

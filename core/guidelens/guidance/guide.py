@@ -1,0 +1,388 @@
+"""The gradient of a guidance model's objectives with respect to x_t, from one network evaluation.
+
+For a sample with weights w_k(p) of its schedule and constant scales c_k, the gradient is
+
+    g = -d( sum_k w_k(p) c_k L_k(x0(x_t)) ) / dx_t
+
+which a sampler adds, times s * Sigma, to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021,
+algorithm 1). It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms and
+pairwise cosines for nothing. Then one vector-Jacobian product of their weighted sum through the network.
+Since x0 = a * x_t + b * output with known a and b, only the output's part goes through autograd.
+
+Losses are summed over the batch and no network mixes samples, so a sample's gradient is that of its own loss.
+Nothing here waits for the device, float16's choice of a loss scale apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..contracts import GuidanceModel, Prediction, TextBatch
+from ..diffusion.noise import KeyedNoise
+from ..diffusion.process import DiffusionProcess, lookup, split_output
+from ..errors import GuidelensError
+from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
+from .options import GuidanceOptions
+from .plan import Group, GuidancePlan
+from .views import Views, combined_loss
+
+
+@dataclass(frozen=True, eq=False)
+class Guided:
+    """One network evaluation and what the objectives make of it. K objectives, in the order of the plan.
+
+    :param output: the network's output (B, C or 2C, H, W), detached.
+    :param gradient: s * g (B, C, H, W), zero for samples without guidance; None if no sample has any.
+    :param losses: (K, B) L_k, nan where inactive; the mean over views where there are several.
+    :param gradient_norms: (K, B) the norm of dL_k/d(image that the model sees), before weights and scales.
+    :param cosines: of these gradients, by pair of objectives (B,); nan where either is inactive or 0.
+    :param nonfinite: (B,) bool, the samples left unguided because their gradient was not finite.
+    """
+
+    output: Tensor
+    gradient: Tensor | None
+    losses: Tensor
+    gradient_norms: Tensor
+    cosines: dict[tuple[str, str], Tensor]
+    nonfinite: Tensor
+
+    @staticmethod
+    def join(parts: Sequence[Guided]) -> Guided:
+        """Put the parts of a batch together again, in order."""
+        if len(parts) == 1:
+            return parts[0]
+        gradients: list[Tensor | None] = [part.gradient for part in parts]
+        gradient = None
+        if any(part is not None for part in gradients):
+            like = next(part for part in gradients if part is not None)
+            gradient = torch.cat(
+                [
+                    like.new_zeros(len(part.output), *like.shape[1:])
+                    if part.gradient is None
+                    else part.gradient
+                    for part in parts
+                ]
+            )
+        return Guided(
+            output=torch.cat([part.output for part in parts]),
+            gradient=gradient,
+            losses=torch.cat([part.losses for part in parts], dim=1),
+            gradient_norms=torch.cat([part.gradient_norms for part in parts], dim=1),
+            cosines={pair: torch.cat([part.cosines[pair] for part in parts]) for pair in parts[0].cosines},
+            nonfinite=torch.cat([part.nonfinite for part in parts]),
+        )
+
+
+class Guide:
+    """Evaluates the generator once per step, and the guidance of one batch of samples with it.
+
+    :param generator: maps x_t (B, C, H, W) and training timesteps (B,) to the output.
+    :param model: the guidance model; None only with a plan that is unguided throughout.
+    :param text: the encoded prompts, one per sample.
+    :param objective_scales: c_k, see :func:`~guidelens.guidance.resolve_scales`.
+    :param seeds: one per sample, of the random views; all 0 where there are none.
+    :param autocast: returns the context in which networks are evaluated.
+    :param loss_scales: for float16 backward passes, see
+        :data:`~guidelens.guidance.HALF_PRECISION_LOSS_SCALES`; else (1,).
+    """
+
+    def __init__(
+        self,
+        generator: Callable[[Tensor, Tensor], Tensor],
+        model: GuidanceModel | None,
+        process: DiffusionProcess,
+        plan: GuidancePlan,
+        text: TextBatch | None,
+        *,
+        prediction: Prediction,
+        learned_variance: bool,
+        options: GuidanceOptions,
+        objective_scales: Mapping[str, float],
+        seeds: Sequence[int] | None = None,
+        autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
+        loss_scales: Sequence[float] = (1.0,),
+    ) -> None:
+        self._generator = generator
+        self._model = model
+        self._reads_x_t = getattr(model, "reads", "x0") == "x_t"
+        self._process = process
+        self._plan = plan
+        self._text = text
+        self._prediction: Prediction = prediction
+        self._learned_variance = learned_variance
+        self._options = options
+        self._views = Views(options, KeyedNoise(seeds if seeds is not None else [0] * len(plan.scales)))
+        self._autocast = autocast
+        self._loss_scales = tuple(loss_scales)
+        constants = torch.tensor([objective_scales[name] for name in plan.objectives], dtype=torch.float64)
+        self._coefficients = plan.weights * constants
+        self._scales = plan.scales
+        # Which rows are active rarely changes from step to step, and selecting text copies it.
+        self._selections: dict[tuple[tuple[int, ...], tuple[int, ...]], _Selection] = {}
+
+    def __call__(
+        self, x_t: Tensor, index: Tensor, step: int, *, lap: int = 0, rows: range | None = None
+    ) -> Guided:
+        """Evaluate at x_t (B, C, H, W), respaced indices (B,) and the plan's ``step`` (0 the noisiest).
+
+        To be called under ``torch.no_grad()``: gradients are switched on inside, where they are needed.
+
+        :param lap: how often this step was taken before.
+        :param rows: which samples of the plan x_t holds; None: all.
+        """
+        rows = range(len(x_t)) if rows is None else rows
+        here = _Here(x_t, index, step, lap, rows, self._plan.groups(step, rows))
+        timesteps = self._process.timesteps[index.to("cpu")].to(x_t.device, non_blocking=True)
+        differentiate = bool(here.groups) and self._options.through == "unet" and not self._reads_x_t
+        with torch.set_grad_enabled(differentiate):
+            point = x_t.detach().requires_grad_(differentiate)
+            with self._autocast():
+                output = self._generator(point, timesteps)
+            output = output.to(x_t.dtype)
+            predicted, _ = split_output(output, x_t, self._learned_variance)
+        telemetry = _Telemetry(self._plan.objectives, x_t)
+        if not here.groups:
+            return telemetry.guided(output.detach(), None, x_t.new_zeros(len(x_t), dtype=torch.bool))
+        if self._reads_x_t:
+            slope = self._image_gradient(x_t, here, telemetry, timesteps)
+            nonfinite = ~all_finite(slope)
+        else:
+            slope, nonfinite = self._through_x0(predicted, point, here, telemetry)
+        gradient = self._step(-slope, predicted.detach(), here, telemetry)
+        nonfinite = nonfinite | ~all_finite(gradient)
+        return telemetry.guided(output.detach(), zero_rows(gradient, nonfinite), nonfinite)
+
+    def _through_x0(
+        self, predicted: Tensor, point: Tensor, here: _Here, telemetry: _Telemetry
+    ) -> tuple[Tensor, Tensor]:
+        """Return d(weighted loss)/dx_t, or /dx0 where guidance moves x0 itself, and where it is not finite."""
+        x_t, options = here.x_t, self._options
+        of_x_t, of_output = self._process.x0_coefficients(here.index, self._prediction, x_t)
+        x0 = of_x_t * x_t + of_output * predicted.detach()
+        share = (
+            self._lookup((1 - self._process.alphas_cumprod).sqrt(), here) if options.see == "blend" else None
+        )
+        seen = x0 if share is None else share * x0 + (1 - share) * x_t
+        of_seen = self._image_gradient(seen, here, telemetry)
+        nonfinite = ~all_finite(of_seen)
+        # No cotangent that is not finite enters the network, where it might spread to other samples.
+        of_seen = zero_rows(of_seen, nonfinite)
+        of_x0 = of_seen if share is None else share * of_seen
+        if options.range_scale:
+            of_x0 = of_x0 + options.range_scale * self._range_gradient(x0, here)
+        if options.through == "x0" and options.into == "x0":
+            return of_x0, nonfinite
+        if options.through == "x0":
+            slope = self._lookup(self._process.alphas_cumprod.sqrt(), here) * of_x0
+        else:
+            slope = of_x_t * of_x0 + vjp(predicted, point, of_output * of_x0, self._loss_scales)
+        return (slope if share is None else slope + (1 - share) * of_seen), nonfinite
+
+    def _range_gradient(self, x0: Tensor, here: _Here) -> Tensor:
+        """d(mean of (x0 - clamp(x0))^2)/dx0, at the samples that are guided."""
+        members = [row for _, members in here.groups for row in members]
+        gradient = (x0 - x0.clamp(-1, 1)) * (2 / x0[0].numel())
+        if len(members) == len(x0):
+            return gradient
+        guided = torch.zeros(len(x0), dtype=torch.bool)
+        guided[members] = True
+        return zero_rows(gradient, ~guided.to(x0.device, non_blocking=True))
+
+    def _step(self, gradient: Tensor, predicted: Tensor, here: _Here, telemetry: _Telemetry) -> Tensor:
+        """Return s times the gradient, normalised and clipped."""
+        x_t, noise = here.x_t, None
+        if self._options.normalize == "noise":
+            x0 = self._process.predict_x0(predicted, x_t, here.index, self._prediction)
+            noise = self._lookup(self._process.alphas_cumprod.rsqrt(), here) * x_t - x0
+        gradient = step_length(gradient, self._options, telemetry.weighted_loss, noise)
+        scales = self._scales[here.rows.start : here.rows.stop]
+        return gradient * per_sample(scales.to(x_t.dtype).to(x_t.device, non_blocking=True), x_t)
+
+    def _lookup(self, table: Tensor, here: _Here) -> Tensor:
+        return lookup(table, here.index, here.x_t)
+
+    def _image_gradient(
+        self, images: Tensor, here: _Here, telemetry: _Telemetry, timesteps: Tensor | None = None
+    ) -> Tensor:
+        """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
+        total = torch.zeros_like(images)
+        coefficients = self._coefficients[here.step, here.rows.start : here.rows.stop]
+        coefficients = coefficients.to(images.dtype).to(images.device, non_blocking=True)
+        for names, members in here.groups:
+            selection = self._select(tuple(here.rows[row] for row in members), members, images.device)
+            weights = {n: coefficients[selection.rows, self._plan.objectives.index(n)] for n in names}
+            losses, gradients, loss = self._objective_gradients(
+                images, names, selection, weights, here, timesteps
+            )
+            telemetry.record(selection.rows, names, losses, gradients, loss)
+            for name in names:
+                total.index_add_(0, selection.rows, per_sample(weights[name], images) * gradients[name])
+        return total
+
+    def _select(self, samples: tuple[int, ...], rows: tuple[int, ...], device: torch.device) -> _Selection:
+        if self._text is None:
+            raise GuidelensError("guidance needs encoded prompts; this batch has none")
+        if (samples, rows) not in self._selections:
+            self._selections[samples, rows] = _Selection(
+                samples, torch.tensor(rows, device=device), self._text.select(samples)
+            )
+        return self._selections[samples, rows]
+
+    def _objective_gradients(
+        self,
+        images: Tensor,
+        names: tuple[str, ...],
+        selection: _Selection,
+        weights: dict[str, Tensor],
+        here: _Here,
+        timesteps: Tensor | None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """L_k and dL_k/d(images) of the selected samples for the objectives ``names``, and their weighted loss.
+
+        Over smoothing draws, a draw's share in every gradient comes from the weighted loss; the augmented
+        views of a draw are averaged.
+        """
+        radius: Tensor | None = None
+        if self._options.smoothing:
+            spread = self._lookup((1 - self._process.alphas_cumprod).sqrt(), here)[selection.rows]
+            radius = self._options.smoothing_radius * spread
+        draws = []
+        for draw in range(self._views.draws):
+            losses: dict[str, Tensor] = {}
+            gradients: dict[str, Tensor] = {}
+            for view in range(self._views.augmentations):
+                each = self._view_gradients(images, names, selection, here, (draw, view), radius, timesteps)
+                for mean, part in zip((losses, gradients), each, strict=True):
+                    for name in names:
+                        value = part[name] / self._views.augmentations
+                        mean[name] = mean[name] + value if name in mean else value
+            draws.append((losses, gradients, torch.stack([weights[n] * losses[n] for n in names]).sum(dim=0)))
+        if len(draws) == 1:
+            return draws[0]
+        loss, shares = combined_loss(torch.stack([d[2] for d in draws]), self._options.smoothing_average)
+        return (
+            {n: torch.stack([d[0][n] for d in draws]).mean(dim=0) for n in names},
+            {n: _weighted_sum([d[1][n] for d in draws], shares) for n in names},
+            loss,
+        )
+
+    def _view_gradients(
+        self,
+        images: Tensor,
+        names: tuple[str, ...],
+        selection: _Selection,
+        here: _Here,
+        view: tuple[int, int],
+        radius: Tensor | None,
+        timesteps: Tensor | None,
+    ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """L_k and dL_k/d(images) as seen in one view."""
+        if self._model is None:
+            raise GuidelensError("guidance needs a guidance model; this engine has none")
+        extra: dict[str, Any] = {} if timesteps is None else {"timesteps": timesteps[selection.rows]}
+        gradients = {}
+        with torch.enable_grad():
+            point = images[selection.rows].requires_grad_()
+            shown = self._views.show(point, radius, selection.samples, (here.step, here.lap), *view)
+            with self._autocast():
+                losses = self._model.losses(shown, selection.text, names, **extra)
+            losses = _checked_losses(losses, names, point)
+            for name in names:
+                gradients[name] = vjp(
+                    losses[name],
+                    point,
+                    torch.ones_like(losses[name]),
+                    self._loss_scales,
+                    keep_graph=name != names[-1],
+                )
+        return {name: loss.detach() for name, loss in losses.items()}, gradients
+
+
+@dataclass(frozen=True, eq=False)
+class _Here:
+    """Where a call stands: the state, its place in the process and in the plan, and who is guided by what."""
+
+    x_t: Tensor
+    index: Tensor
+    step: int
+    lap: int
+    rows: range
+    groups: list[Group]
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """Some samples: their numbers in the batch, their rows in the state (on its device), and their text."""
+
+    samples: tuple[int, ...]
+    rows: Tensor
+    text: TextBatch
+
+
+class _Telemetry:
+    """Collects losses, norms and cosines of the groups of a batch, nan where nothing was evaluated."""
+
+    def __init__(self, objectives: tuple[str, ...], like: Tensor) -> None:
+        self._position = {name: k for k, name in enumerate(objectives)}
+        shape = (len(objectives), len(like))
+        self._losses = like.new_full(shape, math.nan)
+        self._norms = like.new_full(shape, math.nan)
+        self._cosines = {pair: like.new_full(shape[1:], math.nan) for pair in combinations(objectives, 2)}
+        self.weighted_loss = like.new_zeros(shape[1:])
+        """(B,) sum_k w_k c_k L_k; 0 for a sample that is not guided."""
+
+    def record(
+        self,
+        rows: Tensor,
+        names: Sequence[str],
+        losses: dict[str, Tensor],
+        gradients: dict[str, Tensor],
+        weighted_loss: Tensor,
+    ) -> None:
+        self.weighted_loss[rows] = weighted_loss
+        flat = {name: gradients[name].flatten(1) for name in names}
+        norms = {name: torch.linalg.vector_norm(flat[name], dim=1) for name in names}
+        for name in names:
+            self._losses[self._position[name], rows] = losses[name]
+            self._norms[self._position[name], rows] = norms[name]
+        for first, second in combinations(names, 2):
+            # Normalised before the product, which might overflow or vanish otherwise; 0 / 0 is nan.
+            units = (flat[first] / norms[first][:, None], flat[second] / norms[second][:, None])
+            self._cosines[first, second][rows] = (units[0] * units[1]).sum(dim=1)
+
+    def guided(self, output: Tensor, gradient: Tensor | None, nonfinite: Tensor) -> Guided:
+        return Guided(output, gradient, self._losses, self._norms, self._cosines, nonfinite)
+
+
+def _weighted_sum(values: Sequence[Tensor], shares: Tensor) -> Tensor:
+    """Sum of values (B, ...) by shares (n, B), one of them at a time: stacking would double the memory."""
+    total = torch.zeros_like(values[0])
+    for value, share in zip(values, shares, strict=True):
+        # A draw of no share must not bring in its nan.
+        total = total + torch.where(per_sample(share == 0, value), 0, per_sample(share, value) * value)
+    return total
+
+
+def _checked_losses(losses: Mapping[str, Tensor], names: Sequence[str], images: Tensor) -> dict[str, Tensor]:
+    if set(losses) != set(names):
+        raise GuidelensError(
+            f"the guidance model returned the losses {sorted(losses)}; it was asked for {sorted(names)}"
+        )
+    for name, loss in losses.items():
+        if tuple(loss.shape) != (len(images),):
+            raise GuidelensError(
+                f"the objective {name!r} returned {tuple(loss.shape)}; a loss per sample is {(len(images),)}"
+            )
+        if not loss.requires_grad:
+            raise GuidelensError(
+                f"the objective {name!r} is not differentiable in the images: no gradient to guide with"
+            )
+    return {name: losses[name].to(images.dtype) for name in names}

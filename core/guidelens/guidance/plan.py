@@ -1,0 +1,125 @@
+"""The plan of guidance: the weights of every sample at every step, known and checked before sampling starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ..contracts import GuidanceModel, Schedule
+from ..errors import UsageError
+from .options import check_finite
+
+Group = tuple[tuple[str, ...], tuple[int, ...]]
+
+
+def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> dict[str, float]:
+    """Return c_k for every objective of ``model``: the given one, else the model's default, else 1.
+
+    :raises UsageError: if ``given`` names an objective that the model does not have.
+    """
+    known = model.objectives if model is not None else frozenset()
+    for name in given:
+        check_objective(name, known, "the objective scales")
+    defaults = getattr(model, "default_scales", {})
+    return {
+        name: check_finite(f"the scale of {name!r}", given.get(name, defaults.get(name, 1.0)))
+        for name in known
+    }
+
+
+def check_objective(name: str, known: frozenset[str], where: str) -> None:
+    """:raises UsageError: naming the choices, if ``name`` is no objective of the guidance model."""
+    if name not in known:
+        choices = f"it has {', '.join(sorted(known))}" if known else "there is none"
+        raise UsageError(f"{where} names the objective {name!r}, unknown to the guidance model; {choices}")
+
+
+@dataclass(frozen=True, eq=False)
+class GuidancePlan:
+    """The weights of every sample at every step, known before sampling starts.
+
+    :param objectives: the K names that any sample ever uses, sorted.
+    :param weights: w_k(p), (N, B, K) float64 on the CPU; 0 throughout for a sample that is unguided.
+    :param scales: s, (B,) float64.
+    """
+
+    objectives: tuple[str, ...]
+    weights: Tensor
+    scales: Tensor
+
+    def select(self, rows: Sequence[int]) -> GuidancePlan:
+        """Return the plan of the samples at ``rows``, with the objectives that these use."""
+        weights = self.weights[:, list(rows)]
+        used = [k for k in range(len(self.objectives)) if bool((weights[:, :, k] != 0).any())]
+        names = tuple(self.objectives[k] for k in used)
+        return GuidancePlan(names, weights[:, :, used], self.scales[list(rows)])
+
+    @cached_property
+    def _active(self) -> list[list[tuple[str, ...]]]:
+        """The objectives of every sample at every step."""
+        return [
+            [tuple(name for name, on in zip(self.objectives, row, strict=True) if on) for row in step]
+            for step in (self.weights != 0).tolist()
+        ]
+
+    def groups(self, step: int, rows: range | None = None) -> list[Group]:
+        """Return (objectives, samples) for each distinct set of objectives that are active at ``step``.
+
+        :param rows: only of these samples; the groups then count from the first of them.
+        """
+        groups: dict[tuple[str, ...], list[int]] = {}
+        active = self._active[step] if rows is None else self._active[step][rows.start : rows.stop]
+        for row, names in enumerate(active):
+            if names:
+                groups.setdefault(names, []).append(row)
+        return [(names, tuple(members)) for names, members in groups.items()]
+
+    def used_by(self, row: int) -> tuple[str, ...]:
+        """Return the objectives that the sample at ``row`` uses at some step."""
+        used = (self.weights[:, row] != 0).any(dim=0).tolist()
+        return tuple(name for name, on in zip(self.objectives, used, strict=True) if on)
+
+
+def plan_guidance(
+    schedules: Sequence[Schedule | None],
+    scales: Sequence[float],
+    progress: Sequence[float],
+    known: frozenset[str],
+    guided: Sequence[bool] | None = None,
+) -> GuidancePlan:
+    """Ask every schedule for its weights at every step's progress.
+
+    :param schedules: one per sample; None is unguided.
+    :param scales: s per sample; a sample with 0 is unguided.
+    :param guided: whether each step is guided at all; None: every one is.
+    :raises UsageError: for an objective that is not ``known``, or a weight that is not finite.
+    """
+    tables: dict[int, list[dict[str, float]]] = {}
+    for schedule in schedules:
+        if schedule is not None and id(schedule) not in tables:
+            tables[id(schedule)] = [_checked_weights(schedule, p, known) for p in progress]
+    names = tuple(sorted({name for table in tables.values() for weights in table for name in weights}))
+    dense = torch.zeros(len(progress), len(schedules), len(names), dtype=torch.float64)
+    for row, (schedule, scale) in enumerate(zip(schedules, scales, strict=True)):
+        if schedule is not None and scale != 0:
+            table = tables[id(schedule)]
+            values = [[weights.get(name, 0.0) for name in names] for weights in table]
+            dense[:, row] = torch.tensor(values, dtype=torch.float64).reshape(len(progress), len(names))
+    if guided is not None:
+        dense[~torch.tensor(list(guided), dtype=torch.bool)] = 0
+    plan = GuidancePlan(names, dense, torch.tensor(list(scales), dtype=torch.float64))
+    return plan.select(range(len(schedules)))
+
+
+def _checked_weights(schedule: Schedule, progress: float, known: frozenset[str]) -> dict[str, float]:
+    checked = {}
+    for name, weight in schedule.weights(progress).items():
+        check_objective(name, known, f"the schedule {schedule!r}")
+        checked[name] = check_finite(
+            f"the weight of {name!r} at progress {progress:g} in {schedule!r}", weight
+        )
+    return checked

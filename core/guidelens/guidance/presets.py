@@ -1,0 +1,71 @@
+"""Published guidance methods as named bundles of options. Loads no torch.
+
+A preset holds what makes the method: where its gradient is taken, how long a step is, and where it enters. A
+scale belongs to a loss, so most users set their own; the one here is the authors' for text or for a squared
+residual. docs/guidance.md has each method's equation and where a preset departs from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A method's options (fields of :class:`~guidelens.guidance.GuidanceOptions`) and its sampler."""
+
+    source: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    sampler: str = "ddpm"
+    eta: float = 0.0
+
+
+PRESETS: dict[str, Preset] = {
+    "paper": Preset(
+        "Kong & Kwak 2023, eq. 1: the mean of DDPM is moved by s Sigma g, g taken through the UNet"
+    ),
+    "dps": Preset(
+        "Chung et al. 2023 (arXiv:2209.14687), algorithm 1: x_{t-1} -= zeta / |residual| grad |residual|^2",
+        {"into": "sample", "normalize": "loss"},
+    ),
+    "freedom": Preset(
+        "Yu et al. 2023 (arXiv:2303.09833), algorithm 2: x_{t-1} -= rho_t g_t, with time travel",
+        {
+            "into": "x0",
+            "normalize": "noise",
+            "scale": 0.02,
+            "recurrence": 10,
+            "recurrence_start": 0.2,
+            "recurrence_stop": 0.5,
+        },
+    ),
+    "universal": Preset(
+        "Bansal et al. 2023 (arXiv:2302.07121), forward guidance: eps += s sqrt(1 - abar) grad L, recurring",
+        {"recurrence": 10},
+        sampler="ddim",
+    ),
+    "mpgd": Preset(
+        "He et al. 2023 (arXiv:2311.16424), without autoencoder: x0 -= c_t dL/dx0, eps held",
+        {"into": "x0", "through": "x0"},
+        sampler="ddim",
+    ),
+    "lgd": Preset(
+        "Song et al. 2023 (ICML, LGD-MC): grad log mean exp(-L) over draws around x0",
+        {"smoothing": 10},
+        sampler="ddim",
+    ),
+}
+
+
+def find_preset(name: str) -> Preset:
+    """Return the preset called ``name``.
+
+    :raises UsageError: if there is none.
+    """
+    if name not in PRESETS:
+        raise UsageError(f"unknown preset {name!r}; choose {', '.join(PRESETS)}")
+    return PRESETS[name]

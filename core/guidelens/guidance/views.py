@@ -1,0 +1,115 @@
+"""Random views of an image: what the guidance model is shown in its place, and how their losses combine.
+
+Augmentations (crops, affine maps, noise) are averaged over: a gradient that only one view agrees with is an
+adversarial texture rather than a picture (the cutouts of CLIP-guided diffusion). Smoothing draws around the
+predicted x0 estimate an expectation over p(x0 | x_t) (Song et al. 2023, LGD-MC).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..diffusion.noise import KeyedNoise
+from .options import GuidanceOptions
+
+SMALLEST_CROP = 0.55
+"""Side of the smallest crop at strength 1, of the image's."""
+LARGEST_TURN = math.radians(20)
+LARGEST_ZOOM = 0.15
+LARGEST_SHIFT = 0.1
+"""Of the image's side."""
+NOISE = 0.1
+"""Standard deviation; pixels span 2."""
+
+Key = tuple[int, ...]
+
+
+class Views:
+    """The views of one step, each drawn from its sample's seed, the step and its number.
+
+    :param options: which kinds, how many, how strong.
+    """
+
+    def __init__(self, options: GuidanceOptions, noise: KeyedNoise) -> None:
+        self._noise = noise
+        self._kinds = options.augmentation_kinds
+        self._strength = options.augment_strength
+        self.draws = max(1, options.smoothing)
+        """Smoothing draws of a step; within each, ``augmentations`` views are averaged."""
+        self.augmentations = options.augmentations
+
+    def show(
+        self, images: Tensor, radius: Tensor | None, rows: Sequence[int], key: Key, draw: int, n: int
+    ) -> Tensor:
+        """Return view ``n`` of smoothing draw ``draw``, differentiable in the images (B, C, H, W).
+
+        :param radius: (B, 1, 1, 1) r_t, the standard deviation of the smoothing draws; None: no smoothing.
+        :param rows: the samples' numbers in the batch.
+        :param key: the step, and its repetition.
+        """
+        shape = images.shape[1:]
+        if radius is not None:
+            z = self._noise.normal(shape, "smoothing", *key, draw, rows=rows)
+            images = images + radius * z.to(images.dtype).to(images.device, non_blocking=True)
+        where = (*key, draw, n)
+        if "crop" in self._kinds or "affine" in self._kinds:
+            images = _resampled(images, self._transform(images, rows, where))
+        if "noise" in self._kinds:
+            z = self._noise.normal(shape, "augment-noise", *where, rows=rows)
+            z = z.to(images.dtype).to(images.device, non_blocking=True)
+            images = images + NOISE * self._strength * z
+        return images
+
+    def _transform(self, images: Tensor, rows: Sequence[int], where: Key) -> Tensor:
+        """Return (B, 2, 3): where each pixel of the view is read, in coordinates from -1 to 1."""
+        theta = torch.eye(3).expand(len(rows), 3, 3)
+        if "crop" in self._kinds:
+            theta = theta @ _window(self._noise.uniform((3,), "crop", *where, rows=rows), self._strength)
+        if "affine" in self._kinds:
+            theta = theta @ _motion(self._noise.uniform((4,), "affine", *where, rows=rows), self._strength)
+        return theta[:, :2].to(images.dtype).to(images.device, non_blocking=True)
+
+
+def combined_loss(losses: Tensor, average: str) -> tuple[Tensor, Tensor]:
+    """Return the loss over smoothing draws (B,), and the share (n, B) of each draw in its gradient.
+
+    ``logmeanexp``: -log mean exp(-L), whose gradient weighs draws by softmax(-L) (Song et al. 2023); the mean
+    otherwise.
+
+    :param losses: (n, B).
+    """
+    if average == "mean":
+        return losses.mean(dim=0), torch.full_like(losses, 1 / len(losses))
+    smoothed = math.log(len(losses)) - torch.logsumexp(-losses, dim=0)
+    return smoothed, torch.softmax(-losses, dim=0)
+
+
+def _window(u: Tensor, strength: float) -> Tensor:
+    """A square window inside the image, its side and place random; u (B, 3) in [-1, 1)."""
+    side = 1 - (1 - SMALLEST_CROP) * strength * (u[:, 0] + 1) / 2
+    zero = torch.zeros_like(side)
+    return _matrix(side, zero, (1 - side) * u[:, 1], zero, side, (1 - side) * u[:, 2])
+
+
+def _motion(u: Tensor, strength: float) -> Tensor:
+    """A turn, a zoom and a shift, each random; u (B, 4) in [-1, 1)."""
+    angle, zoom = LARGEST_TURN * strength * u[:, 0], 1 + LARGEST_ZOOM * strength * u[:, 1]
+    along, across = zoom * angle.cos(), zoom * angle.sin()
+    shift = 2 * LARGEST_SHIFT * strength * u[:, 2:]
+    return _matrix(along, -across, shift[:, 0], across, along, shift[:, 1])
+
+
+def _matrix(*entries: Tensor) -> Tensor:
+    """(B, 3, 3) from the entries of the first two rows."""
+    last = torch.tensor([0.0, 0.0, 1.0]).expand(len(entries[0]), 1, 3)
+    return torch.cat([torch.stack(entries, dim=1).reshape(-1, 2, 3), last], dim=1)
+
+
+def _resampled(images: Tensor, theta: Tensor) -> Tensor:
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)

@@ -40,9 +40,9 @@ def test_there_is_something_to_check() -> None:
 
 def test_core_names_no_plugin_package() -> None:
     for path in sorted(CORE.rglob("*")):
-        if path.is_file() and path.suffix in (".py", ".html", ".css", ".js", ".txt", ".md"):
+        if path.is_file() and path.suffix in (".py", ".html", ".css", ".js", ".txt", ".md", ".tmpl"):
             found = re.findall(
-                r"\bguidelens_(?!contract\b|format\b|impl\b)\w+", path.read_text(encoding="utf-8")
+                r"\bguidelens_(?!contract\b|docs\b|format\b|impl\b)\w+", path.read_text(encoding="utf-8")
             )
             assert not found, f"{path.relative_to(ROOT)} names {found}"
 

@@ -170,11 +170,11 @@ def test_traceback_on_request(commands: str) -> None:
     [
         (
             ["plugin"],
-            "unknown command 'plugin' (did you mean 'plugins'?); there are compare, generate, plugins",
+            "unknown command 'plugin' (did you mean 'plugins'?); there are compare, generate, plugins, ",
         ),
         (["--bad"], "No such option '--bad'. (see `guidelens --help`)"),
         (["plugins", "show"], "Missing argument 'NAME'. (see `guidelens plugins show --help`)"),
-        (["plugins", "show", "shedules"], "no plugin 'shedules' (did you mean 'schedules'?)"),
+        (["plugins", "show", "shedules"], "no plugin or component 'shedules' (did you mean 'schedules'?)"),
         (["-p", "shedules", "plugins", "list"], "no plugin 'shedules' (did you mean 'schedules'?)"),
         (["plugins", "list", "-p"], "-p needs a plugin"),
     ],
@@ -246,14 +246,13 @@ def test_plugins_list_json(tmp_path: Path) -> None:
     done = run_cli("plugins", "list", "--json", "-p", "no:blip", path=tmp_path)
     listed = {plugin["name"]: plugin for plugin in json.loads(done.stdout)}
     assert listed["needy"]["status"] == "missing dependency"
-    assert (
-        listed["needy"]["message"] == "needs the module 'acme_json_needs': pip install \"acme-json-needs>=3\""
-    )
+    assert listed["needy"]["message"] == "needs the module 'acme_json_needs': pip install \"acme-json[x]\""
     assert listed["blip"]["status"] == "blocked"
     schedules = listed["schedules"]
     assert (schedules["distribution"], schedules["version"]) == ("guidelens", guidelens.__version__)
     assert schedules["origin"] == "guidelens_schedules.plugin"
     assert schedules["hooks"] == ["register_schedules"]
+    assert (schedules["found"], schedules["commands"]) == ("entry point", [])
     (shift,) = [component for component in schedules["components"] if component["name"] == "shift"]
     assert shift == {
         "kind": "schedule",
@@ -263,8 +262,20 @@ def test_plugins_list_json(tmp_path: Path) -> None:
         "requires": [],
         "missing": [],
         "options": [
-            {"name": "start", "type": "text", "required": False, "default": "cap"},
-            {"name": "end", "type": "text", "required": False, "default": "itc"},
+            {
+                "name": "start",
+                "type": "text",
+                "required": False,
+                "default": "cap",
+                "help": "the objective at t = 0.",
+            },
+            {
+                "name": "end",
+                "type": "text",
+                "required": False,
+                "default": "itc",
+                "help": "the objective at t = 1.",
+            },
         ],
     }
 
@@ -272,7 +283,9 @@ def test_plugins_list_json(tmp_path: Path) -> None:
 def test_plugins_list_and_show() -> None:
     listed = CliRunner().invoke(cli, ["plugins", "list"]).stdout
     assert re.search(
-        r"^schedules +guidelens [\d.]+ +ok +guidelens_schedules\.plugin$", listed, flags=re.MULTILINE
+        r"^schedules +guidelens [\d.]+ +ok +entry point +guidelens_schedules\.plugin$",
+        listed,
+        flags=re.MULTILINE,
     )
     assert "    schedules: itc, itm, cap, objective, shift, blend\n" in listed
     shown = CliRunner().invoke(cli, ["plugins", "show", "schedules"]).stdout

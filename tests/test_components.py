@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, Union
 
 import pytest
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.plugins.components import ComponentInfo, install_command, is_installed
+from guidelens.plugins.components import ComponentInfo
+from guidelens.plugins.requirements import is_installed, pip_command, requirements_of
 from guidelens.plugins.spelling import format_component, nearest, parse_component
 from guidelens.plugins.values import options_of
 from hypothesis import given
@@ -239,10 +240,11 @@ def test_undeclared_missing_module_names_the_command() -> None:
 
 
 def test_install_command_uses_what_the_distribution_asks_for() -> None:
-    command = install_command(("lavis", "torch"), "guidelens")
+    command = pip_command(*requirements_of(("lavis", "torch"), "guidelens"))
     assert command.startswith('pip install "salesforce-lavis==1.0.2" "torch>=')
     assert "python_version < '3.12'" in command
-    assert install_command(("open_clip",)) == "pip install open-clip-torch"
+    assert pip_command(*requirements_of(("open_clip",))) == "pip install open-clip-torch"
+    assert pip_command(*requirements_of(("open_clip",), "guidelens")) == 'pip install "guidelens[open-clip]"'
 
 
 def test_is_installed_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,8 @@ import pluggy
 if TYPE_CHECKING:
     import click
 
+    from guidelens.weights import WeightsFile
+
 PROJECT_NAME = "guidelens"
 
 hookspec = pluggy.HookspecMarker(PROJECT_NAME)
@@ -30,17 +32,21 @@ class Register(Protocol):
         *,
         summary: str,
         requires: Sequence[str] = (),
+        install: Sequence[str] = (),
         default: bool = False,
     ) -> None:
         """Offer a component.
 
         :param name: lower-case name, as spelled on the command line (letters, digits, ``-``, ``_``, ``.``).
         :param factory: builds the component when it is asked for; its keyword parameters are the component's
-            options, their annotations (``int``, ``float``, ``bool``, ``str``, ``Literal``, optional) and defaults
-            are checked and shown to the user.
-        :param summary: one line for ``guidelens plugins list``.
+            options, their annotations (``int``, ``float``, ``bool``, ``str``, ``Path``, ``Literal``, optional)
+            and defaults are checked and shown to the user, with what ``:param NAME:`` in its docstring says.
+        :param summary: one line for ``guidelens plugins show``.
         :param requires: names of Python modules that the factory imports; when one is missing the user is told
             which package to install instead of being shown an ImportError.
+        :param install: what pip is to install for ``requires``, such as ``["mine[extra]"]``. Needed only where
+            that cannot be found: it is the extra, or the requirement, under which the plugin's distribution
+            lists the package, or else the module's name.
         :param default: used where the user names no component of this kind.
         """
         ...
@@ -69,6 +75,23 @@ def register_metrics(register: Register) -> None:
 @hookspec
 def register_prompt_sets(register: Register) -> None:
     """Offer prompt sets (a sequence of :class:`guidelens.contracts.Prompt`)."""
+
+
+class RegisterWeights(Protocol):
+    """The callback handed to ``register_weights``."""
+
+    def __call__(self, file: WeightsFile, /) -> None:
+        """Offer a file to ``guidelens weights``.
+
+        :param file: its name must be no other file's; two plugins that need one file may register equal ones.
+        """
+        ...
+
+
+@hookspec
+def register_weights(register: RegisterWeights) -> None:
+    """Name files that components need (:class:`guidelens.weights.WeightsFile`): where they are published, and how
+    to recognise them."""
 
 
 @hookspec

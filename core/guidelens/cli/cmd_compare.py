@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import console
+from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ or metrics may be added to a directory later; other settings need another direct
     "--prompts",
     "prompt_set",
     metavar="SET",
+    shell_complete=complete_component("prompts"),
     cls=SectionedOption,
     section=_GRID,
     help="Prompt set to draw where no PROMPT is given.  [default: the plugin's]",
@@ -55,6 +57,7 @@ or metrics may be added to a directory later; other settings need another direct
     "--schedule",
     "schedules",
     metavar="SPEC",
+    shell_complete=complete_component("schedule"),
     multiple=True,
     cls=SectionedOption,
     section=_GRID,
@@ -74,6 +77,7 @@ or metrics may be added to a directory later; other settings need another direct
     "--metric",
     "metrics",
     metavar="SPEC",
+    shell_complete=complete_component("metric"),
     multiple=True,
     cls=SectionedOption,
     section=_GRID,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from . import console
+from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ Examples:
 @click.option(
     "--schedule",
     metavar="SPEC",
+    shell_complete=complete_component("schedule"),
     required=True,
     cls=SectionedOption,
     section=_PICTURE,

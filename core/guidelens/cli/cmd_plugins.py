@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from . import console
+from guidelens.errors import UsageError
+
+from .cmd_new import new
+from .completion import complete_component_or_plugin
 from .options import get_manager
 
 if TYPE_CHECKING:
-    from guidelens.plugins import ComponentInfo, OptionInfo, PluginInfo
+    from guidelens.plugins import ComponentInfo, OptionInfo, PluginInfo, PluginManager
 
-_COLOURS = {"ok": "green", "blocked": "bright_black", "missing dependency": "yellow", "broken": "red"}
+_KINDS = ("generator", "guidance", "schedule", "metric", "prompts")
 
 
 @click.group()
 def plugins() -> None:
-    """Show plugins and the components they offer.
+    """Show plugins and the components they offer, and start new ones.
 
     Plugins are found through the entry-point group "guidelens" of installed
     distributions, and through --plugin and GUIDELENS_PLUGINS.
     """
+
+
+plugins.add_command(new)
+# Further subcommands, each in a module of its own, are added here.
 
 
 @plugins.command("list")
@@ -32,39 +41,94 @@ def plugins() -> None:
 def list_command(ctx: click.Context, as_json: bool, verbose: bool) -> None:
     """List plugins: version, origin, what they offer, and whether they work."""
     manager = get_manager(ctx)
-    manager.commands()  # a plugin may break here too
+    commands = command_names(manager)
     if as_json:
-        click.echo(json.dumps([describe_plugin(plugin) for plugin in manager.plugins], indent=2))
+        click.echo(json.dumps([describe_plugin(p, commands[p]) for p in manager.plugins], indent=2))
         return
-    _print_plugins(manager.plugins, verbose)
+    from . import plugin_views
+
+    show = plugin_views.print_table if sys.stdout.isatty() else plugin_views.print_lines
+    show(manager.plugins, commands)
+    if verbose:
+        plugin_views.print_tracebacks(manager.plugins)
 
 
 @plugins.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_component_or_plugin)
+@click.option("--kind", type=click.Choice(_KINDS), help="Only components of this kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def show_command(ctx: click.Context, name: str, as_json: bool) -> None:
-    """Show the components of plugin NAME, with their options, types and defaults."""
-    plugin = get_manager(ctx).plugin(name)
+def show_command(ctx: click.Context, name: str, kind: str | None, as_json: bool) -> None:
+    """Show the components of plugin NAME, or those called NAME, with options, types and defaults."""
+    manager = get_manager(ctx)
+    commands = command_names(manager)
+    plugin, components = _find(manager, name, kind)
     if as_json:
-        click.echo(json.dumps(describe_plugin(plugin), indent=2))
+        if plugin is not None:
+            found: Any = describe_plugin(plugin, commands[plugin], components)
+        else:
+            found = [{**describe_component(info), "plugin": info.plugin} for info in components]
+        click.echo(json.dumps(found, indent=2))
         return
-    _print_plugins((plugin,), tracebacks=False)
-    for component in plugin.components:
-        _print_component(component)
+    from . import plugin_views
+
+    if plugin is not None:
+        plugin_views.print_lines((plugin,), commands)
+        if plugin.docs:
+            click.echo(f"    documentation: {plugin.docs}")
+    for info in components:
+        owner = None if plugin is not None else manager.owner(info)
+        plugin_views.print_component(info, owner)
 
 
-def describe_plugin(plugin: PluginInfo) -> dict[str, Any]:
+def _find(
+    manager: PluginManager, name: str, kind: str | None
+) -> tuple[PluginInfo | None, Sequence[ComponentInfo]]:
+    """Return the plugin called ``name`` and its components, or no plugin and the components called so."""
+    if any(plugin.source.answers_to(name) for plugin in manager.plugins):
+        plugin = manager.plugin(name)
+        components = [info for info in plugin.components if kind in (None, info.kind)]
+        if kind is not None and not components:
+            raise UsageError(f"{plugin.title} offers no component of the kind {kind!r}")
+        return plugin, components
+    named = manager.named(name.partition(":")[0], kind)
+    if not named:
+        from guidelens.plugins.spelling import suggestion
+
+        known = [p.name for p in manager.plugins] + [info.name for info in manager.components(kind)]
+        near = suggestion(name, known)
+        raise UsageError(
+            f"no plugin or component {name!r}{near or '; see `guidelens plugins list`'}"
+            + (f" (looked among the kind {kind!r})" if kind else "")
+        )
+    return None, named
+
+
+def command_names(manager: PluginManager) -> dict[PluginInfo, list[str]]:
+    """Return the commands that every plugin adds. A plugin may turn out broken here."""
+    names: dict[PluginInfo, list[str]] = {plugin: [] for plugin in manager.plugins}
+    for plugin, name, _ in manager.commands():
+        names[plugin].append(name)
+    return names
+
+
+def describe_plugin(
+    plugin: PluginInfo, commands: Sequence[str], components: Sequence[ComponentInfo] | None = None
+) -> dict[str, Any]:
     """Return a plugin as JSON values; what ``plugins list --json`` prints."""
+    offered = plugin.components if components is None else components
     return {
         "name": plugin.name,
         "version": plugin.source.version or None,
         "distribution": plugin.source.dist or None,
+        "found": plugin.source.via,
         "origin": plugin.source.origin,
         "status": plugin.status,
         "message": plugin.message or None,
+        "documentation": plugin.docs or None,
         "hooks": list(plugin.hooks),
-        "components": [describe_component(component) for component in plugin.components],
+        "components": [describe_component(component) for component in offered],
+        "commands": list(commands),
     }
 
 
@@ -82,69 +146,16 @@ def describe_component(component: ComponentInfo) -> dict[str, Any]:
                 "name": option.name,
                 "type": option.type_name,
                 "required": option.required,
-                "default": _default_text(option),
+                "default": default_text(option),
+                "help": option.help or None,
             }
             for option in component.options
         ],
     }
 
 
-def _default_text(option: OptionInfo) -> str | None:
+def default_text(option: OptionInfo) -> str | None:
     """Return a default as it is spelled; None where there is none."""
     from guidelens.plugins.values import REQUIRED, format_value
 
     return None if option.default is REQUIRED else format_value(option.default)
-
-
-def _print_plugins(plugins: tuple[PluginInfo, ...], tracebacks: bool) -> None:
-    """Print a line per plugin, and below it what it offers or why it does not."""
-    rows = [(p.name, f"{p.source.dist} {p.source.version}".strip() or "-", p.status) for p in plugins]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
-    for plugin, row in zip(plugins, rows, strict=True):
-        name, dist, status = (text.ljust(width) for text, width in zip(row, widths, strict=True))
-        console.print_out(
-            f"{name}  {dist}  {click.style(status, _COLOURS[plugin.status])}  {plugin.source.origin}"
-        )
-        for line in _offers(plugin):
-            console.print_out(f"    {line}")
-        if plugin.message:
-            console.print_out(f"    {plugin.message}")
-        if tracebacks and plugin.details:
-            console.print_out("".join(f"      {line}\n" for line in plugin.details.splitlines()), nl=False)
-
-
-def _offers(plugin: PluginInfo) -> list[str]:
-    """Return one line per kind: ``schedules: itc, itm``."""
-    from guidelens.plugins import KINDS
-
-    lines = []
-    for kind in KINDS.values():
-        names = [component.name for component in plugin.components if component.kind == kind.name]
-        if names:
-            lines.append(f"{kind.noun if len(names) == 1 else kind.plural}: {', '.join(names)}")
-    if "register_commands" in plugin.hooks:
-        lines.append("commands (see guidelens --help)")
-    return lines
-
-
-def _print_component(component: ComponentInfo) -> None:
-    from guidelens.plugins import KINDS
-
-    default = " (default)" if component.default else ""
-    click.echo(f"\n{KINDS[component.kind].noun} {component.name}{default}\n  {component.summary}")
-    if component.missing:
-        click.echo(f"  not installed: {', '.join(component.missing)}")
-    rows = []
-    for option in component.options:
-        name = "NAME" if option.name == "*" else option.name
-        text = _default_text(option)
-        if option.name == "*":
-            note = "for any NAME"
-        elif text is None:
-            note = "needed"
-        else:
-            note = f"default: {text}" if text else "default: empty"
-        rows.append((f"{name}={option.type_name}", note))
-    width = max((len(left) for left, _ in rows), default=0)
-    for left, note in rows:
-        click.echo(f"  {left:<{width}}  {note}")

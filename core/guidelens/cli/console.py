@@ -63,12 +63,13 @@ class _LineHandler(logging.Handler):
 
 
 @contextmanager
-def log_lines() -> Iterator[None]:
+def log_lines(*, quiet: bool = False) -> Iterator[None]:
     """Show the log of guidelens on stderr, a line per record, while the block runs; warnings and above.
 
-    Plugins are heard where they log below ``guidelens.`` as well.
+    Plugins are heard where they log below ``guidelens.`` as well. ``quiet`` shows nothing.
     """
-    log, handler, level = logging.getLogger("guidelens"), _LineHandler(), logging.getLogger("guidelens").level
+    log = logging.getLogger("guidelens")
+    handler, level = logging.NullHandler() if quiet else _LineHandler(), log.level
     log.addHandler(handler)
     log.setLevel(logging.WARNING)
     try:

@@ -14,6 +14,7 @@ from guidelens import __version__
 from guidelens.errors import GuidelensError, UsageError
 
 from . import console
+from .completion import complete_plugin, load_quietly, without_open_option
 from .options import get_manager
 
 TRACEBACK = "GUIDELENS_TRACEBACK"
@@ -29,7 +30,16 @@ _COMMANDS = {
         "Draw prompts under several schedules and compare them.",
     ),
     "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
-    "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show plugins and the components they offer."),
+    "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show, check and start plugins."),
+    "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins beside guidelens."),
+    "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),
+    "completion": ("guidelens.cli.cmd_completion", "completion", "Print the script of shell completion."),
+    "bench": ("guidelens.cli.cmd_bench", "bench", "Measure a sampling step and what it is made of."),
+    "weights": (
+        "guidelens.cli.cmd_weights",
+        "weights",
+        "Fetch and check the weights files that components need.",
+    ),
 }
 """Name -> module, attribute, and help, so that listing commands imports none."""
 
@@ -37,7 +47,7 @@ _EPILOG = """\b
 Examples:
   guidelens compare "a red circle above a blue square" --schedule itc --schedule shift --out DIR
   guidelens generate "two small green triangles" --schedule shift --seed 0 --out x.png
-  guidelens plugins show shapes
+  guidelens plugins show shift
   guidelens -p ./my_schedule.py compare "a red circle" --schedule mine --out DIR
 
 \b
@@ -71,9 +81,14 @@ class App(click.Group):
         """Load plugins, so that their commands and components exist when the rest is parsed."""
         from guidelens.plugins import PluginManager
 
-        rest, requests = split_plugin_options(args)
-        ctx.with_resource(console.log_lines())
-        ctx.obj = PluginManager.load(requests)
+        if ctx.resilient_parsing:  # completing in the shell, where nothing must be printed
+            ctx.with_resource(console.log_lines(quiet=True))
+            rest, requests = split_plugin_options(without_open_option(args))
+            ctx.obj = load_quietly(requests)
+        else:
+            rest, requests = split_plugin_options(args)
+            ctx.with_resource(console.log_lines())
+            ctx.obj = PluginManager.load(requests)
         return super().parse_args(ctx, rest)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -92,7 +107,7 @@ class App(click.Group):
             return command
         offered = self._plugin_commands(ctx)
         several = [name for name in offered if name.rpartition("/")[2] == cmd_name]
-        if cmd_name not in offered and several:
+        if cmd_name not in offered and several and not ctx.resilient_parsing:
             raise UsageError(f"several plugins offer the command {cmd_name!r}; say {' or '.join(several)}")
         return offered.get(cmd_name)
 
@@ -103,7 +118,8 @@ class App(click.Group):
         from guidelens.plugins.spelling import suggestion
 
         name = args[0]
-        if not name.startswith("-") and self.get_command(ctx, name) is None:
+        lenient = ctx.resilient_parsing or name.startswith("-")
+        if not lenient and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
             raise UsageError(
                 f"unknown command {name!r}{suggestion(name, known)}; there are {', '.join(known)}"
@@ -203,6 +219,7 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
     metavar="X",
     multiple=True,
     expose_value=False,
+    shell_complete=complete_plugin,
     help="Load plugin X: an installed plugin's name, a module, or a .py file. What X alone offers becomes "
     "the default. no:X blocks X. Repeatable, before or after the command; GUIDELENS_PLUGINS "
     "(comma-separated) does the same.",

@@ -13,6 +13,8 @@ import click
 
 from guidelens.errors import UsageError
 
+from .completion import complete_component, complete_plugin
+
 if TYPE_CHECKING:
     from guidelens.engine import Engine
     from guidelens.guidance import GuidanceOptions
@@ -147,12 +149,14 @@ _ENGINE_OPTIONS = (
     _option(
         "--generator",
         metavar="SPEC",
+        shell_complete=complete_component("generator"),
         section=_MODELS,
         help="Diffusion model that draws: name or name:key=value,key=value.  [default: the plugin's]",
     ),
     _option(
         "--guidance",
         metavar="SPEC",
+        shell_complete=complete_component("guidance"),
         section=_MODELS,
         help="Vision-language model that steers, spelled likewise.  [default: the plugin's]",
     ),
@@ -162,6 +166,7 @@ _ENGINE_OPTIONS = (
         metavar="X",
         multiple=True,
         expose_value=False,
+        shell_complete=complete_plugin,
         section=_MODELS,
         help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
     ),

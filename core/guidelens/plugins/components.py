@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from importlib import metadata
 from typing import Any
 
 from guidelens import contracts
 from guidelens.errors import GuidelensError
 
+from .requirements import is_installed, pip_command, requirements_of
 from .spelling import format_component
 from .values import OptionInfo, check_options, format_value, options_of
 
@@ -73,6 +71,7 @@ class ComponentInfo:
     :param summary: one line.
     :param requires: modules that building it imports.
     :param default: whether it is used where the user names none of its kind.
+    :param install: what pip is to install for ``requires``, where the plugin says so.
     """
 
     kind: str
@@ -83,6 +82,7 @@ class ComponentInfo:
     factory: Callable[..., Any] = field(repr=False)
     requires: tuple[str, ...] = ()
     default: bool = False
+    install: tuple[str, ...] = ()
 
     @cached_property
     def options(self) -> tuple[OptionInfo, ...]:
@@ -103,6 +103,12 @@ class ComponentInfo:
     def missing(self) -> tuple[str, ...]:
         """Those of ``requires`` that are not installed. Looks for them without importing them."""
         return tuple(module for module in self.requires if not is_installed(module))
+
+    def requirements(self, modules: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+        """Return what pip is to install for ``modules``, and the condition under which that is foreseen."""
+        if self.install and set(modules) <= set(self.requires):
+            return self.install, ""
+        return requirements_of(modules, self.dist)
 
     def configure(self, given: Mapping[str, str], *, spelled: str | None = None) -> Component:
         """Check options given as text.
@@ -143,7 +149,7 @@ class Component:
         if info.missing:
             raise GuidelensError(
                 f"{info.title} of plugin {info.plugin!r} needs {_listed(info.missing)}, not installed here: "
-                f"{install_command(info.missing, info.dist)}"
+                f"{pip_command(*info.requirements(info.missing))}"
             )
         try:
             built = info.factory(**self.options)
@@ -151,7 +157,7 @@ class Component:
             name = (error.name or "").partition(".")[0]
             raise GuidelensError(
                 f"{info.title} of plugin {info.plugin!r} could not import {error.name!r}: "
-                f"{install_command((name,), info.dist)}"
+                f"{pip_command(*info.requirements((name,)))}"
             ) from error
         _check_contract(info, built)
         return built
@@ -176,51 +182,3 @@ def _members(protocol: type) -> tuple[str, ...]:
     """Return what a contract asks for: its attributes and methods."""
     methods = [name for name in vars(protocol) if not name.startswith("_") or name == "__call__"]
     return tuple(dict.fromkeys([*protocol.__annotations__, *methods]))
-
-
-def is_installed(module: str) -> bool:
-    """Whether the package that ``module`` lies in is there, as far as can be told without importing it."""
-    top = module.partition(".")[0]
-    try:
-        return importlib.util.find_spec(top) is not None
-    except ValueError:  # present, but without a spec
-        return sys.modules.get(top) is not None
-
-
-_DISTRIBUTIONS = {
-    "PIL": "pillow",
-    "cv2": "opencv-python-headless",
-    "lavis": "salesforce-lavis",
-    "open_clip": "open-clip-torch",
-    "skimage": "scikit-image",
-    "sklearn": "scikit-learn",
-    "yaml": "pyyaml",
-}
-"""Modules whose distribution is called otherwise."""
-
-
-def install_command(modules: tuple[str, ...], dist: str = "") -> str:
-    """Return the pip command that installs ``modules``, in the versions that ``dist`` asks for."""
-    wanted = []
-    condition = ""
-    for module in modules:
-        package = _DISTRIBUTIONS.get(module.partition(".")[0], module.partition(".")[0].replace("_", "-"))
-        requirement, marker = _requirement(package, dist)
-        wanted.append(f'"{requirement}"' if re.search(r"[<>!=~]", requirement) else requirement)
-        if "python_version" in marker:
-            condition = f" (for {marker})"
-    return f"pip install {' '.join(wanted)}{condition}"
-
-
-def _requirement(package: str, dist: str) -> tuple[str, str]:
-    """Return what ``dist`` says it needs of ``package`` and under which condition, else the bare name."""
-    try:
-        stated = metadata.requires(dist) if dist else None
-    except metadata.PackageNotFoundError:
-        stated = None
-    for line in stated or ():
-        requirement, _, marker = (part.strip() for part in line.partition(";"))
-        name = re.match(r"[A-Za-z0-9._-]+", requirement)
-        if name and re.sub(r"[-_.]+", "-", name[0]).lower() == package.lower():
-            return requirement.replace(" ", ""), marker.replace('"', "'")
-    return package, ""

@@ -20,12 +20,15 @@ from guidelens import hookspecs
 from guidelens.contracts import CONTRACT_VERSION
 from guidelens.errors import GuidelensError, UsageError
 
-from .components import KINDS, NAME_PATTERN, Component, ComponentInfo, install_command
-from .sources import Source, entry_point_sources, find_source, normalized, object_source
+from .components import KINDS, NAME_PATTERN, Component, ComponentInfo
+from .requirements import documentation, normalized, pip_command, requirements_of
+from .sources import Source, entry_point_sources, find_source, object_source
 from .spelling import parse_component, suggestion
 
 if TYPE_CHECKING:
     import click
+
+    from guidelens.weights import WeightsFile
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,7 @@ class PluginInfo:
     :param loaded: its components can be chosen, even if something else about it is at fault.
     :param hooks: names of the hooks it implements.
     :param components: what it offers; for a broken plugin what it named before it broke.
+    :param stated_docs: its ``guidelens_docs``: the address of its documentation.
     """
 
     source: Source
@@ -59,6 +63,7 @@ class PluginInfo:
     loaded: bool = False
     hooks: tuple[str, ...] = ()
     components: list[ComponentInfo] = field(default_factory=list)
+    stated_docs: str = ""
 
     @property
     def name(self) -> str:
@@ -70,6 +75,11 @@ class PluginInfo:
         """For messages: ``plugin 'x' (dist 1.0)``."""
         dist = f" ({self.source.dist} {self.source.version})" if self.source.dist else ""
         return f"plugin {self.name!r}{dist}"
+
+    @property
+    def docs(self) -> str:
+        """Address of its documentation, stated by itself or by its distribution; empty if by neither."""
+        return self.stated_docs or documentation(self.source.dist)
 
     @property
     def details(self) -> str:
@@ -143,11 +153,22 @@ class PluginManager:
             if kind in (None, component.kind)
         )
 
+    def named(self, text: str, kind: str | None = None) -> tuple[ComponentInfo, ...]:
+        """Return the components called ``text`` (``name``, ``plugin/name`` or ``distribution/name``), of one
+        kind or of all; none is no error.
+        """
+        owner, _, name = text.rpartition("/")
+        return tuple(info for info in self.components(kind) if info.name == name and _owned_by(info, owner))
+
     def companions(self, component: Component | ComponentInfo, kind: str) -> tuple[ComponentInfo, ...]:
         """Return the components of ``kind`` that the plugin of ``component`` offers (its metrics, say)."""
-        info = component.info if isinstance(component, Component) else component
-        owner = next((plugin for plugin in self._plugins if info in plugin.components), None)
+        owner = self.owner(component)
         return tuple(other for other in owner.components if other.kind == kind) if owner else ()
+
+    def owner(self, component: Component | ComponentInfo) -> PluginInfo | None:
+        """Return the plugin that offers ``component``; None for one of another manager."""
+        info = component.info if isinstance(component, Component) else component
+        return next((plugin for plugin in self._plugins if info in plugin.components), None)
 
     def versions(self) -> dict[str, str]:
         """Return, for every usable plugin, ``distribution version``, or its origin where it has none."""
@@ -186,7 +207,7 @@ class PluginManager:
     def _find(self, kind: str, text: str) -> ComponentInfo:
         owner, _, name = text.rpartition("/")
         on_offer = self.components(kind)
-        named = [info for info in on_offer if info.name == name and _owned_by(info, owner)]
+        named = self.named(text, kind)
         if len(named) == 1:
             return named[0]
         noun = KINDS[kind].noun
@@ -276,6 +297,26 @@ class PluginManager:
             found += [(plugin, name, command) for name, command in group.commands.items()]
         return found
 
+    # -- weights
+
+    def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
+        """Return the weights files that plugins name, each with the first plugin that names it."""
+        found: dict[str, tuple[PluginInfo, WeightsFile]] = {}
+        for plugin in self._plugins:
+            if not plugin.loaded or "register_weights" not in plugin.hooks:
+                continue
+            theirs: list[WeightsFile] = []
+            try:
+                self._caller("register_weights", plugin)(register=theirs.append)
+                for file in theirs:
+                    owner, other = found.setdefault(file.name, (plugin, file))
+                    if other != file:
+                        raise ValueError(f"weights {file.name!r} are another file in {owner.title}")
+            except Exception as error:
+                plugin.fail("broken", f"failed in register_weights: {_one_line(error)}", error)
+                self._report(plugin)
+        return list(found.values())
+
     # -- loading
 
     def _take(self, request: str | object) -> None:
@@ -335,7 +376,7 @@ class PluginManager:
     def _missing_module(self, plugin: PluginInfo, error: ModuleNotFoundError) -> None:
         missing = (error.name or "").partition(".")[0]
         if missing and missing != plugin.source.module.partition(".")[0]:
-            command = install_command((missing,), plugin.source.dist)
+            command = pip_command(*requirements_of((missing,), plugin.source.dist))
             plugin.fail("missing dependency", f"needs the module {error.name!r}: {command}", error)
         else:
             plugin.fail("broken", f"failed to load: {_one_line(error)}", error)
@@ -358,10 +399,12 @@ class PluginManager:
             if name in known:
                 hooks.append(name)
             elif not marks.get("optionalhook"):
-                return f"marks {name!r} as a hook, and there is no such hook{suggestion(name, known)}"
+                near = suggestion(name, known) or f"; the hooks are {', '.join(known)}"
+                return f"marks {name!r} as a hook, and there is no such hook{near}"
         if not hooks:
             return "implements no hook: mark its functions with guidelens.hookimpl"
         plugin.hooks = tuple(hooks)
+        plugin.stated_docs = str(getattr(instance, "guidelens_docs", ""))
         return ""
 
     def _collect(self, plugin: PluginInfo) -> None:
@@ -375,10 +418,7 @@ class PluginManager:
                 plugin.fail("broken", f"failed in {kind.hook}: {_one_line(error)}", error)
                 return
         plugin.loaded = True
-        missing = dict.fromkeys(module for info in plugin.components for module in info.missing)
-        if missing:
-            names, command = ", ".join(missing), install_command(tuple(missing), plugin.source.dist)
-            plugin.status, plugin.message = "missing dependency", f"needs {names}: {command}"
+        plugin.status, plugin.message = _lacking(plugin.components)
 
     def _caller(self, hook: str, plugin: PluginInfo) -> Callable[..., Any]:
         """Return a caller of one plugin's implementation of ``hook``."""
@@ -412,6 +452,7 @@ class _Registrar:
         *,
         summary: str,
         requires: Sequence[str] = (),
+        install: Sequence[str] = (),
         default: bool = False,
     ) -> None:
         noun = KINDS[self._kind].noun
@@ -421,19 +462,43 @@ class _Registrar:
             raise TypeError(
                 f"the factory of {noun} {name!r} is a {type(factory).__name__}, which cannot be called"
             )
-        if isinstance(requires, str):
-            raise TypeError(f"{noun} {name!r}: requires must be a sequence of module names, not one text")
+        for parameter, value in (("requires", requires), ("install", install)):
+            if isinstance(value, str):
+                raise TypeError(f"{noun} {name!r}: {parameter} must be a sequence of names, not one text")
         theirs = [info for info in self._plugin.components if info.kind == self._kind]
         if any(info.name == name for info in theirs):
             raise ValueError(f"{noun} {name!r} is registered twice")
         if default and not KINDS[self._kind].several and any(info.default for info in theirs):
             raise ValueError(f"{noun} {name!r} is a second default")
-        dist = self._plugin.source.dist
         self._plugin.components.append(
             ComponentInfo(
-                self._kind, name, self._plugin.name, dist, summary, factory, tuple(requires), default
+                self._kind,
+                name,
+                self._plugin.name,
+                self._plugin.source.dist,
+                summary,
+                factory,
+                tuple(requires),
+                default,
+                tuple(install),
             )
         )
+
+
+def _lacking(components: Sequence[ComponentInfo]) -> tuple[Status, str]:
+    """Return status and message of a plugin that is sound, by the modules that its components miss."""
+    missing: dict[str, None] = {}
+    wanted: dict[str, None] = {}
+    condition = ""
+    for info in components:
+        if info.missing:
+            requirements, stated = info.requirements(info.missing)
+            missing |= dict.fromkeys(info.missing)
+            wanted |= dict.fromkeys(requirements)
+            condition = stated or condition
+    if not missing:
+        return "ok", ""
+    return "missing dependency", f"needs {', '.join(missing)}: {pip_command(wanted, condition)}"
 
 
 def _owned_by(info: ComponentInfo, owner: str) -> bool:

@@ -16,15 +16,18 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 from guidelens.errors import UsageError
 
+from .requirements import normalized
 from .spelling import suggestion
 
 ENTRY_POINT_GROUP = "guidelens"
 
 _FILE_PREFIX = "_guidelens_file_"
+
+Via = Literal["entry point", "module", "file", "object"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +40,7 @@ class Source:
     :param load: imports it and returns the module or object.
     :param dist: the distribution that registers it; empty if none does.
     :param version: of the distribution.
+    :param via: how it was found.
     """
 
     name: str
@@ -45,6 +49,7 @@ class Source:
     load: Callable[[], Any]
     dist: str = ""
     version: str = ""
+    via: Via = "entry point"
 
     def answers_to(self, text: str) -> bool:
         """Whether ``text`` names this plugin: by name, ``distribution/name``, module, or file."""
@@ -52,11 +57,6 @@ class Source:
             return True
         owner, slash, name = text.rpartition("/")
         return bool(slash and self.dist) and name == self.name and normalized(owner) == normalized(self.dist)
-
-
-def normalized(distribution: str) -> str:
-    """Return a distribution's name in the form that names are compared in (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def entry_point_sources() -> list[Source]:
@@ -92,7 +92,7 @@ def find_source(text: str, known: Sequence[Source]) -> Source:
         return matches[0]
     if not all(part.isidentifier() for part in text.split(".")) or not _module_exists(text):
         raise UsageError(f"no plugin {text!r}{_hint(text, known)}")
-    return Source(text, text, text, lambda: importlib.import_module(text))
+    return Source(text, text, text, lambda: importlib.import_module(text), via="module")
 
 
 def looks_like_file(text: str) -> bool:
@@ -143,7 +143,7 @@ def file_source(text: str, known: Sequence[Source] = ()) -> Source:
     name = path.stem
     if any(source.name == name for source in known):
         name = f"{name}-{_digest(path)}"  # two files, or a file and an installed plugin, of one name
-    return Source(name, str(path), "", lambda: _load_file(path))
+    return Source(name, str(path), "", lambda: _load_file(path), via="file")
 
 
 def _digest(path: Path) -> str:
@@ -180,4 +180,4 @@ def _load_file(path: Path) -> ModuleType:
 def object_source(plugin: object) -> Source:
     """Return a plugin that the caller holds in hand: a module, an instance, or a class without arguments."""
     name = getattr(plugin, "__name__", None) or type(plugin).__name__
-    return Source(str(name), f"object {name}", "", lambda: plugin)
+    return Source(str(name), f"object {name}", "", lambda: plugin, via="object")

@@ -15,6 +15,7 @@ from typing import Any, Literal, Union
 
 from guidelens.errors import UsageError
 
+from .docstrings import parameter_texts
 from .spelling import suggestion
 
 REQUIRED = inspect.Parameter.empty
@@ -39,11 +40,13 @@ class OptionInfo:
     :param name: as spelled; ``*`` for an option that stands for any name (``**kwargs`` in the factory).
     :param annotation: the type, evaluated where that is possible.
     :param default: the value where the user gives none; :data:`REQUIRED` if the user must.
+    :param help: what the factory's docstring says of it, in one line; may be empty.
     """
 
     name: str
     annotation: Any
     default: Any = REQUIRED
+    help: str = ""
 
     @property
     def required(self) -> bool:
@@ -54,6 +57,19 @@ class OptionInfo:
     def type_name(self) -> str:
         """The type as shown to users, for instance ``int or none``, ``cosine|infonce``."""
         return _describe(self.annotation)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The values that it can take, as text, where they are few; empty where they are not."""
+        found: list[str] = []
+        for member in _members(self.annotation):
+            if literals := _literals(member):
+                found += map(str, literals)
+            elif member is bool:
+                found += ["true", "false"]
+            elif member is type(None):
+                found.append("none")
+        return tuple(found)
 
     def convert(self, text: str) -> Any:
         """Return the value that ``text`` stands for.
@@ -75,12 +91,14 @@ def options_of(factory: Callable[..., Any]) -> tuple[OptionInfo, ...]:
     except (TypeError, ValueError):  # some built-in callables have no signature
         return ()
     namespace = _namespace(factory)
+    texts = parameter_texts(factory)
     options = []
     for parameter in parameters:
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL):
             continue
         name = "*" if parameter.kind == parameter.VAR_KEYWORD else parameter.name
-        options.append(OptionInfo(name, _annotation(parameter, namespace), parameter.default))
+        text = texts.get(parameter.name, "")
+        options.append(OptionInfo(name, _annotation(parameter, namespace), parameter.default, text))
     return tuple(options)
 
 

@@ -1,0 +1,29 @@
+"""``guidelens completion``: the script that makes a shell complete guidelens's commands, plugins' included."""
+
+from __future__ import annotations
+
+import click
+from click.shell_completion import get_completion_class
+
+VARIABLE = "_GUIDELENS_COMPLETE"
+"""Where the script tells guidelens that it is asked for completions; click's name for it."""
+
+_EPILOG = """\b
+Where to put it:
+  bash  eval "$(guidelens completion bash)"    in ~/.bashrc
+  zsh   eval "$(guidelens completion zsh)"     in ~/.zshrc, after compinit
+  fish  guidelens completion fish > ~/.config/fish/completions/guidelens.fish
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print the script that makes SHELL complete commands, options, components and plugins.
+
+    Completing a line with -p FILE.py runs that file, as running the line would.
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # click knows these three
+    script = kind(click.Group("guidelens"), {}, "guidelens", VARIABLE)
+    click.echo(script.source_template % script.source_vars())

@@ -1,0 +1,149 @@
+"""What the shell offers on Tab where an option wants a component or a plugin. Loads plugins, and no torch.
+
+The plugins are those of the command line being completed: installed ones, ``GUIDELENS_PLUGINS``, and every
+``-p`` in front of the cursor.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import BashComplete, CompletionItem, add_completion_class, split_arg_string
+
+if TYPE_CHECKING:
+    from guidelens.plugins import ComponentInfo, PluginManager
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+@add_completion_class
+class Bash(BashComplete):
+    """Completion in bash, which takes ``:`` and ``=`` for words of their own and completes what follows them."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor and the one at it, put together again."""
+        words = split_arg_string(os.environ["COMP_WORDS"])[: int(os.environ["COMP_CWORD"]) + 1]
+        at_word = len(words) == int(os.environ["COMP_CWORD"]) + 1
+        whole: list[str] = []
+        glue = False
+        for word in words:
+            is_break = bool(word) and not word.strip(":=")
+            if whole and (glue or is_break):
+                whole[-1] += word
+                self._typed = whole[-1]
+            else:
+                whole.append(word)
+                self._typed = ""
+            glue = is_break
+        if at_word:
+            return whole[1:-1], whole[-1]
+        self._typed = ""
+        return whole[1:], ""
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Leave out what bash has closed already: all up to the last break."""
+        value = self._typed.partition("=")[2] if self._typed.startswith("--") else self._typed
+        closed = value[: max(value.rfind(":"), value.rfind("=")) + 1]
+        return f"{item.type},{str(item.value).removeprefix(closed)}"
+
+
+def without_open_option(args: Sequence[str]) -> list[str]:
+    """Leave out a last ``-p`` whose value is still to be typed."""
+    return [*args[:-1]] if "--" not in args and args[-1:] in (["-p"], ["--plugin"]) else [*args]
+
+
+def load_quietly(requests: Sequence[str]) -> PluginManager:
+    """Load plugins without a sound; where one that was asked for is at fault, load those not asked for."""
+    from contextlib import redirect_stderr, redirect_stdout, suppress
+    from io import StringIO
+
+    from guidelens.errors import GuidelensError
+    from guidelens.plugins import PluginManager
+
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        for fewer, environment in ((requests, None), ((), None)):
+            with suppress(GuidelensError):
+                return PluginManager.load(fewer, environment=environment)
+        return PluginManager.load(environment={})
+
+
+def complete_component(kind: str) -> Completer:
+    """Return a completer of components of ``kind``, and of their options after a colon."""
+
+    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        manager = _manager(ctx)
+        if manager is None:
+            return []
+        name, colon, options = incomplete.partition(":")
+        if colon:
+            named = manager.named(name, kind)
+            return _options(named[0], f"{name}:", options) if len(named) == 1 else []
+        return _starting(incomplete, _spelled(manager.components(kind), qualified="/" in incomplete))
+
+    return complete
+
+
+def complete_plugin(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete what ``-p`` takes: a plugin's name, ``no:`` and a name, or a file."""
+    names = _plugin_names(_manager(ctx))
+    if incomplete.startswith("no:"):
+        return _starting(incomplete, ((f"no:{name}", text) for name, text in names))
+    # Bash forgets what it was offered before a file, so the file comes first.
+    return [CompletionItem(incomplete, type="file"), *_starting(incomplete, names)]
+
+
+def complete_component_or_plugin(
+    ctx: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Complete what ``plugins show`` takes."""
+    manager = _manager(ctx)
+    components = manager.components() if manager is not None else ()
+    spelled = dict(_spelled(components, qualified="/" in incomplete))
+    return _starting(incomplete, {**spelled, **dict(_plugin_names(manager))}.items())
+
+
+def _manager(ctx: click.Context) -> PluginManager | None:
+    from guidelens.plugins import PluginManager
+
+    return ctx.find_object(PluginManager)
+
+
+def _plugin_names(manager: PluginManager | None) -> list[tuple[str, str]]:
+    plugins = manager.plugins if manager is not None else ()
+    return [(plugin.name, plugin.message or plugin.source.origin) for plugin in plugins]
+
+
+def _spelled(components: Iterable[ComponentInfo], *, qualified: bool) -> list[tuple[str, str]]:
+    """Return how each component is to be spelled, and its summary."""
+    infos = list(components)
+    keys = [(info.kind, info.name) for info in infos]
+    return [
+        (
+            info.qualified if qualified or keys.count((info.kind, info.name)) > 1 else info.name,
+            info.summary,
+        )
+        for info in infos
+    ]
+
+
+def _options(info: ComponentInfo, head: str, given: str) -> list[CompletionItem]:
+    """Complete the last option in ``given``: its name, or its value where there is a choice."""
+    if "'" in given or '"' in given:  # a quoted value may hold anything
+        return []
+    before, comma, last = given.rpartition(",")
+    head += before + comma
+    key, equals, _ = last.partition("=")
+    named = [option for option in info.options if option.name != "*"]
+    if not equals:
+        used = {part.partition("=")[0] for part in before.split(",")}
+        fresh = [option for option in named if option.name not in used]
+        return _starting(head + last, ((f"{head}{o.name}=", o.help or o.type_name) for o in fresh))
+    choices = [choice for option in named if option.name == key for choice in option.choices]
+    return _starting(head + last, ((f"{head}{key}={choice}", "") for choice in choices))
+
+
+def _starting(prefix: str, candidates: Iterable[tuple[str, str]]) -> list[CompletionItem]:
+    return [CompletionItem(text, help=help_ or None) for text, help_ in candidates if text.startswith(prefix)]

@@ -1,0 +1,149 @@
+"""Packages in the environment that guidelens runs in: installed by pip, and what plugins they bring."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import url2pathname
+
+from guidelens.errors import GuidelensError
+
+from .manager import ENVIRONMENT
+from .requirements import normalized
+
+_LIST_PLUGINS = (
+    "import sys; sys.path[:] = [p for p in sys.path if p]; "
+    "from guidelens.cli.main import cli; cli(['plugins', 'list', '--json'])"
+)
+"""Run by an interpreter of its own; the empty entry of ``sys.path`` would be the working directory."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed distribution.
+
+    :param name: as its metadata spells it.
+    :param folder: the local folder or file it was installed from; None for one from an index.
+    """
+
+    name: str
+    version: str
+    folder: Path | None = None
+
+    @property
+    def title(self) -> str:
+        """For messages: ``name version``."""
+        return f"{self.name} {self.version}"
+
+
+def installed() -> dict[str, Package]:
+    """Return every installed distribution by its normalized name."""
+    importlib.invalidate_caches()  # something may have been installed since the last look
+    found: dict[str, Package] = {}
+    for dist in metadata.distributions():
+        name: str | None = dist.name
+        if name:  # some leftovers have none; of two the first on the path is the one that is imported
+            found.setdefault(normalized(name), Package(name, dist.version, _folder(dist)))
+    return found
+
+
+def _folder(dist: metadata.Distribution) -> Path | None:
+    """Return the local place that ``dist`` was installed from (PEP 610)."""
+    try:
+        parts = urlsplit(json.loads(dist.read_text("direct_url.json") or "{}").get("url", ""))
+    except ValueError:
+        return None
+    return Path(url2pathname(unquote(parts.path))) if parts.scheme == "file" else None
+
+
+def touched(wanted: Iterable[str], before: Mapping[str, Package]) -> tuple[list[Package], list[Package]]:
+    """Return the packages that ``wanted`` names, and others that are not as they were ``before``.
+
+    :param wanted: what pip was given: requirements, or paths.
+    """
+    after = installed()
+    named = []
+    for text in wanted:
+        path = Path(text).expanduser()
+        folder = path.resolve() if path.exists() else None
+        match = re.match(r"[A-Za-z0-9._-]+", text)
+        name = normalized(match[0]) if match else ""
+        from_there = [p for p in after.values() if folder is not None and p.folder == folder]
+        named += from_there or ([after[name]] if name in after else [])
+    named = list(dict.fromkeys(named))
+    others = [p for key, p in after.items() if before.get(key) != p and p not in named]
+    return named, others
+
+
+def plugins_now() -> list[dict[str, Any]]:
+    """Return the installed plugins as ``guidelens plugins list --json`` has them, as a fresh process sees them.
+
+    :raises GuidelensError: if guidelens does not start any more.
+    """
+    environment = {key: value for key, value in os.environ.items() if key != ENVIRONMENT}
+    done = subprocess.run(
+        [sys.executable, "-c", _LIST_PLUGINS], capture_output=True, text=True, env=environment, check=False
+    )
+    try:
+        listed = json.loads(done.stdout)
+    except ValueError:
+        last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
+        raise GuidelensError(f"guidelens does not start any more: {last}") from None
+    assert isinstance(listed, list)
+    return listed
+
+
+def pip() -> list[str]:
+    """Return the command that manages packages of this interpreter: its own pip, or uv's.
+
+    :raises GuidelensError: if there is neither.
+    """
+    if importlib.util.find_spec("pip") is not None:
+        return [sys.executable, "-m", "pip"]
+    uv = shutil.which("uv")
+    if uv is not None:
+        return [uv, "pip"]
+    raise GuidelensError(
+        f"{sys.executable} has no pip, and there is no uv to stand in for it; run "
+        f"`{sys.executable} -m ensurepip`, or install the package with the tool that made the environment"
+    )
+
+
+def install(arguments: Sequence[str]) -> None:
+    """Run ``pip install`` for this interpreter; its output goes where ours does.
+
+    :raises GuidelensError: if it fails, or there is no pip.
+    """
+    _run("install", arguments)
+
+
+def uninstall(names: Sequence[str]) -> None:
+    """Run ``pip uninstall`` for this interpreter without asking.
+
+    :raises GuidelensError: if it fails, or there is no pip.
+    """
+    _run("uninstall", names)
+
+
+def _run(action: str, arguments: Sequence[str]) -> None:
+    command = pip()
+    ours = command[-2:] == ["-m", "pip"]
+    options = ["--disable-pip-version-check"] if ours else ["--python", sys.executable]
+    if ours and action == "uninstall":
+        options.append("--yes")
+    sys.stdout.flush()
+    done = subprocess.run([*command, action, *options, *arguments], check=False)
+    if done.returncode:
+        tool = "pip" if ours else "uv pip"
+        raise GuidelensError(f"{tool} {action} failed with exit code {done.returncode}; it says why above")

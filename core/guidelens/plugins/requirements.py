@@ -1,0 +1,98 @@
+"""What is missing, and the pip command that installs it: read from metadata, without importing anything."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from importlib import metadata
+
+_DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-python-headless",
+    "lavis": "salesforce-lavis",
+    "open_clip": "open-clip-torch",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "yaml": "pyyaml",
+}
+"""Modules whose distribution is called otherwise."""
+
+
+_LABELS = ("documentation", "docs", "homepage", "repository", "source", "sourcecode", "code")
+"""Names of project URLs, without spaces, in the order of use for someone who looks for help."""
+
+
+def normalized(distribution: str) -> str:
+    """Return a distribution's name in the form that names are compared in (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
+def is_installed(module: str) -> bool:
+    """Whether the package that ``module`` lies in is there, as far as can be told without importing it."""
+    top = module.partition(".")[0]
+    try:
+        return importlib.util.find_spec(top) is not None
+    except ValueError:  # present, but without a spec
+        return sys.modules.get(top) is not None
+
+
+def requirements_of(modules: Sequence[str], dist: str = "") -> tuple[tuple[str, ...], str]:
+    """Return what pip is to install for ``modules``, and the Python versions that it is foreseen for.
+
+    Where ``dist`` says in its metadata that it needs a package, that is taken: the extra of ``dist`` that holds
+    the package, or the package in the versions asked for. Else the module is taken for its package's name.
+    """
+    wanted: list[str] = []
+    condition = ""
+    for module in modules:
+        top = module.partition(".")[0]
+        requirement, marker = _stated(_DISTRIBUTIONS.get(top, top.replace("_", "-")), dist)
+        wanted.append(requirement)
+        condition = marker if "python_version" in marker else condition
+    return tuple(dict.fromkeys(wanted)), condition
+
+
+def pip_command(requirements: Iterable[str], condition: str = "") -> str:
+    """Return the command that installs ``requirements``, quoted for any shell."""
+    wanted = " ".join(f'"{r}"' if re.search(r"[^A-Za-z0-9._-]", r) else r for r in requirements)
+    return f"pip install {wanted}{f' (for {condition})' if condition else ''}"
+
+
+def _stated(package: str, dist: str) -> tuple[str, str]:
+    """Return what ``dist`` says it needs of ``package`` and under which condition, else the bare name."""
+    try:
+        stated = metadata.requires(dist) if dist else None
+    except metadata.PackageNotFoundError:
+        stated = None
+    found = []
+    for line in stated or ():
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        name = re.match(r"[A-Za-z0-9._-]+", requirement)
+        if name and normalized(name[0]) == normalized(package):
+            found.append((requirement.replace(" ", ""), marker.replace('"', "'")))
+    # What is always needed says more than what an extra adds.
+    for requirement, marker in sorted(found, key=lambda pair: "extra" in pair[1]):
+        extra = re.search(r"\bextra\s*==\s*'([^']+)'", marker)
+        return (f"{dist}[{extra[1]}]" if extra else requirement), marker
+    return package, ""
+
+
+@lru_cache
+def documentation(dist: str) -> str:
+    """Return the address that ``dist`` gives for its documentation, or else for itself; empty if none."""
+    try:
+        stated = metadata.metadata(dist) if dist else None
+    except metadata.PackageNotFoundError:
+        stated = None
+    if stated is None:
+        return ""
+    links = {}
+    for line in stated.get_all("Project-URL") or ():
+        label, _, address = line.partition(",")
+        links[re.sub(r"[^a-z]", "", label.lower())] = address.strip()
+    if "Home-page" in stated:  # how it was spelled before project URLs
+        links.setdefault("homepage", stated["Home-page"])
+    return next((links[label] for label in _LABELS if links.get(label)), "")

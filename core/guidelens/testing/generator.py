@@ -15,6 +15,7 @@ from guidelens.diffusion.process import split_output
 from guidelens.networks import resolve_device
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, one_line
+from .denoising import check_denoising
 from .networks import (
     ROUNDING,
     borrowed,
@@ -197,6 +198,35 @@ def _parameters(subject: _Subject) -> Numbers:
             torch.autograd.grad(output.sum(), leaf, allow_unused=True)
 
     return check_parameters(subject.generator, use)
+
+
+@CHECKS.add("checkpointing", needs=["differentiable"])
+def _checkpointing(subject: _Subject) -> Numbers:
+    """Where it offers ``checkpointing``: output and gradient are the same with it."""
+    switch = getattr(subject.generator, "checkpointing", None)
+    if not callable(switch):
+        raise NotChecked("it offers none")
+    x_t, timesteps = subject.noisy()
+    results = []
+    for enabled in (False, True):
+        switch(enabled)
+        leaf = x_t.clone().requires_grad_()
+        output = subject(leaf, timesteps)
+        results.append((output, *torch.autograd.grad(output.square().sum(), leaf)))
+    switch(False)
+    numbers = {
+        "output": largest_difference(results[0][0], results[1][0]),
+        "gradient": largest_difference(results[0][1], results[1][1]),
+    }
+    for name, difference in numbers.items():
+        at_most(f"{name} with and without: the relative difference", difference, ROUNDING, **numbers)
+    return numbers
+
+
+@CHECKS.add("denoises", needs=["output"])
+def _denoises(subject: _Subject) -> Numbers:
+    """Taken for what ``prediction`` says the output denoises, at every level of noise."""
+    return check_denoising(subject.generator, subject.images, subject.device)
 
 
 @CHECKS.add("bf16", needs=["differentiable"])

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
-from guidelens.contracts import GuidanceModel, TextBatch
+from guidelens.contracts import GuidanceModel, Reads, TextBatch
 from guidelens.errors import UsageError
 from guidelens.networks import resolve_device
 
@@ -35,6 +35,7 @@ PROMPTS = ("a red circle", "a dog on a sofa", "two small green triangles above a
 """Shown where the caller gives none; of different lengths."""
 IMAGE_SHAPE = (3, 32, 32)
 
+_TIMESTEP = 10  # of x_t, for models that read it
 _BEYOND = (1.5, 20.0)
 _ALL_SUBSETS = 4  # with more objectives: each alone, each pair, and all
 
@@ -54,6 +55,10 @@ class _Subject:
         return self.model.encode_text(self.prompts)
 
     @property
+    def reads_x_t(self) -> bool:
+        return bool(getattr(self.model, "reads", "x0") == "x_t")
+
+    @property
     def names(self) -> tuple[str, ...]:
         return tuple(sorted(self.model.objectives))
 
@@ -64,7 +69,11 @@ class _Subject:
         names: Sequence[str] | None = None,
     ) -> dict[str, Tensor]:
         shown = self.images if images is None else images
-        return self.model.losses(shown, text or self.text, self.names if names is None else names)
+        arguments = (shown, text or self.text, self.names if names is None else names)
+        if not self.reads_x_t:
+            return self.model.losses(*arguments)
+        timesteps = torch.full((len(shown),), _TIMESTEP, device=self.device)
+        return self.model.losses(*arguments, timesteps=timesteps)  # type: ignore[call-arg]  # see the contract
 
     def stacked(self, images: Tensor | None = None, text: TextBatch | None = None) -> Tensor:
         """All losses, (B, K) in the order of ``names``."""
@@ -99,6 +108,15 @@ def _objectives(subject: _Subject) -> Numbers:
     if odd:
         raise Failed(f"an objective is called {odd[0]!r}, and no text")
     return {"objectives": len(objectives)}
+
+
+@CHECKS.add("reads")
+def _reads(subject: _Subject) -> Numbers:
+    """Where there is a ``reads``: x0 or x_t."""
+    reads = getattr(subject.model, "reads", "x0")
+    if reads not in get_args(Reads):
+        raise Failed(f"reads is {reads!r}; choose {' or '.join(get_args(Reads))}")
+    return {}
 
 
 @CHECKS.add("text")
@@ -280,6 +298,8 @@ def _parameters(subject: _Subject) -> Numbers:
 @CHECKS.add("any-size", needs=["losses"])
 def _any_size(subject: _Subject) -> Numbers:
     """Images of any height and width are taken."""
+    if subject.reads_x_t:
+        raise NotChecked("it reads x_t, and so only pictures of its generator's size")
     channels, height, width = subject.images.shape[1:]
     sizes = ((height * 3 // 4, width), (height + 8, width * 2))
     for size in sizes:

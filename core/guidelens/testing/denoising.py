@@ -1,0 +1,166 @@
+"""Whether a generator's output is what its ``prediction`` says, at the noise that its timesteps stand for.
+
+A network that predicts E[x0 | x_t] has properties that need no knowledge of its data. With
+x_t = sqrt(abar) x0 + sqrt(1 - abar) eps and sigma = sqrt((1 - abar) / abar):
+
+- its error is at most that of leaving the noise alone (sigma), and that of answering gray (the rms of x0);
+- the share c of the noise that is left in its answer is not negative, and at most sigma or 1 / sigma, whichever
+  is less: dE[x0 | x_t]/dx_t is sqrt(abar) / (1 - abar) times the posterior covariance, which is positive
+  semidefinite, and the variance of a pixel in [-1, 1] is at most 1.
+
+They hold on average over the data it was trained on, of which its own samples stand in where nothing better is
+given. An output taken for what it is not breaks them by far at some level of noise, and so does a network that
+is told other timesteps than it was trained with, if they are off by much.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, get_args
+
+import torch
+from torch import Tensor
+
+from guidelens.contracts import Generator, Prediction
+from guidelens.diffusion.process import DiffusionProcess, split_output
+from guidelens.engine import Engine, Sample
+from guidelens.errors import GuidelensError
+
+from .checklist import Failed, Numbers
+
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""sigma. Those below 0.1 are left out for x0, whose error does not vanish with the noise."""
+LARGEST_ERROR = 1.05
+"""The error allowed, relative to the lesser of the two naive answers' errors: 1 and a little."""
+LEAST_LEFTOVER = -0.1
+LARGEST_LEFTOVER = 1.05
+"""The noise allowed in the answer; the upper limit relative to its bound."""
+_LEAST_RMS = 0.25  # of pictures: coarse samples of a narrow distribution are narrower than its data
+_SAMPLING_STEPS = 10
+_PIXELS = 12_000  # averages over so many numbers are steady to a percent
+_MOST_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class _Level:
+    """What the network does with pictures at one level of noise.
+
+    :param error: of its x0, relative to the lesser of the naive ones.
+    :param leftover: c, the share of the noise left in it.
+    :param bound: of c.
+    """
+
+    sigma: float
+    error: float
+    leftover: float
+    bound: float
+
+    @property
+    def fault(self) -> str:
+        """What is wrong, empty if nothing is."""
+        at = f"at sigma {self.sigma:.2g}"
+        if not self.error <= LARGEST_ERROR:
+            return (
+                f"{at} its x0 is off {self.error:.3g} times as much as the better of two naive answers (the noisy "
+                f"picture itself, and gray), and at most {LARGEST_ERROR:g} is allowed"
+            )
+        if self.leftover < LEAST_LEFTOVER:
+            return f"{at} its x0 contains {self.leftover:.2f} times the noise, and it cannot be negative"
+        if self.leftover > LARGEST_LEFTOVER * self.bound:
+            most = LARGEST_LEFTOVER * self.bound
+            return f"{at} its x0 contains {self.leftover:.2f} times the noise; at most {most:.2f} is allowed"
+        return ""
+
+
+class _Labelled:
+    """A generator, its output taken for another prediction."""
+
+    def __init__(self, generator: Generator, prediction: Prediction) -> None:
+        self._generator = generator
+        self.prediction = prediction
+        self.image_shape = generator.image_shape
+        self.alphas_cumprod = generator.alphas_cumprod
+        self.learned_variance = generator.learned_variance
+        self.fingerprint = generator.fingerprint
+
+    def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
+        return self._generator(x_t, timesteps)
+
+
+def check_denoising(generator: Generator, images: Tensor | None, device: torch.device) -> Numbers:
+    """Check that the network denoises, with its output taken for what it says.
+
+    :param images: (B, C, H, W) in [-1, 1] of its domain; None: it samples some, at the cost of ten steps.
+    :raises Failed: naming the prediction that would fit, if another one does.
+    """
+    levels = _levels(generator, generator.prediction, images, device)
+    worst = max(level.error for level in levels)
+    fault = next((level.fault for level in levels if level.fault), "")
+    if fault:
+        others = [p for p in get_args(Prediction) if p != generator.prediction]
+        fitting = [p for p in others if _fits(generator, p, images, device)]
+        hint = (
+            f"taken for {' or '.join(map(repr, fitting))} it would denoise"
+            if fitting
+            else "is it trained, and are timesteps and alphas_cumprod those it was trained with?"
+        )
+        raise Failed(f"as {generator.prediction!r}: {fault}; {hint}", worst_error=worst)
+    return {"worst error": worst, "most noise left": max(level.leftover for level in levels)}
+
+
+def _fits(generator: Generator, prediction: Prediction, images: Tensor | None, device: torch.device) -> bool:
+    try:
+        return not any(level.fault for level in _levels(generator, prediction, images, device))
+    except GuidelensError:  # its samples are not even finite
+        return False
+
+
+def _levels(
+    generator: Generator, prediction: Prediction, images: Tensor | None, device: torch.device
+) -> list[_Level]:
+    labelled = _Labelled(generator, prediction)
+    pictures = (_samples(labelled, device) if images is None else images).to(device, torch.float32)
+    process = DiffusionProcess(generator.alphas_cumprod)
+    sigmas = (1 / process.alphas_cumprod - 1).sqrt()
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(pictures.shape, generator=random).to(device)
+    wanted = [level for level in LEVELS if prediction != "x0" or level >= 0.1]
+    chosen = dict.fromkeys(int((sigmas.log() - torch.tensor(w).log()).abs().argmin()) for w in wanted)
+    return [_level(labelled, process, pictures, noise, index, sigmas[index].item()) for index in chosen]
+
+
+def _samples(generator: Any, device: torch.device) -> Tensor:
+    """Draw a few pictures, coarsely."""
+    channels, height, width = generator.image_shape
+    count = max(1, min(_MOST_IMAGES, _PIXELS // (channels * height * width)))
+    steps = min(_SAMPLING_STEPS, len(generator.alphas_cumprod))
+    engine = Engine(generator, None, steps=steps, sampler="ddim", device=str(device), batch_size=8)
+    return torch.stack([result.image for result in engine.run([Sample("", None, k) for k in range(count)])])
+
+
+@torch.no_grad()
+def _level(
+    generator: _Labelled, process: DiffusionProcess, pictures: Tensor, noise: Tensor, index: int, sigma: float
+) -> _Level:
+    """Measure at one timestep. The noise and its negative are tried, which tells it from the picture."""
+    at = torch.full((len(pictures),), index)
+    answers = []
+    for sign in (1, -1):
+        x_t = process.q_sample(pictures, at, sign * noise)
+        output = torch.cat(
+            [generator(x, t) for x, t in zip(x_t.split(8), at.to(x_t.device).split(8), strict=True)]
+        )
+        predicted, _ = split_output(output, x_t, generator.learned_variance)
+        answers.append(process.predict_x0(predicted, x_t, at, generator.prediction))
+    plus, minus = (answer.double() for answer in answers)
+    truth, noise = pictures.double(), noise.double()
+    error = ((plus - truth).square().mean() + (minus - truth).square().mean()).div(2).sqrt()
+    power = noise.square().mean()
+    rms = max(truth.square().mean().sqrt().item(), _LEAST_RMS)
+    leftover = ((plus - minus) / 2 * noise).mean() / power
+    return _Level(
+        sigma=sigma,
+        error=error.item() / min(sigma * power.sqrt().item(), rms),
+        leftover=leftover.item(),
+        bound=min(sigma, 1 / sigma),
+    )

@@ -13,18 +13,21 @@ from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, PromptSet, Schedule
-from guidelens.errors import UsageError
-
 from .report import Check, ConformanceError, Report
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, PromptSet, Schedule
+
+    from .toys import TinyGenerator, TinyGuidanceModel
+
 __all__ = [
     "Check",
     "ConformanceError",
     "Report",
+    "TinyGenerator",
+    "TinyGuidanceModel",
     "check_generator",
     "check_guidance_model",
     "check_metric",
@@ -51,6 +54,8 @@ def examine(kind: str, component: Any, **options: Any) -> Report:
     :raises UsageError: for an unknown kind, or a check to skip that does not exist.
     """
     if kind not in _EXAMINERS:
+        from guidelens.errors import UsageError
+
         raise UsageError(f"unknown kind of component {kind!r}; choose {', '.join(_EXAMINERS)}")
     module, function = _EXAMINERS[kind]
     examiner: Callable[..., Report] = getattr(import_module(f"{__name__}.{module}"), function)
@@ -145,3 +150,9 @@ def _checked(kind: str, component: Any, **options: Any) -> Report:
     report = examine(kind, component, **options)
     report.raise_for_failures()
     return report
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("TinyGenerator", "TinyGuidanceModel"):  # they need torch
+        return getattr(import_module(f"{__name__}.toys"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

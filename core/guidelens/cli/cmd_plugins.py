@@ -11,6 +11,7 @@ import click
 
 from guidelens.errors import UsageError
 
+from .cmd_check import check
 from .cmd_new import new
 from .completion import complete_component_or_plugin
 from .options import get_manager
@@ -31,6 +32,7 @@ def plugins() -> None:
 
 
 plugins.add_command(new)
+plugins.add_command(check)
 # Further subcommands, each in a module of its own, are added here.
 
 

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
-from .components import KINDS, Component, ComponentInfo, Kind
+from .components import KINDS, Component, ComponentInfo, Kind, UnfitComponent
 from .manager import PluginInfo, PluginManager
 from .values import OptionInfo
 
-__all__ = ["KINDS", "Component", "ComponentInfo", "Kind", "OptionInfo", "PluginInfo", "PluginManager"]
+__all__ = [
+    "KINDS",
+    "Component",
+    "ComponentInfo",
+    "Kind",
+    "OptionInfo",
+    "PluginInfo",
+    "PluginManager",
+    "UnfitComponent",
+]

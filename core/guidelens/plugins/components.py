@@ -19,6 +19,10 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """What a component may be called."""
 
 
+class UnfitComponent(GuidelensError):
+    """What a factory returned does not fulfil the contract of its kind."""
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of component.
@@ -172,7 +176,7 @@ def _check_contract(info: ComponentInfo, built: Any) -> None:
     wanted = _members(protocol) if protocol is not None else ("__len__", "__getitem__")
     absent = [name for name in wanted if not hasattr(built, name)]
     if absent:
-        raise GuidelensError(
+        raise UnfitComponent(
             f"{info.title} of plugin {info.plugin!r} is unusable: its factory returned a "
             f"{type(built).__name__}, which lacks {', '.join(absent)}"
         )

@@ -90,7 +90,7 @@ def _run(entry: _Entry[S], subject: S) -> Check:
     cause: BaseException | None = None
     try:
         numbers = entry.function(subject)
-        detail = ", ".join(f"{name} {value:.3g}" for name, value in numbers.items())
+        detail = ", ".join(f"{name} {_written(value)}" for name, value in numbers.items())
     except Failed as failure:
         status, detail, numbers = "failed", str(failure), failure.numbers
     except NotChecked as reason:
@@ -98,6 +98,10 @@ def _run(entry: _Entry[S], subject: S) -> Check:
     except Exception as error:  # a component may raise anything; that is what it is checked for
         status, detail, cause = "failed", f"raised {one_line(error)}", error
     return Check(entry.name, entry.about, status, detail, dict(numbers), cause)
+
+
+def _written(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:

@@ -38,4 +38,6 @@ def register_generators(register: Register) -> None:
 @hookimpl
 def register_guidance_models(register: Register) -> None:
     """Offer ``tiny``."""
-    register("tiny", tiny_guidance, summary="a colour per prompt, for tests", requires=("torch",), default=True)
+    register(
+        "tiny", tiny_guidance, summary="a colour per prompt, for tests", requires=("torch",), default=True
+    )

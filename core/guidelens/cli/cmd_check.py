@@ -1,0 +1,117 @@
+"""``guidelens plugins check``: the conformance kit on every component of a plugin."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+from guidelens.errors import GuidelensError, UsageError
+
+from . import console
+from .completion import complete_component_or_plugin
+from .options import get_manager
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginInfo
+    from guidelens.testing import Report
+
+_KINDS = ("generator", "guidance", "schedule", "metric", "prompts")
+_COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
+
+
+@click.command("check")
+@click.argument("name", shell_complete=complete_component_or_plugin)
+@click.argument("components", nargs=-1, metavar="[COMPONENT]...")
+@click.option("--kind", type=click.Choice(_KINDS), help="Only components of this kind.")
+@click.option(
+    "--device", default="cpu", show_default=True, help="Where networks run: cpu, cuda, cuda:N or mps."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON: the reports of all components.")
+@click.option("-q", "--quiet", is_flag=True, help="Print one line per component, and what failed.")
+@click.pass_context
+def check(
+    ctx: click.Context,
+    name: str,
+    components: tuple[str, ...],
+    kind: str | None,
+    device: str,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Check that the components of plugin NAME keep their contracts.
+
+    NAME is a plugin's name, a module, or a .py file. COMPONENT, spelled
+    name or name:key=value, chooses one of its components and gives it
+    options; without any, all are checked with their default options.
+    Exit code 1 if a check fails.
+    """
+    plugin = _plugin(ctx, name)
+    from guidelens.networks import resolve_device
+    from guidelens.testing.plugin import check_plugin
+
+    resolve_device(device)
+    reports = []
+    for report in check_plugin(plugin, components, kind=kind, device=device):
+        reports.append(report)
+        if not as_json:
+            _print_report(report, quiet)
+    if as_json:
+        found = {
+            "plugin": plugin.name,
+            "ok": all(r.ok for r in reports),
+            "components": [r.to_json() for r in reports],
+        }
+        click.echo(json.dumps(found, indent=2))
+    else:
+        _print_summary(plugin, reports)
+    if not all(report.ok for report in reports):
+        ctx.exit(1)
+
+
+def _plugin(ctx: click.Context, name: str) -> PluginInfo:
+    """Return the plugin called ``name``; a file or module that was not asked for with -p is loaded."""
+    manager = get_manager(ctx)
+    if any(plugin.source.answers_to(name) for plugin in manager.plugins):
+        plugin = manager.plugin(name)
+    else:
+        from guidelens.plugins import PluginManager
+
+        plugin = PluginManager.load([name]).plugins[-1]
+    if plugin.status == "blocked":
+        raise UsageError(f"{plugin.title} is {plugin.message}")
+    if not plugin.loaded:
+        raise GuidelensError(f"{plugin.title} {plugin.message}") from plugin.error
+    return plugin
+
+
+def _print_report(report: Report, quiet: bool) -> None:
+    noun = "prompt set" if report.kind == "prompts" else report.kind
+    console.print_out(f"{click.style(f'{noun} {report.component}', bold=True)}: {_counts([report])}")
+    shown = report.failures if quiet else report.checks
+    width = max((len(check.name) for check in shown), default=0)
+    for check in shown:
+        status = click.style(f"{check.status:<7}", fg=_COLOURS[check.status])
+        console.print_out(f"  {status}  {check.name:<{width}}  {check.detail}".rstrip())
+
+
+def _print_summary(plugin: PluginInfo, reports: list[Report]) -> None:
+    if not reports:
+        console.print_out(f"{plugin.title} offers no components to check")
+        return
+    failed = [
+        f"{report.component} ({', '.join(c.name for c in report.failures)})"
+        for report in reports
+        if not report.ok
+    ]
+    verdict = f"; failed: {', '.join(failed)}" if failed else ""
+    console.print_out(f"{plugin.name}: {_counts(reports)}{verdict}")
+
+
+def _counts(reports: list[Report]) -> str:
+    """Return ``12 passed, 1 failed, 2 not checked``."""
+    words = {"passed": "passed", "failed": "failed", "skipped": "not checked"}
+    checks = [check for report in reports for check in report.checks]
+    found = {word: sum(check.status == status for check in checks) for status, word in words.items()}
+    return ", ".join(f"{count} {word}" for word, count in found.items() if count)

@@ -21,6 +21,10 @@ CONTRACT_VERSION = 1
 
 Prediction = Literal["epsilon", "x0", "v"]
 Reads = Literal["x0", "x_t"]
+FixedVariance = Literal["small", "large"]
+"""Sigma of a reverse step where none is learned: the posterior variance, or beta."""
+Into = Literal["score", "sample", "x0"]
+"""What s * g is added to: the score, x_{t-1} itself, or the predicted x0 with eps held."""
 
 
 @runtime_checkable
@@ -28,7 +32,8 @@ class Generator(Protocol):
     """A pretrained unconditional diffusion model: a noise predictor and its training noise schedule.
 
     Optional: ``to(device, dtype)`` moves the network; an :class:`~torch.nn.Module` has it already.
-    ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
+    ``fixed_variance`` (:data:`FixedVariance`) is the Sigma that it was meant to be sampled with, where it learns
+    none. ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
     numbers for less memory and more time. The engine asks for it where memory does not suffice otherwise.
     """
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import collections.abc as cabc
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from .contracts import Generator, GuidanceModel, Prediction, Schedule, TextBatch
-from .diffusion.noise import NoiseSource, NoiseStream, checked_seed
-from .diffusion.process import DiffusionProcess
+from .contracts import FixedVariance, Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
+from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
+from .diffusion.process import DiffusionProcess, lookup
 from .diffusion.samplers import DDIM, Sampler, make_sampler
 from .errors import GuidelensError, UsageError
 from .guidance import (
@@ -27,90 +26,26 @@ from .guidance import (
     GuidanceOptions,
     GuidancePlan,
     Guide,
+    Guided,
     check_finite,
     plan_guidance,
     resolve_scales,
 )
+from .guidance.dose import dose_factor, guidance_gain
+from .memory import MicroBatches, available_memory, bytes_used, is_out_of_memory, predict_batch
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
+from .recording import Recorder, Watch
+from .samples import Result, Sample, Step
+from .transfer import upload
 
-K = TypeVar("K")
+__all__ = ["Engine", "Result", "Sample", "Step"]
 
 logger = logging.getLogger(__name__)
 
 IMAGE_CHANNELS = 3
 """What guidance models see."""
 
-_STEPS_BETWEEN_CHECKS = 10
 _LARGE_GAIN = 10.0
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One requested picture.
-
-    :param prompt: what the guidance model reads; may be empty only where nothing guides.
-    :param schedule: weights of the objectives; None for a picture without guidance.
-    :param seed: of all the noise of this picture, 0 to 2**63 - 1.
-    :param scale: s; None takes :attr:`GuidanceOptions.scale <guidelens.guidance.GuidanceOptions>`.
-    :param label: for the caller; the engine does not read it.
-    """
-
-    prompt: str
-    schedule: Schedule | None
-    seed: int = 0
-    scale: float | None = None
-    label: str = ""
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """One sampling step of a batch; tensors are detached and lie on the engine's device. B samples.
-
-    :param index: 0..N-1 in the order of sampling.
-    :param timestep: the training timestep of ``x_t``, as the generator was told.
-    :param progress: 0 at the first (noisiest) step, 1 at the last; 0 for a run of one step.
-    :param x_t: the state before the step, (B, C, H, W).
-    :param pred_x0: the generator's x0 at ``x_t``, before guidance; clamped if ``clip_denoised``.
-    :param sample: the state after the step; after the last step the picture, not clamped.
-    :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
-    :param losses: L_k likewise, nan where the objective is inactive for the sample.
-    :param gradient_norms: the norm of dL_k/dx0 likewise, before weights and scales.
-    :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
-    :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
-    """
-
-    index: int
-    timestep: int
-    progress: float
-    x_t: Tensor
-    pred_x0: Tensor
-    sample: Tensor
-    weights: dict[str, Tensor]
-    losses: dict[str, Tensor]
-    gradient_norms: dict[str, Tensor]
-    cosines: dict[tuple[str, str], Tensor]
-    nonfinite: Tensor
-
-
-@dataclass(frozen=True, eq=False)
-class Result:
-    """A finished picture and its telemetry: one number per step, nan where an objective was inactive.
-
-    :param image: (C, H, W) float32 on the CPU, clamped to [-1, 1].
-    :param losses: L_k by objective, for those that this sample's schedule uses at some step.
-    :param gradient_norms: norm of dL_k/dx0 likewise.
-    :param cosines: by pair of them, spelled ``"a|b"`` in sorted order.
-    :param nonfinite_steps: how many steps were left unguided because the gradient was not finite.
-    :param seconds: wall time of the batch divided by its size.
-    """
-
-    sample: Sample
-    image: Tensor
-    losses: dict[str, list[float]]
-    gradient_norms: dict[str, list[float]]
-    cosines: dict[str, list[float]]
-    nonfinite_steps: int
-    seconds: float
 
 
 class Engine:
@@ -127,13 +62,16 @@ class Engine:
     :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     :param dtype: ``float32``; ``bfloat16`` or ``float16`` for networks under autocast, where sampler state,
         losses and gradients stay float32; ``float64`` throughout, for verification.
-    :param batch_size: how many samples :meth:`run` takes at once.
+    :param batch_size: how many samples :meth:`run` takes at once; ``auto``: as many as should fit into memory,
+        see :meth:`predict_batch_size`.
     :param eta: of the ``ddim`` sampler.
     :param max_nonfinite: how many steps of a sample may be left unguided for a non-finite gradient before the
         run ends in an error; None: half of the steps.
     :raises UsageError: for a value that does not fit.
 
-    An engine keeps no state between runs, and several may run in threads, with networks in common.
+    A batch that does not fit into memory is evaluated in parts, and a single sample that does not with its
+    activations computed again, where the generator offers that. Between runs an engine keeps nothing but what
+    it so learned of memory; several may run in threads, with networks in common.
     """
 
     def __init__(
@@ -146,20 +84,31 @@ class Engine:
         options: GuidanceOptions | None = None,
         device: str = "auto",
         dtype: str = "float32",
-        batch_size: int = 16,
+        batch_size: int | Literal["auto"] = 16,
         eta: float = 0.0,
         max_nonfinite: int | None = None,
     ) -> None:
         _check_generator(generator, guidance_model)
-        if batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, got {batch_size}")
+        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+            raise UsageError(
+                f"the batch size must be at least 1, got {batch_size!r} (auto fits it to memory)"
+            )
         if max_nonfinite is not None and max_nonfinite < 0:
             raise UsageError(f"max_nonfinite must be at least 0, got {max_nonfinite}")
         self.options = options if options is not None else GuidanceOptions()
         self.process = DiffusionProcess(generator.alphas_cumprod, steps)
         self.steps = self.process.num_steps
-        self.sampler = _sampler(sampler, eta)
+        self.sampler = _sampler(sampler, eta, self.options, generator)
+        _check_options(self.options, guidance_model, self.steps)
         self.objective_scales = resolve_scales(guidance_model, self.options.objective_scales)
+        self.dose_factor = dose_factor(
+            generator.alphas_cumprod,
+            self.sampler,
+            self.process,
+            self.options,
+            learned_variance=generator.learned_variance,
+        )
+        """What every scale s is multiplied by; 1 unless the dose is matched."""
         self.batch_size = batch_size
         self.max_nonfinite = self.steps // 2 if max_nonfinite is None else max_nonfinite
         self.device = resolve_device(device)
@@ -169,7 +118,11 @@ class Engine:
         self.guidance_model: GuidanceModel | None = (
             None if guidance_model is None else place(guidance_model, self.device, self._state_dtype)
         )
-        if guidance_model is not None:
+        self._laps = self.options.laps(self.steps)
+        self._gain = self._guidance_gain()
+        self._micro = MicroBatches(self._recompute_activations)
+        self._recomputes = False
+        if guidance_model is not None and self.options.into == "score":
             _warn_of_gain(self.sampler, self.process)
 
     def stream(
@@ -180,7 +133,8 @@ class Engine:
         :param samples: prompts, schedules, seeds and scales may all differ.
         :param noise: used in place of the samples' own seeded noise.
         :raises UsageError: at once, for samples that cannot be run.
-        :raises GuidelensError: while running, if a sample's gradients or values stop being finite.
+        :raises GuidelensError: while running, if a sample's gradients or values stop being finite, or a single
+            sample does not fit into memory.
         """
         samples = tuple(samples)
         if not samples:
@@ -208,21 +162,53 @@ class Engine:
         texts = [prompts] if isinstance(prompts, str) else prompts
         return list(self.run([Sample(prompt, schedule, seed) for prompt in texts for seed in seeds]))
 
+    def predict_batch_size(self, sample: Sample) -> int:
+        """Return how many samples like ``sample`` should fit into memory at once, at most 64.
+
+        Its most demanding step is evaluated for one copy and for two, and the difference compared with the
+        memory that is free.
+        """
+        plan = self._plan([sample])
+        busiest = int((plan.weights != 0).sum(dim=(1, 2)).argmax())
+        text = self._encode([sample])
+
+        def measure(copies: int) -> int:
+            with frozen(self.generator, self.guidance_model), _no_grad():
+                batch = self._begin([sample] * copies, plan.select([0] * copies), text, None)
+                index = torch.full((copies,), self.steps - 1 - busiest, dtype=torch.int64)
+                return bytes_used(lambda: batch.guide(batch.state, index, busiest), self.device)
+
+        try:
+            return predict_batch(measure, available_memory(self.device))
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+        return 1
+
     def _run(
         self, samples: tuple[Sample, ...], plan: GuidancePlan, on_step: Callable[[Step], None] | None
     ) -> cabc.Generator[Result, None, None]:
         text = self._encode(samples)
-        for start in range(0, len(samples), self.batch_size):
-            rows = range(start, min(start + self.batch_size, len(samples)))
+        size = self._size_of_batches(samples)
+        for start in range(0, len(samples), size):
+            rows = range(start, min(start + size, len(samples)))
             batch = [samples[row] for row in rows]
             batch_plan = plan.select(rows)
-            recorder = _Recorder(batch, batch_plan)
+            recorder = Recorder(batch, batch_plan)
             with closing(self._steps(batch, batch_plan, text, None)) as steps:
                 for step in steps:
                     recorder.add(step)
                     if on_step is not None:
                         on_step(step)
             yield from recorder.results()
+
+    def _size_of_batches(self, samples: Sequence[Sample]) -> int:
+        if self.batch_size != "auto":
+            return self.batch_size
+        if len(samples) < 2:
+            return 1
+        guided = [sample for sample in samples if sample.schedule is not None]
+        return self.predict_batch_size((guided or samples)[0])
 
     def _whole_stream(
         self, samples: tuple[Sample, ...], plan: GuidancePlan, noise: NoiseSource | None
@@ -235,12 +221,18 @@ class Engine:
         for sample in samples:
             checked_seed(sample.seed)
             scale = self.options.scale if sample.scale is None else sample.scale
-            scales.append(check_finite(f"the guidance scale of {sample.prompt!r}", scale))
+            scales.append(self.dose_factor * check_finite(f"the guidance scale of {sample.prompt!r}", scale))
             if sample.schedule is not None and not sample.prompt.strip():
                 raise UsageError(f"a prompt is empty (seed {sample.seed}); describe a picture in it")
         progress = [self._progress(k) for k in range(self.steps)]
         known = self.guidance_model.objectives if self.guidance_model is not None else frozenset()
-        return plan_guidance([sample.schedule for sample in samples], scales, progress, frozenset(known))
+        return plan_guidance(
+            [sample.schedule for sample in samples],
+            scales,
+            progress,
+            frozenset(known),
+            self.options.guided_steps(self.steps),
+        )
 
     def _progress(self, step: int) -> float:
         return step / (self.steps - 1) if self.steps > 1 else 0.0
@@ -269,24 +261,21 @@ class Engine:
     def _steps(
         self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None, noise: NoiseSource | None
     ) -> cabc.Generator[Step, None, None]:
-        source = noise or NoiseStream([sample.seed for sample in samples], self.generator.image_shape)
         with _no_grad():
-            guide = self._guide(samples, plan, text)
-            x_t = self._draw(source, len(samples))
-            counts = torch.zeros(len(samples), dtype=torch.int64, device=self.device)
+            batch = self._begin(samples, plan, text, noise)
         # No context but this one spans a yield: grad mode and autocast would leak into the caller's code.
         with frozen(self.generator, self.guidance_model):
             for k in range(self.steps):
                 with _no_grad():
-                    step = self._step(guide, plan, k, x_t, source)
-                    counts += step.nonfinite
-                    if k + 1 == self.steps or (k + 1) % _STEPS_BETWEEN_CHECKS == 0:
-                        self._check(samples, counts, step.sample)
-                x_t = step.sample
+                    step = self._step(batch, k)
+                    batch.watch.look(k, step.nonfinite, step.sample)
                 yield step
 
-    def _guide(self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None) -> Guide:
-        return Guide(
+    def _begin(
+        self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None, noise: NoiseSource | None
+    ) -> _Batch:
+        seeds = [sample.seed for sample in samples]
+        guide = Guide(
             self.generator,
             self.guidance_model,
             self.process,
@@ -296,15 +285,62 @@ class Engine:
             learned_variance=self.generator.learned_variance,
             options=self.options,
             objective_scales=self.objective_scales,
+            seeds=seeds,
             autocast=self._autocast,
             loss_scales=HALF_PRECISION_LOSS_SCALES if self.dtype == torch.float16 else (1.0,),
         )
+        source = noise or NoiseStream(seeds, self.generator.image_shape)
+        return _Batch(
+            guide=guide,
+            plan=plan,
+            weights=upload(plan.weights, self.device, self._state_dtype),
+            noise=source,
+            repeats=KeyedNoise(seeds),
+            watch=Watch(samples, self.max_nonfinite, self.steps),
+            state=self._placed(source.next(), len(samples)),
+        )
 
-    def _step(self, guide: Guide, plan: GuidancePlan, k: int, x_t: Tensor, source: NoiseSource) -> Step:
+    def _step(self, batch: _Batch, k: int) -> Step:
+        """Take step ``k`` of a batch, and again from x_{t-1} noised back to x_t as often as it recurs."""
         position = self.steps - 1 - k
-        index = torch.full((len(x_t),), position, dtype=torch.int64)
-        guided = guide(x_t, index, k)
-        draws = self.sampler.draws_noise and position > 0
+        index = torch.full((len(batch.state),), position, dtype=torch.int64)
+        x_t, nonfinite = batch.state, None
+        for lap in range(self._laps[k]):
+            if lap > 0:
+                x_t = self.process.renoise(batch.state, index, self._extra_noise(batch, "renoise", k, lap))
+            guided = self._evaluate(batch, x_t, index, k, lap)
+            # Drawn on the host while an accelerator is still computing the above.
+            noise = self._step_noise(batch, k, lap)
+            batch.state, pred_x0 = self._reverse(guided, x_t, index, noise)
+            nonfinite = guided.nonfinite if nonfinite is None else nonfinite | guided.nonfinite
+        names = batch.plan.objectives
+        return Step(
+            index=k,
+            timestep=int(self.process.timesteps[position]),
+            progress=self._progress(k),
+            x_t=x_t,
+            pred_x0=pred_x0,
+            sample=batch.state,
+            weights=dict(zip(names, batch.weights[k].T, strict=True)),
+            losses=dict(zip(names, guided.losses, strict=True)),
+            gradient_norms=dict(zip(names, guided.gradient_norms, strict=True)),
+            cosines=guided.cosines,
+            nonfinite=guided.nonfinite if nonfinite is None else nonfinite,
+        )
+
+    def _evaluate(self, batch: _Batch, x_t: Tensor, index: Tensor, k: int, lap: int) -> Guided:
+        """Evaluate the networks, in as many parts as memory asks for."""
+
+        def part(rows: range) -> Guided:
+            of = slice(rows.start, rows.stop)
+            return batch.guide(x_t[of], index[of], k, lap=lap, rows=rows)
+
+        return Guided.join(self._micro.run(len(x_t), part))
+
+    def _reverse(
+        self, guided: Guided, x_t: Tensor, index: Tensor, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return x_{t-1} and the predicted x0."""
         reverse = self.sampler.step(
             self.process,
             guided.output,
@@ -313,95 +349,67 @@ class Engine:
             prediction=self.generator.prediction,
             learned_variance=self.generator.learned_variance,
             clip_denoised=self.options.clip_denoised,
-            guidance=guided.gradient,
-            noise=self._draw(source, len(x_t)) if draws else None,
+            guidance=guided.gradient if self._gain is None else None,
+            noise=noise,
         )
-        weights = plan.weights[k].T.to(self._state_dtype).to(self.device, non_blocking=True)
-        return Step(
-            index=k,
-            timestep=int(self.process.timesteps[position]),
-            progress=self._progress(k),
-            x_t=x_t,
-            pred_x0=reverse.pred_x0,
-            sample=reverse.sample,
-            weights=dict(zip(plan.objectives, weights, strict=True)),
-            losses=dict(zip(plan.objectives, guided.losses, strict=True)),
-            gradient_norms=dict(zip(plan.objectives, guided.gradient_norms, strict=True)),
-            cosines=guided.cosines,
-            nonfinite=guided.nonfinite,
+        sample = reverse.sample
+        if self._gain is not None and guided.gradient is not None:
+            sample = sample + lookup(self._gain, index, x_t) * guided.gradient
+        return sample, reverse.pred_x0
+
+    def _guidance_gain(self) -> Tensor | None:
+        """How far s * g moves x_{t-1}, where the engine and not the sampler adds it."""
+        if self.options.into == "score":
+            return None
+        if self.options.into == "sample":
+            return torch.ones(self.steps, dtype=torch.float64)
+        learned = self.generator.learned_variance
+        return guidance_gain(
+            self.sampler, self.process, "x0", learned_variance=learned, needed_by="guidance into x0"
         )
 
-    def _draw(self, source: NoiseSource, batch: int) -> Tensor:
-        noise = source.next()
+    def _step_noise(self, batch: _Batch, k: int, lap: int) -> Tensor | None:
+        """The noise of x_{t-1}. The sample's own goes to the last repetition, so that recurrence shifts none."""
+        if not self.sampler.draws_noise or k + 1 == self.steps:
+            return None
+        if lap + 1 < self._laps[k]:
+            return self._extra_noise(batch, "repeat", k, lap)
+        return self._placed(batch.noise.next(), len(batch.state))
+
+    def _extra_noise(self, batch: _Batch, purpose: str, k: int, lap: int) -> Tensor:
+        return self._placed(
+            batch.repeats.normal(self.generator.image_shape, purpose, k, lap), len(batch.state)
+        )
+
+    def _placed(self, noise: Tensor, batch: int) -> Tensor:
         expected = (batch, *self.generator.image_shape)
         if tuple(noise.shape) != expected:
             raise UsageError(f"the noise has the shape {tuple(noise.shape)}; this batch needs {expected}")
-        return noise.to(self._state_dtype).to(self.device)
+        return upload(noise, self.device, self._state_dtype)
 
-    def _check(self, samples: Sequence[Sample], counts: Tensor, state: Tensor) -> None:
-        """Stop when a sample can no longer come to anything. This waits for the device: not at every step."""
-        finite = state.flatten(1).isfinite().all(dim=1)
-        for sample, count, alive in zip(samples, counts.tolist(), finite.tolist(), strict=True):
-            name = f"the sample of prompt {sample.prompt!r}, seed {sample.seed}"
-            if count > self.max_nonfinite:
-                raise GuidelensError(
-                    f"{name}: its guidance gradient was not finite in {count} of {self.steps} steps (at most"
-                    f" {self.max_nonfinite} are tolerated); lower the scale, or use the dtype float32"
-                )
-            if not alive:
-                raise GuidelensError(
-                    f"{name}: its values are no longer finite; lower the scale, or use the dtype float32"
-                )
+    def _recompute_activations(self) -> bool:
+        """Let the generator trade time for memory; False if it cannot, or does so already."""
+        switch = getattr(self.generator, "checkpointing", None)
+        if self._recomputes or not callable(switch):
+            return False
+        switch(True)
+        self._recomputes = True
+        return True
 
 
-class _Recorder:
-    """Keeps the telemetry of a batch on its device until the end, then makes results of it."""
+@dataclass(eq=False)
+class _Batch:
+    """What one batch carries from step to step."""
 
-    def __init__(self, samples: Sequence[Sample], plan: GuidancePlan) -> None:
-        self._samples = samples
-        self._plan = plan
-        self._started = time.perf_counter()
-        self._last: Tensor | None = None
-        self._losses: list[dict[str, Tensor]] = []
-        self._norms: list[dict[str, Tensor]] = []
-        self._cosines: list[dict[tuple[str, str], Tensor]] = []
-        self._nonfinite: list[Tensor] = []
-
-    def add(self, step: Step) -> None:
-        self._last = step.sample
-        self._losses.append(step.losses)
-        self._norms.append(step.gradient_norms)
-        self._cosines.append(step.cosines)
-        self._nonfinite.append(step.nonfinite)
-
-    def results(self) -> list[Result]:
-        if self._last is None:
-            return []
-        images = self._last.clamp(-1, 1).to("cpu", torch.float32)
-        losses, norms, cosines = _series(self._losses), _series(self._norms), _series(self._cosines)
-        nonfinite = torch.stack(self._nonfinite).sum(dim=0).tolist()
-        seconds = (time.perf_counter() - self._started) / len(self._samples)
-        results = []
-        for row, sample in enumerate(self._samples):
-            names = self._plan.used_by(row)
-            pairs = [pair for pair in cosines if set(pair) <= set(names)]
-            results.append(
-                Result(
-                    sample=sample,
-                    image=images[row].clone(),
-                    losses={name: losses[name][row] for name in names},
-                    gradient_norms={name: norms[name][row] for name in names},
-                    cosines={"|".join(pair): cosines[pair][row] for pair in pairs},
-                    nonfinite_steps=nonfinite[row],
-                    seconds=seconds,
-                )
-            )
-        return results
-
-
-def _series(steps: list[dict[K, Tensor]]) -> dict[K, list[list[float]]]:
-    """Per key, per sample, the values over steps."""
-    return {key: torch.stack([step[key] for step in steps], dim=1).tolist() for key in steps[0]}
+    guide: Guide
+    plan: GuidancePlan
+    weights: Tensor
+    """w_k(p), (N, B, K), on the device."""
+    noise: NoiseSource
+    repeats: KeyedNoise
+    watch: Watch
+    state: Tensor
+    """x_t, (B, C, H, W)."""
 
 
 def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | None:
@@ -419,14 +427,22 @@ def _no_grad() -> Iterator[None]:
         yield
 
 
-def _sampler(sampler: str | Sampler, eta: float) -> Sampler:
-    if isinstance(sampler, str):
-        return make_sampler(sampler, eta=eta)
-    if eta:
-        raise UsageError(
-            f"eta ({eta}) belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
-        )
-    return sampler
+def _sampler(sampler: str | Sampler, eta: float, options: GuidanceOptions, generator: Generator) -> Sampler:
+    """:raises UsageError: for settings that the sampler has no use for."""
+    if not isinstance(sampler, str):
+        if eta:
+            raise UsageError(
+                f"eta ({eta}) belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
+            )
+        if options.fixed_variance is not None:
+            raise UsageError(
+                f"fixed_variance belongs to the sampler called 'ddpm'; give it to your {sampler!r} itself"
+            )
+        return sampler
+    if options.fixed_variance == "large" and generator.learned_variance:
+        raise UsageError("fixed_variance=large has no use: the generator learned its variance")
+    own: FixedVariance = getattr(generator, "fixed_variance", "small") if sampler == "ddpm" else "small"
+    return make_sampler(sampler, eta=eta, fixed_variance=options.fixed_variance or own)
 
 
 def _warn_of_gain(sampler: Sampler, process: DiffusionProcess) -> None:
@@ -438,6 +454,33 @@ def _warn_of_gain(sampler: Sampler, process: DiffusionProcess) -> None:
             gain,
             process.timesteps[-1],
         )
+
+
+def _check_options(options: GuidanceOptions, guidance_model: GuidanceModel | None, steps: int) -> None:
+    """:raises UsageError: for options that do not fit this run."""
+    if guidance_model is None:
+        return
+    if not any(options.guided_steps(steps)):
+        raise UsageError(
+            f"none of the {steps} steps lies between start={options.start:g} and stop={options.stop:g};"
+            " nothing would be guided"
+        )
+    reads = getattr(guidance_model, "reads", "x0")
+    if reads not in get_args(Reads):
+        raise UsageError(f"the guidance model reads {reads!r}; choose {' or '.join(get_args(Reads))}")
+    if reads == "x0":
+        return
+    about_x0 = {
+        "through=x0": options.through == "x0",
+        "see=blend": options.see == "blend",
+        "into=x0": options.into == "x0",
+        "range_scale": options.range_scale != 0,
+        "smoothing": options.smoothing > 0,
+        "augment": bool(options.augment),
+    }
+    for option, given in about_x0.items():
+        if given:
+            raise UsageError(f"{option} has no use: this guidance model reads x_t, not the predicted x0")
 
 
 def _check_generator(generator: Generator, guidance_model: GuidanceModel | None) -> None:

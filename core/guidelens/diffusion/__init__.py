@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .noise import NoiseSource, NoiseStream, ReplayedNoise
+from ..contracts import FixedVariance
+from .noise import KeyedNoise, NoiseSource, NoiseStream, ReplayedNoise
 from .process import DiffusionProcess, PosteriorStep, alphas_cumprod_of, beta_schedule, space_timesteps
 from .samplers import DDIM, DDPM, ReverseStep, Sampler, make_sampler
 
@@ -10,6 +11,8 @@ __all__ = [
     "DDIM",
     "DDPM",
     "DiffusionProcess",
+    "FixedVariance",
+    "KeyedNoise",
     "NoiseSource",
     "NoiseStream",
     "PosteriorStep",

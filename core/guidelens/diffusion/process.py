@@ -21,11 +21,10 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from ..contracts import Prediction
+from ..contracts import FixedVariance, Prediction
 from ..errors import UsageError
 
 Respacing = int | str | Sequence[int]
-FixedVariance = Literal["small", "large"]
 
 
 def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) -> Tensor:
@@ -167,7 +166,7 @@ class DiffusionProcess:
         # The posterior variance of the last step is 0 and has no logarithm: it borrows the next one (a
         # process of one step has none and takes beta). No noise is added there, but it scales the guidance.
         floor = self.posterior_variance[1:2] if self.num_steps > 1 else self.betas[:1]
-        self._fixed_large = torch.cat([floor, self.betas[1:]])
+        self.fixed_large = torch.cat([floor, self.betas[1:]])
         self.posterior_log_variance_clipped = torch.cat([floor, self.posterior_variance[1:]]).log()
 
     def __repr__(self) -> str:
@@ -178,6 +177,11 @@ class DiffusionProcess:
         """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
         signal = self.alphas_cumprod
         return lookup(signal.sqrt(), index, x0) * x0 + lookup((1 - signal).sqrt(), index, x0) * noise
+
+    def renoise(self, x_prev: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+        """Diffuse x_{t-1} (B, C, H, W) one step of this process forward, to x_t (Ho et al. 2020, eq. 2)."""
+        kept = lookup((1 - self.betas).sqrt(), index, x_prev)
+        return kept * x_prev + lookup(self.betas.sqrt(), index, x_prev) * noise
 
     def x0_coefficients(self, index: Tensor, prediction: Prediction, like: Tensor) -> tuple[Tensor, Tensor]:
         """Return a, b (B, 1, 1, 1) such that pred_x0 = a * x_t + b * output, for what the network predicts.
@@ -242,8 +246,8 @@ class DiffusionProcess:
             variance = lookup(self.posterior_variance, index, x_t).expand_as(x_t)
             log_variance = lookup(self.posterior_log_variance_clipped, index, x_t).expand_as(x_t)
         elif fixed_variance == "large":
-            variance = lookup(self._fixed_large, index, x_t).expand_as(x_t)
-            log_variance = lookup(self._fixed_large.log(), index, x_t).expand_as(x_t)
+            variance = lookup(self.fixed_large, index, x_t).expand_as(x_t)
+            log_variance = lookup(self.fixed_large.log(), index, x_t).expand_as(x_t)
         else:
             raise UsageError(f"unknown fixed variance {fixed_variance!r}; choose small or large")
         return PosteriorStep(mean=mean, variance=variance, log_variance=log_variance, pred_x0=pred_x0)

@@ -10,11 +10,12 @@ import math
 from dataclasses import dataclass
 from typing import Protocol, get_args
 
+import torch
 from torch import Tensor
 
-from ..contracts import Prediction
+from ..contracts import FixedVariance, Into, Prediction
 from ..errors import UsageError
-from .process import DiffusionProcess, FixedVariance, lookup, split_output
+from .process import DiffusionProcess, lookup, split_output
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,11 @@ class ReverseStep:
 
 
 class Sampler(Protocol):
-    """How x_{t-1} follows from x_t and the network's output."""
+    """How x_{t-1} follows from x_t and the network's output.
+
+    Optional: ``guidance_gain(process, into, learned_variance)``, how far a unit of s * g moves x_{t-1}, by
+    index, (N,) float64. Guidance into x0 and a matched dose need it.
+    """
 
     @property
     def draws_noise(self) -> bool:
@@ -77,6 +82,22 @@ class DDPM:
     def draws_noise(self) -> bool:
         """Always: every step but the last adds noise."""
         return True
+
+    def guidance_gain(
+        self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
+    ) -> Tensor:
+        """Return how far s * g moves x_{t-1}, by index, (N,) float64.
+
+        ``score``: Sigma; beta, its upper end, where it is learned and so not known beforehand. ``x0``: the
+        coefficient of x0 in the posterior mean. ``sample``: 1.
+        """
+        if into == "sample":
+            return torch.ones(process.num_steps, dtype=torch.float64)
+        if into == "x0":
+            return process.posterior_mean_coef1
+        if learned_variance:
+            return process.betas
+        return process.posterior_variance if self.fixed_variance == "small" else process.fixed_large
 
     def step(
         self,
@@ -130,13 +151,20 @@ class DDIM:
         """Only where eta is positive."""
         return self.eta > 0
 
-    def guidance_gain(self, process: DiffusionProcess) -> Tensor:
+    def guidance_gain(
+        self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
+    ) -> Tensor:
         """Return how far s * g moves x_{t-1}, by index, (N,) float64: what Sigma is to DDPM.
 
-        Through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by the rest.
-        Where abar_t is nearly 0 and the step long, the gain is large, and the network's errors grow with it.
+        ``score``: through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by
+        the rest. Where abar_t is nearly 0 and the step long, the gain is large, and the network's errors grow
+        with it. ``x0``: sqrt(abar_{t-1}). ``sample``: 1.
         """
         signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
+        if into == "sample":
+            return torch.ones_like(signal)
+        if into == "x0":
+            return signal_prev.sqrt()
         through_x0 = (signal_prev / signal).sqrt() * (1 - signal)
         return through_x0 - self._of_eps(process) * (1 - signal).sqrt()
 
@@ -175,17 +203,19 @@ class DDIM:
         return ReverseStep(sample=sample, pred_x0=pred_x0)
 
 
-def make_sampler(name: str, *, eta: float = 0.0) -> Sampler:
+def make_sampler(name: str, *, eta: float = 0.0, fixed_variance: FixedVariance = "small") -> Sampler:
     """Return the sampler called ``ddpm`` or ``ddim``.
 
-    :raises UsageError: for another name, or an ``eta`` that the sampler has no use for.
+    :raises UsageError: for another name, or an option that the sampler has no use for.
     """
     if name == "ddim":
+        if fixed_variance != "small":
+            raise UsageError(f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta")
         return DDIM(eta=eta)
     if name == "ddpm":
         if eta:
             raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none")
-        return DDPM()
+        return DDPM(fixed_variance=fixed_variance)
     raise UsageError(f"unknown sampler {name!r}; choose ddpm or ddim")
 
 

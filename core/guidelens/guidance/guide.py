@@ -231,9 +231,10 @@ class Guide:
         if self._text is None:
             raise GuidelensError("guidance needs encoded prompts; this batch has none")
         if (samples, rows) not in self._selections:
-            self._selections[samples, rows] = _Selection(
-                samples, torch.tensor(rows, device=device), self._text.select(samples)
-            )
+            everyone = samples == tuple(range(len(self._text)))
+            text = self._text if everyone else self._text.select(samples)
+            on_device = torch.tensor(rows).to(device, non_blocking=True)
+            self._selections[samples, rows] = _Selection(samples, on_device, text)
         return self._selections[samples, rows]
 
     def _objective_gradients(

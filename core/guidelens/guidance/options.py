@@ -11,16 +11,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from ..contracts import FixedVariance, Into
 from ..errors import UsageError
 from .presets import find_preset
 
 Through = Literal["unet", "x0"]
 See = Literal["x0", "blend"]
-Into = Literal["score", "sample", "x0"]
 Normalize = Literal["none", "unit", "rms", "loss", "noise"]
 Average = Literal["logmeanexp", "mean"]
 Dose = Literal["plain", "matched"]
-Variance = Literal["small", "large"]
 
 AUGMENTATIONS = ("crop", "affine", "noise")
 """The kinds of random views, applied in this order."""
@@ -70,9 +69,9 @@ class GuidanceOptions:
     :param recurrence_stop: progress up to which they do.
     :param dose: ``matched`` multiplies s so that its sum over the guided steps, each weighted by how far it
         moves x_{t-1}, is that of a run of ``dose_steps`` steps; ``plain`` leaves s alone.
-    :param dose_steps: the reference of ``matched``.
+    :param dose_steps: the reference of ``matched``; None: all training timesteps.
     :param fixed_variance: Sigma of the ``ddpm`` sampler where the generator learns none: the posterior
-        variance (``small``) or beta (``large``).
+        variance (``small``) or beta (``large``); None: the generator's ``fixed_variance``, else ``small``.
     """
 
     scale: float = 1.0
@@ -97,8 +96,8 @@ class GuidanceOptions:
     recurrence_start: float = 0.0
     recurrence_stop: float = 1.0
     dose: Dose = "plain"
-    dose_steps: int = 1000
-    fixed_variance: Variance = "small"
+    dose_steps: int | None = None
+    fixed_variance: FixedVariance | None = None
 
     def __post_init__(self) -> None:
         check_finite("the guidance scale", self.scale)
@@ -111,14 +110,16 @@ class GuidanceOptions:
         if self.see not in get_args(See):
             raise UsageError(f"a guidance model cannot see {self.see!r}; choose {' or '.join(get_args(See))}")
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in get_args(choices):
+            if getattr(self, name) not in (*get_args(choices), getattr(GuidanceOptions, name)):
                 raise UsageError(
                     f"{name} must be one of {', '.join(get_args(choices))}, got {getattr(self, name)!r}"
                 )
         for name, lowest, highest in _RANGES:
             _check_range(name, getattr(self, name), lowest, highest)
-        for name in ("augmentations", "every", "recurrence", "dose_steps", "smoothing"):
+        for name in ("augmentations", "every", "recurrence", "smoothing"):
             _check_count(name, getattr(self, name), 0 if name == "smoothing" else 1)
+        if self.dose_steps is not None:
+            _check_count("dose_steps", self.dose_steps, 1)
         if self.clip_norm is not None and not check_finite("clip_norm", self.clip_norm) > 0:
             raise UsageError(f"clip_norm must be positive, got {self.clip_norm}; leave it out for no limit")
         self._check_combinations()
@@ -197,7 +198,7 @@ _CHOICES: dict[str, Any] = {
     "normalize": Normalize,
     "smoothing_average": Average,
     "dose": Dose,
-    "fixed_variance": Variance,
+    "fixed_variance": FixedVariance,
 }
 _RANGES: Sequence[tuple[str, float, float]] = (
     ("range_scale", -math.inf, math.inf),

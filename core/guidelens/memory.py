@@ -1,0 +1,186 @@
+"""Memory: how many pictures fit at once, foreseen where possible and learned from failures where not."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import GuidelensError
+
+T = TypeVar("T")
+
+logger = logging.getLogger(__name__)
+
+LARGEST_BATCH = 64
+"""What a predicted batch size never exceeds: beyond it a batch hardly gets faster per picture."""
+
+_SHARE_USED = 0.8
+_HEADROOM = 1.5
+"""What is kept for gradients costs about this much with the workspaces of the operations that make it."""
+_SIGNS = (
+    "out of memory",
+    "can't allocate memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that a device, or the host, has no memory left."""
+    if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+class MicroBatches:
+    """Evaluates a batch in as many pieces as memory asks for, and remembers the size that fitted.
+
+    Pieces are halved when one does not fit, and only that piece is evaluated again: nothing that was computed
+    is lost or computed twice. No sample depends on its neighbours, so pieces change results by rounding at
+    most. May be shared by threads.
+
+    :param relieve: asked when not even one sample fits: make it need less memory (by recomputing activations,
+        say) and return True, or return False.
+    """
+
+    def __init__(self, relieve: Callable[[], bool] = lambda: False) -> None:
+        self._relieve = relieve
+        self._lock = threading.Lock()
+        self._told = False
+        self._relieved = 0
+        self.limit: int | None = None
+        """The largest piece that is tried; None before anything failed."""
+
+    def run(self, count: int, evaluate: Callable[[range], T]) -> list[T]:
+        """Return what ``evaluate`` makes of ``range(count)``, piece by piece.
+
+        :raises GuidelensError: if a single sample does not fit.
+        """
+        parts: list[T] = []
+        start = 0
+        while start < count:
+            size = count - start if self.limit is None else min(self.limit, count - start)
+            relieved = self._relieved
+            try:
+                parts.append(evaluate(range(start, start + size)))
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            else:
+                start += size
+                continue
+            # Out here the error is gone, and with its traceback all that the failed attempt still held.
+            self._shrink(size, reason, relieved)
+        return parts
+
+    def _shrink(self, size: int, reason: str, relieved: int) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        with self._lock:
+            if (self.limit is not None and self.limit < size) or self._relieved > relieved:
+                return  # another thread met the same wall
+            if size == 1:
+                if not self._relieve():
+                    raise GuidelensError(
+                        f"not even one picture fits into memory ({reason}); use --dtype bfloat16, --through x0,"
+                        " a smaller model, or a device with more memory"
+                    )
+                self._relieved += 1
+                logger.warning(
+                    "one picture did not fit into memory: activations are computed again from now on"
+                )
+                return
+            self.limit = size // 2
+            level = logging.INFO if self._told else logging.WARNING
+            self._told = True
+        logger.log(
+            level,
+            "%d pictures at once do not fit into memory (%s); going on with %d",
+            size,
+            reason,
+            size // 2,
+        )
+
+
+def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
+    """Return how many samples should fit at once, 1 to :data:`LARGEST_BATCH`.
+
+    :param measure: evaluates a batch of that many samples and returns the bytes it took.
+    :param available: bytes that are free; None: unknown.
+    """
+    one, two = measure(1), measure(2)
+    per_sample = two - one  # what does not grow with the batch, weights above all, cancels
+    if available is None or per_sample <= 0:
+        return LARGEST_BATCH
+    fitting = int(available * _SHARE_USED) // per_sample
+    return max(1, min(LARGEST_BATCH, fitting))
+
+
+def bytes_used(evaluate: Callable[[], object], device: torch.device) -> int:
+    """Return the bytes that an evaluation takes at its peak, in excess of what is held before.
+
+    On CUDA the allocator is asked. Elsewhere what autograd keeps for gradients is counted, and a half added.
+    """
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        evaluate()
+        torch.cuda.synchronize(device)
+        return torch.cuda.max_memory_allocated(device) - before
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        evaluate()
+    return int(sum(kept.values()) * _HEADROOM)
+
+
+def available_memory(device: torch.device) -> int | None:
+    """Return the bytes that are free on a device, or to this process on the CPU; None where nobody says."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached
+    if device.type == "mps":
+        total = getattr(torch.mps, "recommended_max_memory", None)
+        return None if total is None else total() - torch.mps.driver_allocated_memory()
+    limits = [found for found in (_host_available(), _cgroup_available()) if found is not None]
+    return min(limits) if limits else None
+
+
+def _host_available(source: Path = Path("/proc/meminfo")) -> int | None:
+    try:
+        lines = source.read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return None
+
+
+def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+    """What a container's limit leaves (cgroup v2, then v1); files in its cache can make room."""
+    for limit, usage, stat in (
+        ("memory.max", "memory.current", "memory.stat"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+    ):
+        try:
+            free = int((root / limit).read_text()) - int((root / usage).read_text())
+            lines = [line.split() for line in (root / stat).read_text().splitlines()]
+        except (OSError, ValueError):  # absent, or "max": no limit
+            continue
+        return max(0, free + sum(int(value) for name, value in lines if name == "inactive_file"))
+    return None

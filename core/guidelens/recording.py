@@ -1,0 +1,120 @@
+"""What is kept of a running batch: its telemetry, and a watch over values that stop being finite.
+
+Both leave tensors on their device and read them when the device has computed them anyway.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from .errors import GuidelensError
+from .guidance.gradients import all_finite
+from .guidance.plan import GuidancePlan
+from .samples import Result, Sample, Step
+from .transfer import Reading
+
+K = TypeVar("K")
+
+STEPS_BETWEEN_LOOKS = 10
+
+
+class Recorder:
+    """Keeps the telemetry of a batch on its device until the end, then makes results of it."""
+
+    def __init__(self, samples: Sequence[Sample], plan: GuidancePlan) -> None:
+        self._samples = samples
+        self._plan = plan
+        self._started = time.perf_counter()
+        self._last: Tensor | None = None
+        self._losses: list[dict[str, Tensor]] = []
+        self._norms: list[dict[str, Tensor]] = []
+        self._cosines: list[dict[tuple[str, str], Tensor]] = []
+        self._nonfinite: list[Tensor] = []
+
+    def add(self, step: Step) -> None:
+        """Keep what is recorded of a step."""
+        self._last = step.sample
+        self._losses.append(step.losses)
+        self._norms.append(step.gradient_norms)
+        self._cosines.append(step.cosines)
+        self._nonfinite.append(step.nonfinite)
+
+    def results(self) -> list[Result]:
+        """Return the results of the steps so far; waits for the device."""
+        if self._last is None:
+            return []
+        images = self._last.clamp(-1, 1).to("cpu", torch.float32)
+        losses, norms, cosines = _series(self._losses), _series(self._norms), _series(self._cosines)
+        nonfinite = torch.stack(self._nonfinite).sum(dim=0).tolist()
+        seconds = (time.perf_counter() - self._started) / len(self._samples)
+        results = []
+        for row, sample in enumerate(self._samples):
+            names = self._plan.used_by(row)
+            pairs = [pair for pair in cosines if set(pair) <= set(names)]
+            results.append(
+                Result(
+                    sample=sample,
+                    image=images[row].clone(),
+                    losses={name: losses[name][row] for name in names},
+                    gradient_norms={name: norms[name][row] for name in names},
+                    cosines={"|".join(pair): cosines[pair][row] for pair in pairs},
+                    nonfinite_steps=nonfinite[row],
+                    seconds=seconds,
+                )
+            )
+        return results
+
+
+class Watch:
+    """Ends a run when one of its samples can no longer come to anything.
+
+    It looks every :data:`STEPS_BETWEEN_LOOKS` steps and after the last, and what it saw is judged when it has
+    arrived on the host: on an accelerator some steps later, at the end at the latest.
+
+    :param tolerated: how many steps of a sample may be left unguided for a non-finite gradient.
+    :param steps: of the run.
+    """
+
+    def __init__(self, samples: Sequence[Sample], tolerated: int, steps: int) -> None:
+        self._samples = samples
+        self._tolerated = tolerated
+        self._steps = steps
+        self._counts: Tensor | None = None
+        self._looks: deque[Reading] = deque()
+
+    def look(self, step: int, nonfinite: Tensor, state: Tensor) -> None:
+        """Count the samples that step ``step`` left unguided, (B,) bool, and see to the state after it.
+
+        :raises GuidelensError: naming the sample, if its gradients or its values stopped being finite.
+        """
+        counts = nonfinite.to(torch.int64)
+        self._counts = counts if self._counts is None else self._counts + counts
+        last = step + 1 == self._steps
+        if last or (step + 1) % STEPS_BETWEEN_LOOKS == 0:
+            self._looks.append(Reading(self._counts, all_finite(state)))
+        while self._looks and (last or self._looks[0].arrived()):
+            self._judge(*self._looks.popleft().values())
+
+    def _judge(self, counts: Tensor, alive: Tensor) -> None:
+        for sample, count, is_alive in zip(self._samples, counts.tolist(), alive.tolist(), strict=True):
+            name = f"the sample of prompt {sample.prompt!r}, seed {sample.seed}"
+            if count > self._tolerated:
+                raise GuidelensError(
+                    f"{name}: its guidance gradient was not finite in {count} of {self._steps} steps (at most"
+                    f" {self._tolerated} are tolerated); lower the scale, or use the dtype float32"
+                )
+            if not is_alive:
+                raise GuidelensError(
+                    f"{name}: its values are no longer finite; lower the scale, or use the dtype float32"
+                )
+
+
+def _series(steps: list[dict[K, Tensor]]) -> dict[K, list[list[float]]]:
+    """Per key, per sample, the values over steps."""
+    return {key: torch.stack([step[key] for step in steps], dim=1).tolist() for key in steps[0]}

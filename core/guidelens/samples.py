@@ -1,0 +1,80 @@
+"""What the engine is asked for and what it hands out: samples, steps, results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .contracts import Schedule
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One requested picture.
+
+    :param prompt: what the guidance model reads; may be empty only where nothing guides.
+    :param schedule: weights of the objectives; None for a picture without guidance.
+    :param seed: of all the noise of this picture, 0 to 2**63 - 1.
+    :param scale: s; None takes :attr:`GuidanceOptions.scale <guidelens.guidance.GuidanceOptions>`.
+    :param label: for the caller; the engine does not read it.
+    """
+
+    prompt: str
+    schedule: Schedule | None
+    seed: int = 0
+    scale: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """One sampling step of a batch; tensors are detached and lie on the engine's device. B samples.
+
+    :param index: 0..N-1 in the order of sampling.
+    :param timestep: the training timestep of ``x_t``, as the generator was told.
+    :param progress: 0 at the first (noisiest) step, 1 at the last; 0 for a run of one step.
+    :param x_t: the state before the step, (B, C, H, W).
+    :param pred_x0: the generator's x0 at ``x_t``, before guidance; clamped if ``clip_denoised``.
+    :param sample: the state after the step; after the last step the picture, not clamped.
+    :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
+    :param losses: L_k likewise, nan where the objective is inactive for the sample.
+    :param gradient_norms: the norm of dL_k/dx0 likewise, before weights and scales.
+    :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
+    :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
+
+    A step that recurs is one step: what is told is its last repetition, but ``nonfinite`` tells of all of them.
+    """
+
+    index: int
+    timestep: int
+    progress: float
+    x_t: Tensor
+    pred_x0: Tensor
+    sample: Tensor
+    weights: dict[str, Tensor]
+    losses: dict[str, Tensor]
+    gradient_norms: dict[str, Tensor]
+    cosines: dict[tuple[str, str], Tensor]
+    nonfinite: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """A finished picture and its telemetry: one number per step, nan where an objective was inactive.
+
+    :param image: (C, H, W) float32 on the CPU, clamped to [-1, 1].
+    :param losses: L_k by objective, for those that this sample's schedule uses at some step.
+    :param gradient_norms: norm of dL_k/dx0 likewise.
+    :param cosines: by pair of them, spelled ``"a|b"`` in sorted order.
+    :param nonfinite_steps: how many steps were left unguided because the gradient was not finite.
+    :param seconds: wall time of the batch divided by its size.
+    """
+
+    sample: Sample
+    image: Tensor
+    losses: dict[str, list[float]]
+    gradient_norms: dict[str, list[float]]
+    cosines: dict[str, list[float]]
+    nonfinite_steps: int
+    seconds: float

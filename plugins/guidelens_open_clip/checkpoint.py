@@ -1,0 +1,161 @@
+"""Read weights under open_clip's names, checked name by name, without executing anything a file holds."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.nn.functional as F
+from guidelens.errors import GuidelensError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from .open_clip_import import import_open_clip
+from .text import vocabulary
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from .preprocess import Preprocess
+    from .text import Tokenizer
+
+POSITIONS = "visual.positional_embedding"
+POSITION_IDS = "text.transformer.embeddings.position_ids"
+"""A constant that transformers stored up to 4.30."""
+ARCHITECTURE = (
+    *("num_heads", "num_attention_heads", "heads", "pool_type", "text_pool_type", "attn_pool_type"),
+    *("final_ln_after_pool", "pad_id", "image_size", "patch_size", "context_length"),
+)
+"""Attributes of modules that change what a network computes, and show neither in its ``repr`` nor in its weights."""
+
+
+def read_checkpoint(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a ``.safetensors`` file, or of a PyTorch file, by name.
+
+    A PyTorch file holds the table itself, or under ``state_dict`` as open_clip's training writes it; the prefix
+    ``module.`` of distributed training is taken off. It is unpickled as plain weights only.
+
+    :raises GuidelensError: the file is missing or unreadable, or holds no named tensors.
+    """
+    if not path.is_file():
+        raise GuidelensError(f"there is no checkpoint at {path}")
+    if path.suffix == ".safetensors":
+        try:
+            return load_file(str(path))
+        except (SafetensorError, OSError) as error:
+            raise GuidelensError(f"cannot read the checkpoint {path}: {error}") from error
+    try:
+        payload = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+        raise GuidelensError(f"cannot read the checkpoint {path}: {_reason(error)}") from error
+    if isinstance(payload, Mapping) and isinstance(payload.get("state_dict"), Mapping):
+        payload = payload["state_dict"]
+    if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):
+        raise GuidelensError(f"{path} is no checkpoint of open_clip: it holds no table of named tensors")
+    return {name.removeprefix("module."): tensor for name, tensor in payload.items()}
+
+
+def _reason(error: Exception) -> str:
+    first = (str(error).splitlines() or [""])[0] or type(error).__name__
+    if "TorchScript" in str(error):
+        return "it is a TorchScript archive, which is a program; give the weights alone (pretrained=openai has them)"
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
+        return "it is damaged or holds more than plain weights"
+    return first
+
+
+def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
+    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
+
+
+def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
+    """Copy the tensors of ``state`` into ``model``, every one of them, cast to the model's precision.
+
+    Older namings are understood as in open_clip: text towers without their prefix, Apple's MobileCLIP. Position
+    embeddings of another image size are interpolated (:func:`interpolate_positions`).
+
+    :param source: what to call ``state`` in an error.
+    :raises GuidelensError: a name is missing or unknown, or a shape differs.
+    """
+    own = model.state_dict()
+    given = import_open_clip("convert").convert_state_dict(model, dict(state))
+    if "positional_embedding" in given and "positional_embedding" not in own:
+        given = import_open_clip("model").convert_to_custom_text_state_dict(given)
+    if POSITION_IDS not in own:
+        given.pop(POSITION_IDS, None)
+    for name in ("logit_scale", "logit_bias"):  # a scalar, or a vector of one
+        if name in given and name in own and given[name].numel() == 1:
+            given[name] = given[name].reshape(own[name].shape)
+    grid = getattr(getattr(model, "visual", None), "grid_size", None)
+    if POSITIONS in given and POSITIONS in own and grid is not None:
+        given[POSITIONS] = interpolate_positions(given[POSITIONS], grid)
+    problems = _problems(own, given)
+    if problems:
+        raise GuidelensError(f"{source} does not hold this model: {'; '.join(problems)}")
+    with torch.no_grad():
+        for name, tensor in given.items():
+            own[name].copy_(tensor)
+
+
+def _problems(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """Describe what is missing, unexpected or of the wrong shape, naming the first few of each."""
+    shapes = [
+        f"{name} is {_shape(tensor)} instead of {_shape(own[name])}"
+        for name, tensor in given.items()
+        if name in own and tensor.shape != own[name].shape
+    ]
+    found = (
+        ("missing", [name for name in own if name not in given]),
+        ("unexpected", [name for name in given if name not in own]),
+        ("shapes differ", shapes),
+    )
+    return [f"{what} ({len(names)}): {_first_few(names)}" for what, names in found if names]
+
+
+def interpolate_positions(stored: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Resize position embeddings (1 + n*n, D) to ``grid`` (h, w), bicubically with antialiasing, as open_clip does.
+
+    The class token's embedding stays. What is not such a square grid is returned as it is.
+    """
+    height, width = grid
+    old = round((len(stored) - 1) ** 0.5) if len(stored) > 1 else 0
+    if stored.dim() != 2 or old * old != len(stored) - 1 or len(stored) == 1 + height * width:
+        return stored
+    square = stored[1:].float().reshape(1, old, old, -1).permute(0, 3, 1, 2)
+    resized = F.interpolate(square, size=(height, width), mode="bicubic", align_corners=False, antialias=True)
+    return torch.cat((stored[:1].float(), resized[0].permute(1, 2, 0).flatten(0, 1)))
+
+
+def digest(model: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, context_length: int) -> str:
+    """Return the SHA-256 (hex) of architecture, weights (as float32), preprocessing and tokenizer.
+
+    It does not depend on the file that the weights came from, nor on the device.
+    """
+    sha = hashlib.sha256()
+    structure = [
+        (name, [(attribute, repr(getattr(module, attribute, None))) for attribute in ARCHITECTURE])
+        for name, module in model.named_modules()
+    ]
+    reading = tokenizer(
+        ["A photo of 2 small, bright-green frogs (on a naïve mat)!"], context_length=context_length
+    )
+    described = [repr(model), structure, repr(preprocess), reading.tolist(), vocabulary(tokenizer)]
+    sha.update(json.dumps(described).encode())
+    # Buffers too: whether text is read causally shows in a mask that is no part of the state dict.
+    for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
+        sha.update(f"{name}{tuple(tensor.shape)}".encode())
+        sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data.cast("B"))
+    return sha.hexdigest()
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(str(size) for size in tensor.shape) or "a scalar"
+
+
+def _first_few(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (", ..." if len(names) > limit else "")

@@ -1,0 +1,312 @@
+"""CLIP, SigLIP and CoCa as guidance models: ITC, and with CoCa CAP, per image-text pair.
+
+Notation: image features f and text features g, normalised; logit scale s and bias b of the model. See Radford et
+al. (2021), *CLIP*; Zhai et al. (2023), *Sigmoid Loss for Language Image Pre-Training*; Yu et al. (2022), *CoCa*.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from guidelens.contracts import TextBatch
+from guidelens.errors import UsageError
+
+from .build import build
+from .checkpoint import digest
+from .open_clip_import import import_open_clip
+from .preprocess import Preprocess
+from .sources import find_source
+from .templates import check_template, fill
+from .text import Tokenizer, check_prompts, prompt_notes, tokenize
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ItcMode = Literal["cosine", "sigmoid"]
+
+COSINE_SCALE = 300.0
+"""Default scale of ``itc`` for a plain cosine: of the size that guided well in the shapes world. Not tuned here."""
+CAPTION_SCALE = 60.0
+"""Default scale of ``cap``. Likewise."""
+
+_TEXTS_AT_ONCE = 64
+
+
+@dataclass(frozen=True)
+class OpenClipOptions:
+    """How the objectives are turned into losses."""
+
+    itc_mode: ItcMode = "cosine"
+    """``cosine``: -f.g / T. ``sigmoid``: -log sigmoid(f.g / T + b), the loss that SigLIP was trained with on a matching
+    pair; only for models with a bias b."""
+    temperature: float | Literal["learned"] | None = None
+    """T; ``"learned"`` is the model's own 1 / s (0.01 for CLIP, about 0.009 for SigLIP). None: 1 for ``cosine``,
+    ``"learned"`` for ``sigmoid``."""
+    templates: tuple[str, ...] = ()
+    """Sentences with ``{}`` for the prompt; ``itc`` then compares with their averaged features. None: the prompt."""
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        :raises UsageError: an unknown mode, or a value outside its range.
+        :raises GuidelensError: a template without ``{}``.
+        """
+        object.__setattr__(self, "templates", tuple(self.templates))
+        if self.itc_mode not in get_args(ItcMode):
+            raise UsageError(f"itc_mode must be {' or '.join(get_args(ItcMode))}, not {self.itc_mode!r}")
+        if self.temperature is not None and self.temperature != "learned":
+            number = isinstance(self.temperature, int | float)
+            if not number or not math.isfinite(self.temperature) or self.temperature <= 0:
+                raise UsageError(
+                    f"temperature must be a positive number or 'learned', not {self.temperature!r}"
+                )
+        for template in self.templates:
+            check_template(template, "templates")
+
+    @property
+    def learned_temperature(self) -> bool:
+        """Whether T is the model's own."""
+        return self.temperature == "learned" or (self.temperature is None and self.itc_mode == "sigmoid")
+
+
+class OpenClipGuidance:
+    """A :class:`guidelens.contracts.GuidanceModel` over a model of open_clip.
+
+    The model is put in evaluation mode and its parameters are frozen. Losses are per sample: padding, order
+    and neighbours in the batch change nothing (up to rounding). They are computed from the network's outputs
+    in float32 (float64 if the network is).
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        options: OpenClipOptions = OpenClipOptions(),
+        *,
+        preprocess: Preprocess | None = None,
+        default_scales: Mapping[str, float] | None = None,
+    ) -> None:
+        """Wrap a model and its tokenizer, such as ``open_clip.create_model`` and ``open_clip.get_tokenizer`` give.
+
+        :param model: a ``CLIP``, ``CustomTextCLIP`` or ``CoCa`` of open_clip.
+        :param tokenizer: maps texts to (N, ``tokenizer.context_length``) int64.
+        :param preprocess: default: what open_clip has noted on the model.
+        :param default_scales: factor of each objective's gradient that makes the objectives commensurable.
+        :raises UsageError: ``sigmoid`` for a model without a bias.
+        """
+        self.model = model.eval().requires_grad_(False)
+        self.tokenizer = tokenizer
+        self.options = options
+        if preprocess is None:
+            preprocess = Preprocess.from_config(import_open_clip().get_model_preprocess_cfg(model))
+        self.preprocess = preprocess
+        self.context_length: int = tokenizer.context_length  # type: ignore[attr-defined]
+        self._captions = _can_caption(model)
+        # As floats, and once: a model that is cast to bfloat16 would round them to three digits.
+        self.logit_scale = math.exp(float(self.model.logit_scale))
+        bias = getattr(self.model, "logit_bias", None)
+        self.logit_bias = None if bias is None else float(bias)
+        if options.itc_mode == "sigmoid" and self.logit_bias is None:
+            raise UsageError("itc=sigmoid is for models with a logit bias (SigLIP); this one has none")
+        self.temperature = _temperature(options, self.logit_scale)
+        given = default_scales if default_scales is not None else self._untuned_scales()
+        self.default_scales: dict[str, float] = dict(given)
+        self._digest = digest(model, tokenizer, preprocess, self.context_length)
+
+    @property
+    def objectives(self) -> frozenset[str]:
+        """``{"itc"}``; with a CoCa ``{"itc", "cap"}``."""
+        return frozenset({"itc", "cap"} if self._captions else {"itc"})
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies architecture, weights, preprocessing, tokenizer and objective options."""
+        options = json.dumps({**asdict(self.options), "temperature": self.temperature}, sort_keys=True)
+        return "open-clip-" + hashlib.sha256(f"{self._digest}{options}".encode()).hexdigest()[:24]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        device: torch.device = self.model.logit_scale.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The precision of the network."""
+        dtype: torch.dtype = self.model.logit_scale.dtype
+        return dtype
+
+    def to(
+        self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> OpenClipGuidance:
+        """Move the network to ``device`` and cast it to ``dtype`` (None: leave as it is). Returns itself."""
+        self.model.to(device=device, dtype=dtype)
+        return self
+
+    def encode_text(self, prompts: Sequence[str]) -> TextBatch:
+        """Encode prompts, each cut to the model's context length.
+
+        Notes name the words that were cut off and those that the vocabulary does not have.
+
+        :raises UsageError: no prompts, an empty one, or one that contains a special token.
+        """
+        prompts = tuple(prompts)
+        check_prompts(self.tokenizer, prompts, self.context_length)
+        tokens = tokenize(self.tokenizer, prompts, self.context_length)
+        notes = [
+            prompt_notes(self.tokenizer, prompt, cut, self.context_length)
+            for prompt, cut in zip(prompts, tokens.cut, strict=True)
+        ]
+        tensors: dict[str, Tensor] = {}
+        if self._captions:
+            tensors["ids"] = tokens.ids.to(self.device)
+            tensors["lengths"] = tokens.lengths  # stays on the CPU: batches are trimmed without waiting
+        if self._captions or not self.options.templates:
+            features, states = self._read(tokens.ids)
+            tensors["text_features"] = features
+            if states is not None:
+                tensors["token_states"] = states
+        if self.options.templates:
+            tensors["text_features"] = self._ensemble(prompts, notes)
+        return TextBatch(prompts, tensors, tuple(map(tuple, notes)))
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        """Return ``{objective: (B,) loss}`` for the objectives asked for, differentiable in ``images``.
+
+        - ``itc`` = -f.g / T, or -log sigmoid(f.g / T + b);
+        - ``cap`` = -mean over the sample's own tokens t of log p(t | tokens before t, image), the end included.
+
+        :param images: (B, 3, H, W) in [-1, 1], of any size; brought to the model's (:class:`Preprocess`).
+        :raises UsageError: an objective that the model does not have.
+        """
+        unknown = sorted(set(objectives) - self.objectives)
+        if unknown:
+            raise UsageError(
+                f"this model has no objective {unknown[0]!r}; it has {', '.join(sorted(self.objectives))}"
+            )
+        if images.shape[0] != len(text):
+            raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
+        if not objectives:
+            return {}
+        features, patches = self._see(images)
+        losses = {}
+        if "itc" in objectives:
+            losses["itc"] = self._itc(features, text)
+        if "cap" in objectives and patches is not None:
+            losses["cap"] = self._cap(patches, text)
+        return losses
+
+    def similarity(self, images: Tensor, text: TextBatch) -> Tensor:
+        """Return the cosines (B, N) between the features of B images and of N prompts, without gradients."""
+        with torch.no_grad():
+            features, _ = self._see(images)
+            return features @ text.tensors["text_features"].to(features).T
+
+    def _untuned_scales(self) -> dict[str, float]:
+        """Return scales of the right size: a learned temperature multiplies gradients by 1 / T, so it is taken out."""
+        itc = COSINE_SCALE * (self.temperature if self.options.learned_temperature else 1.0)
+        return {"itc": itc, "cap": CAPTION_SCALE} if self._captions else {"itc": itc}
+
+    def _see(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return normalised features (B, D) of images and, of a CoCa, what its decoder attends to (B, K, W)."""
+        shown = self.preprocess(_at_least_float32(images.to(self.device)))
+        seen = self.model.visual(shown.to(self.dtype))
+        features, patches = seen if isinstance(seen, tuple) else (seen, None)
+        return F.normalize(_at_least_float32(features), dim=-1), patches
+
+    def _read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return normalised features (N, D) of texts and, of a CoCa, its token states (N, L, W), without gradients."""
+        features, states = [], []
+        with torch.no_grad():
+            for chunk in ids.to(self.device).split(_TEXTS_AT_ONCE):
+                if self._has_decoder:
+                    feature, state = self.model.text(chunk)
+                    states.append(state)
+                else:
+                    feature = self.model.encode_text(chunk)
+                features.append(F.normalize(_at_least_float32(feature), dim=-1))
+        return torch.cat(features), torch.cat(states) if self._captions else None
+
+    @property
+    def _has_decoder(self) -> bool:
+        return hasattr(self.model, "text_decoder")
+
+    def _ensemble(self, prompts: Sequence[str], notes: list[list[str]]) -> Tensor:
+        """Return the mean over templates of their normalised features, normalised again (N, D); note what was cut."""
+        templates = self.options.templates
+        texts = [fill(template, prompt) for prompt in prompts for template in templates]
+        tokens = tokenize(self.tokenizer, texts, self.context_length)
+        for row, note in enumerate(notes):
+            cut = sum(tokens.cut[row * len(templates) : (row + 1) * len(templates)])
+            if cut:
+                note.append(f"too long for {cut} of {len(templates)} templates, whose ends are cut off")
+        features, _ = self._read(tokens.ids)
+        return F.normalize(features.view(len(prompts), len(templates), -1).mean(dim=1), dim=-1)
+
+    def _itc(self, features: Tensor, text: TextBatch) -> Tensor:
+        logits = (features * text.tensors["text_features"].to(features)).sum(dim=-1) / self.temperature
+        if self.options.itc_mode == "cosine" or self.logit_bias is None:
+            return -logits
+        return -F.logsigmoid(logits + self.logit_bias)
+
+    def _cap(self, patches: Tensor, text: TextBatch) -> Tensor:
+        lengths = text.tensors["lengths"]
+        longest = int(lengths.max())
+        # The decoder is causal: leaving out columns that are padding in every sample changes nothing.
+        ids = text.tensors["ids"][:, :longest].to(patches.device)
+        states = text.tensors["token_states"][:, : longest - 1].to(patches)
+        logits = _at_least_float32(self.model.text_decoder(patches, states))
+        per_token = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
+        position = torch.arange(1, longest, device=patches.device)
+        counted = (position < lengths.to(patches.device)[:, None]).to(per_token)
+        return (per_token * counted).sum(dim=1) / counted.sum(dim=1)
+
+
+def load_open_clip(
+    model: str = "ViT-B-32",
+    *,
+    pretrained: str = "",
+    checkpoint: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+    quick_gelu: bool | None = None,
+    image_size: int | None = None,
+    options: OpenClipOptions = OpenClipOptions(),
+    default_scales: Mapping[str, float] | None = None,
+) -> OpenClipGuidance:
+    """Load a model of open_clip as a guidance model; see :mod:`guidelens_open_clip.sources` for what can be named.
+
+    :param model: an architecture, ``hf-hub:OWNER/NAME``, a directory laid out like one, or a JSON configuration.
+    :param pretrained: weights that open_clip knows for the architecture, fetched unless ``checkpoint`` is given.
+    :param checkpoint: a file with the weights, ``.safetensors`` or PyTorch's.
+    :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
+    :param quick_gelu: the activation that the weights were trained with, where neither tag nor configuration says.
+    :param image_size: side in pixels that the network sees, where it is not the configuration's.
+    :raises UsageError: a name or combination that cannot be meant.
+    :raises GuidelensError: something is missing, unreadable, or another model's.
+    """
+    source = find_source(model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer)
+    network, reader, preprocess = build(source.with_changes(quick_gelu=quick_gelu, image_size=image_size))
+    return OpenClipGuidance(network, reader, options, preprocess=preprocess, default_scales=default_scales)
+
+
+def _can_caption(model: Any) -> bool:
+    """Whether a model has a decoder, over text states that do not see the words that it is to predict."""
+    return hasattr(model, "text_decoder") and getattr(model.text, "attn_mask", None) is not None
+
+
+def _temperature(options: OpenClipOptions, logit_scale: float) -> float:
+    if options.learned_temperature:
+        return 1 / logit_scale
+    return 1.0 if options.temperature is None else float(options.temperature)
+
+
+def _at_least_float32(tensor: Tensor) -> Tensor:
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor

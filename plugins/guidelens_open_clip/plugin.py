@@ -1,0 +1,107 @@
+"""Register open_clip's models as the guidance model ``open-clip`` and the metric ``clip-score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from guidelens.hookspecs import Register, hookimpl
+
+if TYPE_CHECKING:
+    from .guidance import OpenClipGuidance
+    from .metrics import ClipScore
+
+REQUIRES = ("open_clip",)
+
+
+@hookimpl
+def register_guidance_models(register: Register) -> None:
+    """Offer ``open-clip``."""
+    register(
+        "open-clip",
+        open_clip,
+        summary="CLIP and SigLIP (ITC), CoCa (ITC and CAP) of open-clip-torch, by name or checkpoint",
+        requires=REQUIRES,
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Offer ``clip-score``."""
+    register(
+        "clip-score",
+        clip_score,
+        summary="CLIP score: 100 x cosine of picture and prompt, by any model of open-clip-torch",
+        requires=REQUIRES,
+    )
+
+
+def open_clip(
+    model: str = "ViT-B-32",
+    pretrained: str = "",
+    checkpoint: Path | None = None,
+    tokenizer: Path | None = None,
+    itc: Literal["cosine", "sigmoid"] = "cosine",
+    temperature: float | Literal["learned"] | None = None,
+    templates: str = "none",
+    quick_gelu: bool | None = None,
+    image_size: int | None = None,
+) -> OpenClipGuidance:
+    """Build the guidance model; the parameters are its options on the command line.
+
+    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
+    :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
+    :param checkpoint: a file with the weights, .safetensors or PyTorch's.
+    :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
+    :param itc: -cos/T, or SigLIP's -log sigmoid(cos/T + b).
+    :param temperature: T, or learned for the model's own; none: 1 with cosine, learned with sigmoid.
+    :param templates: sentences whose features are averaged for ITC: none, imagenet, simple, or a file.
+    :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
+    :param image_size: side in pixels that the network sees; none: the model's own.
+    :raises UsageError: no weights named, or options that do not fit.
+    :raises GuidelensError: something is missing, unreadable, or another model's.
+    """
+    from .guidance import OpenClipOptions, load_open_clip
+    from .templates import read_templates
+
+    options = OpenClipOptions(itc_mode=itc, temperature=temperature, templates=read_templates(templates))
+    return load_open_clip(
+        model,
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        quick_gelu=quick_gelu,
+        image_size=image_size,
+        options=options,
+    )
+
+
+def clip_score(
+    model: str,
+    pretrained: str = "",
+    checkpoint: Path | None = None,
+    tokenizer: Path | None = None,
+    quick_gelu: bool | None = None,
+    device: str = "auto",
+) -> ClipScore:
+    """Build the metric. Which model scores is to be said: scores of different models do not compare.
+
+    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
+    :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
+    :param checkpoint: a file with the weights, .safetensors or PyTorch's.
+    :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
+    :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
+    :param device: where it computes: auto, cpu, cuda, cuda:N or mps.
+    :raises UsageError: no weights named, or options that do not fit.
+    :raises GuidelensError: something is missing, unreadable, or another model's.
+    """
+    from guidelens.networks import resolve_device
+
+    from .guidance import load_open_clip
+    from .metrics import ClipScore
+
+    where = resolve_device(device)
+    loaded = load_open_clip(
+        model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer, quick_gelu=quick_gelu
+    )
+    return ClipScore(loaded.to(where))

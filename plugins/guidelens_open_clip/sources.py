@@ -1,0 +1,223 @@
+"""From what the user names to what is built: architecture, preprocessing, weights and tokenizer of a model.
+
+A model is named by an architecture of open_clip, by a repository on the Hugging Face hub (``hf-hub:OWNER/NAME``),
+by a directory laid out like one (``open_clip_config.json`` beside the weights), or by a JSON file with its
+configuration. The hub is asked only where the user named it, or weights that are published there.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import logging
+from collections.abc import Callable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError, UsageError
+
+from .open_clip_import import import_open_clip, quiet
+
+logger = logging.getLogger("guidelens.open_clip")
+
+HUB_PREFIX = "hf-hub:"
+HUB = "https://huggingface.co"
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model")
+"""A directory with one of these can be read by transformers as a tokenizer."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Everything that a model is built from.
+
+    :param name: for messages.
+    :param config: open_clip's model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``, ...).
+    :param preprocess: open_clip's preprocessing configuration, without the size.
+    :param weights: returns the file with the weights, fetching it first where that was asked for.
+    :param tokenizer: a directory with a Hugging Face tokenizer, in place of the one that ``config`` names.
+    :param online: whether the user named something on the hub, so that a tokenizer may come from there.
+    """
+
+    name: str
+    config: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+    weights: Callable[[], Path]
+    tokenizer: Path | None = None
+    online: bool = False
+
+    def with_changes(self, *, quick_gelu: bool | None, image_size: int | None) -> Source:
+        """Return the source with another activation or image size; None: as configured."""
+        config = deepcopy(dict(self.config))
+        if quick_gelu is not None:
+            config["quick_gelu"] = quick_gelu
+        if image_size is not None:
+            vision = config["vision_cfg"]
+            if image_size < 1:
+                raise UsageError(f"image_size must be positive, not {image_size}")
+            if vision.get("timm_model_name"):
+                raise UsageError(f"image_size: the image tower of {self.name} is timm's, whose size is fixed")
+            vision["image_size"] = image_size
+        return replace(self, config=config)
+
+
+def find_source(
+    model: str,
+    *,
+    pretrained: str = "",
+    checkpoint: str | Path | None = None,
+    tokenizer: str | Path | None = None,
+) -> Source:
+    """Find a model by name, fetching what the user asked for by a tag or a hub id and nothing else.
+
+    :param model: see the module's text.
+    :param pretrained: a tag of open_clip for that architecture. With ``checkpoint``, nothing is fetched: the tag then
+        says what the file holds (its preprocessing and activation).
+    :param checkpoint: a file with the weights.
+    :param tokenizer: a directory with a Hugging Face tokenizer.
+    :raises UsageError: a name that nothing goes by, or options that do not go together.
+    :raises GuidelensError: a file is missing or unreadable, or cannot be fetched.
+    """
+    weights = Path(checkpoint).expanduser() if checkpoint else None
+    open_clip = import_open_clip()
+    name = model.replace("/", "-")  # open_clip takes ViT-B/32 as well
+    if model.startswith(HUB_PREFIX):
+        if pretrained or weights:
+            raise UsageError(f"{model} brings its own weights: leave out pretrained and checkpoint")
+        source = _from_hub(model.removeprefix(HUB_PREFIX))
+    elif name in open_clip.list_models():
+        source = _from_name(name, pretrained, weights)
+    elif pretrained:
+        raise UsageError(
+            f"pretrained={pretrained} goes with an architecture of open_clip, and {_unknown(model)}"
+        )
+    elif (path := Path(model).expanduser()).exists():
+        source = _from_path(path, weights)
+    else:
+        raise UsageError(f"{_unknown(model)}, nor a directory or file here")
+    if tokenizer is None:
+        return source
+    if not source.config["text_cfg"].get("hf_tokenizer_name"):
+        raise UsageError(f"{source.name} reads text with CLIP's own tokenizer: leave out tokenizer")
+    directory = Path(tokenizer).expanduser()
+    if not directory.is_dir():
+        raise GuidelensError(f"there is no tokenizer directory {directory}")
+    return replace(source, tokenizer=directory)
+
+
+def _unknown(model: str) -> str:
+    names = import_open_clip().list_models()
+    lowered = {name.lower(): name for name in names}
+    near = [lowered[found] for found in difflib.get_close_matches(model.lower(), lowered, n=3)]
+    hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+    return f"{model!r} is no architecture of open_clip{hint}"
+
+
+def _from_name(name: str, pretrained: str, weights: Path | None) -> Source:
+    open_clip = import_open_clip()
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    config = open_clip.get_model_config(name)
+    if not pretrained:
+        if weights is None:
+            raise UsageError(
+                f"{name} needs weights: give checkpoint=FILE, or pretrained=TAG to fetch some"
+                f" ({', '.join(tags) or 'open_clip has none for it'})"
+            )
+        return Source(name, config, _shared_preprocess(name, tags), lambda: weights)
+    tag = open_clip.get_pretrained_cfg(name, pretrained)
+    if not tag:
+        raise UsageError(
+            f"open_clip has no weights {pretrained!r} for {name}; it has {', '.join(tags) or 'none at all'}"
+            + ("; a file is given by checkpoint=FILE" if Path(pretrained).exists() else "")
+        )
+    if tag.get("quick_gelu") and not config.get("quick_gelu"):
+        logger.info("%s of %s was trained with QuickGELU, which is used", pretrained, name)
+        config["quick_gelu"] = True
+    if weights is not None:
+        return Source(name, config, tag, lambda: weights)
+    return Source(name, config, tag, lambda: _fetch_tag(name, pretrained, tag), online=True)
+
+
+def _shared_preprocess(name: str, tags: list[str]) -> Mapping[str, Any]:
+    """Return the preprocessing that all published weights of an architecture share, else open_clip's default."""
+    open_clip = import_open_clip()
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    known = [{key: open_clip.get_pretrained_cfg(name, tag).get(key) for key in keys} for tag in tags]
+    return known[0] if known and all(other == known[0] for other in known) else {}
+
+
+def _fetch_tag(name: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
+    place = tag.get("hf_hub", "").strip("/")
+    address = f"{HUB}/{place}" if place else tag.get("url", "")
+    try:
+        with quiet():
+            return Path(import_open_clip().download_pretrained(dict(tag)))
+    except Exception as error:  # whatever network, hub and cache can come up with
+        raise GuidelensError(
+            f"cannot fetch the weights {pretrained!r} of {name} from {address} ({_short(error)}); where there is a "
+            f"network, download {WEIGHTS_FILES[0]} (or the .bin) from there, and give "
+            f"open-clip:model={name},pretrained={pretrained},checkpoint=FILE"
+        ) from error
+
+
+def _from_hub(repository: str) -> Source:
+    model, preprocess = _read_config(_fetch_hub(repository, CONFIG_FILE))
+    name = f"{HUB_PREFIX}{repository}"
+    return Source(name, model, preprocess, lambda: _fetch_hub(repository), online=True)
+
+
+def _fetch_hub(repository: str, filename: str | None = None) -> Path:
+    """Fetch a file of a repository; None: its weights, the safetensors if it has them."""
+    try:
+        with quiet():
+            fetch = import_open_clip("pretrained").download_pretrained_from_hf
+            return Path(fetch(repository, filename=filename))
+    except Exception as error:  # as above
+        raise GuidelensError(
+            f"cannot fetch {filename or 'the weights'} of {repository} from the Hugging Face hub ({_short(error)}); "
+            f"where there is a network, download {CONFIG_FILE}, {WEIGHTS_FILES[0]} (or the .bin) and the tokenizer's "
+            f"files, if any, from {HUB}/{repository} into one directory, and give open-clip:model=DIRECTORY"
+        ) from error
+
+
+def _from_path(path: Path, weights: Path | None) -> Source:
+    if path.is_file():
+        if weights is None:
+            raise UsageError(f"the configuration {path} needs weights: give checkpoint=FILE")
+        model, preprocess = _read_config(path)
+        return Source(str(path), model, preprocess, lambda: weights)
+    if not (path / CONFIG_FILE).is_file():
+        raise GuidelensError(f"the directory {path} holds no {CONFIG_FILE}, so it is no model of open_clip")
+    model, preprocess = _read_config(path / CONFIG_FILE)
+    found = weights or next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), None)
+    if found is None:
+        raise GuidelensError(
+            f"the directory {path} holds no {' or '.join(WEIGHTS_FILES)}: give checkpoint=FILE"
+        )
+    tokenizer = path if any((path / name).is_file() for name in TOKENIZER_FILES) else None
+    return Source(str(path), model, preprocess, lambda: found, tokenizer)
+
+
+def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return (model, preprocessing) configuration of a file of either kind: a hub's, or an architecture's alone."""
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        model = config.get("model_cfg", config)
+        complete = all(isinstance(model.get(part), dict) for part in ("vision_cfg", "text_cfg"))
+        preprocess = dict(config.get("preprocess_cfg") or {})
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise GuidelensError(f"cannot read {path} as a model configuration: {error}") from error
+    if not complete or "embed_dim" not in model:
+        raise GuidelensError(f"{path} is no model configuration: it lacks embed_dim, vision_cfg or text_cfg")
+    return model, preprocess
+
+
+def _short(error: BaseException) -> str:
+    """Return the cause of a failed download in a few words."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ from torch import Tensor
 from .contracts import FixedVariance, Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
 from .diffusion.process import DiffusionProcess, lookup
-from .diffusion.samplers import DDIM, Sampler, make_sampler
+from .diffusion.samplers import DDIM, DDPM, Sampler, make_sampler
 from .errors import GuidelensError, UsageError
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
@@ -122,8 +122,8 @@ class Engine:
         self._gain = self._guidance_gain()
         self._micro = MicroBatches(self._recompute_activations)
         self._recomputes = False
-        if guidance_model is not None and self.options.into == "score":
-            _warn_of_gain(self.sampler, self.process)
+        if guidance_model is not None:
+            _warn_of_gain(self.sampler, self.process, self.options)
 
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
@@ -161,6 +161,13 @@ class Engine:
         """Run every prompt with every seed; results come prompt by prompt."""
         texts = [prompts] if isinstance(prompts, str) else prompts
         return list(self.run([Sample(prompt, schedule, seed) for prompt in texts for seed in seeds]))
+
+    def resolved_options(self) -> dict[str, Any]:
+        """Return the options that a picture depends on, with what components supplied filled in."""
+        resolved = self.options.described()
+        if isinstance(self.sampler, DDPM) and self.sampler.fixed_variance != "small":
+            resolved["fixed_variance"] = self.sampler.fixed_variance
+        return {**resolved, "objective_scales": dict(sorted(self.objective_scales.items()))}
 
     def predict_batch_size(self, sample: Sample) -> int:
         """Return how many samples like ``sample`` should fit into memory at once, at most 64.
@@ -445,14 +452,17 @@ def _sampler(sampler: str | Sampler, eta: float, options: GuidanceOptions, gener
     return make_sampler(sampler, eta=eta, fixed_variance=options.fixed_variance or own)
 
 
-def _warn_of_gain(sampler: Sampler, process: DiffusionProcess) -> None:
-    gain = sampler.guidance_gain(process)[-1].item() if isinstance(sampler, DDIM) else 0.0
+def _warn_of_gain(sampler: Sampler, process: DiffusionProcess, options: GuidanceOptions) -> None:
+    if not isinstance(sampler, DDIM) or options.into != "score":
+        return
+    first = process.num_steps - 1 - options.guided_steps(process.num_steps).index(True)
+    gain = sampler.guidance_gain(process)[first].item()
     if gain > _LARGE_GAIN:
         logger.warning(
-            "the first DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d has"
-            " almost no signal left; steps spelled like 'ddim50' start lower",
+            "the first guided DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d"
+            " has almost no signal left; let guidance set in later (--start 0.05), or spell steps like 'ddim50'",
             gain,
-            process.timesteps[-1],
+            process.timesteps[first],
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import math
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
@@ -11,14 +10,25 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guidelens.errors import UsageError
-
 from .completion import complete_component, complete_plugin
+from .guidance_flags import GUIDANCE_FLAGS
+from .sections import SectionedCommand, SectionedOption, option
 
 if TYPE_CHECKING:
     from guidelens.engine import Engine
     from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
+
+__all__ = [
+    "DTYPES",
+    "SAMPLERS",
+    "EngineRequest",
+    "SectionedCommand",
+    "SectionedOption",
+    "build_engine",
+    "engine_options",
+    "get_manager",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -26,76 +36,98 @@ DTYPES = ("float32", "bfloat16", "float16", "float64")
 SAMPLERS = ("ddpm", "ddim")
 
 
-class SectionedOption(click.Option):
-    """An option that ``--help`` lists under a heading of its own."""
-
-    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.section = section
-
-
-class SectionedCommand(click.Command):
-    """A command whose ``--help`` groups options by their section, in the order in which these first come."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections."""
-        sections: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record is not None and (record[1] or isinstance(parameter, click.Option)):
-                sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
-        sections["Options"] = sections.pop("Options", [])  # --help and its like come last
-        for title, records in sections.items():
-            with formatter.section(title):
-                formatter.write_dl(records)
-
-
 @dataclass(frozen=True)
 class EngineRequest:
     """What the engine options of a command line ask for; nothing is loaded or built yet.
 
-    ``generator`` and ``guidance`` are component spellings, None for the default.
+    ``generator`` and ``guidance`` are component spellings, None for the default. Options of the guidance are
+    those of :class:`guidelens.guidance.GuidanceOptions`, None where the preset or the default is to stand.
     """
 
     generator: str | None = None
     guidance: str | None = None
+    preset: str | None = None
     sampler: str = "ddpm"
     steps: int = 50
     eta: float = 0.0
-    scale: float = 1.0
+    fixed_variance: str | None = None
+    clip_denoised: bool | None = None
+    scale: float | None = None
     objective_scales: dict[str, float] = field(default_factory=dict)
-    through: str = "unet"
-    see: str = "x0"
+    through: str | None = None
+    see: str | None = None
+    into: str | None = None
+    normalize: str | None = None
+    clip_norm: float | None = None
+    range_scale: float | None = None
+    augment: str | None = None
+    augmentations: int | None = None
+    augment_strength: float | None = None
+    smoothing: int | None = None
+    smoothing_average: str | None = None
+    smoothing_radius: float | None = None
+    start: float | None = None
+    stop: float | None = None
+    every: int | None = None
+    recurrence: int | None = None
+    recurrence_start: float | None = None
+    recurrence_stop: float | None = None
+    dose: str | None = None
+    dose_steps: int | None = None
     device: str = "auto"
     dtype: str = "float32"
-    batch_size: int = 16
+    batch_size: int | str = 16
+
+    @classmethod
+    def of(cls, **values: Any) -> EngineRequest:
+        """Return the request with a sampler and eta of None replaced by the preset's."""
+        own = _sampling_of(values.get("preset"))
+        chosen = {name: own[name] if values.get(name) is None else values[name] for name in own}
+        if values.get("eta") is None and chosen["sampler"] != own["sampler"]:
+            chosen["eta"] = 0.0  # the preset's belongs to its sampler
+        return cls(**{**values, **chosen})
 
     def guidance_options(self) -> GuidanceOptions:
-        """Return the options of the guidance. Imports torch."""
+        """Return the options of the guidance: the preset's, replaced by what was asked for.
+
+        :raises UsageError: for an unknown preset, or values that do not fit.
+        """
         from guidelens.guidance import GuidanceOptions
 
-        return GuidanceOptions(
-            scale=self.scale,
-            objective_scales=self.objective_scales,
-            through=self.through,  # type: ignore[arg-type]  # click has checked the choice
-            see=self.see,  # type: ignore[arg-type]  # likewise
-        )
+        names = {part.name for part in fields(GuidanceOptions)}
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        if self.preset is None:
+            return GuidanceOptions.of(given)
+        return GuidanceOptions.preset(self.preset, **given)
 
     def arguments(self) -> list[str]:
         """Return the command-line arguments that ask for this, those at their default left out."""
         listed: list[str] = []
+        own = _sampling_of(self.preset)
         for part in fields(self):
-            value, option = getattr(self, part.name), f"--{part.name.replace('_', '-')}"
+            value, flag = getattr(self, part.name), f"--{part.name.replace('_', '-')}"
             if part.name == "objective_scales":
                 for name, scale in value.items():
                     listed += ["--objective-scale", f"{name}={scale!r}"]
-            elif value != part.default:
-                listed += [option, str(value)]
+            elif part.name == "clip_denoised":
+                listed += [] if value is None else [flag if value else "--no-clip-denoised"]
+            elif value != own.get(part.name, part.default):
+                listed += [flag, str(value)]
         return listed
 
     def command_line(self) -> str:
         """Return :meth:`arguments` quoted for a POSIX shell."""
         return shlex.join(self.arguments())
+
+
+def _sampling_of(preset: str | None) -> dict[str, Any]:
+    """The sampler and eta of a preset; the defaults without one."""
+    from guidelens.guidance import find_preset
+
+    if preset is None:
+        return {"sampler": "ddpm", "eta": 0.0}
+    found = find_preset(preset)
+    return {"sampler": found.sampler, "eta": found.eta}
 
 
 def engine_options(function: F) -> F:
@@ -108,59 +140,46 @@ def engine_options(function: F) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         chosen = {part.name: kwargs.pop(part.name) for part in fields(EngineRequest)}
-        return function(*args, engine=EngineRequest(**chosen), **kwargs)
+        return function(*args, engine=EngineRequest.of(**chosen), **kwargs)
 
     decorated: Any = wrapper
-    for option in reversed(_ENGINE_OPTIONS):
-        decorated = option(decorated)
+    for declare in reversed(_ENGINE_OPTIONS):
+        decorated = declare(decorated)
     return decorated
 
 
-def _option(*names: str, section: str, **kwargs: Any) -> Callable[[Any], Any]:
-    return click.option(*names, cls=SectionedOption, section=section, **kwargs)
+class BatchSize(click.ParamType):
+    """A whole number from 1 on, or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return the number, or ``auto``."""
+        if value == "auto" or (isinstance(value, int) and value >= 1):
+            return value
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither a number from 1 on nor auto", param, ctx)
+        return int(value)
 
 
-def _pairs(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> dict[str, float]:
-    """Read ``NAME=VALUE`` options into a dict."""
-    pairs: dict[str, float] = {}
-    for text in values:
-        name, equals, number = text.partition("=")
-        try:
-            scale = float(number)
-        except ValueError:
-            scale = math.nan
-        if not equals or not name.strip() or not math.isfinite(scale):
-            raise UsageError(f"--objective-scale {text!r}: write NAME=NUMBER, such as itc=2.5")
-        if name.strip() in pairs:
-            raise UsageError(f"--objective-scale names {name.strip()!r} twice")
-        pairs[name.strip()] = scale
-    return pairs
-
-
-def _finite(_ctx: click.Context, parameter: click.Parameter, value: float) -> float:
-    if not math.isfinite(value):
-        raise UsageError(f"--{parameter.name} must be a finite number, not {value}")
-    return value
-
-
-_MODELS, _SAMPLING, _GUIDANCE, _COMPUTE = "Models", "Sampling", "Guidance", "Computing"
+_MODELS, _SAMPLING, _COMPUTE = "Models", "Sampling", "Computing"
 
 _ENGINE_OPTIONS = (
-    _option(
+    option(
         "--generator",
         metavar="SPEC",
         shell_complete=complete_component("generator"),
         section=_MODELS,
         help="Diffusion model that draws: name or name:key=value,key=value.  [default: the plugin's]",
     ),
-    _option(
+    option(
         "--guidance",
         metavar="SPEC",
         shell_complete=complete_component("guidance"),
         section=_MODELS,
         help="Vision-language model that steers, spelled likewise.  [default: the plugin's]",
     ),
-    _option(
+    option(
         "-p",
         "--plugin",
         metavar="X",
@@ -170,15 +189,13 @@ _ENGINE_OPTIONS = (
         section=_MODELS,
         help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
     ),
-    _option(
+    option(
         "--sampler",
         type=click.Choice(SAMPLERS),
-        default="ddpm",
-        show_default=True,
         section=_SAMPLING,
-        help="Reverse process.",
+        help="Reverse process.  [default: ddpm, or the preset's]",
     ),
-    _option(
+    option(
         "--steps",
         type=click.IntRange(min=1),
         default=50,
@@ -186,56 +203,34 @@ _ENGINE_OPTIONS = (
         section=_SAMPLING,
         help="Sampling steps.",
     ),
-    _option(
+    option(
         "--eta",
         type=click.FloatRange(min=0, max=1),
-        default=0.0,
-        show_default=True,
         section=_SAMPLING,
-        help="Noise of the ddim sampler: 0 none, 1 as much as ddpm.",
+        help="Noise of the ddim sampler: 0 none, 1 as much as ddpm.  [default: 0, or the preset's]",
     ),
-    _option(
-        "--scale",
-        type=float,
-        default=1.0,
-        show_default=True,
-        callback=_finite,
-        section=_GUIDANCE,
-        help="Guidance scale s; 0 leaves pictures unguided.",
+    option(
+        "--fixed-variance",
+        type=click.Choice(("small", "large")),
+        section=_SAMPLING,
+        help="Variance of the ddpm sampler where the generator learned none: the posterior's, or beta.  "
+        "[default: the generator's, else small]",
     ),
-    _option(
-        "--objective-scale",
-        "objective_scales",
-        metavar="NAME=VALUE",
-        multiple=True,
-        callback=_pairs,
-        section=_GUIDANCE,
-        help="Scale of one objective, in place of the guidance model's own. Repeatable.",
+    option(
+        "--clip-denoised/--no-clip-denoised",
+        default=None,
+        section=_SAMPLING,
+        help="Clamp the predicted x0 in the reverse step.  [default: clamp]",
     ),
-    _option(
-        "--through",
-        type=click.Choice(("unet", "x0")),
-        default="unet",
-        show_default=True,
-        section=_GUIDANCE,
-        help="Differentiate through the diffusion network, or stop at x0 (cheaper).",
-    ),
-    _option(
-        "--see",
-        type=click.Choice(("x0", "blend")),
-        default="x0",
-        show_default=True,
-        section=_GUIDANCE,
-        help="What the guidance model sees: predicted x0, or x0 blended with x_t.",
-    ),
-    _option(
+    *GUIDANCE_FLAGS,
+    option(
         "--device",
         default="auto",
         show_default=True,
         section=_COMPUTE,
         help="auto, cpu, cuda, cuda:N or mps.",
     ),
-    _option(
+    option(
         "--dtype",
         type=click.Choice(DTYPES),
         default="float32",
@@ -243,13 +238,13 @@ _ENGINE_OPTIONS = (
         section=_COMPUTE,
         help="Precision of the networks.",
     ),
-    _option(
+    option(
         "--batch-size",
-        type=click.IntRange(min=1),
+        type=BatchSize(),
         default=16,
         show_default=True,
         section=_COMPUTE,
-        help="Pictures computed at once.",
+        help="Pictures computed at once; auto: as many as should fit into memory.",
     ),
 )
 
@@ -281,11 +276,12 @@ def build_engine(manager: PluginManager, request: EngineRequest) -> tuple[Engine
         options=request.guidance_options(),
         device=request.device,
         dtype=request.dtype,
-        batch_size=request.batch_size,
+        batch_size=request.batch_size,  # type: ignore[arg-type]  # a number or "auto"
         eta=request.eta,
     )
     description = {
         **asdict(request),
+        **engine.options.described(),
         "generator": generator.spec,
         "guidance": guidance.spec,
         "objective_scales": dict(sorted(engine.objective_scales.items())),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from guidelens.runs.config import Settings
@@ -23,13 +22,16 @@ def assemble(
     options: GuidanceOptions | None,
     device: str,
     dtype: str,
-    batch_size: int,
+    batch_size: int | str,
+    prompt: str = "",
 ) -> tuple[Engine, Settings]:
     """Return the engine of a run, and its settings with every default filled in.
 
+    :param batch_size: ``auto`` becomes what should fit into memory, the engine's ``batch_size``.
+    :param prompt: one of the run's, on which ``auto`` is tried.
     :raises UsageError: for parts or settings that do not fit each other.
     """
-    from guidelens.engine import Engine
+    from guidelens.engine import Engine, Sample
 
     generator, guidance = parts.generator.component, parts.guidance.component
     engine = Engine(
@@ -41,7 +43,7 @@ def assemble(
         options=options,
         device=device,
         dtype=dtype,
-        batch_size=batch_size,
+        batch_size=batch_size,  # type: ignore[arg-type]  # a number or "auto", which Engine checks
     )
     check_schedules(parts.schedules, guidance.objectives, parts.guidance.name, engine.steps)
     channels, height, width = generator.image_shape
@@ -55,6 +57,8 @@ def assemble(
         sampler=sampler,
         eta=eta,
         dtype=dtype,
-        options={**asdict(engine.options), "objective_scales": dict(sorted(engine.objective_scales.items()))},
+        options=engine.resolved_options(),
     )
+    if engine.batch_size == "auto":
+        engine.batch_size = engine.predict_batch_size(Sample(prompt, parts.schedules[0].schedule))
     return engine, settings

@@ -22,8 +22,10 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import GuidanceOptions
 from guidelens.report.pictures import to_picture, to_tensor
 from guidelens.runs import store as store_module
-from guidelens.runs.compare import Comparison, Progress, compare
+from guidelens.runs.compare import Comparison, compare
+from guidelens.runs.drive import Progress
 from guidelens.runs.store import RunStore, read_rows
+from guidelens.runs.telemetry import step_series
 from PIL import Image
 from tiny_world import Brightness, Contrast, TinyGenerator, TinyGuidance, Weights
 
@@ -93,8 +95,10 @@ def test_a_run_has_the_files_and_fields_of_its_format(reference: Path) -> None:
             "ddpm",
         )
         assert set(row["losses"]) == ({"itc"} if row["schedule"] == "itc" else {"itc", "cap"})
-        assert all(len(values) == 3 for values in row["losses"].values())
-    shift = next(row for row in rows if row["schedule"] == "shift")
+        series = step_series(reference, row)["losses"]
+        assert all(len(values) == 3 for values in series.values())
+        assert row["losses"] == {n: [v for v in values if v is not None][-1] for n, values in series.items()}
+    shift = step_series(reference, next(row for row in rows if row["schedule"] == "shift"))
     assert shift["losses"]["itc"][0] is None
     assert shift["losses"]["cap"][2] is None
     config = json.loads((reference / "config.json").read_text())

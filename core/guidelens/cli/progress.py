@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Group
 
     from guidelens.engine import Step
-    from guidelens.runs.compare import Progress
+    from guidelens.runs.drive import Progress
 
 SECONDS_BETWEEN_LINES = 5.0
 """At most one plain line in this time."""

@@ -16,6 +16,7 @@ from guidelens.report.charts import Line, interval_mark, line_chart, short, valu
 from guidelens.runs.scoring import failures
 from guidelens.runs.stats import Estimate, paired_differences, summarise
 from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
+from guidelens.runs.telemetry import step_series
 
 INLINE_BYTES = 8_000_000
 """Pictures are part of the page up to this size in all (each is there twice); beyond, the page links to
@@ -91,7 +92,8 @@ def render_page(directory: Path) -> str:
     stored, _ = read_rows(directory / RESULTS)
     names = [schedule["name"] for schedule in config["schedules"]]
     place = {name: i for i, name in enumerate(names)}
-    rows = sorted(stored.values(), key=lambda row: (place[row["schedule"]], row["seed"]))
+    rows: list[Row] = [{**row, **step_series(directory, row)} for row in stored.values()]
+    rows.sort(key=lambda row: (place[row["schedule"]], row["seed"]))
     colours = _colours(rows)
     sources = _picture_sources(directory, rows)
     prompts = [_prompt_view(i, p, rows, config, colours, sources) for i, p in enumerate(config["prompts"])]

@@ -5,7 +5,6 @@ the page.
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,37 +15,20 @@ from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedu
 from guidelens.errors import UsageError
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import as_prompts, parse_seeds
-from guidelens.runs.plan import Plan, all_cells, make_plan
-from guidelens.runs.record import Request, make_row, merged_config, rescored
-from guidelens.runs.resolve import resolve_components
-from guidelens.runs.scoring import failures, score
+from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
+from guidelens.runs.execute import Group, InProcess, Workshop
+from guidelens.runs.plan import all_cells, make_plan
+from guidelens.runs.record import Request, merged_config
+from guidelens.runs.resolve import Components, resolve_components
+from guidelens.runs.scoring import failures
 from guidelens.runs.stats import Estimate, summarise
-from guidelens.runs.store import RunStore, read_config, refuse_foreign
+from guidelens.runs.store import COMPARISON, RunStore, png_bytes, read_config, refuse_foreign
 
 if TYPE_CHECKING:
-    from guidelens.engine import Engine, Step
     from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
 
 GRID, PAGE = "grid.png", "index.html"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a running comparison stands; handed to ``on_progress`` after every sampling step and every
-    batch.
-    """
-
-    total: int
-    """Cells that the request asks for."""
-    reused: int
-    """Cells that were on disk before."""
-    done: float
-    """Cells on disk, counting a running batch in proportion to its steps."""
-    means: Mapping[str, tuple[float, int]]
-    """Schedule -> (mean, n) of the first metric column so far."""
-    column: str
-    """The name of that column; empty without metrics."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +67,7 @@ def compare(
     options: GuidanceOptions | None = None,
     device: str = "auto",
     dtype: str = "float32",
-    batch_size: int = 16,
+    batch_size: int | str = 16,
     plugins: PluginManager | None = None,
     command: str = "",
     component_arguments: str | None = None,
@@ -105,6 +87,8 @@ def compare(
     :param schedules: names or objects, or objects by the name they go by.
     :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
     :param metrics: names or objects; None takes those of the plugin that offers the generator; ``()`` none.
+    :param batch_size: pictures computed at once; ``auto`` fits it to memory.
+    :param batch_size: pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: recorded in ``config.json`` and shown on the page as the way to repeat the run.
     :param component_arguments: recorded likewise: options of ``guidelens generate`` that repeat a single
         cell.
@@ -115,8 +99,9 @@ def compare(
     """
     directory = Path(out)
     refuse_foreign(directory)
-    if directory.is_dir():
-        read_config(directory)
+    old = read_config(directory, COMPARISON) if directory.is_dir() else None
+    if batch_size == "auto" and old is not None:
+        batch_size = old["batch_size"]  # batches of another size would round differently
     seed_list = _seeds(seeds)
     given = None if prompts is None else _limited(as_prompts(prompts), limit)
     parts = resolve_components(
@@ -138,6 +123,7 @@ def compare(
         device=device,
         dtype=dtype,
         batch_size=batch_size,
+        prompt=chosen[0].text,
     )
     request = Request(
         settings=settings,
@@ -146,137 +132,69 @@ def compare(
         seeds=seed_list,
         metrics=tuple(parts.metrics),
         device=str(engine.device),
-        batch_size=batch_size,
+        batch_size=int(engine.batch_size),
         plugin_versions=parts.versions,
         command=command,
         component_arguments=component_arguments,
     )
     told = _notes(parts.guidance.component, chosen) if on_note is not None else []
+    workshop = _workshop(parts, device)
+    workshop.keep(settings, engine)
     with RunStore(directory) as store:
-        run = _Run(store, engine, request, on_progress)
         for prompt, note in told:
             if on_note is not None:
                 on_note(prompt, note)
         with notes_once(told):
-            return run.execute()
+            return _carry_out(store, request, engine.options, workshop, on_progress)
 
 
-class _Run:
-    """One request against one open store."""
+def _carry_out(
+    store: RunStore,
+    request: Request,
+    options: GuidanceOptions,
+    workshop: Workshop,
+    on_progress: Callable[[Progress], None] | None,
+) -> Comparison:
+    """Carry out one request against one open store."""
+    cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
+    group = Group(request.settings, options, cells)
+    column = next((c for m in request.metrics for c in m.metric.columns), "")
+    driver = Driver(store, [group], column=column, on_progress=on_progress)
+    size = request.batch_size
+    # The plan is on disk before the first cell, so that a rerun finds it.
+    config = merged_config(request, store.config)
+    plan = make_plan(cells, config["batches"], store.rows.keys(), size)
+    store.write_config({**config, "batches": plan.batches})
+    names = tuple(metric.name for metric in request.metrics)
+    driver.run(plan.todo, InProcess(workshop), metrics=names, tolerant=False)
+    fresh = [key for batch in plan.todo for key in batch]
+    prompts = {key: cell.prompt for key, cell in cells.items()}
+    score_again(store, prompts, request.metrics, leave=fresh, batch_size=size)
+    sort_rows(store, plan.batches)
+    grid, page = write_pages(store)
+    rows = [store.rows[key] for key in cells]
+    estimates, failed = summarise(rows), failures(rows)
+    return Comparison(store.directory, page, grid, rows, driver.computed, driver.reused, estimates, failed)
 
-    def __init__(
-        self,
-        store: RunStore,
-        engine: Engine,
-        request: Request,
-        on_progress: Callable[[Progress], None] | None,
-    ) -> None:
-        self.store, self.engine, self.request, self.on_progress = store, engine, request, on_progress
-        self.cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
-        self.reused = sum(key in store.rows for key in self.cells)
-        self.computed = 0
-        self.column = next((c for m in request.metrics for c in m.metric.columns), "")
-        self.means: dict[str, tuple[float, int]] = {}
-        self._update_means()
-        self.plan = self._record()
 
-    def execute(self) -> Comparison:
-        for batch in self.plan.todo:
-            self._compute(batch)
-        self._score_again()
-        order = [key for batch in self.plan.batches for key in batch if key in self.store.rows]
-        placed = set(order)
-        order += [key for key in self.store.rows if key not in placed]
-        self.store.replace_rows(self.store.rows[key] for key in order)
-        return self._finish()
+def write_pages(store: RunStore) -> tuple[Path, Path]:
+    """Write ``grid.png`` and ``index.html`` of a comparison, and return their paths."""
+    from guidelens.report.grid import draw_grid
+    from guidelens.report.page import render_page
 
-    def _record(self) -> Plan:
-        """Plan, and write the plan into ``config.json`` before the first cell, so that a rerun finds it."""
-        config = merged_config(self.request, self.store.config)
-        plan = make_plan(self.cells, config["batches"], self.store.rows.keys(), self.request.batch_size)
-        self.store.write_config({**config, "batches": plan.batches})
-        return plan
+    everything = ordered(store.config or {}, store.rows.values())
+    grid = store.write(GRID, png_bytes(draw_grid(everything, store.load_image)))
+    return grid, store.write(PAGE, render_page(store.directory))
 
-    def _compute(self, batch: Sequence[str]) -> None:
-        """Compute a batch in its planned make-up and write those of its cells that are not there yet."""
-        from guidelens.engine import Sample
-        from guidelens.report.pictures import to_picture
 
-        cells = [self.cells[key] for key in batch]
-        missing = [key for key in batch if key not in self.store.rows]
-        samples = [Sample(c.prompt.text, c.schedule.schedule, c.seed, label=c.schedule.name) for c in cells]
-
-        def on_step(step: Step) -> None:
-            # Scoring and writing count as one more step: a batch is done when it is on disk.
-            self._report(len(missing) * (step.index + 1) / (self.request.settings.steps + 1))
-
-        self._report(0.0)
-        results = list(self.engine.run(samples, on_step=on_step))
-        pictures = [to_picture(result.image) for result in results]
-        scores = score(self.request.metrics, pictures, [cell.prompt for cell in cells])
-        rows = {
-            key: make_row(key, cell, self.request.settings, result, scored)
-            for key, cell, result, scored in zip(batch, cells, results, scores, strict=True)
-        }
-        images = dict(zip(batch, pictures, strict=True))
-        self.store.add({key: images[key] for key in missing}, [rows[key] for key in missing])
-        self.computed += len(missing)
-        self._update_means()
-        self._report(0.0)
-
-    def _score_again(self) -> None:
-        """Score pictures on disk by metrics that are new to them or that failed on them before."""
-        by_need: dict[tuple[str, ...], list[str]] = {}
-        fresh = {key for batch in self.plan.todo for key in batch}
-        for key in self.cells:
-            row = self.store.rows[key]
-            known = (*row["scored"], *(row["metric_errors"] if key in fresh else ()))
-            need = tuple(m.name for m in self.request.metrics if m.name not in known)
-            if need:
-                by_need.setdefault(need, []).append(key)
-        updated: dict[str, dict[str, Any]] = {}
-        for need, keys in by_need.items():
-            metrics = [m for m in self.request.metrics if m.name in need]
-            for start in range(0, len(keys), self.request.batch_size):
-                part = keys[start : start + self.request.batch_size]
-                pictures = [self.store.load_image(key) for key in part]
-                scores = score(metrics, pictures, [self.cells[key].prompt for key in part])
-                updated |= {k: rescored(self.store.rows[k], s) for k, s in zip(part, scores, strict=True)}
-        if updated:
-            self.store.replace_rows([updated.get(key, row) for key, row in self.store.rows.items()])
-
-    def _finish(self) -> Comparison:
-        from guidelens.report.grid import draw_grid
-        from guidelens.report.page import render_page
-        from guidelens.runs.store import png_bytes
-
-        everything = ordered(self.store.config or {}, self.store.rows.values())
-        grid = self.store.write(GRID, png_bytes(draw_grid(everything, self.store.load_image)))
-        page = self.store.write(PAGE, render_page(self.store.directory))
-        rows = [self.store.rows[key] for key in self.cells]
-        return Comparison(
-            self.store.directory,
-            page,
-            grid,
-            rows,
-            self.computed,
-            self.reused,
-            summarise(rows),
-            failures(rows),
-        )
-
-    def _report(self, running: float) -> None:
-        if self.on_progress is not None:
-            done = self.reused + self.computed + running
-            self.on_progress(Progress(len(self.cells), self.reused, done, self.means, self.column))
-
-    def _update_means(self) -> None:
-        values: dict[str, list[float]] = {schedule.name: [] for schedule in self.request.schedules}
-        for key, cell in self.cells.items():
-            row = self.store.rows.get(key)
-            if row is not None and self.column in row["metrics"]:
-                values[cell.schedule.name].append(row["metrics"][self.column])
-        self.means = {name: (math.fsum(v) / len(v) if v else math.nan, len(v)) for name, v in values.items()}
+def _workshop(parts: Components, device: str) -> Workshop:
+    """Return a workshop that holds the components of a request, which may be objects without a spelling."""
+    built: dict[tuple[str, str], Any] = {
+        ("generator", parts.generator.name): parts.generator.component,
+        ("guidance", parts.guidance.name): parts.guidance.component,
+        **{("metric", item.name): item.metric for item in parts.metrics},
+    }
+    return Workshop(lambda kind, name: built[kind, name], device=device)
 
 
 def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -31,13 +31,21 @@ def all_cells(
 
 
 def make_plan(
-    cells: Mapping[str, Cell], recorded: Sequence[Sequence[str]], done: Collection[str], batch_size: int
+    cells: Mapping[str, Cell],
+    recorded: Sequence[Sequence[str]],
+    done: Collection[str],
+    batch_size: int,
+    *,
+    groups: Sequence[Collection[str]] | None = None,
 ) -> Plan:
     """Plan the cells that are not ``done``, keeping to the batches that an earlier start ``recorded``.
 
     Networks round differently in batches of another size or make-up, so an interrupted batch is computed in
     its old make-up: then interrupted and uninterrupted runs agree to the last bit. An old batch that this
     request does not cover or that has become too large is taken apart.
+
+    :param groups: keys that one engine computes, each in one group, in the order in which they are to be
+        computed; None: all of them. No batch mixes groups.
     """
     batches: list[Batch] = []
     todo: list[Batch] = []
@@ -53,8 +61,10 @@ def make_plan(
         batches.append(list(old))
         todo += [list(old)] if missing else []
     planned = {key for batch in batches for key in batch}
-    new = [key for key in cells if key in loose or (key not in planned and key not in done)]
-    fresh = _cut({key: cells[key] for key in new}, batch_size)
+    new = {key for key in cells if key in loose or (key not in planned and key not in done)}
+    fresh: list[Batch] = []
+    for group in [cells] if groups is None else groups:
+        fresh += _cut({key: cells[key] for key in group if key in new}, batch_size)
     return Plan(batches + fresh, todo + fresh)
 
 

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,12 +15,10 @@ from guidelens.errors import UsageError
 from guidelens.runs.config import FORMAT, Cell, NamedSchedule, Settings, first_difference
 from guidelens.runs.scoring import NamedMetric, Scores, check_columns
 from guidelens.runs.store import image_name
+from guidelens.runs.telemetry import summary
 
 if TYPE_CHECKING:
     from guidelens.engine import Result
-
-DIGITS = 7
-"""Significant digits of telemetry in rows: what float32 carries."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +88,10 @@ def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
     return {**found, "plugins": dict(sorted(plugins.items()))}
 
 
-def make_row(key: str, cell: Cell, settings: Settings, result: Result, scores: Scores) -> dict[str, Any]:
-    """Return the row of a finished cell. NaN (an objective at rest, say) becomes null in JSON."""
+def make_row(
+    key: str, cell: Cell, settings: Settings, result: Result, scores: Scores, telemetry: str
+) -> dict[str, Any]:
+    """Return the row of a finished cell; ``telemetry`` is the file with its steps."""
     return {
         "key": key,
         "prompt": cell.prompt.text,
@@ -109,11 +108,10 @@ def make_row(key: str, cell: Cell, settings: Settings, result: Result, scores: S
         "metrics": scores.values,
         "metric_errors": scores.errors,
         "scored": scores.scored,
-        "losses": _series(result.losses),
-        "gradient_norms": _series(result.gradient_norms),
-        "cosines": _series(result.cosines),
+        **summary(result),
         "nonfinite_steps": int(result.nonfinite_steps),
         "seconds": round(float(result.seconds), 3),
+        "telemetry": telemetry,
     }
 
 
@@ -126,15 +124,6 @@ def rescored(row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
         "metric_errors": {**errors, **scores.errors},
         "scored": [*row["scored"], *scores.scored],
     }
-
-
-def _series(telemetry: Mapping[str, Sequence[float]]) -> dict[str, list[float | None]]:
-    """Round to float32's digits; leave out what was never measured."""
-    table = {
-        name: [float(f"{value:.{DIGITS}g}") if math.isfinite(value) else None for value in values]
-        for name, values in sorted(telemetry.items())
-    }
-    return {name: values for name, values in table.items() if any(v is not None for v in values)}
 
 
 def _refuse_difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:

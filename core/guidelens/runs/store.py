@@ -1,4 +1,4 @@
-"""A run's directory on disk: a lock, atomic files, and rows that count only together with their pictures."""
+"""A run's directory on disk: a lock, atomic files, and rows that count only together with what they name."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from filelock import FileLock, Timeout
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.config import FORMAT
+from guidelens.runs.telemetry import FOLDER as TELEMETRY
+from guidelens.runs.telemetry import is_whole
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -24,32 +26,40 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONFIG, RESULTS, SAMPLES, LOCK = "config.json", "results.jsonl", "samples", ".lock"
+FAILURES = "failures.jsonl"
+COMPARISON, STUDY = "comparison", "study"
+"""What a run's directory may be of: its configuration's ``kind``, a comparison where it states none."""
 _TEMPORARY = ".tmp~"
 
 
 class RunStore:
     """The files of one run, held under a lock for as long as the context lasts.
 
-    A cell counts once ``samples/KEY.png`` and its row in ``results.jsonl`` are both on disk and readable. On
-    entry, what an interruption left half done is put right: temporary files are removed, a torn last row is
-    cut off, and rows whose picture is missing or damaged are dropped, so that what remains can be trusted.
+    A cell counts once ``samples/KEY.png``, the telemetry of its batch and its row in ``results.jsonl`` are all
+    on disk and readable. On entry, what an interruption left half done is put right: temporary files are
+    removed, a torn last row is cut off, and rows whose picture or telemetry is missing or damaged are dropped,
+    so that what remains can be trusted.
 
     :raises UsageError: when the directory holds something else than a run.
     :raises GuidelensError: when another process works in it, or it cannot be read or written.
     """
 
-    def __init__(self, directory: str | Path) -> None:
+    def __init__(self, directory: str | Path, kind: str = COMPARISON) -> None:
         self.directory = Path(directory)
+        self.kind = kind
         self.config: dict[str, Any] | None = None
         """What ``config.json`` said on entry; None for a new run."""
         self.rows: dict[str, dict[str, Any]] = {}
         """The rows that count, by key, in the order of the file."""
+        self.failures: dict[str, dict[str, Any]] = {}
+        """Cells that could not be computed, by key: what ``failures.jsonl`` says."""
         self._lock: FileLock | None = None
 
     def __enter__(self) -> RunStore:
         with _explained(self.directory, "use"):
             refuse_foreign(self.directory)
-            (self.directory / SAMPLES).mkdir(parents=True, exist_ok=True)
+            for folder in (SAMPLES, TELEMETRY):
+                (self.directory / folder).mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.directory / LOCK)
             try:
                 self._lock.acquire(timeout=0)
@@ -60,9 +70,10 @@ class RunStore:
                 ) from None
         try:
             with _explained(self.directory, "use"):
-                self.config = read_config(self.directory)
+                self.config = read_config(self.directory, self.kind)
                 self._sweep()
                 self._load_rows()
+                self.failures = read_rows(self.path(FAILURES))[0]
         except BaseException:
             self._lock.release()
             raise
@@ -90,13 +101,35 @@ class RunStore:
         write_file(path, content.encode() if isinstance(content, str) else content)
         return path
 
-    def add(self, images: Mapping[str, Image], rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write pictures, then their rows: an interruption in between leaves pictures without rows, which
-        don't count.
+    def add(
+        self,
+        pictures: Mapping[str, bytes],
+        rows: Sequence[Mapping[str, Any]],
+        telemetry: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Write pictures (PNG, by key) and telemetry (by file name), then the rows that name them.
+
+        An interruption in between leaves files without rows, which don't count.
         """
-        for key, image in images.items():
-            self.write(image_name(key), png_bytes(image))
-        self._append(rows)
+        for key, content in pictures.items():
+            self.write(image_name(key), content)
+        for name, content in (telemetry or {}).items():
+            self.write(name, content)
+        if rows:
+            self._append(rows)
+        self.replace_failures([f for key, f in self.failures.items() if key not in self.rows])
+
+    def replace_failures(self, failures: Iterable[Mapping[str, Any]]) -> None:
+        """Replace ``failures.jsonl`` atomically, unless it says just this; without failures there is no file."""
+        new = {failure["key"]: dict(failure) for failure in failures}
+        if list(new.items()) == list(self.failures.items()):
+            return
+        if new:
+            self.write(FAILURES, b"".join(map(_line, new.values())))
+        else:
+            with _explained(self.path(FAILURES), "remove"):
+                self.path(FAILURES).unlink(missing_ok=True)
+        self.failures = new
 
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replace all of ``results.jsonl`` atomically, unless it holds just these rows in this order."""
@@ -125,16 +158,23 @@ class RunStore:
         self.rows.update((row["key"], dict(row)) for row in rows)
 
     def _sweep(self) -> None:
-        for folder in (self.directory, self.directory / SAMPLES):
+        for folder in (self.directory, self.directory / SAMPLES, self.directory / TELEMETRY):
             for leftover in folder.glob(f".*{_TEMPORARY}"):
                 leftover.unlink(missing_ok=True)
 
     def _load_rows(self) -> None:
         path = self.path(RESULTS)
         rows, damaged = read_rows(path)
-        kept = {key: row for key, row in rows.items() if is_readable(self.path(image_name(key)))}
+        files = {row["telemetry"] for row in rows.values() if row.get("telemetry")}
+        whole = {name for name in files if is_whole(self.path(name))}
+        kept = {
+            key: row
+            for key, row in rows.items()
+            if is_readable(self.path(image_name(key))) and row.get("telemetry", "") in {"", *whole}
+        }
         if len(kept) < len(rows):
-            logger.warning("%s: %d rows have no readable picture; dropped", path, len(rows) - len(kept))
+            lost = len(rows) - len(kept)
+            logger.warning("%s: %d rows have no readable picture or telemetry; dropped", path, lost)
         if damaged or len(kept) < len(rows):
             self.write(RESULTS, b"".join(map(_line, kept.values())))
         self.rows = kept
@@ -145,11 +185,12 @@ def image_name(key: str) -> str:
     return f"{SAMPLES}/{key}.png"
 
 
-def read_config(directory: Path) -> dict[str, Any] | None:
+def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | None:
     """Return what ``config.json`` says, or None where there is none.
 
-    :raises UsageError: when it is not the configuration of a run, or of a format that this version does not
-        read.
+    :param kind: what it must be of, :data:`COMPARISON` or :data:`STUDY`; None: either.
+    :raises UsageError: when it is not the configuration of such a run, or of a format that this version does
+        not read.
     """
     path = directory / CONFIG
     if not path.exists():
@@ -165,6 +206,9 @@ def read_config(directory: Path) -> dict[str, Any] | None:
             f"{path} has format {config['guidelens_format']}, this version reads {FORMAT}; "
             "choose another --out"
         )
+    found = config.get("kind", COMPARISON)
+    if kind is not None and found != kind:
+        raise UsageError(f"{directory} holds a {found}, not a {kind}; choose another --out")
     return config
 
 
@@ -198,7 +242,7 @@ def refuse_foreign(directory: Path) -> None:
         return
     if not directory.is_dir():
         raise UsageError(f"{directory} is a file; --out must name a directory")
-    ours = {LOCK, SAMPLES}
+    ours = {LOCK, SAMPLES, TELEMETRY}
     found = sorted(
         p.name for p in directory.iterdir() if p.name not in ours and not p.name.endswith(_TEMPORARY)
     )

@@ -1,0 +1,185 @@
+"""Carrying out a plan: hand tasks to an executor, commit what comes back, tell how far it is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from guidelens.contracts import Prompt
+from guidelens.runs.execute import Executor, Group, Outcome, Task, make_task
+from guidelens.runs.record import rescored
+from guidelens.runs.scoring import NamedMetric, score
+from guidelens.runs.store import RunStore
+
+if TYPE_CHECKING:
+    from guidelens.runs.config import Cell
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a run stands; handed to ``on_progress`` after every sampling step and every batch."""
+
+    total: int
+    """Cells that the request asks for."""
+    reused: int
+    """Cells that were on disk before."""
+    done: float
+    """Cells on disk, counting a running batch in proportion to its steps."""
+    means: Mapping[str, tuple[float, int]]
+    """Schedule -> (mean, n) of the first metric column so far."""
+    column: str
+    """The name of that column; empty without metrics."""
+    failed: int = 0
+    """Cells that could not be computed."""
+    share: float = 0.0
+    """The share of this call's work that is done, 0 to 1, weighing cells by their steps."""
+
+
+class Driver:
+    """One run against one open store: the only writer.
+
+    :param groups: all cells that are asked for.
+    :param column: the metric column whose means are reported.
+    :param on_progress: called with the state after every step and every batch.
+    :param should_stop: asked before every batch; True ends the run after the batches in flight.
+    """
+
+    def __init__(
+        self,
+        store: RunStore,
+        groups: Sequence[Group],
+        *,
+        column: str = "",
+        on_progress: Callable[[Progress], None] | None = None,
+        should_stop: Callable[[], bool] | None = None,
+    ) -> None:
+        self.store, self.groups = store, groups
+        self.cells: dict[str, Cell] = {key: cell for group in groups for key, cell in group.cells.items()}
+        self.reused = sum(key in store.rows for key in self.cells)
+        self.computed = 0
+        self.stopped = False
+        self._column, self._on_progress, self._should_stop = column, on_progress, should_stop
+        self._home = {key: group for group in groups for key in group.cells}
+        self._running: dict[int, tuple[int, float, float]] = {}
+        self._work_done = self._work = 0.0
+        self._means: dict[str, tuple[float, int]] = {}
+        self._update_means()
+
+    def run(self, todo: Iterable[Sequence[str]], executor: Executor, **extra: Any) -> None:
+        """Compute batches of keys and write those of their cells that are not there yet.
+
+        :param extra: further fields of :class:`~guidelens.runs.execute.Task`.
+        """
+        tasks = [
+            make_task(self._home[batch[0]], batch, [k for k in batch if k not in self.store.rows], **extra)
+            for batch in todo
+        ]
+        self._work = math.fsum(_work(task) for task in tasks)
+        for task, outcome in executor.outcomes(self._feed(tasks), self._progress):
+            self._commit(task, outcome)
+
+    def _feed(self, tasks: Sequence[Task]) -> Iterator[Task]:
+        for task in tasks:
+            if self._should_stop is not None and self._should_stop():
+                self.stopped = True
+                return
+            self._progress(task, 0.0)
+            yield task
+
+    def _commit(self, task: Task, outcome: Outcome) -> None:
+        self.store.add(outcome.pictures, list(outcome.rows.values()), outcome.telemetry)
+        if outcome.failures:
+            new = {key: self._failure(key, task, outcome) for key in outcome.failures}
+            self.store.replace_failures({**self.store.failures, **new}.values())
+        self.computed += len(outcome.rows)
+        self._running.pop(id(task), None)
+        self._work_done += _work(task)
+        self._update_means()
+        self._tell()
+
+    def _failure(self, key: str, task: Task, outcome: Outcome) -> dict[str, Any]:
+        cell, failure = task.cells[key], outcome.failures[key]
+        return {
+            "key": key,
+            "reason": failure.reason,
+            "error": failure.error,
+            "prompt": cell.prompt.text,
+            "schedule": cell.schedule.name,
+            "seed": cell.seed,
+            "steps": task.settings.steps,
+        }
+
+    def _progress(self, task: Task, share: float) -> None:
+        self._running[id(task)] = (len(task.wanted), _work(task), share)
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_progress is None:
+            return
+        done = self.reused + self.computed + math.fsum(n * share for n, _, share in self._running.values())
+        work = self._work_done + math.fsum(work * share for _, work, share in self._running.values())
+        failed = sum(key in self.cells for key in self.store.failures)
+        share = min(work / self._work, 1.0) if self._work else 1.0
+        self._on_progress(
+            Progress(len(self.cells), self.reused, done, self._means, self._column, failed, share)
+        )
+
+    def _update_means(self) -> None:
+        values: dict[str, list[float]] = {cell.schedule.name: [] for cell in self.cells.values()}
+        for key, cell in self.cells.items():
+            row = self.store.rows.get(key)
+            if row is not None and self._column in row["metrics"]:
+                values[cell.schedule.name].append(row["metrics"][self._column])
+        self._means = {name: (math.fsum(v) / len(v) if v else math.nan, len(v)) for name, v in values.items()}
+
+
+def _work(task: Task) -> float:
+    return float(len(task.cells) * task.settings.steps)
+
+
+def score_again(
+    store: RunStore,
+    prompts: Mapping[str, Prompt],
+    metrics: Sequence[NamedMetric],
+    *,
+    leave: Iterable[str] = (),
+    batch_size: int = 16,
+) -> None:
+    """Score pictures on disk by metrics that are new to them or that failed on them before.
+
+    :param prompts: what each key's picture is scored against.
+    :param leave: keys whose failed metrics are not tried again (they have just failed).
+    """
+    left = set(leave)
+    by_need: dict[tuple[tuple[str, ...], str], list[str]] = {}
+    for key in prompts:
+        row = store.rows.get(key)
+        if row is None:
+            continue
+        known = (*row["scored"], *(row["metric_errors"] if key in left else ()))
+        need = tuple(m.name for m in metrics if m.name not in known)
+        if need:
+            by_need.setdefault((need, row["generator"]), []).append(key)  # pictures of one size
+    updated: dict[str, dict[str, Any]] = {}
+    for (need, _), keys in by_need.items():
+        chosen = [m for m in metrics if m.name in need]
+        for start in range(0, len(keys), batch_size):
+            part = keys[start : start + batch_size]
+            pictures = [store.load_image(key) for key in part]
+            scores = score(chosen, pictures, [prompts[key] for key in part])
+            updated |= {k: rescored(store.rows[k], s) for k, s in zip(part, scores, strict=True)}
+    if updated:
+        store.replace_rows([updated.get(key, row) for key, row in store.rows.items()])
+
+
+def sort_rows(store: RunStore, batches: Iterable[Sequence[str]]) -> None:
+    """Put rows and failures into the order of the plan, in which an undisturbed run writes them."""
+    order = [key for batch in batches for key in batch]
+    for mapping, replace in (
+        (store.rows, store.replace_rows),
+        (store.failures, store.replace_failures),
+    ):
+        placed = dict.fromkeys(key for key in order if key in mapping)
+        replace([mapping[key] for key in [*placed, *(key for key in mapping if key not in placed)]])

@@ -1,0 +1,265 @@
+"""Computing a batch of cells: from a task to an outcome, without touching the run's directory.
+
+This is the seam between what decides (:mod:`guidelens.runs.drive` plans tasks and alone commits outcomes) and
+what computes: an :class:`Executor` in this process, or in others. Tasks and outcomes are plain data that can
+be pickled; a worker needs a :class:`Workshop` of its own to compute them.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from guidelens.errors import GuidelensError
+from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json
+from guidelens.runs.record import make_row
+from guidelens.runs.scoring import NamedMetric, score
+from guidelens.runs.store import png_bytes
+from guidelens.runs.telemetry import StepRecorder, batch_file, pack
+
+if TYPE_CHECKING:
+    from guidelens.engine import Engine, Step
+    from guidelens.guidance import GuidanceOptions
+
+logger = logging.getLogger(__name__)
+
+MODELS_KEPT = 2
+"""Generators that a workshop holds at once, and guidance models likewise: the others are built again."""
+
+Report = Callable[["Task", float], None]
+"""Told of a task and the share of it that is done, from 0 to 1."""
+
+
+@dataclass(frozen=True)
+class TabledSchedule:
+    """A schedule as the weights it gives at each step: what it does, whatever object it was."""
+
+    name: str
+    table: Mapping[str, Sequence[float]]
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """Return the weights of the step nearest to ``progress``."""
+        return {name: row[round(progress * (len(row) - 1))] for name, row in self.table.items()}
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+@dataclass(frozen=True)
+class Group:
+    """Cells that one engine computes: they share their settings.
+
+    :param options: of the guidance, as asked for; ``settings`` has them with every default filled in.
+    """
+
+    settings: Settings
+    options: GuidanceOptions
+    cells: Mapping[str, Cell]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A batch to compute, in its planned make-up.
+
+    :param cells: by key; their schedules are tables.
+    :param wanted: the keys that are to be kept; others are drawn only because a batch's make-up decides how
+        its numbers are rounded.
+    :param metrics: the names of the metrics that score the pictures.
+    :param snapshots: progress values at which the predicted x0 is kept.
+    :param tolerant: a cell that fails costs only itself; else whatever fails is raised.
+    """
+
+    settings: Settings
+    options: GuidanceOptions
+    cells: Mapping[str, Cell]
+    wanted: frozenset[str]
+    metrics: tuple[str, ...] = ()
+    snapshots: tuple[float, ...] = ()
+    tolerant: bool = True
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a cell has no picture: what was raised, in one line, and its class."""
+
+    reason: str
+    error: str
+
+
+@dataclass
+class Outcome:
+    """What came of a task: rows and pictures (PNG) by key, telemetry by file name, and the cells that failed."""
+
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
+    telemetry: dict[str, bytes] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def update(self, other: Outcome) -> None:
+        """Take over what another part of the same task came to."""
+        self.rows |= other.rows
+        self.pictures |= other.pictures
+        self.telemetry |= other.telemetry
+        self.failures |= other.failures
+
+
+class Executor(Protocol):
+    """Computes tasks, here or elsewhere."""
+
+    def outcomes(self, tasks: Iterable[Task], report: Report) -> Iterator[tuple[Task, Outcome]]:
+        """Compute tasks and yield each with its outcome, in whatever order they finish.
+
+        ``tasks`` may end early, when the run is to stop; what was taken from it is to be finished. ``report``
+        may be told how far a task has come. Neither may be used from another thread than the caller's.
+        """
+        ...
+
+
+class Workshop:
+    """Builds what tasks need when they first need it, and keeps the latest.
+
+    :param build: returns the component of a kind (``generator``, ``guidance``, ``metric``) by its name as
+        settings have it.
+    :param device: as :class:`guidelens.engine.Engine` takes it.
+    """
+
+    def __init__(self, build: Callable[[str, str], Any], *, device: str = "auto") -> None:
+        self.device = device
+        self._build = build
+        self._models: dict[str, OrderedDict[str, Any]] = {}
+        self._metrics: dict[str, NamedMetric] = {}
+        self._engine: tuple[str, Engine] | None = None
+
+    def model(self, kind: str, name: str) -> Any:
+        """Return a generator or a guidance model; building one may let go of another."""
+        kept = self._models.setdefault(kind, OrderedDict())
+        if name not in kept:
+            while len(kept) >= MODELS_KEPT:
+                kept.popitem(last=False)
+                self._engine = None  # it may hold what is to be let go
+            kept[name] = self._build(kind, name)
+        kept.move_to_end(name)
+        return kept[name]
+
+    def metrics(self, names: Iterable[str]) -> list[NamedMetric]:
+        """Return metrics by name."""
+        for name in names:
+            if name not in self._metrics:
+                self._metrics[name] = NamedMetric(name, self._build("metric", name))
+        return [self._metrics[name] for name in names]
+
+    def engine(self, settings: Settings, options: GuidanceOptions) -> Engine:
+        """Return the engine of these settings."""
+        key = canonical_json(settings.as_dict())
+        if self._engine is None or self._engine[0] != key:
+            from guidelens.engine import Engine
+
+            engine = Engine(
+                self.model("generator", settings.generator),
+                self.model("guidance", settings.guidance),
+                steps=settings.steps,
+                sampler=settings.sampler,
+                eta=settings.eta,
+                options=options,
+                device=self.device,
+                dtype=settings.dtype,
+            )
+            self._engine = (key, engine)
+        return self._engine[1]
+
+    def keep(self, settings: Settings, engine: Engine) -> None:
+        """Take over an engine that was made already."""
+        self._engine = (canonical_json(settings.as_dict()), engine)
+
+
+class InProcess:
+    """The executor of this process: one task after the other."""
+
+    def __init__(self, workshop: Workshop) -> None:
+        self.workshop = workshop
+
+    def outcomes(self, tasks: Iterable[Task], report: Report) -> Iterator[tuple[Task, Outcome]]:
+        """See :class:`Executor`."""
+        for task in tasks:
+            yield task, compute(task, self.workshop, report)
+
+
+def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
+    """Return the task of a batch of ``group``; ``extra`` are further fields of :class:`Task`."""
+    tables: dict[str, NamedSchedule] = {}
+    cells: dict[str, Cell] = {}
+    for key in keys:
+        cell = group.cells[key]
+        name = cell.schedule.name
+        if name not in tables:
+            tables[name] = NamedSchedule(
+                name, TabledSchedule(name, cell.schedule.table(group.settings.steps))
+            )
+        cells[key] = replace(cell, schedule=tables[name])
+    return Task(group.settings, group.options, cells, frozenset(wanted), **extra)
+
+
+def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Outcome:
+    """Draw and score the cells of a task.
+
+    Where a tolerant task fails, its halves are tried, and theirs, down to the cells at fault: the same task
+    comes apart the same way each time, so that what the others give does not depend on the occasion.
+
+    :raises Exception: whatever drawing raises, where the task is not tolerant.
+    """
+    try:
+        return _compute(task, workshop, report)
+    except Exception as error:  # plugins' code runs in there: anything may come
+        if not task.tolerant:
+            raise
+        if len(task.cells) == 1:
+            logger.debug("cell %s failed", next(iter(task.cells)), exc_info=True)
+            return Outcome(failures={key: _failure(error) for key in task.cells})
+    outcome = Outcome()
+    keys = list(task.cells)
+    for half in (keys[: len(keys) // 2], keys[len(keys) // 2 :]):
+        wanted = task.wanted.intersection(half)
+        if wanted:
+            part = replace(task, cells={key: task.cells[key] for key in half}, wanted=wanted)
+            outcome.update(compute(part, workshop))
+    return outcome
+
+
+def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
+    from guidelens.engine import Sample
+    from guidelens.report.pictures import to_picture
+
+    engine = workshop.engine(task.settings, task.options)
+    engine.batch_size = len(task.cells)
+    recorder = StepRecorder(task.settings.steps, task.snapshots)
+    cells = list(task.cells.values())
+
+    def on_step(step: Step) -> None:
+        recorder(step)
+        if report is not None:
+            # Scoring counts as one more step.
+            report(task, (step.index + 1) / (task.settings.steps + 1))
+
+    samples = [Sample(c.prompt.text, c.schedule.schedule, c.seed, label=c.schedule.name) for c in cells]
+    results = list(engine.run(samples, on_step=on_step))
+    pictures = [to_picture(result.image) for result in results]
+    scores = score(workshop.metrics(task.metrics), pictures, [cell.prompt for cell in cells])
+    file = batch_file(list(task.cells))
+    weights = [cell.schedule.table(task.settings.steps) for cell in cells]
+    outcome = Outcome(telemetry={file: pack(list(task.cells), results, weights, recorder)})
+    for (key, cell), result, picture, scored in zip(
+        task.cells.items(), results, pictures, scores, strict=True
+    ):
+        if key in task.wanted:
+            outcome.pictures[key] = png_bytes(picture)
+            outcome.rows[key] = make_row(key, cell, task.settings, result, scored, file)
+    return outcome
+
+
+def _failure(error: Exception) -> Failure:
+    text = " ".join(str(error).split()) or type(error).__name__
+    kind = type(error).__name__
+    return Failure(text if isinstance(error, GuidelensError) else f"{kind}: {text}", kind)

@@ -1,0 +1,210 @@
+"""What happened at every step of a batch, in one compressed numpy file per batch.
+
+One file per batch because a batch is what is computed and committed at once: the file is written whole and
+never touched again, whatever else the run still does, and needs nothing but numpy to be read. Rows stay small,
+and name the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import GuidelensError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from guidelens.engine import Result, Step
+
+FOLDER = "telemetry"
+SERIES = ("losses", "gradient_norms", "cosines", "weights")
+"""What is kept per step by objective, or pair of objectives (``"a|b"``, in sorted order)."""
+
+SNAPSHOT_SIDE = 64
+"""Snapshots of x0 are reduced to at most this many pixels a side: they show what forms when, not detail."""
+
+DIGITS = 7
+"""Significant digits of telemetry in rows: what float32 carries."""
+
+
+@dataclass(frozen=True, eq=False)
+class Telemetry:
+    """The steps of one cell, N of them, noisiest first.
+
+    :param losses: L_k by objective, (N,) float32; nan where the objective was inactive.
+    :param gradient_norms: the norm of dL_k/dx0 likewise.
+    :param cosines: of these gradients, by pair of objectives ``"a|b"``.
+    :param weights: w_k(p) of the schedule.
+    :param nonfinite: (N,) bool, the steps left unguided because their gradient was not finite.
+    :param snapshot_steps: (S,) the steps whose predicted x0 was kept.
+    :param snapshots: (S, H, W, C) uint8, these predictions, at most :data:`SNAPSHOT_SIDE` pixels a side.
+    """
+
+    losses: dict[str, np.ndarray] = field(default_factory=dict)
+    gradient_norms: dict[str, np.ndarray] = field(default_factory=dict)
+    cosines: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: dict[str, np.ndarray] = field(default_factory=dict)
+    nonfinite: np.ndarray | None = None
+    snapshot_steps: np.ndarray | None = None
+    snapshots: np.ndarray | None = None
+
+
+class StepRecorder:
+    """Takes the steps of a batch and keeps what :class:`~guidelens.engine.Result` does not tell.
+
+    Nothing is moved off the device before the end, so that no step waits for it.
+
+    :param steps: N, how many there will be.
+    :param snapshots: progress values in [0, 1]; the nearest steps are kept.
+    """
+
+    def __init__(self, steps: int, snapshots: Sequence[float] = ()) -> None:
+        self.snapshot_steps = sorted({round(p * max(steps - 1, 0)) for p in snapshots})
+        self._nonfinite: list[Tensor] = []
+        self._snapshots: list[Tensor] = []
+
+    def __call__(self, step: Step) -> None:
+        """Record a step; a callback of :meth:`guidelens.engine.Engine.run`."""
+        self._nonfinite.append(step.nonfinite)
+        if step.index in self.snapshot_steps:
+            self._snapshots.append(_small(step.pred_x0))
+
+    def nonfinite(self) -> np.ndarray:
+        """Return (B, N) bool: which steps of which samples were left unguided."""
+        import torch
+
+        return _array(torch.stack(self._nonfinite, 1).cpu())
+
+    def snapshots(self) -> np.ndarray:
+        """Return (B, S, H, W, C) uint8."""
+        import torch
+
+        kept = torch.stack(self._snapshots, 1).cpu()
+        levels = ((kept.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+        return _array(levels.permute(0, 1, 3, 4, 2))
+
+
+def _small(images: Tensor) -> Tensor:
+    import torch
+
+    images = images.float()
+    longest = max(images.shape[-2:])
+    if longest <= SNAPSHOT_SIDE:
+        return images
+    size = [max(1, round(n * SNAPSHOT_SIDE / longest)) for n in images.shape[-2:]]
+    return torch.nn.functional.interpolate(images, size, mode="area")
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.contiguous().numpy()
+
+
+def batch_file(keys: Sequence[str]) -> str:
+    """Return the path of a batch's telemetry, relative to the run's directory; the same keys, the same file."""
+    return f"{FOLDER}/{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:20]}.npz"
+
+
+def pack(
+    keys: Sequence[str],
+    results: Sequence[Result],
+    weights: Sequence[Mapping[str, Sequence[float]]],
+    recorder: StepRecorder,
+) -> bytes:
+    """Return the telemetry of a batch as the content of its file; the same numbers give the same bytes.
+
+    Arrays: ``keys`` (B,), ``SERIES/name`` (B, N) float32 with nan where a sample has none, ``nonfinite`` (B, N),
+    ``snapshot_steps`` (S,), ``snapshots`` (B, S, H, W, C).
+    """
+    import numpy as np
+
+    tables: dict[str, Sequence[Mapping[str, Sequence[float]]]] = {
+        "losses": [result.losses for result in results],
+        "gradient_norms": [result.gradient_norms for result in results],
+        "cosines": [result.cosines for result in results],
+        "weights": weights,
+    }
+    nonfinite = recorder.nonfinite()
+    arrays: dict[str, np.ndarray] = {"keys": np.array(list(keys)), "nonfinite": nonfinite}
+    for kind, rows in tables.items():
+        for name in sorted({name for row in rows for name in row}):
+            none = [math.nan] * nonfinite.shape[1]
+            arrays[f"{kind}/{name}"] = np.array([row.get(name, none) for row in rows], dtype=np.float32)
+    if recorder.snapshot_steps:
+        arrays["snapshot_steps"] = np.array(recorder.snapshot_steps, dtype=np.int32)
+        arrays["snapshots"] = recorder.snapshots()
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def load_telemetry(path: Path, key: str) -> Telemetry:
+    """Return the telemetry of one cell from its batch's file.
+
+    :raises GuidelensError: when the file cannot be read or does not hold the cell.
+    """
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            (places,) = np.nonzero(file["keys"] == key)
+            if not len(places):
+                raise GuidelensError(f"{path} holds nothing of the cell {key}; run the study again")
+            row = int(places[0])
+            parts: dict[str, Any] = {kind: {} for kind in SERIES}
+            for name in file.files:
+                kind, slash, what = name.partition("/")
+                if slash and not np.isnan(file[name][row]).all():
+                    parts[kind][what] = file[name][row]
+            if "snapshots" in file.files:
+                parts |= {"snapshot_steps": file["snapshot_steps"], "snapshots": file["snapshots"][row]}
+            return Telemetry(**parts, nonfinite=file["nonfinite"][row])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise GuidelensError(f"cannot read {path}: {error}; run the study again") from error
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a telemetry file is there to its end (the index of a zip file is its last part)."""
+    return zipfile.is_zipfile(path)
+
+
+def summary(result: Result) -> dict[str, dict[str, float]]:
+    """Return what a row says of the steps: each objective's last loss, mean gradient norm, and mean cosines."""
+    return {
+        "losses": _reduced(result.losses, lambda values: values[-1]),
+        "gradient_norms": _reduced(result.gradient_norms, _mean),
+        "cosines": _reduced(result.cosines, _mean),
+    }
+
+
+def _mean(values: Sequence[float]) -> float:
+    return math.fsum(values) / len(values)
+
+
+def _reduced(series: Mapping[str, Sequence[float]], reduce: Any) -> dict[str, float]:
+    finite = {name: [v for v in values if math.isfinite(v)] for name, values in sorted(series.items())}
+    return {name: float(f"{reduce(values):.{DIGITS}g}") for name, values in finite.items() if values}
+
+
+def step_series(directory: Path, row: Mapping[str, Any]) -> dict[str, dict[str, list[float | None]]]:
+    """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row, one number a step, None where inactive.
+
+    Rows of runs that were made before telemetry had files hold the numbers themselves.
+    """
+    if not row.get("telemetry"):
+        return {kind: row[kind] for kind in SERIES if kind in row}
+    telemetry = load_telemetry(directory / row["telemetry"], row["key"])
+    return {
+        kind: {
+            name: [float(f"{v:.{DIGITS}g}") if math.isfinite(v) else None for v in values.tolist()]
+            for name, values in getattr(telemetry, kind).items()
+        }
+        for kind in SERIES[:3]
+    }

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
     *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((ROOT / "docs" / "plugins").glob("*.md")),
     *sorted((ROOT / "plugins").glob("*/weights/*.md")),
 ]
 
@@ -69,7 +70,7 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_plugin_example_is_a_plugin(tmp_path: Path) -> None:
-    (block,) = _blocks(ROOT / "docs" / "plugins.md", "python")
+    (block,) = _blocks(ROOT / "docs" / "plugins" / "index.md", "python")
     path = tmp_path / "warmup.py"
     path.write_text(block, encoding="utf-8")
     plugins = PluginManager.load([str(path)])

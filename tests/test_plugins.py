@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -17,6 +18,11 @@ from guidelens.plugins.manager import PluginError
 from plugin_worlds import SCHEDULE, write_distribution, write_module
 
 NO_ENV: dict[str, str] = {}
+BLOCK_BUILT_IN = [
+    f"no:{point.name}"
+    for point in metadata.entry_points(group="guidelens")
+    if point.dist is not None and point.dist.name == "guidelens"
+]
 
 
 class Flat:
@@ -62,8 +68,7 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def bare(*plugins: object) -> PluginManager:
     """Load ``plugins`` without the built-in ones."""
-    blocked = [f"no:{name}" for name in ("blip", "guided-diffusion", "schedules", "shapes")]
-    return PluginManager.load([*blocked, *plugins], environment=NO_ENV)
+    return PluginManager.load([*BLOCK_BUILT_IN, *plugins], environment=NO_ENV)
 
 
 def status(manager: PluginManager, name: str) -> tuple[str, str]:
@@ -436,11 +441,8 @@ def test_what_a_requested_plugin_alone_offers_comes_before_the_default(site: Pat
     ):
         write_module(site, module, source.format(names=list(names), default=default))
     write_distribution(site, "acme-many", {"std": "acme_std", "one": "acme_one", "two": "acme_b"})
-    names = ("blip", "guided-diffusion", "schedules", "shapes")
-    blocked = [f"no:{name}" for name in names]
-
     def default(*requests: str) -> str:
-        return PluginManager.load([*blocked, *requests], environment=NO_ENV).resolve("generator").spec
+        return PluginManager.load([*BLOCK_BUILT_IN, *requests], environment=NO_ENV).resolve("generator").spec
 
     assert default() == "std"
     assert default("one") == "mine"

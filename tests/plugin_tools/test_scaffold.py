@@ -36,8 +36,8 @@ def test_the_files_are_sound(kind: str, tmp_path: Path) -> None:
     for path in paths:
         text = path.read_text(encoding="utf-8")
         assert "$" not in text, path
-        assert max(map(len, text.splitlines())) <= 110, path
         if path.suffix == ".py":
+            assert max(map(len, text.splitlines())) <= 110, path
             assert ast.get_docstring(ast.parse(text)), path
     project = tomllib.loads((tmp_path / "there" / "pyproject.toml").read_text(encoding="utf-8"))
     assert project["project"]["name"] == "my-own-thing"

@@ -44,7 +44,7 @@ KINDS: dict[str, _Kind] = {
     "schedule": _Kind(
         "schedule",
         "a schedule over objectives for guidelens",
-        'compare "a red circle above a blue square" --schedule $name --schedule $name:hold=0.5 --out runs/$name',
+        'compare "a red circle" --schedule $name --schedule $name:hold=0.5 --out runs/$name',
     ),
     "generator": _Kind(
         "generator",

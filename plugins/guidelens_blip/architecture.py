@@ -14,10 +14,6 @@ from .lavis_import import import_quietly, quiet
 from .tokenizer import load_tokenizer
 
 MOMENTUM_PARTS = ("visual_encoder_m", "text_encoder_m", "vision_proj_m", "text_proj_m")
-WEIGHTS_URL = (
-    "https://storage.googleapis.com/sfr-vision-language-research/BLIP/models/model_base_capfilt_large.pth"
-)
-"""The pretrained weights of the size ``base``, with all three heads."""
 QUEUES = ("image_queue", "text_queue", "queue_ptr")
 
 
@@ -113,8 +109,11 @@ class BlipConfig:
         return replace(self, image_size=image_size)
 
 
-PRESETS: Mapping[str, BlipConfig] = {"base": BlipConfig()}
-"""Named sizes: ``base`` is the architecture of ``model_base_capfilt_large.pth``."""
+PRESETS: Mapping[str, BlipConfig] = {
+    "base": BlipConfig(),
+    "large": BlipConfig(vision_width=1024, vision_depth=24, vision_heads=16),
+}
+"""The published sizes, by the vision transformer: ViT-B/16 and ViT-L/16. The text transformers are the same."""
 
 
 def build_blip(

@@ -22,8 +22,9 @@ from guidelens.errors import GuidelensError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, WEIGHTS_URL, BlipConfig, build_blip
-from .lavis_import import quiet
+from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, BlipConfig, build_blip
+from .diagnosis import advice, fitting_preset
+from .weights import BLIP_BASE, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,21 +47,21 @@ def load_model(
     :param checkpoint: ``.safetensors`` from :func:`save_blip`, or a PyTorch file with LAVIS's names, bare or
         under ``"model"`` (unpickled as plain weights only).
     :param vocab: the vocabulary file; by default the configuration's ``vocab_file`` beside the checkpoint, or
-        for the size ``base`` bert-base-uncased's in the local Hugging Face cache.
-    :param config: the size of the model; by default what the safetensors file says, or ``base`` for other
-        files.
+        for the presets bert-base-uncased's (:func:`published_vocabulary`).
+    :param config: the size of the model; by default what the safetensors file says, or for other files the
+        preset that their tensors' shapes are those of.
     :param image_size: another image size than the configuration's; position embeddings are interpolated.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
     path = Path(checkpoint)
     state, stored = read_checkpoint(path)
-    config = config or stored or PRESETS["base"]
+    config = config or stored or PRESETS[fitting_preset(state) or "base"]
     vocab_path = _find_vocab(path, vocab, config)
     if image_size is not None:
         config = config.with_image_size(image_size)
     with torch.random.fork_rng(devices=[]):  # initialisation must not advance the caller's random numbers
         model = build_blip(config, vocab_path)
-    load_state(model, state, source=str(path))
+    load_state(model, state, source=str(path), config=config)
     return model, config
 
 
@@ -71,7 +72,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
     """
     if not path.is_file():
         raise GuidelensError(
-            f"there is no BLIP checkpoint at {path}; the pretrained weights are at {WEIGHTS_URL}"
+            f"there is no BLIP checkpoint at {path}; `guidelens weights fetch {BLIP_BASE.name}` gets the published one"
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
@@ -103,13 +104,20 @@ def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
     return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
 
 
-def load_state(model: Any, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
+def load_state(
+    model: Any,
+    state: Mapping[str, Tensor],
+    *,
+    source: str = "the checkpoint",
+    config: BlipConfig | None = None,
+) -> None:
     """Copy the tensors of ``state`` into ``model``; everything but momentum parts and queues must fit.
 
     Tensors are cast to the model's precision. Position embeddings of another image size are interpolated
     (:func:`interpolate_positions`).
 
     :param source: what to call ``state`` in an error.
+    :param config: what ``model`` was built from, to say what is wrong with it in an error.
     :raises GuidelensError: a name is missing or unknown, a shape differs, or the values stored under two
         names that BLIP shares disagree.
     """
@@ -128,7 +136,9 @@ def load_state(model: Any, state: Mapping[str, Tensor], *, source: str = "the ch
                 raise GuidelensError(f"{source}: {present[0]} and {other} differ, but BLIP shares them")
     problems = _problems(groups, own, state)
     if problems:
-        raise GuidelensError(f"{source} does not hold this BLIP model: {'; '.join(problems)}")
+        hint = advice(config, state) if config is not None else ""
+        told = "; ".join([*problems, *([hint] if hint else [])])
+        raise GuidelensError(f"{source} does not hold this BLIP model: {told}")
     with torch.no_grad():
         for name, tensor in state.items():
             own[name].copy_(tensor)
@@ -216,24 +226,18 @@ def digest(model: Any, config: BlipConfig) -> str:
 
 
 def _find_vocab(checkpoint: Path, vocab: str | Path | None, config: BlipConfig) -> Path:
-    """Return the vocabulary to use: the one given, one beside the checkpoint, or BERT's from the local
-    cache."""
+    """Return the vocabulary to use: the one given, one beside the checkpoint, or the published one."""
     if vocab is not None:
         return Path(vocab)
     beside = checkpoint.parent / config.vocab_file
     if beside.is_file():
         return beside
-    if config == PRESETS["base"]:
-        with quiet():
-            from transformers.utils import cached_file
-
-            try:
-                return Path(cached_file("bert-base-uncased", "vocab.txt", local_files_only=True))
-            except OSError:
-                pass  # not in the cache
+    published = config.with_image_size(224) in PRESETS.values()
+    if published and (cached := published_vocabulary()) is not None:
+        return cached
+    command = f"run `guidelens weights fetch {VOCABULARY.name}`, " if published else ""
     raise GuidelensError(
-        f"no WordPiece vocabulary for {checkpoint}: give vocab=PATH or put it at {beside}"
-        " (the pretrained BLIP uses bert-base-uncased's vocab.txt)"
+        f"no WordPiece vocabulary for {checkpoint}: {command}give vocab=FILE or put it at {beside}"
     )
 
 

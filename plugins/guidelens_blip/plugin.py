@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.hookspecs import Register, RegisterWeights, hookimpl
+
+from .weights import CHECKPOINTS, OF_PRESET, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from .architecture import BlipConfig
     from .guidance import BlipGuidance
-
-CHECKPOINT_NAME = "model_base_capfilt_large.pth"
 
 
 @hookimpl
@@ -21,9 +21,16 @@ def register_guidance_models(register: Register) -> None:
     register(
         "blip",
         blip,
-        summary="BLIP's ITC, ITM and CAP, by a pretrained checkpoint (checkpoint=PATH)",
+        summary="BLIP's ITC, ITM and CAP, by a pretrained checkpoint (guidelens weights fetch blip-base)",
         requires=("torch", "safetensors", "transformers", "timm", "lavis"),
     )
+
+
+@hookimpl
+def register_weights(register: RegisterWeights) -> None:
+    """Name the published checkpoints with all three heads, and their vocabulary."""
+    for file in (*CHECKPOINTS.values(), VOCABULARY):
+        register(file)
 
 
 def blip(
@@ -39,25 +46,21 @@ def blip(
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
-    :param checkpoint: weights, ``.safetensors`` or LAVIS's ``.pth``; needed.
-    :param vocab: WordPiece vocabulary file; default: the one beside the checkpoint, else (size ``base``)
-        bert-base-uncased's from the local Hugging Face cache.
-    :param config: ``base`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's own, or ``base``.
+    :param checkpoint: weights: a file, ``.safetensors`` or LAVIS's ``.pth``, or the name of a published one that was
+        fetched; default: that of ``config``.
+    :param vocab: WordPiece vocabulary file; default: the one beside the checkpoint, else bert-base-uncased's.
+    :param config: ``base``, ``large`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's own, or
+        ``base``.
     :param image_size: side in pixels that the network sees, where it is not the configuration's.
     :param itc: ``cosine`` or ``infonce`` (which needs ``negatives``).
     :param temperature: divides the cosine; a number, or ``learned`` for the model's own.
     :param negatives: prompts to contrast with, separated by ``|``.
     :param itm: ``nll`` (-log p(match)) or ``margin`` (of the logits).
     :param label_smoothing: of the caption loss, in [0, 1).
-    :raises UsageError: no checkpoint given, or an option out of range.
+    :raises UsageError: an option out of range.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    from .architecture import WEIGHTS_URL
-
-    if not checkpoint:
-        raise UsageError(
-            f"blip needs its weights: download {WEIGHTS_URL} and give blip:checkpoint=PATH/{CHECKPOINT_NAME}"
-        )
+    path = _checkpoint(checkpoint, vocab, config)
     from .guidance import BlipOptions, load_blip
 
     options = BlipOptions(
@@ -68,8 +71,26 @@ def blip(
         label_smoothing=label_smoothing,
     )
     return load_blip(
-        checkpoint, vocab=vocab or None, config=_config(config), image_size=image_size, options=options
+        path, vocab=vocab or None, config=_config(config), image_size=image_size, options=options
     )
+
+
+def _checkpoint(text: str, vocab: str, config: str) -> Path:
+    """Return the checkpoint that the options mean: a file, or a published one from the cache of weights.
+
+    :raises WeightsMissing: a published one, or the vocabulary that it needs, is not there.
+    """
+    if text and (text not in CHECKPOINTS or Path(text).is_file()):
+        return Path(text)
+    from guidelens.weights import require, target
+
+    published = CHECKPOINTS[text] if text else OF_PRESET.get(config or "base")
+    if published is None:
+        raise UsageError(f"blip:config={config} is no published size, so it needs checkpoint=FILE as well")
+    beside = target(published).parent / VOCABULARY.filename
+    needs_vocab = not vocab and not beside.is_file() and published_vocabulary() is None
+    needed = [published, VOCABULARY] if needs_vocab else [published]
+    return require("blip", needed, instead="give blip:checkpoint=FILE,vocab=FILE")[0]
 
 
 def _temperature(text: str) -> float | Literal["learned"]:
@@ -93,4 +114,6 @@ def _config(text: str) -> BlipConfig | None:
         return BlipConfig.from_json(Path(text).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         presets = ", ".join(PRESETS)
-        raise GuidelensError(f"config {text!r} is neither {presets} nor a readable file: {error}") from error
+        raise GuidelensError(
+            f"config {text!r} is none of {presets}, and no readable file: {error}"
+        ) from error

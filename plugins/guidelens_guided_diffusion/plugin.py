@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prediction
 from guidelens.errors import UsageError
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.hookspecs import Register, RegisterWeights, hookimpl
 
 from .presets import DEFAULT_PRESET, PRESETS, PresetName, ScheduleName
+from .weights import WEIGHTS
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -22,9 +23,16 @@ def register_generators(register: Register) -> None:
     register(
         "guided-diffusion",
         guided_diffusion,
-        summary="an unconditional OpenAI guided-diffusion checkpoint (checkpoint=PATH)",
+        summary="an unconditional OpenAI guided-diffusion checkpoint",
         requires=("torch", "safetensors"),
     )
+
+
+@hookimpl
+def register_weights(register: RegisterWeights) -> None:
+    """Name OpenAI's checkpoints."""
+    for file in WEIGHTS.values():
+        register(file)
 
 
 def guided_diffusion(
@@ -41,22 +49,26 @@ def guided_diffusion(
     A file in guidelens's own format says what it holds, so that it needs none of the other options. Any other
     checkpoint is taken for ``preset``, with ``flags`` for that of another network.
 
-    :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; needed.
+    :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
+        ``guidelens weights fetch`` put it.
     :param preset: the published model that the checkpoint is; default ``imagenet256-uncond``.
     :param flags: a JSON file of :class:`UNetFlags`, for a network that is no preset.
     :param schedule: the training noise schedule; default: the preset's, or ``linear`` with ``flags``.
     :param prediction: what the network was trained to predict; default: the preset's, or ``epsilon``.
     :param num_timesteps: T of the training process; default: the preset's, or 1000.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
-    :raises UsageError: no checkpoint given, or options that contradict each other or the file.
+    :raises UsageError: options that contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
     if checkpoint is None:
-        wanted = PRESETS[preset or DEFAULT_PRESET]
-        raise UsageError(
-            f"guided-diffusion needs its weights: download {wanted.url} ({wanted.size:,} bytes, sha256 "
-            f"{wanted.sha256}) and give guided-diffusion:checkpoint=PATH/{wanted.file_name}"
-        )
+        if flags is not None:
+            raise UsageError(
+                "guided-diffusion:flags=FILE describes a network of your own: give its checkpoint=FILE"
+            )
+        from guidelens.weights import require
+
+        file = WEIGHTS[PRESETS[preset or DEFAULT_PRESET].file_name]
+        (checkpoint,) = require("guided-diffusion", [file], instead="give guided-diffusion:checkpoint=FILE")
     if preset is not None and flags is not None:
         raise UsageError("guided-diffusion takes preset or flags, not both: a preset has its own flags")
     from .checkpoint import read_checkpoint

@@ -221,7 +221,7 @@ def test_untied_weights_are_refused(model, config, vocab, tmp_path: Path) -> Non
 
 
 def test_unreadable_checkpoints_are_named(saved: Path, vocab, config, tmp_path: Path) -> None:
-    with pytest.raises(GuidelensError, match=r"no BLIP checkpoint at .*absent.pth.*https://"):
+    with pytest.raises(GuidelensError, match=r"no BLIP checkpoint at .*absent.pth.*weights fetch blip-base"):
         load_blip(tmp_path / "absent.pth")
     for name, content in (("a.safetensors", b"rubbish"), ("a.pth", b"rubbish"), ("b.pth", b"")):
         (tmp_path / name).write_bytes(content)
@@ -249,7 +249,7 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, vocab, config) -> No
 
 def test_a_missing_vocabulary_says_where_it_is_looked_for(saved: Path) -> None:
     (saved.parent / "vocab.txt").unlink()
-    with pytest.raises(GuidelensError, match=r"give vocab=PATH or put it at .*vocab.txt"):
+    with pytest.raises(GuidelensError, match=r"give vocab=FILE or put it at .*vocab.txt"):
         load_blip(saved)
 
 

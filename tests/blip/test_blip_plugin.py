@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights.store import WeightsMissing
 from guidelens_blip import BlipConfig, BlipGuidance, save_blip
 from guidelens_blip.plugin import blip, register_guidance_models
 
@@ -60,15 +61,32 @@ def test_config_option(checkpoint: Path, config: BlipConfig, tmp_path: Path) -> 
     path = tmp_path / "config.json"
     path.write_text(config.to_json())
     assert blip(checkpoint=str(checkpoint), config=str(path)).config == config
-    with pytest.raises(GuidelensError, match="'huge' is neither base nor a readable file"):
+    with pytest.raises(GuidelensError, match="'huge' is none of base, large, and no readable file"):
         blip(checkpoint=str(checkpoint), config="huge")
 
 
 def test_bad_options(checkpoint: Path) -> None:
-    with pytest.raises(UsageError, match=r"https://.*model_base_capfilt_large.pth and give blip:checkpoint="):
-        blip()
     with pytest.raises(UsageError, match="temperature must be a number or 'learned', not 'warm'"):
         blip(checkpoint=str(checkpoint), temperature="warm")
+
+
+def test_absent_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUIDELENS_CACHE", str(tmp_path))
+    monkeypatch.setattr("guidelens_blip.plugin.published_vocabulary", lambda: None)
+    with pytest.raises(WeightsMissing) as caught:
+        blip()
+    message = str(caught.value)
+    assert "model_base_capfilt_large.pth, vocab.txt" in message
+    assert "run `guidelens weights fetch blip-base bert-base-uncased-vocab`" in message
+    assert str(tmp_path / "weights" / "blip-base" / "model_base_capfilt_large.pth") in message
+    with pytest.raises(WeightsMissing, match="weights fetch blip-large`"):
+        blip(config="large", vocab="vocab.txt")
+    with pytest.raises(WeightsMissing, match="weights fetch blip-base-14m`"):
+        blip(checkpoint="blip-base-14m", vocab="vocab.txt")
+    with pytest.raises(
+        UsageError, match="config=mine.json is no published size, so it needs checkpoint=FILE"
+    ):
+        blip(config="mine.json")
 
 
 def test_importing_the_plugin_loads_neither_torch_nor_lavis() -> None:

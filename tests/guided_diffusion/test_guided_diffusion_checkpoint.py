@@ -14,6 +14,7 @@ import torch
 from guidelens.contracts import Generator
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights.store import WeightsMissing
 from guidelens.plugins import PluginManager
 from guidelens_guided_diffusion import GuidedDiffusionGenerator, UNet, load_generator, save_generator
 from guidelens_guided_diffusion.plugin import guided_diffusion, register_generators
@@ -166,13 +167,14 @@ def test_a_described_file_needs_no_options(saved: Path) -> None:
     assert guided_diffusion(saved, schedule="cosine", prediction="v", num_timesteps=1000).prediction == "v"
 
 
-def test_without_a_checkpoint_it_says_what_to_get() -> None:
-    message = error_line(UsageError, guided_diffusion)
+def test_without_a_checkpoint_it_says_what_to_get(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GUIDELENS_CACHE", str(tmp_path))
+    message = error_line(WeightsMissing, guided_diffusion)
     for fact in (
-        "https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
-        "2,211,383,297 bytes",
-        "a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
-        "guided-diffusion:checkpoint=PATH/256x256_diffusion_uncond.pt",
+        "256x256_diffusion_uncond.pt (2.21 GB)",
+        "run `guidelens weights fetch imagenet256-uncond`",
+        str(tmp_path / "weights" / "imagenet256-uncond" / "256x256_diffusion_uncond.pt"),
+        "guided-diffusion:checkpoint=FILE",
     ):
         assert fact in message
 

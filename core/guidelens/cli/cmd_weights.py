@@ -1,0 +1,281 @@
+"""``guidelens weights``: see, fetch, verify, remove and convert the files that components need."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guidelens.errors import GuidelensError, UsageError
+
+from . import console
+from .options import get_manager
+
+if TYPE_CHECKING:
+    from guidelens.weights import Fetched, Status, WeightsFile
+    from guidelens.weights.store import Report
+
+SECONDS_BETWEEN_LINES = 5.0
+"""Where stderr is no terminal, at most one line of progress in this time."""
+
+_COLOURS = {"present": "green", "changed": "yellow", "unfinished": "yellow", "absent": "bright_black"}
+
+
+@click.group()
+def weights() -> None:
+    """Fetch and check the weights files that components need.
+
+    They lie in the user's cache directory, or in GUIDELENS_CACHE. GUIDELENS_OFFLINE=1
+    forbids downloads; GUIDELENS_MIRROR is an address to fetch from instead.
+    """
+
+
+@weights.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per file.")
+@click.pass_context
+def list_command(ctx: click.Context, as_json: bool) -> None:
+    """List weights files: size, whether they are here, licence, what they are for."""
+    from guidelens.weights import status
+
+    described = [describe(status(file), plugin) for file, plugin in _known(ctx).values()]
+    if as_json:
+        click.echo(json.dumps(described, indent=2))
+        return
+    rows = [
+        (
+            entry["name"],
+            _size_text(entry["size"]),
+            entry["state"],
+            entry["licence"] or "-",
+            entry["component"] or f"plugin {entry['plugin']}",
+        )
+        for entry in described
+    ]
+    header = ("name", "size", "here", "licence", "for")
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(5)]
+    console.print_out(click.style("  ".join(map(str.ljust, header, widths)).rstrip(), dim=True))
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        cells[2] = click.style(cells[2], _COLOURS[row[2]])
+        console.print_out("  ".join(cells).rstrip())
+
+
+@weights.command("fetch")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.option("--mirror", metavar="URL", help="Fetch from here: takes the place of scheme://host.")
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Put FILE, downloaded by other means, in place after verification.",
+)
+@click.pass_context
+def fetch_command(
+    ctx: click.Context, names: tuple[str, ...], mirror: str | None, source: Path | None
+) -> None:
+    """Download the files NAME..., verify them, and print where they are.
+
+    An interrupted download goes on where it stopped when the same command is given again.
+    """
+    from guidelens.weights import fetch, install
+
+    if source is not None and len(names) != 1:
+        raise UsageError(f"--from puts one file in place, not {len(names)}: give one NAME")
+    if source is not None and mirror is not None:
+        raise UsageError("--from fetches nothing, so it has no use for --mirror")
+    for file in [_find(ctx, name) for name in names]:
+        with byte_progress(file.filename) as report:
+            done = (
+                fetch(file, mirror=mirror, report=report) if source is None else install(file, source, report)
+            )
+        console.err().print(_told(file, done), markup=False)
+        click.echo(done.path)
+
+
+@weights.command("verify")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.pass_context
+def verify_command(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Read files in full and compare them with what was published or recorded.
+
+    Without NAME, all that are here. Exits with 1 if one differs.
+    """
+    from guidelens.weights import status, verify
+    from guidelens.weights.store import WeightsCorrupt
+
+    known = _known(ctx)
+    here = [file for file, _ in known.values() if status(file).state in ("present", "changed")]
+    wrong: list[str] = []
+    for file in [_find(ctx, name) for name in names] if names else here:
+        try:
+            with byte_progress(file.filename) as report:
+                found = verify(file, report)
+        except WeightsCorrupt as error:
+            wrong.append(file.name)
+            console.print_out(f"{file.name}: {click.style('wrong', 'red')}: {error}")
+        else:
+            against = "as published" if found.verified else f"unchanged; {_unpublished(found.sha256)}"
+            console.print_out(f"{file.name}: {click.style('right', 'green')}, {against}")
+    if not names and not here:
+        console.print_out("no weights are here")
+    if wrong:
+        raise GuidelensError(f"{len(wrong)} of the files differ: {', '.join(wrong)}")
+
+
+@weights.command("path")
+@click.argument("name", required=False)
+@click.pass_context
+def path_command(ctx: click.Context, name: str | None) -> None:
+    """Print where the file NAME is; without NAME, the directory of all.
+
+    Exits with 1 if the file is not here, and says where it belongs.
+    """
+    from guidelens.weights import locate, target, weights_home
+
+    if name is None:
+        click.echo(weights_home())
+        return
+    file = _find(ctx, name)
+    path = locate(file)
+    if path is None:
+        raise GuidelensError(
+            f"{name} is not here: run `guidelens weights fetch {name}`; it belongs at {target(file)}"
+        )
+    click.echo(path)
+
+
+@weights.command("rm")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.pass_context
+def rm_command(ctx: click.Context, names: tuple[str, ...]) -> None:
+    """Remove the files NAME... and what is left of their unfinished downloads."""
+    from guidelens.weights import remove
+    from guidelens.weights.store import format_size
+
+    for file in [_find(ctx, name) for name in names]:
+        freed = remove(file)
+        console.print_out(f"{file.name}: {f'{format_size(freed)} freed' if freed else 'was not here'}")
+
+
+@weights.command("convert")
+@click.argument("source", type=click.Path(path_type=Path), metavar="IN.pt")
+@click.argument("target", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@click.option("--key", metavar="NAME", help="The entry of IN that holds the tensors, where several do.")
+@click.option("--force", is_flag=True, help="Overwrite OUT.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON, with every tensor's name, dtype and shape."
+)
+def convert_command(source: Path, target: Path, key: str | None, force: bool, as_json: bool) -> None:
+    """Turn a PyTorch checkpoint into safetensors, without running code in it."""
+    from guidelens.weights import convert
+
+    done = convert(source, target, key=key, force=force)
+    if as_json:
+        click.echo(json.dumps(done.to_dict(), indent=2))
+        return
+    for dtype, names in sorted(done.by_dtype().items()):
+        console.print_out(
+            f"{len(names)} tensors of {dtype}: {', '.join(names[:3])}{', ...' if names[3:] else ''}"
+        )
+    for name, kept in list(done.shared.items())[:3]:
+        console.print_out(f"shared, stored once: {name} is {kept}")
+    if len(done.shared) > 3:
+        console.print_out(f"... and {len(done.shared) - 3} more that are shared")
+    console.print_out(f"{target}: {done.size:,} bytes, sha256 {done.sha256}")
+
+
+def describe(found: Status, plugin: str) -> dict[str, Any]:
+    """Return a file as JSON values; what ``weights list --json`` prints."""
+    file = found.file
+    return {
+        "name": file.name,
+        "filename": file.filename,
+        "state": found.state,
+        "path": str(found.path),
+        "size": file.size if file.size is not None else found.size if found.state == "present" else None,
+        "bytes_here": found.size,
+        "sha256": file.sha256,
+        "recorded_sha256": found.sha256,
+        "url": file.address,
+        "licence": file.licence or None,
+        "citation": file.citation or None,
+        "component": file.component or None,
+        "plugin": plugin,
+    }
+
+
+def _known(ctx: click.Context) -> dict[str, tuple[WeightsFile, str]]:
+    """Return every file that plugins name, with the plugin's name."""
+    return {file.name: (file, plugin.name) for plugin, file in get_manager(ctx).weights()}
+
+
+def _find(ctx: click.Context, name: str) -> WeightsFile:
+    from guidelens.plugins.spelling import suggestion
+
+    known = _known(ctx)
+    if name not in known:
+        raise UsageError(
+            f"unknown weights {name!r}{suggestion(name, list(known))}; `guidelens weights list` shows what there is"
+        )
+    return known[name][0]
+
+
+def _size_text(size: int | None) -> str:
+    from guidelens.weights.store import format_size
+
+    return "?" if size is None else format_size(size)
+
+
+def _told(file: WeightsFile, done: Fetched) -> str:
+    """Say what was done about a file, and how far it can be trusted."""
+    verb = {"present": "is here already", "downloaded": "is here", "copied": "was copied into place"}[
+        done.how
+    ]
+    trust = "verified" if done.verified else _unpublished(done.sha256)
+    return f"{file.name} {verb}, {_size_text(done.size)}, {trust}"
+
+
+def _unpublished(sha256: str | None) -> str:
+    return f"not verified against a published hash; the hash recorded at first download is {sha256}"
+
+
+@contextmanager
+def byte_progress(title: str) -> Iterator[Report]:
+    """Show the progress of reading or downloading a file: a bar on a terminal, a plain line now and then elsewhere."""
+    screen = console.err()
+    if not screen.is_terminal:
+        yield _PlainLines(title)
+        return
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=screen, transient=True) as bars:
+        task = bars.add_task(title, total=None)
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
+class _PlainLines:
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._last = time.monotonic()  # what takes less than the pause needs no line
+
+    def __call__(self, done: int, total: int | None) -> None:
+        now = time.monotonic()
+        if now - self._last < SECONDS_BETWEEN_LINES:
+            return
+        self._last = now
+        share = f" of {_size_text(total)} ({100 * done // total} %)" if total else ""
+        console.err().print(f"{self._title}: {_size_text(done)}{share}", markup=False)

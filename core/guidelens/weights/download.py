@@ -1,0 +1,338 @@
+"""Download one file over HTTP into ``FILE.part``, going on where an earlier attempt stopped.
+
+``FILE.part.json`` beside it holds where the bytes came from and the validator (ETag or Last-Modified) that the server
+gave with them. With it, a later request asks for the rest only if the file is still the same (``If-Range``, RFC 9110
+section 13.1.5), and gets the whole file otherwise. Without a validator the rest is asked for only where a published
+hash will tell whether the pieces fit.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import http.client
+import json
+import logging
+import os
+import re
+import shutil
+import socket
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guidelens import __version__
+from guidelens.errors import GuidelensError
+
+from .store import Report, format_size, hash_stream
+
+logger = logging.getLogger(__name__)
+
+RETRIES = 4
+"""How often a passing failure is tried again before giving up; the count starts anew whenever the file
+has grown beyond where it ever was."""
+
+LONGEST_PAUSE = 60.0
+"""Seconds; a server's ``Retry-After`` counts up to this."""
+
+TIMEOUT = 30.0
+"""Seconds without a byte after which a connection is given up."""
+
+_BLOCK = 1 << 18
+_PASSING_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+class DownloadError(GuidelensError):
+    """A download that failed for good: why, without what to do."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What to download.
+
+    :param url: from where.
+    :param origin: what identifies the file, whatever mirror it comes from.
+    :param size: as published, in bytes.
+    :param hashed: a published hash will be compared with the result.
+    :param token: sent as a bearer token, to the first host only.
+    """
+
+    url: str
+    origin: str
+    size: int | None = None
+    hashed: bool = False
+    token: str = ""
+
+
+class _Passing(Exception):
+    """A failure that may be over when tried again."""
+
+    def __init__(self, reason: str, *, after: float = 0.0, unreachable: bool = False) -> None:
+        super().__init__(reason)
+        self.after, self.unreachable = after, unreachable
+
+
+class Download:
+    """One download; :meth:`run` it once."""
+
+    def __init__(
+        self,
+        source: Source,
+        part: Path,
+        report: Report | None = None,
+        *,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.source, self.part = source, part
+        self.resumed = False
+        """Whether bytes of an earlier run are part of the result."""
+        self._report = report or (lambda done, total: None)
+        self._sleep = sleep
+        self._meta = part_meta_path(part)
+        self._validator = ""
+        self._digest = hashlib.sha256()
+        self._done = 0
+        self._received = 0
+        self._opener = urllib.request.build_opener(_NoDowngrade)
+
+    def run(self) -> str:
+        """Download, and return the SHA-256 (hex) of the whole file, which then is at ``part``.
+
+        :raises DownloadError: it failed for good; what was received is kept for the next run.
+        """
+        self._take_up()
+        failures, furthest = 0, self._done
+        while True:
+            try:
+                self._attempt()
+                return self._digest.hexdigest()
+            except _Passing as failure:
+                failures = 1 if self._done > furthest else failures + 1
+                furthest = max(furthest, self._done)
+                if failures > RETRIES or (failure.unreachable and not self._received):
+                    raise DownloadError(str(failure)) from failure.__cause__
+                pause = min(failure.after or 2.0 ** (failures - 1), LONGEST_PAUSE)
+                logger.warning("%s; trying again in %g s", failure, pause)
+                self._sleep(pause)
+
+    # -- what an earlier run left
+
+    def _take_up(self) -> None:
+        """Go on from the bytes of an earlier run if they can be trusted, else forget them."""
+        if not self.part.is_file():
+            return
+        meta = _read_json(self._meta)
+        same_place = meta.get("url") == self.source.url
+        self._validator = str(meta.get("validator", "")) if same_place else ""
+        ours = meta.get("origin", self.source.origin) == self.source.origin
+        size = self.part.stat().st_size
+        too_long = self.source.size is not None and size > self.source.size
+        if not ours or too_long or not (self._validator or self.source.hashed):
+            self._start_over()
+            return
+        with self.part.open("rb") as stream:
+            self._digest = hash_stream(stream, size)
+        self._done = size
+        self.resumed = size > 0
+
+    def _start_over(self) -> None:
+        self._digest, self._done, self.resumed, self._validator = hashlib.sha256(), 0, False, ""
+        self.part.unlink(missing_ok=True)
+        self._meta.unlink(missing_ok=True)
+
+    # -- one request
+
+    def _attempt(self) -> None:
+        if self.source.size is not None and self._done == self.source.size:
+            return  # an earlier run had all of it, and was stopped before the end
+        try:
+            response = self._open()
+        except _Complete:
+            return
+        with response:
+            total = self._accept(response)
+            self._check_space(total)
+            self._receive(response, total)
+        if total is not None and self._done < total:
+            raise _Passing(f"the connection ended after {self._done:,} of {total:,} bytes")
+        if self.source.size is not None and self._done != self.source.size:
+            raise DownloadError(
+                f"{self.source.url} gave {self._done:,} bytes instead of {self.source.size:,}"
+            )
+
+    def _open(self) -> Any:
+        headers = {"User-Agent": f"guidelens/{__version__}", "Accept-Encoding": "identity"}
+        if self._done:
+            headers["Range"] = f"bytes={self._done}-"
+            if self._validator:
+                headers["If-Range"] = self._validator
+        request = urllib.request.Request(self.source.url, headers=headers)
+        if self.source.token:  # hubs redirect to storage of others, which must not see it
+            request.add_unredirected_header("Authorization", f"Bearer {self.source.token}")
+        try:
+            return self._opener.open(request, timeout=TIMEOUT)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise self._refused(error) from error
+        except urllib.error.URLError as error:
+            raise _unreached(self.source.url, error.reason) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise _unreached(self.source.url, error) from error
+
+    def _refused(self, error: urllib.error.HTTPError) -> Exception:
+        """Return what an HTTP status that is no success means for the download."""
+        if error.code == 416 and self._done:
+            length = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+            if length and int(length[1]) == self._done:
+                return _Complete()
+            self._start_over()
+            return _Passing(f"{self.source.url} is shorter than what is here; starting over")
+        reason = " ".join(f"{self.source.url} answered {error.code} {error.reason}".split())
+        if error.code in _PASSING_CODES:
+            return _Passing(reason, after=_seconds(error.headers.get("Retry-After", "")))
+        return DownloadError(reason)
+
+    def _accept(self, response: Any) -> int | None:
+        """Look at the headers; start over where the server does; return the length of the whole file, if known."""
+        validator = _validator(response)
+        length = response.headers.get("Content-Length")
+        total = int(length) if length and length.isdecimal() else None
+        if response.status == 206:
+            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            start = int(match[1]) if match else -1
+            changed = bool(self._validator and validator and validator != self._validator)
+            if start != self._done or changed:
+                self._start_over()
+                raise _Passing(f"{self.source.url} has changed, or sent other bytes than asked for")
+            total = int(match[2]) if match and match[2].isdecimal() else None
+        elif self._done:
+            logger.info("%s: the server sends the file from its start", self.source.url)
+            self._start_over()
+        if total is not None and self.source.size is not None and total != self.source.size:
+            raise DownloadError(
+                f"{self.source.url} offers {total:,} bytes, and not the {self.source.size:,} that were published"
+            )
+        self._validator = validator
+        entries = {"origin": self.source.origin, "url": self.source.url, "validator": validator}
+        with self._writing(total):
+            self._meta.write_text(json.dumps(entries), encoding="utf-8")
+        return total
+
+    def _receive(self, response: Any, total: int | None) -> None:
+        # Unbuffered, so that what is on the disk is what was counted.
+        with self._writing(total), open(self.part, "ab", buffering=0) as stream:
+            self._report(self._done, total)
+            try:
+                while block := self._next_block(response):
+                    _write_all(stream, block)
+                    self._digest.update(block)
+                    self._done += len(block)
+                    self._received += len(block)
+                    self._report(self._done, total)
+                os.fsync(stream.fileno())
+            except OSError:
+                os.truncate(self.part, self._done)  # a full disk may have taken part of a block
+                raise
+
+    def _next_block(self, response: Any) -> bytes:
+        try:
+            block: bytes = response.read(_BLOCK)
+        except (OSError, http.client.HTTPException) as error:
+            raise _Passing(f"the connection to {self.source.url} broke: {_reason(error)}") from error
+        return block
+
+    # -- the disk
+
+    def _check_space(self, total: int | None) -> None:
+        total = total if total is not None else self.source.size
+        if total is not None and shutil.disk_usage(self.part.parent).free < total - self._done:
+            raise self._full(total)
+
+    def _writing(self, total: int | None) -> _Writing:
+        return _Writing(self, total if total is not None else self.source.size)
+
+    def _full(self, total: int | None) -> DownloadError:
+        free = shutil.disk_usage(self.part.parent).free
+        need = f"{format_size(total - self._done)} more" if total is not None else "more"
+        return DownloadError(
+            f"the disk of {self.part.parent} is full: {need} is needed there, {format_size(free)} is free"
+        )
+
+
+class _Writing:
+    """Explains an OSError of the block, which writes to the disk."""
+
+    def __init__(self, download: Download, total: int | None) -> None:
+        self._download, self._total = download, total
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError):
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise self._download._full(self._total) from error
+            raise DownloadError(f"cannot write {self._download.part}: {error.strerror or error}") from error
+
+
+class _Complete(Exception):
+    """The server says that there is nothing beyond what is here."""
+
+
+class _NoDowngrade(urllib.request.HTTPRedirectHandler):
+    """Follows redirects, except from https to http."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+            raise DownloadError(f"{req.full_url} redirects to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def part_meta_path(part: Path) -> Path:
+    """Return the path of what is known of an unfinished download."""
+    return part.with_name(f"{part.name}.json")
+
+
+def _write_all(stream: Any, block: bytes) -> None:
+    rest = memoryview(block)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _validator(response: Any) -> str:
+    """Return what ``If-Range`` takes: a strong ETag, else the date."""
+    etag: str = response.headers.get("ETag", "")
+    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+
+
+def _unreached(url: str, error: object) -> Exception:
+    """Return the failure that an error before any answer means."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return DownloadError(f"the certificate of {url} cannot be verified: {error.verify_message}")
+    no_network = isinstance(error, socket.gaierror) or (
+        isinstance(error, OSError) and error.errno in (errno.ENETUNREACH, errno.EHOSTUNREACH)
+    )
+    return _Passing(f"cannot reach {url}: {_reason(error)}", unreachable=no_network)
+
+
+def _reason(error: object) -> str:
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+
+
+def _seconds(text: str) -> float:
+    return float(text) if text.isdecimal() else 0.0
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

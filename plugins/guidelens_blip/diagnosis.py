@@ -1,0 +1,109 @@
+"""What a checkpoint that does not fit holds instead: its sizes, the heads it lacks, the preset it is nearest to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from .architecture import PRESETS, BlipConfig
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_HEADS = {
+    "itc": ("vision_proj.", "text_proj."),
+    "itm": ("itm_head.",),
+    "cap": ("text_decoder.",),
+}
+"""Objective -> what the names of its own parameters start with."""
+
+_SIZES = {
+    "vision_width": ("visual_encoder.patch_embed.proj.weight", 0),
+    "patch_size": ("visual_encoder.patch_embed.proj.weight", 2),
+    "hidden_size": (r"text_(encoder|decoder\.bert)\.embeddings\.word_embeddings\.weight", 1),
+    "intermediate_size": (r"text_(encoder|decoder\.bert)\.encoder\.layer\.0\.intermediate\.dense\.weight", 0),
+    "max_positions": (r"text_(encoder|decoder\.bert)\.embeddings\.position_embeddings\.weight", 0),
+    "embed_dim": (r"vision_proj\.weight", 0),
+}
+"""Entry of the configuration -> pattern of a tensor's name, and the axis that shows it."""
+
+_COUNTS = {
+    "vision_depth": r"visual_encoder\.blocks\.(\d+)\.",
+    "text_layers": r"text_(?:encoder|decoder\.bert)\.encoder\.layer\.(\d+)\.",
+}
+
+
+def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
+    """Return the entries of :class:`BlipConfig` that names and shapes show. Numbers of heads leave no trace."""
+    found = {}
+    for size, (pattern, axis) in _SIZES.items():
+        shown_by = next((name for name in state if re.fullmatch(pattern, name)), None)
+        if shown_by is not None and state[shown_by].dim() > axis:
+            found[size] = int(state[shown_by].shape[axis])
+    for size, pattern in _COUNTS.items():
+        numbers = [int(match[1]) for name in state if (match := re.match(pattern, name))]
+        if numbers:
+            found[size] = max(numbers) + 1
+    positions = state.get("visual_encoder.pos_embed")
+    if positions is not None and positions.dim() == 3 and "patch_size" in found:
+        side = round((positions.shape[1] - 1) ** 0.5)
+        if side > 0 and side * side == positions.shape[1] - 1:
+            found["image_size"] = side * found["patch_size"]
+    return found
+
+
+def disagreements(config: BlipConfig, sizes: Mapping[str, int]) -> list[str]:
+    """Return the entries of ``config`` that ``sizes`` contradict; the image size may differ."""
+    return [name for name, size in sizes.items() if name != "image_size" and getattr(config, name) != size]
+
+
+def fitting_preset(state: Mapping[str, Tensor]) -> str | None:
+    """Return the preset that agrees with all that names and shapes show, if one does."""
+    sizes = sizes_of(state)
+    return next((name for name, config in PRESETS.items() if not disagreements(config, sizes)), None)
+
+
+def advice(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
+    """Say what kind of checkpoint ``state`` is and what to give in place of ``config``; empty if that is not clear."""
+    parts = [_lacking(state), _other_sizes(config, state)]
+    return "; ".join(part for part in parts if part)
+
+
+def _lacking(state: Mapping[str, Tensor]) -> str:
+    """Name the heads that are missing, and the task that such checkpoints are fine-tuned for."""
+    lacking = [
+        objective
+        for objective, prefixes in _HEADS.items()
+        if any(not any(name.startswith(prefix) for name in state) for prefix in prefixes)
+    ]
+    has_encoder = any(name.startswith("text_encoder.") for name in state)
+    if not lacking or not any(name.startswith("visual_encoder.") for name in state):
+        return ""
+    if any(name.startswith("cls_head.") for name in state):
+        kind = "for NLVR or classification"
+    elif lacking == ["cap"]:
+        kind = "for retrieval"
+    elif lacking == ["itc", "itm"]:
+        kind = "for question answering" if has_encoder else "for captioning"
+    else:
+        kind = "for another task"
+    heads = ", ".join(lacking)
+    return f"it has no head for {heads}, as in checkpoints fine-tuned {kind}: a pretrained one has all three"
+
+
+def _other_sizes(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
+    """Name the entries of ``config`` that the shapes contradict, and the preset that would fit."""
+    sizes = sizes_of(state)
+    wrong = disagreements(config, sizes)
+    if not wrong:
+        return ""
+    told = ", ".join(f"{name} is {getattr(config, name)}, the file has {sizes[name]}" for name in wrong)
+    preset = fitting_preset(state)
+    if preset is not None:
+        return f"{told}; give config={preset}"
+    nearest = min(PRESETS, key=lambda name: len(disagreements(PRESETS[name], sizes)))
+    others = ", ".join(f"{name}={sizes[name]}" for name in disagreements(PRESETS[nearest], sizes))
+    return (
+        f"{told}; no preset fits, {nearest} is nearest and needs {others}: give config=FILE.json with these"
+    )

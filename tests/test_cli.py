@@ -79,6 +79,14 @@ def test_commands_of_a_plugin_run_and_show_in_help(commands: str) -> None:
     assert "act" not in CliRunner().invoke(cli, ["--help"]).stdout.split()
 
 
+def test_components_of_a_plugin_show_in_help(tmp_path: Path) -> None:
+    path = str(write_module(tmp_path, "acme_help", SCHEDULE.format(name="acme-flat")))
+    for args in (["compare", "--help"], ["generate", "--help"]):
+        shown = " ".join(CliRunner().invoke(cli, [*args, "-p", path]).stdout.split())
+        assert re.search(r"One of: [^.]*shift, [^.]*acme-flat\.", shown)
+        assert "acme-flat" not in CliRunner().invoke(cli, args).stdout
+
+
 def test_the_environment_loads_plugins(commands: str) -> None:
     done = CliRunner().invoke(cli, ["act"], env={"GUIDELENS_PLUGINS": commands})
     assert done.stdout == "acted well\n"

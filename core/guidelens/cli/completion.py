@@ -7,7 +7,8 @@ The plugins are those of the command line being completed: installed ones, ``GUI
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
@@ -15,8 +16,6 @@ from click.shell_completion import BashComplete, CompletionItem, add_completion_
 
 if TYPE_CHECKING:
     from guidelens.plugins import ComponentInfo, PluginManager
-
-Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 @add_completion_class
@@ -70,20 +69,36 @@ def load_quietly(requests: Sequence[str]) -> PluginManager:
         return PluginManager.load(environment={})
 
 
-def complete_component(kind: str) -> Completer:
-    """Return a completer of components of ``kind``, and of their options after a colon."""
+@dataclass(frozen=True)
+class ComponentCompleter:
+    """Completes components of ``kind``, and their options after a colon."""
 
-    def complete(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    kind: str
+
+    def __call__(
+        self, ctx: click.Context, _parameter: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Return what may stand in the place of ``incomplete``."""
         manager = _manager(ctx)
         if manager is None:
             return []
         name, colon, options = incomplete.partition(":")
         if colon:
-            named = manager.named(name, kind)
+            named = manager.named(name, self.kind)
             return _options(named[0], f"{name}:", options) if len(named) == 1 else []
-        return _starting(incomplete, _spelled(manager.components(kind), qualified="/" in incomplete))
+        return _starting(incomplete, _spelled(manager.components(self.kind), qualified="/" in incomplete))
 
-    return complete
+    def names(self, ctx: click.Context) -> list[str]:
+        """Return how the components of this kind are to be spelled, for ``--help``."""
+        manager = _manager(ctx)
+        return (
+            [name for name, _ in _spelled(manager.components(self.kind), qualified=False)] if manager else []
+        )
+
+
+def complete_component(kind: str) -> ComponentCompleter:
+    """Return a completer of components of ``kind``; the help of an option that has it names them too."""
+    return ComponentCompleter(kind)
 
 
 def complete_plugin(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -75,6 +75,8 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
             lines.append(f"{kind.noun if len(names) == 1 else kind.plural}: {', '.join(names)}")
     if commands:
         lines.append(f"command{'s' if len(commands) > 1 else ''}: {', '.join(commands)}")
+    if "register_weights" in plugin.hooks:
+        lines.append("weights files (see guidelens weights)")
     return lines
 
 

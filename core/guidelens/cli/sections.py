@@ -7,13 +7,26 @@ from typing import Any
 
 import click
 
+from .completion import ComponentCompleter
+
 
 class SectionedOption(click.Option):
-    """An option that ``--help`` lists under a heading of its own."""
+    """An option that ``--help`` lists under a heading of its own, with the components that it may name."""
 
-    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self, *args: Any, section: str = "Options", shell_complete: Any = None, **kwargs: Any
+    ) -> None:
+        super().__init__(*args, shell_complete=shell_complete, **kwargs)
         self.section = section
+        self._completer = shell_complete
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return click's record; plugins that are loaded add to it."""
+        record = super().get_help_record(ctx)
+        if record is None or not isinstance(self._completer, ComponentCompleter):
+            return record
+        names = self._completer.names(ctx)
+        return record[0], f"{record[1]}  One of: {', '.join(names)}." if names else record[1]
 
 
 class SectionedCommand(click.Command):

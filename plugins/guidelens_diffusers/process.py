@@ -1,0 +1,149 @@
+"""The training process that a scheduler's configuration describes: noise levels, prediction, variance.
+
+A scheduler of diffusers is a way to sample; guidelens samples itself, and takes from the configuration only
+what the network was trained with.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from guidelens.contracts import FixedVariance, Prediction
+from guidelens.diffusion import alphas_cumprod_of, beta_schedule
+from guidelens.errors import GuidelensError
+from torch import Tensor
+
+PREDICTIONS: dict[str, Prediction] = {"epsilon": "epsilon", "sample": "x0", "v_prediction": "v"}
+"""Prediction types by diffusers's names."""
+
+SCHEDULERS = (
+    *("DDPMScheduler", "DDPMParallelScheduler", "DDIMScheduler", "DDIMParallelScheduler", "PNDMScheduler"),
+    *("LMSDiscreteScheduler", "EulerDiscreteScheduler", "EulerAncestralDiscreteScheduler"),
+    *("HeunDiscreteScheduler", "KDPM2DiscreteScheduler", "KDPM2AncestralDiscreteScheduler"),
+    *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"),
+    *("UniPCMultistepScheduler", "SASolverScheduler"),
+)
+"""Those whose betas define a variance-preserving process of discrete timesteps."""
+
+VARIANCES: dict[str, FixedVariance | None] = {
+    "fixed_small": "small",
+    "fixed_small_log": "small",
+    "fixed_large": "large",
+    "fixed_large_log": "large",
+    "learned_range": None,
+}
+"""Variance types by diffusers's names; None is learned, as an interpolation."""
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingProcess:
+    """What a network was trained with.
+
+    :param alphas_cumprod: (T,) float64.
+    :param learned_variance: whether the output's second half interpolates log Sigma; None: not said, so that
+        the network's channels decide.
+    :param fixed_variance: the one that was meant where none is learned.
+    """
+
+    alphas_cumprod: Tensor
+    prediction: Prediction = "epsilon"
+    learned_variance: bool | None = None
+    fixed_variance: FixedVariance = "small"
+
+
+def training_process(config: Mapping[str, Any], *, source: str = "the scheduler") -> TrainingProcess:
+    """Read the configuration of a scheduler, as ``scheduler_config.json`` holds it.
+
+    What it leaves out takes the default of its class.
+
+    :param source: what to call it in errors.
+    :raises GuidelensError: for a process that guidelens does not know how to reverse.
+    """
+    name = str(config.get("_class_name", "DDPMScheduler"))
+    if name not in SCHEDULERS:
+        raise GuidelensError(
+            f"{source} is a {name}: its process is not one of discrete betas that guidelens can reverse; "
+            f"it reads {', '.join(SCHEDULERS)}"
+        )
+    values = {**_defaults(name), **config}
+    prediction = _prediction(values, source)
+    return TrainingProcess(
+        _alphas_cumprod(values, prediction, source), prediction, **_variance(values, source)
+    )
+
+
+def _defaults(class_name: str) -> dict[str, Any]:
+    """Return the defaults of a scheduler class."""
+    import diffusers
+
+    parameters = inspect.signature(getattr(diffusers, class_name).__init__).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _prediction(values: Mapping[str, Any], source: str) -> Prediction:
+    kind = values.get("prediction_type", "epsilon")
+    if values.get("predict_epsilon") is False:  # how diffusers before 0.9 spelled it
+        kind = "sample"
+    if kind not in PREDICTIONS:
+        raise GuidelensError(
+            f"{source} says prediction_type={kind!r}; guidelens knows {', '.join(PREDICTIONS)}"
+        )
+    return PREDICTIONS[kind]
+
+
+def _variance(values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    kind = values.get("variance_type")
+    if kind is None:  # only schedulers that draw the posterior's noise have one
+        return {}
+    if kind not in VARIANCES:
+        why = "it has no bounds that a shorter process could take over" if kind == "learned" else "unknown"
+        raise GuidelensError(
+            f"{source} says variance_type={kind!r} ({why}); guidelens reads {', '.join(VARIANCES)}"
+        )
+    fixed = VARIANCES[kind]
+    return {"learned_variance": fixed is None, "fixed_variance": fixed or "small"}
+
+
+def _alphas_cumprod(values: Mapping[str, Any], prediction: Prediction, source: str) -> Tensor:
+    betas = _betas(values, source)
+    if not (betas.ndim == 1 and len(betas) and bool(((betas > 0) & (betas < 1)).all())):
+        raise GuidelensError(f"{source}: its betas must lie between 0 and 1, one per timestep")
+    signal = alphas_cumprod_of(betas)
+    if not values.get("rescale_betas_zero_snr"):
+        return signal
+    if prediction == "epsilon":
+        raise GuidelensError(
+            f"{source} says rescale_betas_zero_snr, under which the noisiest timestep has no signal, and a "
+            "prediction of epsilon says nothing about x0 there: such a model predicts v or the sample"
+        )
+    # Lin et al. 2023 (arXiv:2305.08891), algorithm 1: shift sqrt(abar) so that it ends at 0, keep its first.
+    root = signal.sqrt()
+    root = (root - root[-1]) * root[0] / (root[0] - root[-1])
+    # Not quite 0: a quarter of the abar before it, so that the table decreases and x0 stays computable.
+    root[-1] = root[-2] / 2 if len(root) > 1 else root[-1]
+    return root.square()
+
+
+def _betas(values: Mapping[str, Any], source: str) -> Tensor:
+    if values.get("trained_betas") is not None:
+        return torch.tensor(values["trained_betas"], dtype=torch.float64)
+    kind, count = values["beta_schedule"], int(values["num_train_timesteps"])
+    first, last = float(values["beta_start"]), float(values["beta_end"])
+    if count < 1:
+        raise GuidelensError(f"{source} says num_train_timesteps={count}; a process has at least 1")
+    if kind == "linear":
+        return torch.linspace(first, last, count, dtype=torch.float64)
+    if kind == "scaled_linear":
+        return torch.linspace(first**0.5, last**0.5, count, dtype=torch.float64).square()
+    if kind == "squaredcos_cap_v2":
+        return beta_schedule("cosine", count)
+    if kind == "sigmoid":
+        return torch.linspace(-6, 6, count, dtype=torch.float64).sigmoid() * (last - first) + first
+    raise GuidelensError(
+        f"{source} says beta_schedule={kind!r}; guidelens knows linear, scaled_linear, squaredcos_cap_v2, "
+        "sigmoid and trained_betas"
+    )

@@ -89,7 +89,7 @@ class Engine:
         max_nonfinite: int | None = None,
     ) -> None:
         _check_generator(generator, guidance_model)
-        if batch_size != "auto" and (not isinstance(batch_size, int) or batch_size < 1):
+        if batch_size != "auto" and (type(batch_size) is not int or batch_size < 1):
             raise UsageError(
                 f"the batch size must be at least 1, got {batch_size!r} (auto fits it to memory)"
             )

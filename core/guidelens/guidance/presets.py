@@ -1,8 +1,8 @@
 """Published guidance methods as named bundles of options. Loads no torch.
 
 A preset holds what makes the method: where its gradient is taken, how long a step is, and where it enters. A
-scale belongs to a loss, so most users set their own; the one here is the authors' for text or for a squared
-residual. docs/guidance.md has each method's equation and where a preset departs from it.
+scale belongs to a loss and to where it enters, so most users set their own; the one here is a place to start.
+docs/guidance.md has each method's equation, and where a preset departs from it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ PRESETS: dict[str, Preset] = {
     ),
     "dps": Preset(
         "Chung et al. 2023 (arXiv:2209.14687), algorithm 1: x_{t-1} -= zeta / |residual| grad |residual|^2",
-        {"into": "sample", "normalize": "loss"},
+        {"into": "sample", "normalize": "loss", "scale": 0.3},
     ),
     "freedom": Preset(
         "Yu et al. 2023 (arXiv:2303.09833), algorithm 2: x_{t-1} -= rho_t g_t, with time travel",
@@ -50,13 +50,12 @@ PRESETS: dict[str, Preset] = {
     ),
     "mpgd": Preset(
         "He et al. 2023 (arXiv:2311.16424), without autoencoder: x0 -= c_t dL/dx0, eps held",
-        {"into": "x0", "through": "x0"},
+        {"into": "x0", "through": "x0", "scale": 0.02},
         sampler="ddim",
     ),
     "lgd": Preset(
         "Song et al. 2023 (ICML, LGD-MC): grad log mean exp(-L) over draws around x0",
         {"smoothing": 10},
-        sampler="ddim",
     ),
 }
 

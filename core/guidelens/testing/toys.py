@@ -12,7 +12,7 @@ from guidelens.contracts import Prediction, TextBatch
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import UsageError
 
-_SHARPNESS = 30.0  # of the losses, so that four steps of guidance show in the picture
+_STRENGTH = 100.0  # of the pull on a pixel, so that four steps of guidance show in the picture
 
 
 class TinyGenerator:
@@ -48,10 +48,10 @@ class TinyGenerator:
 
 
 class TinyGuidanceModel:
-    """Every prompt is a colour, by a hash of its text. Objectives by the names that built-in schedules use.
+    """Every prompt is a colour c, by a hash of its text. Objectives by the names that built-in schedules use.
 
-    ``cap``: the mean squared difference of the pixels from that colour. ``itc``: that of their mean. ``itm``:
-    log(1 + itc). All times 30, for pictures (B, 3, H, W) of any size.
+    For a picture x of N pixels and mean colour m: ``cap`` is k/2 times the sum of (x - c)^2 over pixels,
+    ``itc`` k N/2 |m - c|^2, and ``itm`` N log(1 + itc / N), with k = 100. Pictures (B, 3, H, W) may have any size.
     """
 
     objectives = frozenset({"itc", "itm", "cap"})
@@ -69,13 +69,13 @@ class TinyGuidanceModel:
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
         """Return the losses (B,) that were asked for."""
-        colour = text.tensors["colour"].to(images)
-        known = {
-            "cap": lambda: (images - colour[:, :, None, None]).square().mean(dim=(1, 2, 3)),
-            "itc": lambda: (images.mean(dim=(2, 3)) - colour).square().mean(dim=1),
-            "itm": lambda: (images.mean(dim=(2, 3)) - colour).square().mean(dim=1).log1p(),
-        }
-        return {name: _SHARPNESS * known[name]() for name in objectives}
+        colour = text.tensors["colour"].to(images)[:, :, None, None]
+        cap = (images - colour).square().sum(dim=(1, 2, 3)) * _STRENGTH / 2
+        apart = images.mean(dim=(2, 3), keepdim=True) - colour
+        pixels = images[0, 0].numel()
+        itc = apart.square().sum(dim=(1, 2, 3)) * pixels * _STRENGTH / 2
+        known = {"cap": cap, "itc": itc, "itm": pixels * (itc / pixels).log1p()}
+        return {name: known[name] for name in objectives}
 
 
 def colour_of(prompt: str) -> Tensor:

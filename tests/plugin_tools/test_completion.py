@@ -125,6 +125,17 @@ def test_faults_are_silent_and_leave_the_rest(line: str, tmp_path: Path) -> None
     assert ask("guidelens nothing --sch", cwd=tmp_path) == []
 
 
+def test_failing_commands_are_silent_too(tmp_path: Path) -> None:
+    source = (
+        f"{SCHEDULE.format(name='mine')}\n    @hookimpl\n    def register_commands(cli):\n        1 / 0\n"
+    )
+    write_module(tmp_path, "acme_half", source)
+    assert ask("guidelens -p ./acme_half.py generate --schedule mi", cwd=tmp_path) == ["mine"]
+    write_distribution(tmp_path, "acme-half", {"half": "acme_half"})
+    assert ask("guidelens generate --schedule mi", path=tmp_path) == ["mine"]
+    assert "plugins" in ask("guidelens p", path=tmp_path)
+
+
 @pytest.mark.parametrize(
     ("words", "cword", "args", "incomplete", "item", "shown"),
     [

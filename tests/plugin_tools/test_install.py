@@ -40,6 +40,8 @@ def write_bare(folder: Path) -> Path:
 def test_a_package_comes_and_goes(environment: Environment, tmp_path: Path) -> None:
     write_package("acme-turn", "schedule", tmp_path / "turn")
     write_bare(tmp_path / "bare")
+    for name in ("json", "pip", "click"):  # the working directory is searched by nobody
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('imported from the working directory')")
     done = environment.guidelens("install", "-e", "turn", "./bare", *OFFLINE, cwd=tmp_path)
     told = "acme-bare 2.0 is installed; it offers no guidelens plugin\nacme-turn 0.1.0: plugin acme-turn\n"
     assert done.stdout.endswith(f"{told}  schedule: acme-turn\n")
@@ -79,7 +81,7 @@ class Pip:
         monkeypatch.setattr(packages.subprocess, "run", self)
 
     def __call__(self, command: list[str], **options: object) -> object:
-        if "-c" in command:  # the look at what is installed afterwards
+        if packages._LIST_PLUGINS in command:  # the look at what is installed afterwards
             return self._real(command, **options)  # type: ignore[call-overload]
         self.commands.append(command)
         return subprocess.CompletedProcess(command, self.returncode)
@@ -92,7 +94,7 @@ def test_pip_is_that_of_this_interpreter(monkeypatch: pytest.MonkeyPatch, tmp_pa
     )
     assert done.exit_code == 0, done.output
     (command,) = pip.commands
-    assert command[:4] == [sys.executable, "-m", "pip", "install"]
+    assert command[:4] == [sys.executable, "-c", packages._RUN_PIP, "install"]
     assert command[5:] == ["--upgrade", "--pre", "click", "--index-url", "x", "-q", "-e", str(tmp_path)]
     assert "click" in done.stdout
     assert "offers no guidelens plugin" in done.stdout
@@ -140,7 +142,7 @@ def test_uninstall_asks(monkeypatch: pytest.MonkeyPatch) -> None:
     agreed = CliRunner().invoke(cli, ["uninstall", "click"], input="y\n")
     assert agreed.exit_code == 0
     (command,) = pip.commands
-    assert command[:4] == [sys.executable, "-m", "pip", "uninstall"]
+    assert command[:4] == [sys.executable, "-c", packages._RUN_PIP, "uninstall"]
     assert command[4:] == ["--disable-pip-version-check", "--yes", "click"]
 
 

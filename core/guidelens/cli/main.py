@@ -85,6 +85,7 @@ class App(click.Group):
             ctx.with_resource(console.log_lines(quiet=True))
             rest, requests = split_plugin_options(without_open_option(args))
             ctx.obj = load_quietly(requests)
+            self._plugin_commands(ctx)  # now, while the log is quiet: click closes the context first
         else:
             rest, requests = split_plugin_options(args)
             ctx.with_resource(console.log_lines())
@@ -141,7 +142,12 @@ class App(click.Group):
         """Return plugins' commands by name; it is ``plugin/name`` where the bare one is taken."""
         key = f"{__name__}.commands"
         if key not in ctx.meta:
-            found = get_manager(ctx).commands()
+            try:
+                found = get_manager(ctx).commands()
+            except GuidelensError:
+                if not ctx.resilient_parsing:
+                    raise
+                found = []
             names = [*_COMMANDS, *(name for _, name, _ in found)]
             ctx.meta[key] = {
                 name if names.count(name) == 1 else f"{plugin.name}/{name}": command

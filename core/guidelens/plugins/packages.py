@@ -22,11 +22,13 @@ from guidelens.errors import GuidelensError
 from .manager import ENVIRONMENT
 from .requirements import normalized
 
-_LIST_PLUGINS = (
-    "import sys; sys.path[:] = [p for p in sys.path if p]; "
-    "from guidelens.cli.main import cli; cli(['plugins', 'list', '--json'])"
-)
-"""Run by an interpreter of its own; the empty entry of ``sys.path`` would be the working directory."""
+_NOT_HERE = "import sys; sys.path[:] = [p for p in sys.path if p]; "
+"""First words of a program for ``python -c``, and why there is no ``-m``: both put the working directory, the empty
+entry here, in front of what is installed."""
+
+_LIST_PLUGINS = f"{_NOT_HERE}from guidelens.cli.main import cli; cli(['plugins', 'list', '--json'])"
+
+_RUN_PIP = f"{_NOT_HERE}from runpy import run_module; run_module('pip', run_name='__main__', alter_sys=True)"
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def pip() -> list[str]:
     :raises GuidelensError: if there is neither.
     """
     if importlib.util.find_spec("pip") is not None:
-        return [sys.executable, "-m", "pip"]
+        return [sys.executable, "-c", _RUN_PIP]
     uv = shutil.which("uv")
     if uv is not None:
         return [uv, "pip"]
@@ -138,7 +140,7 @@ def uninstall(names: Sequence[str]) -> None:
 
 def _run(action: str, arguments: Sequence[str]) -> None:
     command = pip()
-    ours = command[-2:] == ["-m", "pip"]
+    ours = command[0] == sys.executable
     options = ["--disable-pip-version-check"] if ours else ["--python", sys.executable]
     if ours and action == "uninstall":
         options.append("--yes")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+from guidelens.bench import REFERENCE, Alternative
 from guidelens.contracts import Prediction
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
@@ -20,7 +22,9 @@ from torch import Tensor, nn
 from .checkpoint import FORMAT, Checkpoint, build_unet, read_checkpoint
 from .flags import UNetFlags
 from .presets import ScheduleName
+from .reference import ReferenceUNet
 from .unet import UNet
+from .untrained import untrained_unet
 
 PREDICTIONS = ("epsilon", "x0", "v")
 
@@ -69,6 +73,29 @@ class GuidedDiffusionGenerator(nn.Module):
     def forward(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W)."""
         return self.unet(x_t, timesteps)
+
+    def alternatives(self) -> dict[str, Alternative]:
+        """Return other implementations of this very network, for ``guidelens bench --against NAME``."""
+        return {
+            REFERENCE: Alternative(
+                lambda: ReferenceUNet(self.unet.flags, self.unet.state_dict()),
+                "as published: the network evaluated twice per step, in float32, operation by operation",
+                passes=2,
+                float32=True,
+            ),
+            "diffusers": Alternative(
+                lambda: _in_diffusers(self.unet), "the same network as a UNet2DModel of diffusers"
+            ),
+        }
+
+
+def _in_diffusers(unet: UNet) -> Callable[[Tensor, Tensor], Tensor]:
+    if find_spec("diffusers") is None:
+        raise GuidelensError("to compare with diffusers, install it: guidelens install diffusers")
+    from guidelens_diffusers import as_unet2d_model
+
+    model = as_unet2d_model(unet.flags.to_dict(), unet.state_dict()).requires_grad_(False)
+    return lambda x_t, timesteps: model(x_t, timesteps, return_dict=False)[0]
 
 
 def fingerprint_of(module: nn.Module, description: Mapping[str, Any]) -> str:
@@ -131,6 +158,15 @@ def load_generator(path: Path) -> GuidedDiffusionGenerator:
     if checkpoint.description is None:
         raise GuidelensError(f"{path} is no guidelens generator: its metadata lacks format={FORMAT}")
     return described_generator(checkpoint, checkpoint.description, source=str(path))
+
+
+def untrained_generator(
+    description: Mapping[str, Any], *, use_checkpoint: bool = False
+) -> GuidedDiffusionGenerator:
+    """Build what ``description`` says with random weights, the same at every call; see :mod:`.untrained`."""
+    flags = UNetFlags.from_mapping({**description["flags"], "use_checkpoint": use_checkpoint})
+    process = {name: value for name, value in description.items() if name != "flags"}
+    return GuidedDiffusionGenerator(untrained_unet(flags), **process)
 
 
 def described_generator(

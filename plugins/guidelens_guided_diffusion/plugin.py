@@ -43,6 +43,7 @@ def guided_diffusion(
     prediction: Prediction | None = None,
     num_timesteps: int | None = None,
     use_checkpoint: bool = False,
+    untrained: bool = False,
 ) -> GuidedDiffusionGenerator:
     """Build the generator; the parameters are its options on the command line.
 
@@ -57,10 +58,13 @@ def guided_diffusion(
     :param prediction: what the network was trained to predict; default: the preset's, or ``epsilon``.
     :param num_timesteps: T of the training process; default: the preset's, or 1000.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
+    :param untrained: random weights in place of a checkpoint: it draws noise, and costs what the real one does.
     :raises UsageError: options that contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    if checkpoint is None:
+    if untrained and checkpoint is not None:
+        raise UsageError("guided-diffusion takes checkpoint or untrained, not both")
+    if checkpoint is None and not untrained:
         if flags is not None:
             raise UsageError(
                 "guided-diffusion:flags=FILE describes a network of your own: give its checkpoint=FILE"
@@ -76,6 +80,12 @@ def guided_diffusion(
 
     given = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
     given = {name: value for name, value in given.items() if value is not None}
+    if checkpoint is None:
+        from .checkpoint import Checkpoint
+        from .generator import untrained_generator
+
+        description = _description(Checkpoint({}), Path(), preset, flags, given)
+        return untrained_generator(description, use_checkpoint=use_checkpoint)
     content = read_checkpoint(checkpoint)
     description = _description(content, checkpoint, preset, flags, given)
     return described_generator(content, description, source=str(checkpoint), use_checkpoint=use_checkpoint)

@@ -5,6 +5,6 @@ that knows other implementations of its own network offers them as :class:`Alter
 loads no torch.
 """
 
-from .alternatives import Alternative
+from .alternatives import REFERENCE, Alternative
 
-__all__ = ["Alternative"]
+__all__ = ["REFERENCE", "Alternative"]

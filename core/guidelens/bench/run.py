@@ -15,6 +15,7 @@ from guidelens.contracts import Generator, GuidanceModel, Prediction, TextBatch
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import GuidanceOptions, check_objective
+from guidelens.memory import is_out_of_memory
 from guidelens.networks import frozen
 
 from .alternatives import Alternative, choose_alternatives
@@ -78,15 +79,17 @@ def bench(
     names = _objectives(model, objectives)
     with _threads(threads):
         engine = _engine(generator, model, device, dtype)
+        model = engine.guidance_model or model
         say("measuring the machine")
         rates = measured_rates(engine.device, engine.dtype)
         batches, flop = [], None
         with frozen(engine.generator, engine.guidance_model):
             networks = {name: alternative.build() for name, alternative in chosen.items()}
             for size in dict.fromkeys(batch_sizes):
-                subject = _Subject(engine, names, prompt, size, chosen, networks)
-                flop = subject.flop() if flop is None else flop
-                batches.append(subject.measure(repeats, warmup, say))
+                subject = _Subject(engine, model, names, prompt, size, chosen, networks)
+                with _explained_out_of_memory(size):
+                    flop = subject.flop() if flop is None else flop
+                    batches.append(subject.measure(repeats, warmup, say))
         return Report(
             generator=_describe_generator(engine.generator),
             guidance={"objectives": list(names), "stand_in": guidance is None, **_size(model)},
@@ -109,6 +112,7 @@ class _Subject:
     """Everything that is measured with one batch size."""
 
     engine: Engine
+    model: GuidanceModel
     objectives: tuple[str, ...]
     prompt: str
     batch: int
@@ -147,7 +151,7 @@ class _Subject:
             batch=self.batch,
             guided=seen["guided"],
             unguided=seen["unguided"],
-            parts={part: seen[part] for part in PARTS},
+            parts={part: seen[part] for part in PARTS if part in seen},
             forward=seen["forward"],
             hollow=seen["hollow"],
             memory={name: peaks[name] for name in ("unguided", "guided")},
@@ -195,7 +199,7 @@ class _Subject:
         return ((own - other).abs().max() / own.abs().max().clamp(min=1e-30)).item()
 
     def _situation(self) -> Situation:
-        return Situation.of(self.engine, self.prompt, self.batch, self.objectives)
+        return Situation.of(self.engine, self.model, self.prompt, self.batch, self.objectives)
 
     def _steps(self, engine: Engine, objectives: tuple[str, ...] | None) -> EngineStep:
         schedule = None if objectives is None else EveryObjective(objectives)
@@ -280,6 +284,17 @@ def _size(network: object) -> dict[str, Any]:
     if not isinstance(network, nn.Module):
         return {"parameters": None}
     return {"parameters": sum(parameter.numel() for parameter in network.parameters())}
+
+
+@contextmanager
+def _explained_out_of_memory(batch: int) -> Iterator[None]:
+    """The engine goes on in parts where a batch does not fit; the bare networks beside it cannot."""
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise GuidelensError(f"a batch of {batch} does not fit into memory; measure a smaller one") from error
 
 
 @contextmanager

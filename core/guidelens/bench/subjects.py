@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -91,37 +92,40 @@ class Situation:
     :param x_t: (B, C, H, W) on the engine's device.
     :param index: (B,) respaced indices, on the CPU.
     :param timesteps: (B,) training timesteps, on the device.
-    :param model: None where nothing guides.
     """
 
     engine: Engine
     x_t: Tensor
     index: Tensor
     timesteps: Tensor
-    model: GuidanceModel | None
-    text: TextBatch | None
+    model: GuidanceModel
+    text: TextBatch
     objectives: tuple[str, ...]
 
     @classmethod
-    def of(cls, engine: Engine, prompt: str, batch: int, objectives: tuple[str, ...]) -> Situation:
+    def of(
+        cls, engine: Engine, model: GuidanceModel, prompt: str, batch: int, objectives: tuple[str, ...]
+    ) -> Situation:
         """Make a batch of noise at the middle step."""
         random = torch.Generator().manual_seed(0)
         noise = torch.randn(batch, *engine.generator.image_shape, generator=random)
         x_t = noise.to(engine.device, torch.float64 if engine.dtype == torch.float64 else torch.float32)
         index = torch.full((batch,), engine.steps // 2, dtype=torch.int64)
         timesteps = engine.process.timesteps[index].to(engine.device)
-        model, text = engine.guidance_model, None
-        if model is not None:
-            with frozen(model), torch.no_grad(), precision(engine):
-                text = model.encode_text([prompt]).select([0] * batch)
+        with frozen(model), torch.no_grad(), precision(engine):
+            text = model.encode_text([prompt]).select([0] * batch)
         return cls(engine, x_t, index, timesteps, model, text, objectives)
+
+    @property
+    def reads_x_t(self) -> bool:
+        """Whether the guidance model is shown x_t itself, so that no gradient passes through the generator."""
+        return getattr(self.model, "reads", "x0") == "x_t"
 
     def losses(self, images: Tensor) -> dict[str, Tensor]:
         """Return the losses of ``images`` under the engine's precision."""
-        if self.model is None or self.text is None:
-            raise ValueError("there is no guidance model")
+        told: dict[str, Any] = {"timesteps": self.timesteps} if self.reads_x_t else {}
         with precision(self.engine):
-            losses = self.model.losses(images, self.text, self.objectives)
+            losses = self.model.losses(images, self.text, self.objectives, **told)
         return {name: loss.to(images.dtype) for name, loss in losses.items()}
 
 
@@ -141,16 +145,18 @@ class BareStep:
         self._s, self._network, self._float32 = situation, network, float32
 
     def __call__(self, clock: Clock) -> dict[str, float]:
-        """Return the seconds of each of :data:`PARTS`."""
+        """Return the seconds of each of :data:`PARTS`; a model that reads x_t leaves out the last."""
         s = self._s
+        through = not s.reads_x_t
         marks = [clock.start()]
         of_x_t, of_output = s.engine.process.x0_coefficients(s.index, s.engine.generator.prediction, s.x_t)
-        with torch.enable_grad():
-            point = s.x_t.detach().requires_grad_()
+        with torch.set_grad_enabled(through):
+            point = s.x_t.detach().requires_grad_(through)
             predicted = self._predict(point)
         marks.append(clock.mark())
         with torch.enable_grad():
-            images = (of_x_t * s.x_t + of_output * predicted.detach()).requires_grad_()
+            x0 = of_x_t * s.x_t + of_output * predicted.detach()
+            images = (x0 if through else s.x_t.clone()).requires_grad_()
             losses = s.losses(images)
         marks.append(clock.mark())
         total = torch.zeros_like(images)
@@ -158,9 +164,10 @@ class BareStep:
             (gradient,) = torch.autograd.grad(loss.sum(), images, retain_graph=k + 1 < len(losses))
             total += gradient
         marks.append(clock.mark())
-        torch.autograd.grad(predicted, point, of_output * total)
-        marks.append(clock.mark())
-        return dict(zip(PARTS, clock.between(marks), strict=True))
+        if through:
+            torch.autograd.grad(predicted, point, of_output * total)
+            marks.append(clock.mark())
+        return dict(zip(PARTS, clock.between(marks), strict=False))
 
     def _predict(self, point: Tensor) -> Tensor:
         with precision(self._s.engine, float32=self._float32):
@@ -193,11 +200,17 @@ class PublishedStep:
             )
         with torch.enable_grad():
             point = s.x_t.detach().requires_grad_()
-            predicted, _ = split_output(self._evaluate(point), point, generator.learned_variance)
-            x0 = s.engine.process.predict_x0(predicted, point, s.index, generator.prediction)
-            total = torch.stack([loss.sum() for loss in s.losses(x0).values()]).sum()
+            total = torch.stack([loss.sum() for loss in s.losses(self._seen(point)).values()]).sum()
             (gradient,) = torch.autograd.grad(total, point)
         return posterior.mean - TINY_SCALE * posterior.variance * gradient
+
+    def _seen(self, point: Tensor) -> Tensor:
+        """What the guidance model is shown: the predicted x0, or x_t itself."""
+        s, generator = self._s, self._s.engine.generator
+        if s.reads_x_t:
+            return point
+        predicted, _ = split_output(self._evaluate(point), point, generator.learned_variance)
+        return s.engine.process.predict_x0(predicted, point, s.index, generator.prediction)
 
     def _evaluate(self, x_t: Tensor) -> Tensor:
         with precision(self._s.engine, float32=self._float32):

@@ -185,9 +185,9 @@ def _print(report: Report, names: dict[str, str]) -> None:
     machine, rates, settings = report.machine, report.rates, report.settings
     where = f"{machine['device']}, {machine.get('gpu', machine['processor'])}, {machine['threads']} threads"
     shape = "x".join(map(str, report.generator["image_shape"]))
-    click.echo(f"generator: {names['generator']} ({shape}, {_millions(report.generator['parameters'])})")
+    click.echo(f"generator: {names['generator']} ({shape}{_millions(report.generator['parameters'])})")
     objectives = ", ".join(report.guidance["objectives"])
-    click.echo(f"guidance:  {names['guidance']} ({objectives}, {_millions(report.guidance['parameters'])})")
+    click.echo(f"guidance:  {names['guidance']} ({objectives}{_millions(report.guidance['parameters'])})")
     click.echo(f"machine:   {where}; PyTorch {machine['torch']}, {settings['dtype']}")
     click.echo(
         f"rates:     matmul {_rate(rates['matmul'])}, convolution {_rate(rates['convolution'])}, channels"
@@ -202,35 +202,34 @@ def _print_batch(batch: BatchReport, flop: int | None) -> None:
     from rich.table import Table
 
     table = Table(title=f"batch {batch.batch}: one step", title_justify="left", box=box.SIMPLE_HEAD)
-    table.add_column("")
+    table.add_column("", no_wrap=True, min_width=26)
     for heading in ("median", "lowest", "highest", "per picture", ""):
-        table.add_column(heading, justify="left" if not heading else "right", no_wrap=True)
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for label, spread, note in _rows(batch, flop):
         times = (spread.median, spread.low, spread.high, spread.median / batch.batch)
         table.add_row(label, *map(_seconds, times), note)
     console.out().print(table)
-    peaks = (f"{name} {_bytes(peak.peak)}" for name, peak in batch.memory.items())
-    before = batch.memory["unguided"].before
-    click.echo(
-        f"peak memory ({batch.memory['guided'].kind}): {', '.join(peaks)}; {_bytes(before)} before the first"
-    )
+    peaks = {**batch.memory, **{name: other.memory for name, other in batch.against.items()}}
+    steps = ", ".join(f"{name} {_bytes(peak.peak)}" for name, peak in peaks.items())
+    kind, before = batch.memory["guided"].kind, _bytes(batch.memory["unguided"].before)
+    click.echo(f"peak memory ({kind}): {steps}; {before} before")
+    for name, other in batch.against.items():
+        click.echo(f"{name}: {other.summary}; outputs agree to {other.difference:.1e} of the largest value")
 
 
 def _rows(batch: BatchReport, flop: int | None) -> Iterator[tuple[str, Spread, str]]:
     """Yield label, times and a remark of each line."""
     work = None if flop is None else flop * batch.batch
     reach: Callable[[Spread], str] = lambda s: "" if work is None else _rate(work / s.median)  # noqa: E731
-    share = f"engine {batch.overhead:+.1%} of the networks"
-    yield "guided step", batch.guided, share
+    yield "guided step", batch.guided, f"{batch.overhead:+.1%} over networks"
     yield "  networks alone", batch.bare, ""
     for name, part in batch.parts.items():
         yield f"    {name}", part, reach(part) if name.startswith("generator") else ""
-    yield "  engine alone", batch.hollow, f"{batch.hollow_share:.2%} of the networks"
-    yield "unguided step", batch.unguided, f"engine {batch.unguided_overhead:+.1%} of the network"
+    yield "  engine alone", batch.hollow, f"{batch.hollow_share:.1%} of networks"
+    yield "unguided step", batch.unguided, f"{batch.unguided_overhead:+.1%} over network"
     yield "  generator alone", batch.forward, reach(batch.forward)
     for name, other in batch.against.items():
-        note = f"{other.speedup:.2f}x the guided step; outputs differ by {other.difference:.1e}"
-        yield f"{name}: guided step", other.step, note
+        yield f"{name}: guided step", other.step, f"{other.speedup:.2f} times as long"
 
 
 def _seconds(seconds: float) -> str:
@@ -246,4 +245,4 @@ def _rate(rate: float) -> str:
 
 
 def _millions(count: int | None) -> str:
-    return "no parameters known" if count is None else f"{count / 1e6:.1f} M parameters"
+    return "" if count is None else f", {count / 1e6:.1f} M parameters"

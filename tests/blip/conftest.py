@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from blip_models import lively
 from guidelens_blip import BlipConfig, BlipGuidance, build_blip
 
 WORDS = (
@@ -43,16 +44,6 @@ def config() -> BlipConfig:
         max_txt_len=12,
         dropout=0.1,
     )
-
-
-def lively(model: Any) -> Any:
-    """Redraw all weights with ten times the initial spread: no loss is near a plateau."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for name, parameter in model.named_parameters():
-            if name != "temp" and "LayerNorm" not in name and "norm" not in name:
-                parameter.normal_(std=0.2, generator=generator)
-    return model
 
 
 @pytest.fixture

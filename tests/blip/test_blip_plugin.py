@@ -84,7 +84,7 @@ def test_absent_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monke
     with pytest.raises(WeightsMissing, match="weights fetch blip-base-14m`"):
         blip(checkpoint="blip-base-14m", vocab="vocab.txt")
     with pytest.raises(
-        UsageError, match="config=mine.json is no published size, so it needs checkpoint=FILE"
+        UsageError, match=r"config=mine.json is no published size, so it needs checkpoint=FILE"
     ):
         blip(config="mine.json")
 

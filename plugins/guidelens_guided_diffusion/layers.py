@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-HALF_PRECISION = (torch.float16, torch.bfloat16)
+from . import ops
+
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -34,12 +35,7 @@ class GroupNorm32(nn.GroupNorm):
         super().__init__(32, channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.dtype not in HALF_PRECISION:
-            return super().forward(x)
-        # Casts around it, although PyTorch's CPU kernel takes half precision and computes in float32: with
-        # channels last that is up to three times slower, gradient included.
-        normed = F.group_norm(x.float(), self.num_groups, self.weight.float(), self.bias.float(), self.eps)
-        return normed.to(x.dtype)
+        return ops.norm(x, self, silu=False)
 
 
 def zeroed(module: ModuleT) -> ModuleT:
@@ -57,8 +53,7 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1) if use_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.interpolate(x, scale_factor=2, mode="nearest")
-        return x if self.conv is None else self.conv(x)
+        return ops.upsample(x) if self.conv is None else ops.conv(x, self.conv, upsampled=True)
 
 
 class Downsample(nn.Module):
@@ -66,10 +61,44 @@ class Downsample(nn.Module):
 
     def __init__(self, channels: int, use_conv: bool) -> None:
         super().__init__()
-        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else nn.AvgPool2d(2)
+        self.op = nn.Conv2d(channels, channels, 3, stride=2, padding=1) if use_conv else None
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.op(x)
+        return ops.downsample(x) if self.op is None else ops.conv(x, self.op)
+
+
+class NormActConv(nn.Sequential):
+    """Normalisation, SiLU, dropout where there is any, convolution; computed together, named by position.
+
+    :param dropout: probability; None leaves out the layer, and moves the convolution up.
+    :param zero: start with a convolution that returns 0.
+    """
+
+    def __init__(
+        self, channels: int, out_channels: int, *, dropout: float | None = None, zero: bool = False
+    ) -> None:
+        conv = nn.Conv2d(channels, out_channels, 3, padding=1)
+        between = [] if dropout is None else [nn.Dropout(dropout)]
+        super().__init__(GroupNorm32(channels), nn.SiLU(), *between, zeroed(conv) if zero else conv)
+
+    def forward(
+        self,
+        x: Tensor,
+        scale: Tensor | None = None,
+        shift: Tensor | None = None,
+        resample: Upsample | Downsample | None = None,
+    ) -> Tensor:
+        """Map (B, C, H, W) to (B, C', H', W'); see :func:`.ops.norm` for ``scale`` and ``shift``.
+
+        :param resample: applied before the convolution.
+        """
+        h = ops.norm(x, cast(GroupNorm32, self[0]), scale, shift, silu=True)
+        if len(self) == 4:
+            h = self[2](h)
+        conv = cast(nn.Conv2d, self[-1])
+        if isinstance(resample, Upsample):
+            return ops.conv(h, conv, upsampled=True)
+        return ops.conv(h if resample is None else resample(h), conv)
 
 
 class ResBlock(nn.Module):
@@ -91,43 +120,32 @@ class ResBlock(nn.Module):
         dropout: float,
         out_channels: int,
         use_scale_shift_norm: bool,
-        resample: nn.Module | None = None,
+        resample: Upsample | Downsample | None = None,
     ) -> None:
         super().__init__()
         self.use_scale_shift_norm = use_scale_shift_norm
         self.resample = resample
-        self.in_layers = nn.Sequential(
-            GroupNorm32(channels), nn.SiLU(), nn.Conv2d(channels, out_channels, 3, padding=1)
-        )
+        self.in_layers = NormActConv(channels, out_channels)
         emb_out = 2 * out_channels if use_scale_shift_norm else out_channels
         self.emb_layers = nn.Sequential(nn.SiLU(), nn.Linear(emb_channels, emb_out))
-        self.out_layers = nn.Sequential(
-            GroupNorm32(out_channels),
-            nn.SiLU(),
-            nn.Dropout(dropout),
-            zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1)),
-        )
-        self.skip_connection: nn.Module = nn.Identity()
+        self.out_layers = NormActConv(out_channels, out_channels, dropout=dropout, zero=True)
+        self.skip_connection: nn.Identity | nn.Conv2d = nn.Identity()
         if out_channels != channels:
             self.skip_connection = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:
         """Map (B, channels, H, W) and (B, emb_channels) to (B, out_channels, H', W')."""
-        norm, activation, conv = self.in_layers
-        h = activation(norm(x))
-        if self.resample is not None:
-            h, x = self.resample(h), self.resample(x)
-        h = conv(h)
-        condition = self.emb_layers(emb).to(h.dtype)[:, :, None, None]
-        norm, *rest = self.out_layers
+        h = self.in_layers(x, resample=self.resample)
+        condition = self.emb_layers(emb)
         if self.use_scale_shift_norm:
-            scale, shift = condition.chunk(2, dim=1)
-            h = torch.addcmul(shift, norm(h), 1 + scale)  # one pass over memory
+            h = self.out_layers(h, *condition.chunk(2, dim=1))
         else:
-            h = norm(h + condition)
-        for layer in rest:
-            h = layer(h)
-        return self.skip_connection(x) + h
+            h = self.out_layers(h + condition.to(h.dtype)[:, :, None, None])
+        if self.resample is not None:
+            x = self.resample(x)
+        if isinstance(self.skip_connection, nn.Conv2d):
+            x = ops.conv(x, self.skip_connection)
+        return h.add_(x)  # in place: nothing else holds h
 
 
 class AttentionBlock(nn.Module):
@@ -150,20 +168,23 @@ class AttentionBlock(nn.Module):
         """Map (B, C, H, W) to the same shape."""
         # Pixels before channels: the fused attention kernels want a head's channels adjacent in memory.
         tokens = self.norm(x).flatten(2).transpose(1, 2)
-        qkv = F.linear(tokens, self.qkv.weight.squeeze(-1), self.qkv.bias)
-        if self.use_new_attention_order:
-            q, k, v = qkv.unflatten(2, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        else:
-            q, k, v = qkv.unflatten(2, (self.num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
-        attended = _attend(q, k, v).transpose(1, 2).flatten(2)
-        h = F.linear(attended, self.proj_out.weight.squeeze(-1), self.proj_out.bias)
+        attended = attend(ops.linear(tokens, self.qkv), self.num_heads, self.use_new_attention_order)
+        h = ops.linear(attended, self.proj_out)
         return x + h.transpose(1, 2).reshape(x.shape)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v, of (B, heads, pixels, D), the softmax in float32 or better."""
-    if q.device.type != "cpu" or q.dtype not in HALF_PRECISION:
-        return F.scaled_dot_product_attention(q, k, v)
-    # PyTorch's fused kernel takes twice as long as these products in half precision on a CPU.
-    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
-    return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+def attend(qkv: Tensor, num_heads: int, qkv_first: bool) -> Tensor:
+    """Return softmax(q k^T / sqrt(D)) v of (B, pixels, 3 C) as (B, pixels, C), the softmax in float32 or better.
+
+    :param qkv_first: channels are all q, all k, all v, rather than head by head.
+    """
+    if qkv_first:
+        q, k, v = qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
+    else:
+        q, k, v = qkv.unflatten(2, (num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
+    if q.device.type != "cpu" or q.dtype not in ops.HALF_PRECISION:
+        heads = F.scaled_dot_product_attention(q, k, v)
+    else:  # PyTorch's fused kernel takes twice as long as these products in half precision on a CPU
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+        heads = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+    return heads.transpose(1, 2).flatten(2)

@@ -8,20 +8,21 @@ Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-dif
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from . import ops
 from .flags import UNetFlags
 from .layers import (
     AttentionBlock,
     Downsample,
-    GroupNorm32,
+    NormActConv,
     ResBlock,
     Upsample,
     timestep_embedding,
-    zeroed,
 )
 
 
@@ -30,7 +31,10 @@ class Stage(nn.Sequential):
 
     def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # the embedding is the point
         for layer in self:
-            x = layer(x, emb) if isinstance(layer, ResBlock) else layer(x)
+            if isinstance(layer, ResBlock):
+                x = layer(x, emb)
+            else:
+                x = ops.conv(x, layer) if isinstance(layer, nn.Conv2d) else layer(x)
         return x
 
 
@@ -84,7 +88,7 @@ class _Builder:
             layers.append(self._attention(num_heads))
         return layers
 
-    def _res(self, channels: int, width: int, resample: nn.Module | None = None) -> ResBlock:
+    def _res(self, channels: int, width: int, resample: Upsample | Downsample | None = None) -> ResBlock:
         flags = self.flags
         return ResBlock(
             channels, flags.emb_channels, flags.dropout, width, flags.use_scale_shift_norm, resample
@@ -117,6 +121,7 @@ class UNet(nn.Module):
         self.out_channels = self.flags.out_channels
         self.num_classes = self.flags.num_classes
         self.use_checkpoint = self.flags.use_checkpoint
+        self.use_fp16 = False
         emb_channels = self.flags.emb_channels
         self.time_embed = nn.Sequential(
             nn.Linear(self.model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
@@ -127,11 +132,7 @@ class UNet(nn.Module):
         self.input_blocks = nn.ModuleList(builder.encoder())
         self.middle_block = builder.middle()
         self.output_blocks = nn.ModuleList(builder.decoder())
-        self.out = nn.Sequential(
-            GroupNorm32(builder.channels),
-            nn.SiLU(),
-            zeroed(nn.Conv2d(builder.channels, self.out_channels, 3, padding=1)),
-        )
+        self.out = NormActConv(builder.channels, self.out_channels, zero=True)
 
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict from noisy images.
@@ -144,19 +145,28 @@ class UNet(nn.Module):
         """
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("class labels y are needed by class-conditional models, and by no others")
-        emb = self.time_embed(timestep_embedding(timesteps, self.model_channels).to(x.dtype))
-        if y is not None:
-            emb = emb + self.label_emb(y)
-        # oneDNN's convolutions and the fused attention want channels last; every layer keeps the layout.
-        h = x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
-        skips = []
-        for stage in self.input_blocks:
-            h = self._run(stage, h, emb)
-            skips.append(h)
-        h = self._run(self.middle_block, h, emb)
-        for stage in self.output_blocks:
-            h = self._run(stage, torch.cat([h, skips.pop()], dim=1), emb)
-        return self.out(h).contiguous()
+        kind = x.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+        if self.use_fp16:
+            dtype = torch.float16
+        # Autocast off: it would cast frozen weights again at every call. The layers go by their input's dtype.
+        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
+            emb = timestep_embedding(timesteps, self.model_channels)
+            emb = self.time_embed(emb.to(next(self.time_embed.parameters()).dtype))
+            if y is not None:
+                emb = emb + self.label_emb(y)
+            # oneDNN's convolutions and the fused attention want channels last; every layer keeps the layout.
+            h = x.to(dtype)
+            h = h.contiguous(memory_format=torch.channels_last) if kind == "cpu" else h
+            skips = []
+            for stage in self.input_blocks:
+                h = self._run(stage, h, emb)
+                skips.append(h)
+            h = self._run(self.middle_block, h, emb)
+            for stage in self.output_blocks:
+                h = self._run(stage, torch.cat([h, skips.pop()], dim=1), emb)
+            return self.out(h.to(x.dtype)).contiguous()
 
     def _run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         if self.use_checkpoint and torch.is_grad_enabled():

@@ -1,0 +1,279 @@
+"""What the UNet's layers compute: plainly, and faster where weights are frozen and only the input needs a gradient.
+
+The fast ways are for CPUs. They keep less for the backward pass: a frozen convolution needs no input of its own,
+and an activation is computed again from what its normalisation keeps anyway. They have no gradient of a weight to
+compute, and pass over memory less often. Where a weight needs a gradient, on other devices, and under
+``torch.compile``, which fuses by itself, the plain ways are taken. Both give the same numbers up to rounding.
+
+Tensors may be in half precision while the weights are not: weights are then cast once and kept (:func:`held`),
+and normalisation computes in float32 with its own float32 weights, as the original does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+HALF_PRECISION = (torch.float16, torch.bfloat16)
+SMALL = 2**16
+"""Elements of a sample below which looping over the samples of a batch costs more than it saves."""
+
+_KEPT = "_kept_weights"
+_PHASES_PAY = 32
+"""Height from which on an upsampled convolution is faster as a transposed one."""
+
+
+def conv(x: Tensor, layer: nn.Conv2d, *, upsampled: bool = False) -> Tensor:
+    """Apply a convolution: to ``x``, or to ``x`` with its height and width doubled by nearest neighbour."""
+    if upsampled and (_plain(x, layer) or x.shape[2] < _PHASES_PAY):
+        x, upsampled = upsample(x), False
+    weight, bias = held(layer, x.dtype, upsampled=upsampled)
+    if upsampled:
+        return _FrozenUpsampledConv.apply(x, weight, bias)
+    if _plain(x, layer) or layer.stride != (1, 1):
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding)
+    return _FrozenConv.apply(x, weight, bias, layer.padding)
+
+
+def linear(tokens: Tensor, layer: nn.Conv1d) -> Tensor:
+    """Apply a 1x1 convolution to tokens (B, pixels, C), as the matrix that it is."""
+    weight, bias = held(layer, tokens.dtype)
+    return F.linear(tokens, weight.squeeze(-1), bias)
+
+
+def norm(
+    x: Tensor, layer: nn.GroupNorm, scale: Tensor | None = None, shift: Tensor | None = None, *, silu: bool
+) -> Tensor:
+    """Return norm(x) * (1 + scale) + shift, with SiLU after it if asked; statistics in float32 or better.
+
+    :param x: (B, C, H, W); the result has its dtype.
+    :param scale: (B, C), as ``shift``: both or neither.
+    """
+    wide = torch.float32 if x.dtype in HALF_PRECISION else x.dtype
+    small = len(x) > 1 and x[0].numel() < SMALL
+    if _plain(x, layer) or small or (scale is not None and scale.requires_grad):
+        return _plain_norm(x, layer, scale, shift, silu)
+    gain, offset = layer.weight.to(wide), layer.bias.to(wide)
+    if scale is not None and shift is not None:
+        factor = 1 + scale.to(wide)
+        gain, offset = gain * factor, offset * factor + shift.to(wide)
+    shape = (len(x), x.shape[1])
+    return _FrozenNorm.apply(x, gain.expand(shape), offset.expand(shape), layer.num_groups, layer.eps, silu)
+
+
+def _plain_norm(
+    x: Tensor, layer: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None, silu: bool
+) -> Tensor:
+    wide = x.float() if x.dtype in HALF_PRECISION else x
+    weight, bias = layer.weight.to(wide.dtype), layer.bias.to(wide.dtype)
+    h = F.group_norm(wide, layer.num_groups, weight, bias, layer.eps).to(x.dtype)
+    if scale is not None and shift is not None:
+        scale, shift = scale.to(x.dtype)[:, :, None, None], shift.to(x.dtype)[:, :, None, None]
+        h = torch.addcmul(shift, h, 1 + scale)  # one pass over memory
+    return F.silu(h) if silu else h
+
+
+def downsample(x: Tensor) -> Tensor:
+    """Halve height and width by averaging."""
+    odd = x.shape[2] % 2 or x.shape[3] % 2
+    if x.device.type != "cpu" or odd or torch.compiler.is_compiling():
+        return F.avg_pool2d(x, 2)
+    return _Downsample.apply(x)
+
+
+def upsample(x: Tensor) -> Tensor:
+    """Double height and width by nearest neighbour."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+    return _Upsample.apply(x)
+
+
+def _plain(x: Tensor, layer: nn.Module) -> bool:
+    """Whether the plain way has to be taken."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]  # every layer here has one
+    return weight.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling()
+
+
+def held(
+    layer: nn.Conv1d | nn.Conv2d, dtype: torch.dtype, *, upsampled: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """Return weight and bias of a layer in ``dtype``; of a frozen layer they are made once and kept.
+
+    What is kept follows the layer's own weights when these are replaced or changed in place.
+
+    :param upsampled: the weight (C_in, C_out, 4, 4) of the transposed convolution, of stride 2 and padding 1,
+        that equals the layer's 3x3 convolution of an upsampled input. Upsampling shows several taps the same
+        pixel; their weights are added beforehand, which leaves 4 of 9 products.
+    """
+    weight, bias = layer.weight, layer.bias
+    if weight.requires_grad or torch.compiler.is_compiling():
+        return weight.to(dtype), None if bias is None else bias.to(dtype)
+    if weight.dtype == dtype and not upsampled:
+        _lay_out(layer)
+        return layer.weight, bias
+    kept: dict[Any, Any] = layer.__dict__.setdefault(_KEPT, {})
+    source = _state(weight), None if bias is None else _state(bias)
+    if kept.get("source") != source:
+        kept.clear()
+        # The tensors too: while they live, their addresses cannot come to mean other weights.
+        kept.update(source=source, alive=(weight.detach(), bias))
+    if (dtype, upsampled) not in kept:
+        made = (_of_phases(weight) if upsampled else weight).detach().to(dtype)
+        if made.ndim == 4:
+            made = made.contiguous(memory_format=torch.channels_last)
+        kept[dtype, upsampled] = made, None if bias is None else bias.detach().to(dtype)
+    return kept[dtype, upsampled]
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
+
+
+def _lay_out(layer: nn.Conv1d | nn.Conv2d) -> None:
+    """Store a weight channels last where convolutions read it so; otherwise each call rearranges it."""
+    weight = layer.weight
+    if weight.ndim != 4 or weight.device.type != "cpu":
+        return
+    if not weight.is_contiguous(memory_format=torch.channels_last):
+        weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+
+def _of_phases(weight: Tensor) -> Tensor:
+    mirrored = weight.detach().transpose(0, 1).flip(2, 3)
+    summed = mirrored.new_zeros(*mirrored.shape[:2], 4, 4)
+    for down in (0, 1):
+        for right in (0, 1):
+            summed[:, :, down : down + 3, right : right + 3] += mirrored
+    return summed
+
+
+class _FrozenConv(torch.autograd.Function):
+    """A convolution of stride 1 that keeps nothing but its weight."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.padding = padding
+        return F.conv2d(x, weight, bias, padding=padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (weight,) = ctx.saved_tensors
+        if weight.shape[2:] == (1, 1):  # faster than as a transposed convolution
+            return F.conv2d(grad, weight.transpose(0, 1)), None, None, None
+        return F.conv_transpose2d(grad, weight, padding=ctx.padding), None, None, None
+
+
+class _FrozenUpsampledConv(torch.autograd.Function):
+    """A 3x3 convolution of an upsampled input, by the weight that :func:`held` makes for it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(weight)
+        return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return F.conv2d(grad, weight, stride=2, padding=1), None, None
+
+
+class _FrozenNorm(torch.autograd.Function):
+    """Group normalisation with a gain and an offset per sample and channel, then SiLU if asked.
+
+    With x^ = (x - mean) * rstd per group of n elements, z = gain * x^ + offset, and dz the gradient at z (by
+    way of SiLU, from z computed again):
+
+        dx = rstd * (gain * dz - m1 - x^ * m2),   m1 = sum(gain * dz) / n,   m2 = sum(gain * dz * x^) / n
+
+    Each of its terms is one of batch normalisation's, whose kernels compute in float32 whatever the dtype of
+    the tensors: z and the two summands of dx as it does in evaluation, the sums as gradients of its weights.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float, silu: bool
+    ) -> Tensor:
+        out = torch.empty_like(x)
+        channels, pixels = x.shape[1], x.shape[2:].numel()
+        means, rstds = [], []
+        for i in range(len(x)):
+            z, mean, rstd = torch.native_group_norm(
+                x[i : i + 1], gain[i], offset[i], 1, channels, pixels, groups, eps
+            )
+            if silu:
+                torch.ops.aten.silu.out(z, out=out[i : i + 1])
+            elif len(x) == 1:
+                out = z
+            else:
+                out[i] = z[0]
+            means.append(mean[0])
+            rstds.append(rstd[0])
+        ctx.save_for_backward(x, gain, offset, torch.stack(means), torch.stack(rstds))
+        ctx.silu = silu
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        x, gain, offset, means, rstds = ctx.saved_tensors
+        last = x.is_contiguous(memory_format=torch.channels_last)
+        grad = grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+        groups = means.shape[1]
+        width = x.shape[1] // groups
+        size = width * x.shape[2:].numel()
+        dx = torch.empty_like(x)
+        for i in range(len(x)):
+            x_i, dz = x[i : i + 1], grad[i : i + 1]
+            mean, rstd = means[i].repeat_interleave(width), rstds[i].repeat_interleave(width)
+            slope = gain[i] * rstd
+            if ctx.silu:
+                dz = torch.ops.aten.silu_backward(dz, _affine(x_i, slope, offset[i], mean))
+            _, of_product, of_dz = torch.ops.aten.native_batch_norm_backward(
+                dz, x_i, gain[i], None, None, mean, rstd, True, 0.0, [False, True, True]
+            )
+            m1, m2 = (
+                ((gain[i] * total).view(groups, width).sum(1) / size).repeat_interleave(width)
+                for total in (of_dz, of_product)
+            )
+            scaled = _affine(dz, slope, torch.zeros_like(slope), torch.zeros_like(slope))
+            torch.add(scaled, _affine(x_i, -rstd * rstd * m2, -rstd * m1, mean), out=dx[i : i + 1])
+        return dx, None, None, None, None, None
+
+
+def _affine(x: Tensor, slope: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
+    """slope * (x - centre) + offset per channel, in float32 or better inside, in the dtype of x outside."""
+    one = torch.ones_like(slope)
+    return torch.native_batch_norm(x, slope, offset, centre, one, False, 0.0, 0.0)[0]
+
+
+class _Downsample(torch.autograd.Function):
+    """Averages of 2x2 pixels; PyTorch's own gradient of it takes several times as long."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return F.avg_pool2d(x, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return F.interpolate(grad / 4, scale_factor=2, mode="nearest")
+
+
+class _Upsample(torch.autograd.Function):
+    """Nearest neighbour; its gradient is a sum of 2x2 pixels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return F.interpolate(x, scale_factor=2, mode="nearest")
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return F.avg_pool2d(grad, 2, divisor_override=1)

@@ -118,6 +118,7 @@ class Engine:
         self.guidance_model: GuidanceModel | None = (
             None if guidance_model is None else place(guidance_model, self.device, self._state_dtype)
         )
+        self._timesteps: list[int] = self.process.timesteps.tolist()
         self._laps = self.options.laps(self.steps)
         self._gain = self._guidance_gain()
         self._micro = MicroBatches(self._recompute_activations)
@@ -323,7 +324,7 @@ class Engine:
         names = batch.plan.objectives
         return Step(
             index=k,
-            timestep=int(self.process.timesteps[position]),
+            timestep=self._timesteps[position],
             progress=self._progress(k),
             x_t=x_t,
             pred_x0=pred_x0,

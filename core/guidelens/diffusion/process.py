@@ -159,6 +159,8 @@ class DiffusionProcess:
         self.betas = 1 - self.alphas_cumprod / self.alphas_cumprod_prev
 
         signal, signal_prev = self.alphas_cumprod, self.alphas_cumprod_prev
+        self.sqrt_alphas_cumprod = signal.sqrt()
+        self.sqrt_one_minus_alphas_cumprod = (1 - signal).sqrt()
         # Posterior q(x_{t-1} | x_t, x_0), Ho et al. 2020, eq. 6-7.
         self.posterior_variance = self.betas * (1 - signal_prev) / (1 - signal)
         self.posterior_mean_coef1 = self.betas * signal_prev.sqrt() / (1 - signal)
@@ -168,6 +170,13 @@ class DiffusionProcess:
         floor = self.posterior_variance[1:2] if self.num_steps > 1 else self.betas[:1]
         self.fixed_large = torch.cat([floor, self.betas[1:]])
         self.posterior_log_variance_clipped = torch.cat([floor, self.posterior_variance[1:]]).log()
+        self._log_betas, self._log_fixed_large = self.betas.log(), self.fixed_large.log()
+        noise = self.sqrt_one_minus_alphas_cumprod
+        self._x0_coefficients: dict[str, tuple[Tensor, Tensor]] = {
+            "epsilon": (signal.rsqrt(), -(1 / signal - 1).sqrt()),
+            "x0": (torch.zeros_like(signal), torch.ones_like(signal)),
+            "v": (self.sqrt_alphas_cumprod, -noise),
+        }
 
     def __repr__(self) -> str:
         first, last = self.timesteps[0], self.timesteps[-1]
@@ -175,8 +184,8 @@ class DiffusionProcess:
 
     def q_sample(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
-        signal = self.alphas_cumprod
-        return lookup(signal.sqrt(), index, x0) * x0 + lookup((1 - signal).sqrt(), index, x0) * noise
+        of_noise = lookup(self.sqrt_one_minus_alphas_cumprod, index, x0)
+        return lookup(self.sqrt_alphas_cumprod, index, x0) * x0 + of_noise * noise
 
     def renoise(self, x_prev: Tensor, index: Tensor, noise: Tensor) -> Tensor:
         """Diffuse x_{t-1} (B, C, H, W) one step of this process forward, to x_t (Ho et al. 2020, eq. 2)."""
@@ -189,15 +198,9 @@ class DiffusionProcess:
         epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and
         -sqrt(1 - abar).
         """
-        signal = self.alphas_cumprod
-        if prediction == "epsilon":
-            of_x_t, of_output = signal.rsqrt(), -(1 / signal - 1).sqrt()
-        elif prediction == "x0":
-            of_x_t, of_output = torch.zeros_like(signal), torch.ones_like(signal)
-        elif prediction == "v":
-            of_x_t, of_output = signal.sqrt(), -(1 - signal).sqrt()
-        else:
+        if prediction not in self._x0_coefficients:
             raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(get_args(Prediction))}")
+        of_x_t, of_output = self._x0_coefficients[prediction]
         return lookup(of_x_t, index, like), lookup(of_output, index, like)
 
     def predict_x0(self, output: Tensor, x_t: Tensor, index: Tensor, prediction: Prediction) -> Tensor:
@@ -207,9 +210,8 @@ class DiffusionProcess:
 
     def predict_eps(self, x0: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
         """Return the noise (B, C, H, W) that leads from x0 to x_t."""
-        signal = self.alphas_cumprod
-        clean = lookup(signal.sqrt(), index, x_t) * x0
-        return (x_t - clean) / lookup((1 - signal).sqrt(), index, x_t)
+        clean = lookup(self.sqrt_alphas_cumprod, index, x_t) * x0
+        return (x_t - clean) / lookup(self.sqrt_one_minus_alphas_cumprod, index, x_t)
 
     def p_mean_variance(
         self,
@@ -239,7 +241,7 @@ class DiffusionProcess:
         if interpolation is not None:
             share = (interpolation + 1) / 2
             lowest = lookup(self.posterior_log_variance_clipped, index, x_t)
-            highest = lookup(self.betas.log(), index, x_t)
+            highest = lookup(self._log_betas, index, x_t)
             log_variance = share * highest + (1 - share) * lowest
             variance = log_variance.exp()
         elif fixed_variance == "small":
@@ -247,7 +249,7 @@ class DiffusionProcess:
             log_variance = lookup(self.posterior_log_variance_clipped, index, x_t).expand_as(x_t)
         elif fixed_variance == "large":
             variance = lookup(self.fixed_large, index, x_t).expand_as(x_t)
-            log_variance = lookup(self.fixed_large.log(), index, x_t).expand_as(x_t)
+            log_variance = lookup(self._log_fixed_large, index, x_t).expand_as(x_t)
         else:
             raise UsageError(f"unknown fixed variance {fixed_variance!r}; choose small or large")
         return PosteriorStep(mean=mean, variance=variance, log_variance=log_variance, pred_x0=pred_x0)
@@ -255,8 +257,8 @@ class DiffusionProcess:
 
 def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
     """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
-    values = table[index.to(table.device)].to(like.dtype)
-    return values.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
+    values = table[index.to(table.device)].to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
+    return values if values.device == like.device else values.to(like.device, non_blocking=True)
 
 
 def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[Tensor, Tensor | None]:

@@ -191,9 +191,9 @@ class DDIM:
         if clip_denoised:
             pred_x0 = pred_x0.clamp(-1, 1)
         eps, x0 = process.predict_eps(pred_x0, x_t, index), pred_x0
-        signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
+        signal_prev = process.alphas_cumprod_prev
         if guidance is not None:
-            eps = eps - lookup((1 - signal).sqrt(), index, x_t) * guidance
+            eps = eps - lookup(process.sqrt_one_minus_alphas_cumprod, index, x_t) * guidance
             x0 = process.predict_x0(eps, x_t, index, "epsilon")
         # The posterior variance is eq. 16 squared at eta = 1; 0 at index 0, so the last step adds no noise.
         spread = self.eta * process.posterior_variance.sqrt()
@@ -210,7 +210,9 @@ def make_sampler(name: str, *, eta: float = 0.0, fixed_variance: FixedVariance =
     """
     if name == "ddim":
         if fixed_variance != "small":
-            raise UsageError(f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta")
+            raise UsageError(
+                f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta"
+            )
         return DDIM(eta=eta)
     if name == "ddpm":
         if eta:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any
 
@@ -168,7 +168,9 @@ class Guide:
         of_x_t, of_output = self._process.x0_coefficients(here.index, self._prediction, x_t)
         x0 = of_x_t * x_t + of_output * predicted.detach()
         share = (
-            self._lookup((1 - self._process.alphas_cumprod).sqrt(), here) if options.see == "blend" else None
+            self._lookup(self._process.sqrt_one_minus_alphas_cumprod, here)
+            if options.see == "blend"
+            else None
         )
         seen = x0 if share is None else share * x0 + (1 - share) * x_t
         of_seen = self._image_gradient(seen, here, telemetry)
@@ -181,7 +183,7 @@ class Guide:
         if options.through == "x0" and options.into == "x0":
             return of_x0, nonfinite
         if options.through == "x0":
-            slope = self._lookup(self._process.alphas_cumprod.sqrt(), here) * of_x0
+            slope = self._lookup(self._process.sqrt_alphas_cumprod, here) * of_x0
         else:
             slope = of_x_t * of_x0 + vjp(predicted, point, of_output * of_x0, self._loss_scales)
         return (slope if share is None else slope + (1 - share) * of_seen), nonfinite
@@ -231,10 +233,8 @@ class Guide:
         if self._text is None:
             raise GuidelensError("guidance needs encoded prompts; this batch has none")
         if (samples, rows) not in self._selections:
-            everyone = samples == tuple(range(len(self._text)))
-            text = self._text if everyone else self._text.select(samples)
             on_device = torch.tensor(rows).to(device, non_blocking=True)
-            self._selections[samples, rows] = _Selection(samples, on_device, text)
+            self._selections[samples, rows] = _Selection(samples, on_device, _text_of(self._text, samples))
         return self._selections[samples, rows]
 
     def _objective_gradients(
@@ -253,7 +253,7 @@ class Guide:
         """
         radius: Tensor | None = None
         if self._options.smoothing:
-            spread = self._lookup((1 - self._process.alphas_cumprod).sqrt(), here)[selection.rows]
+            spread = self._lookup(self._process.sqrt_one_minus_alphas_cumprod, here)[selection.rows]
             radius = self._options.smoothing_radius * spread
         draws = []
         for draw in range(self._views.draws):
@@ -361,6 +361,21 @@ class _Telemetry:
 
     def guided(self, output: Tensor, gradient: Tensor | None, nonfinite: Tensor) -> Guided:
         return Guided(output, gradient, self._losses, self._norms, self._cosines, nonfinite)
+
+
+def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:
+    """What :meth:`TextBatch.select` returns, without waiting for a device that holds the tensors."""
+    if samples == tuple(range(len(text))):
+        return text
+    chosen = torch.tensor(samples)
+    return replace(
+        text,
+        prompts=tuple(text.prompts[sample] for sample in samples),
+        tensors={
+            name: tensor[chosen.to(tensor.device, non_blocking=True)] for name, tensor in text.tensors.items()
+        },
+        notes=tuple(text.notes[sample] for sample in samples) if text.notes else (),
+    )
 
 
 def _weighted_sum(values: Sequence[Tensor], shares: Tensor) -> Tensor:

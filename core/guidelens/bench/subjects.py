@@ -183,8 +183,10 @@ class PublishedStep:
     without gradients for p(x_{t-1} | x_t), and again with them; the losses' sum is differentiated in x_t.
     """
 
-    def __init__(self, situation: Situation, network: Network, *, float32: bool = False) -> None:
-        self._s, self._network, self._float32 = situation, network, float32
+    def __init__(
+        self, situation: Situation, network: Network, *, float32: bool = False, scale: float = TINY_SCALE
+    ) -> None:
+        self._s, self._network, self._float32, self._scale = situation, network, float32, scale
 
     def __call__(self) -> Tensor:
         """Return x_{t-1} without its noise, (B, C, H, W)."""
@@ -202,7 +204,7 @@ class PublishedStep:
             point = s.x_t.detach().requires_grad_()
             total = torch.stack([loss.sum() for loss in s.losses(self._seen(point)).values()]).sum()
             (gradient,) = torch.autograd.grad(total, point)
-        return posterior.mean - TINY_SCALE * posterior.variance * gradient
+        return posterior.mean - self._scale * posterior.variance * gradient
 
     def _seen(self, point: Tensor) -> Tensor:
         """What the guidance model is shown: the predicted x0, or x_t itself."""

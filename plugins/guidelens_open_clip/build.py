@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import suppress
 from copy import deepcopy
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +13,7 @@ import torch
 from guidelens.errors import GuidelensError
 
 from .checkpoint import load_state, read_checkpoint
+from .hub import fetch_hub, retries_unseen, short_reason
 from .open_clip_import import import_open_clip, quiet
 from .preprocess import Preprocess
 from .sources import Source
@@ -25,8 +28,9 @@ def build(source: Source) -> tuple[nn.Module, Tokenizer, Preprocess]:
 
     :raises GuidelensError: something that the model needs is not there, or the weights are another model's.
     """
-    model = build_network(source)
+    _check_timm(source)  # first what costs least
     tokenizer = build_tokenizer(source)
+    model = build_network(source)
     weights = source.weights()  # last, since it may mean to fetch gigabytes
     load_state(model, read_checkpoint(weights), source=str(weights))
     size = getattr(model.visual, "image_size", None)
@@ -42,8 +46,8 @@ def build_network(source: Source) -> nn.Module:
     open_clip = import_open_clip()
     config = deepcopy(dict(source.config))
     vision, text = config["vision_cfg"], config["text_cfg"]
+    _check_timm(source)
     if vision.get("timm_model_name"):
-        _check_timm(source.name, vision["timm_model_name"])
         vision["timm_model_pretrained"] = False  # its weights are part of the checkpoint
     if text.get("hf_model_name"):
         text["hf_model_name"] = str(_text_model(source, text["hf_model_name"]))
@@ -61,8 +65,14 @@ def build_network(source: Source) -> nn.Module:
     return built
 
 
-def _check_timm(name: str, tower: str) -> None:
-    """:raises GuidelensError: if this timm is none that open_clip works with, or does not know the tower."""
+def _check_timm(source: Source) -> None:
+    """Do nothing if the image tower is open_clip's own.
+
+    :raises GuidelensError: it is timm's, and this timm is too old for open_clip, or does not know it.
+    """
+    tower = source.config["vision_cfg"].get("timm_model_name")
+    if not tower:
+        return
     timm = import_open_clip("timm_model").timm
     try:
         version = metadata.version("timm")
@@ -71,32 +81,27 @@ def _check_timm(name: str, tower: str) -> None:
     if timm is None:
         has = f"this environment has {version}" if version else "it is not installed"
         raise GuidelensError(
-            f"{name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has} (salesforce-lavis "
-            'keeps it at 0.4.12: use an environment without LAVIS, and there pip install "timm>=1"), or choose a model '
-            "whose towers are open_clip's own (ViT-B-32, RN50, coca_ViT-B-32, ...)"
+            f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has} "
+            "(salesforce-lavis keeps it at 0.4.12: use an environment without LAVIS, and there pip "
+            "install 'timm>=1'), or choose a model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
         )
     if not timm.is_model(tower.partition(".")[0]):
         raise GuidelensError(
-            f"{name} has the image tower {tower}, which timm {version} does not know; pip install --upgrade timm"
+            f"{source.name} has the image tower {tower}, which timm {version} does not know; pip install --upgrade timm"
         )
 
 
-def _text_model(source: Source, name: str) -> Path | str:
-    """Return where the configuration of a Hugging Face text tower is: by the tokenizer, in the cache, on the hub."""
+def _text_model(source: Source, name: str) -> Path:
+    """Return a directory with the configuration of a Hugging Face text tower: the tokenizer's, or the hub's cache."""
     if source.tokenizer is not None and (source.tokenizer / "config.json").is_file():
         return source.tokenizer
-    if source.online:
-        return name
-    with quiet():
-        from transformers.utils import cached_file
-
-        try:
-            return Path(cached_file(name, "config.json", local_files_only=True)).parent
-        except Exception as error:  # its classes differ between versions
-            raise GuidelensError(
-                f"{source.name} reads text with the model {name}, whose config.json is not on this machine: put it "
-                "beside the tokenizer's files and give tokenizer=DIRECTORY"
-            ) from error
+    try:
+        return fetch_hub(name, ["config.json"], online=source.online).parent
+    except Exception as error:  # huggingface_hub raises many kinds
+        raise GuidelensError(
+            f"{source.name} reads text with the model {name}, whose config.json {_absence(source, error)}: put it "
+            "beside the tokenizer's files and give tokenizer=DIRECTORY"
+        ) from error
 
 
 def build_tokenizer(source: Source) -> Tokenizer:
@@ -106,26 +111,41 @@ def build_tokenizer(source: Source) -> Tokenizer:
     """
     open_clip = import_open_clip()
     text = source.config["text_cfg"]
-    context: Any = text.get("context_length", 77)
-    options = dict(text.get("tokenizer_kwargs") or {})
+    options = {"context_length": text.get("context_length", 77), **(text.get("tokenizer_kwargs") or {})}
     name = text.get("hf_tokenizer_name")
+    if not name:
+        built: Tokenizer = open_clip.SimpleTokenizer(**options)
+        return built
     try:
-        if not name:
-            built: Tokenizer = open_clip.SimpleTokenizer(context_length=context, **options)
-            return built
-        with quiet():
-            hugging_face = import_open_clip("tokenizer").HFTokenizer
-            if source.tokenizer is not None or not source.online:
-                options["local_files_only"] = True
-            return hugging_face(str(source.tokenizer or name), context_length=context, **options)
+        return _hugging_face_tokenizer(str(source.tokenizer or name), options, online=source.online)
     except ModuleNotFoundError:  # the user is told which package to install
         raise
     except Exception as error:  # transformers and the hub raise many kinds
-        where = f"from {source.tokenizer}" if source.tokenizer is not None else "here"
+        reads = f"{source.name} reads text with the tokenizer {name}, which"
+        if source.tokenizer is not None:
+            raise GuidelensError(f"{reads} {source.tokenizer} does not hold: {_first_line(error)}") from error
         raise GuidelensError(
-            f"{source.name} reads text with the tokenizer {name}, which cannot be loaded {where} "
-            f"({_first_line(error)}); put its files into a directory and give tokenizer=DIRECTORY"
+            f"{reads} {_absence(source, error)}: put its files into a directory and give tokenizer=DIRECTORY"
         ) from error
+
+
+def _hugging_face_tokenizer(name: str, options: Mapping[str, Any], *, online: bool) -> Tokenizer:
+    """Return the tokenizer of a directory or repository, from the local cache if that has it."""
+    hugging_face = import_open_clip("tokenizer").HFTokenizer
+    found: Tokenizer
+    with quiet(), retries_unseen():
+        if online and not Path(name).is_dir():
+            with suppress(OSError):  # not in the cache
+                found = hugging_face(name, local_files_only=True, **options)
+                return found
+            found = hugging_face(name, **options)
+        else:
+            found = hugging_face(name, local_files_only=True, **options)
+    return found
+
+
+def _absence(source: Source, error: Exception) -> str:
+    return "is not on this machine" + (f" ({short_reason(error)})" if source.online else "")
 
 
 def _first_line(error: Exception) -> str:

@@ -15,7 +15,7 @@ from guidelens.errors import GuidelensError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .open_clip_import import import_open_clip
+from .open_clip_import import import_open_clip, quiet
 from .text import vocabulary
 
 if TYPE_CHECKING:
@@ -50,7 +50,8 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise GuidelensError(f"cannot read the checkpoint {path}: {error}") from error
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        with quiet():  # of an odd file torch warns before it fails
+            payload = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
         raise GuidelensError(f"cannot read the checkpoint {path}: {_reason(error)}") from error
     if isinstance(payload, Mapping) and isinstance(payload.get("state_dict"), Mapping):

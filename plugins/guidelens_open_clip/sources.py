@@ -18,6 +18,7 @@ from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
 
+from .hub import fetch_hub, short_reason
 from .open_clip_import import import_open_clip, quiet
 
 logger = logging.getLogger("guidelens.open_clip")
@@ -150,37 +151,37 @@ def _shared_preprocess(name: str, tags: list[str]) -> Mapping[str, Any]:
 
 
 def _fetch_tag(name: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
-    place = tag.get("hf_hub", "").strip("/")
-    address = f"{HUB}/{place}" if place else tag.get("url", "")
+    address = f"{HUB}/{tag['hf_hub']}" if tag.get("hf_hub") else tag.get("url", "")
     try:
+        if tag.get("hf_hub"):
+            # OWNER/NAME/FILE, or OWNER/NAME/ for the usual files
+            owner, repository, file = tag["hf_hub"].split("/", 2)
+            files = (str(Path(file).with_suffix(".safetensors")), file) if file else WEIGHTS_FILES
+            return fetch_hub(f"{owner}/{repository}", files)
         with quiet():
             return Path(import_open_clip().download_pretrained(dict(tag)))
     except Exception as error:  # whatever network, hub and cache can come up with
         raise GuidelensError(
-            f"cannot fetch the weights {pretrained!r} of {name} from {address} ({_short(error)}); where there is a "
-            f"network, download {WEIGHTS_FILES[0]} (or the .bin) from there, and give "
+            f"cannot fetch the weights {pretrained!r} of {name} from {address} ({short_reason(error)}); where there "
+            f"is a network, download {WEIGHTS_FILES[0]} (or the .bin) from there, and give "
             f"open-clip:model={name},pretrained={pretrained},checkpoint=FILE"
         ) from error
 
 
 def _from_hub(repository: str) -> Source:
-    model, preprocess = _read_config(_fetch_hub(repository, CONFIG_FILE))
+    def fetch(*files: str) -> Path:
+        try:
+            return fetch_hub(repository, files)
+        except Exception as error:  # as above
+            raise GuidelensError(
+                f"cannot fetch {files[0]} of {repository} from the Hugging Face hub ({short_reason(error)}); where "
+                f"there is a network, download {CONFIG_FILE}, {WEIGHTS_FILES[0]} (or the .bin) and the tokenizer's "
+                f"files, if any, from {HUB}/{repository} into one directory, and give open-clip:model=DIRECTORY"
+            ) from error
+
+    model, preprocess = _read_config(fetch(CONFIG_FILE))
     name = f"{HUB_PREFIX}{repository}"
-    return Source(name, model, preprocess, lambda: _fetch_hub(repository), online=True)
-
-
-def _fetch_hub(repository: str, filename: str | None = None) -> Path:
-    """Fetch a file of a repository; None: its weights, the safetensors if it has them."""
-    try:
-        with quiet():
-            fetch = import_open_clip("pretrained").download_pretrained_from_hf
-            return Path(fetch(repository, filename=filename))
-    except Exception as error:  # as above
-        raise GuidelensError(
-            f"cannot fetch {filename or 'the weights'} of {repository} from the Hugging Face hub ({_short(error)}); "
-            f"where there is a network, download {CONFIG_FILE}, {WEIGHTS_FILES[0]} (or the .bin) and the tokenizer's "
-            f"files, if any, from {HUB}/{repository} into one directory, and give open-clip:model=DIRECTORY"
-        ) from error
+    return Source(name, model, preprocess, lambda: fetch(*WEIGHTS_FILES), online=True)
 
 
 def _from_path(path: Path, weights: Path | None) -> Source:
@@ -213,11 +214,3 @@ def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if not complete or "embed_dim" not in model:
         raise GuidelensError(f"{path} is no model configuration: it lacks embed_dim, vision_cfg or text_cfg")
     return model, preprocess
-
-
-def _short(error: BaseException) -> str:
-    """Return the cause of a failed download in a few words."""
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 120 else f"{text[:117]}..."

@@ -1,0 +1,60 @@
+"""Files of the Hugging Face hub: from its local cache first, and without its client's talk between tries."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger("guidelens.open_clip")
+
+
+def fetch_hub(repository: str, files: Sequence[str], *, online: bool = True) -> Path:
+    """Return the first of ``files`` that a repository on the hub has: from the local cache, else fetched.
+
+    :param online: False: from the cache alone.
+    :raises Exception: whatever ``huggingface_hub`` raises where none can be had.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    for file in files:
+        cached = try_to_load_from_cache(repository, file)
+        if isinstance(cached, str):  # and not the mark of a file that the repository is known to lack
+            return Path(cached)
+    if not online:
+        raise FileNotFoundError(f"{files[0]} of {repository} is not in the local cache")
+    logger.info("fetching %s of %s from the Hugging Face hub", files[0], repository)
+    with retries_unseen():
+        for file in files[:-1]:
+            try:
+                return Path(hf_hub_download(repository, file))
+            except LocalEntryNotFoundError:  # no network
+                raise
+            except EntryNotFoundError:  # no such file: the next one
+                continue
+        return Path(hf_hub_download(repository, files[-1]))
+
+
+@contextmanager
+def retries_unseen() -> Iterator[None]:
+    """Keep what the hub's client says between its tries from the user: the last word is ours, in one line."""
+    client = logging.getLogger("huggingface_hub.utils._http")
+
+    def severe(record: logging.LogRecord) -> bool:
+        return record.levelno > logging.WARNING
+
+    client.addFilter(severe)
+    try:
+        yield
+    finally:
+        client.removeFilter(severe)
+
+
+def short_reason(error: BaseException) -> str:
+    """Return the cause of a failed download in a few words."""
+    while error.__cause__ or error.__context__:
+        error = error.__cause__ or error.__context__ or error
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else f"{text[:117]}..."

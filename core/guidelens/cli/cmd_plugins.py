@@ -24,7 +24,7 @@ _KINDS = ("generator", "guidance", "schedule", "metric", "prompts")
 
 @click.group()
 def plugins() -> None:
-    """Show plugins and the components they offer, and start new ones.
+    """Show, check and start plugins.
 
     Plugins are found through the entry-point group "guidelens" of installed
     distributions, and through --plugin and GUIDELENS_PLUGINS.

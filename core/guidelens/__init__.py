@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from guidelens.hookspecs import hookimpl
     from guidelens.plugins import ComponentInfo, PluginManager
     from guidelens.runs.compare import compare
+    from guidelens.studies.results import load_study
+    from guidelens.studies.run import run_study
 
 __version__ = "0.1.0"
 
@@ -49,6 +51,8 @@ _HOME = {
     "UsageError": "guidelens.errors",
     "compare": "guidelens.runs.compare",
     "hookimpl": "guidelens.hookspecs",
+    "load_study": "guidelens.studies.results",
+    "run_study": "guidelens.studies.run",
 }
 """Public name -> the module that defines it."""
 
@@ -73,6 +77,8 @@ __all__ = [
     "__version__",
     "compare",
     "hookimpl",
+    "load_study",
+    "run_study",
 ]
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import pluggy
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import click
 
     from guidelens.weights import WeightsFile
@@ -92,6 +94,24 @@ class RegisterWeights(Protocol):
 def register_weights(register: RegisterWeights) -> None:
     """Name files that components need (:class:`guidelens.weights.WeightsFile`): where they are published, and how
     to recognise them."""
+
+
+class RegisterStudies(Protocol):
+    """The callback handed to ``register_studies``."""
+
+    def __call__(self, name: str, path: str | Path, *, summary: str) -> None:
+        """Offer a study to ``guidelens study run NAME``.
+
+        :param name: lower-case, as component names are.
+        :param path: of the study file; it is read when the study is run.
+        :param summary: one line for ``guidelens study ls``.
+        """
+        ...
+
+
+@hookspec
+def register_studies(register: RegisterStudies) -> None:
+    """Name study files that users can run by name."""
 
 
 @hookspec

@@ -30,6 +30,7 @@ _COMMANDS = {
         "Draw prompts under several schedules and compare them.",
     ),
     "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
+    "study": ("guidelens.cli.cmd_study", "study", "Run studies: grids of conditions, from a file."),
     "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show, check and start plugins."),
     "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins beside guidelens."),
     "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),

@@ -77,6 +77,8 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
         lines.append(f"command{'s' if len(commands) > 1 else ''}: {', '.join(commands)}")
     if "register_weights" in plugin.hooks:
         lines.append("weights files (see guidelens weights)")
+    if "register_studies" in plugin.hooks:
+        lines.append("studies (see guidelens study ls)")
     return lines
 
 

@@ -12,6 +12,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
@@ -89,6 +90,16 @@ class PluginInfo:
     def fail(self, status: Status, message: str, error: BaseException | None = None) -> None:
         """Record a failure."""
         self.status, self.message, self.error = status, message, error
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study file on offer, and the plugin that offers it."""
+
+    name: str
+    path: Path
+    summary: str
+    plugin: str
 
 
 class PluginManager:
@@ -316,6 +327,29 @@ class PluginManager:
                 plugin.fail("broken", f"failed in register_weights: {_one_line(error)}", error)
                 self._report(plugin)
         return list(found.values())
+
+    # -- studies
+
+    def studies(self) -> list[StudyInfo]:
+        """Return the study files that plugins name. Names may come twice."""
+        found: list[StudyInfo] = []
+        for plugin in self._plugins:
+            if not plugin.loaded or "register_studies" not in plugin.hooks:
+                continue
+            theirs: list[StudyInfo] = []
+
+            def register(name: str, path: str | Path, *, summary: str, to: Any = (plugin, theirs)) -> None:
+                if not NAME_PATTERN.fullmatch(name):
+                    raise ValueError(f"study name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
+                to[1].append(StudyInfo(name, Path(path), summary, to[0].name))
+
+            try:
+                self._caller("register_studies", plugin)(register=register)
+                found += theirs
+            except Exception as error:
+                plugin.fail("broken", f"failed in register_studies: {_one_line(error)}", error)
+                self._report(plugin)
+        return found
 
     # -- loading
 

@@ -82,6 +82,17 @@ def resolve_components(
     )
 
 
+def default_components(
+    plugins: PluginManager, kind: str, generator: Component | None = None
+) -> list[Component]:
+    """Return the components of ``kind`` for users who name none; see :func:`resolve_components`.
+
+    :param generator: for metrics: the plugin that offers it offers them.
+    """
+    chosen = _Shelf(plugins).defaults(kind, generator)
+    return [component for component in chosen if isinstance(component, Component)]
+
+
 def _schedules(
     shelf: _Shelf, schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None
 ) -> list[NamedSchedule]:

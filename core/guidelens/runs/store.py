@@ -31,6 +31,9 @@ COMPARISON, STUDY = "comparison", "study"
 """What a run's directory may be of: its configuration's ``kind``, a comparison where it states none."""
 _TEMPORARY = ".tmp~"
 
+LOCK_PATIENCE = 0.5
+"""Seconds to wait for a directory in use: whoever only looks whether it is holds its lock for a moment."""
+
 
 class RunStore:
     """The files of one run, held under a lock for as long as the context lasts.
@@ -62,7 +65,7 @@ class RunStore:
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(self.directory / LOCK)
             try:
-                self._lock.acquire(timeout=0)
+                self._lock.acquire(timeout=LOCK_PATIENCE, poll_interval=0.05)
             except Timeout:
                 raise GuidelensError(
                     f"{self.directory} is in use by another guidelens process; wait for it, "

@@ -1,0 +1,285 @@
+"""``guidelens study``: run a study, see how far it is, go on with it, export its table."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from guidelens.errors import UsageError
+
+from . import console
+from .options import get_manager
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+    from guidelens.studies.file import Study
+    from guidelens.studies.forecast import Forecast
+    from guidelens.studies.run import StudyRun
+
+INTERRUPTED = 130
+RUNS = Path("runs")
+"""Where studies go that are given no directory: ``runs/NAME``."""
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def study() -> None:
+    """Run studies: grids of prompts, schedules, seeds and settings, from one file.
+
+    A study's directory has a row and a picture per cell, and the steps of each. Interrupt it
+    at any moment: the same command goes on. docs/studies.md describes the file.
+    """
+
+
+def _run_options(function: F) -> F:
+    """Give a command the options that decide how, not what, is computed."""
+    options = (
+        click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
+        click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the study's]"),
+        click.option(
+            "--batch-size", metavar="N|auto", help="Pictures computed at once.  [default: the study's]"
+        ),
+    )
+    decorated: Any = function
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
+@study.command("run")
+@click.argument("study_name", metavar="FILE|NAME")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Directory for the results.  [default: runs/ and the study's name]",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print the number of cells, the time and the memory they would take (a few steps are measured).",
+)
+@_run_options
+@click.pass_context
+def run_command(
+    ctx: click.Context,
+    study_name: str,
+    out: Path | None,
+    dry_run: bool,
+    retry_failed: bool,
+    device: str | None,
+    batch_size: str | None,
+) -> None:
+    """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
+
+    Exits with 1 where cells or metrics failed, with 130 where it was asked to stop.
+    """
+    from guidelens.studies.run import find_study
+
+    manager = get_manager(ctx)
+    found = find_study(study_name, manager)
+    directory = out if out is not None else RUNS / found.name
+    size = _size(batch_size)
+    if dry_run:
+        from guidelens.studies.forecast import forecast
+
+        _print_forecast(forecast(found, manager, out=directory, device=device, batch_size=size))
+        return
+    words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
+    _run(ctx, found, manager, directory, retry_failed, device, size, shlex.join(words))
+
+
+@study.command("resume")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@_run_options
+@click.pass_context
+def resume_command(
+    ctx: click.Context, directory: Path, retry_failed: bool, device: str | None, batch_size: str | None
+) -> None:
+    """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
+    from guidelens.plugins import PluginManager
+    from guidelens.runs.store import read_config
+    from guidelens.studies.run import plugin_requests, recorded_study
+
+    found = recorded_study(directory)
+    manager = get_manager(ctx)
+    recorded = (read_config(directory) or {}).get("plugins", [])
+    missing = [request for request in recorded if request not in plugin_requests(manager)]
+    if missing:
+        manager = PluginManager.load([*missing, *plugin_requests(manager)])
+    _run(ctx, found, manager, directory, retry_failed, device, _size(batch_size), "")
+
+
+def _run(
+    ctx: click.Context,
+    found: Study,
+    manager: PluginManager,
+    directory: Path,
+    retry_failed: bool,
+    device: str | None,
+    batch_size: int | str | None,
+    command: str,
+) -> None:
+    from guidelens.studies.run import run_study
+
+    from .interrupts import gentle_interrupts
+    from .progress import comparison_progress
+
+    message = "finishing the pictures in flight; Ctrl-C again stops at once"
+    try:
+        with gentle_interrupts(message) as should_stop, comparison_progress() as report:
+            done = run_study(
+                found,
+                out=directory,
+                plugins=manager,
+                device=device,
+                batch_size=batch_size,
+                retry_failed=retry_failed,
+                command=command,
+                on_progress=report,
+                on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
+                should_stop=should_stop,
+            )
+    except KeyboardInterrupt:
+        _print_stopped(directory)
+        ctx.exit(INTERRUPTED)
+    _print_run(done)
+    if done.stopped:
+        _print_stopped(directory)
+        ctx.exit(INTERRUPTED)
+    if not done.complete:
+        ctx.exit(1)
+
+
+def _size(text: str | None) -> int | str | None:
+    if text is None or text == "auto":
+        return text
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size {text!r}: give a number from 1 on, or auto")
+    return int(text)
+
+
+def _print_run(done: StudyRun) -> None:
+    screen = console.out()
+    there = done.reused + done.computed
+    new = f"{done.computed} drawn" + (f", {done.reused} were there" if done.reused else "")
+    screen.print(f"study {done.study.name}: {there} of {done.total} cells ({new})", markup=False)
+    for reason, count in done.reasons:
+        console.echo_line("error", f"{count} of {done.total} cells: {reason}")
+    if done.failed or done.unscored:
+        again = f"guidelens study resume {shlex.quote(str(done.directory))} --retry-failed"
+        console.echo_line(
+            "error", f"{done.failed} cells failed, {done.unscored} lack scores; {again} tries them again"
+        )
+    screen.print(f"results: {done.directory}", markup=False, soft_wrap=True)
+
+
+def _print_stopped(directory: Path) -> None:
+    console.echo_line("interrupted", f"what is finished is in {directory}; the same command goes on with it")
+
+
+def _print_forecast(found: Forecast) -> None:
+    from .progress import duration
+
+    screen = console.out()
+    width = max(map(len, [*found.grids, "in all"]))
+    for name, cells in found.grids.items():
+        screen.print(f"{name:<{width}}  {cells:>7} cells", markup=False)
+    shared = sum(found.grids.values()) - found.total
+    note = f" ({shared} of these are shared between grids)" if shared else ""
+    screen.print(f"{'in all':<{width}}  {found.total:>7} cells{note}", markup=False)
+    if found.missing < found.total:
+        failed = f", {found.failed} failed before" if found.failed else ""
+        screen.print(f"{found.missing} of these are missing{failed}", markup=False)
+    screen.print(
+        f"time: {duration(found.seconds)} for {found.steps} steps of a picture, on {found.device}, "
+        f"{found.batch_size} pictures at once (measured on a few steps)",
+        markup=False,
+    )
+    screen.print(f"memory: {found.memory / 2**20:.0f} MiB at their peak", markup=False)
+
+
+@study.command("status")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status_command(directory: Path, as_json: bool) -> None:
+    """Print how far the study in DIR is: cells done, failed and missing, by grid."""
+    from guidelens.studies.status import status
+
+    found = status(directory)
+    if as_json:
+        click.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        return
+    screen = console.out()
+    state = " (running)" if found.running else ""
+    screen.print(f"study {found.name}{state}", markup=False)
+    width = max(map(len, [*found.grids, "in all"]))
+    for name, counts in {**found.grids, "in all": found.total}.items():
+        parts = [f"{counts.done:>7} of {counts.all} cells"]
+        parts += [f"{counts.failed} failed"] if counts.failed else []
+        parts += [f"{counts.unscored} lack scores"] if counts.unscored else []
+        screen.print(f"{name:<{width}}  {', '.join(parts)}", markup=False)
+    for reason, count in found.reasons.items():
+        screen.print(f"{count} cells: {reason}", markup=False, soft_wrap=True)
+
+
+@study.command("export")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(("csv", "parquet")),
+    default="csv",
+    show_default=True,
+    help="Kind of file.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write it; - is stdout.  [default: in DIR, cells.csv or cells.parquet]",
+)
+def export_command(directory: Path, form: str, out: Path | None) -> None:
+    """Write the table of the study (or comparison) in DIR: a row per grid and cell, a column per value."""
+    from guidelens.studies.export import encode, export
+    from guidelens.studies.results import load_study
+
+    loaded = load_study(directory)
+    if out is not None and str(out) == "-":
+        sys.stdout.buffer.write(encode(loaded, form))
+        return
+    path = out if out is not None else directory / f"cells.{form}"
+    export(loaded, form, path)
+    console.out().print(f"{len(loaded.cells)} rows: {path}", markup=False, soft_wrap=True)
+
+
+@study.command("ls")
+@click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path), default=RUNS)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
+    """List the studies that plugins offer by name, and those whose results are in FOLDER (runs/)."""
+    from guidelens.studies.status import statuses
+
+    offered = get_manager(ctx).studies()
+    there = statuses(folder)
+    if as_json:
+        listed = [
+            {"name": s.name, "summary": s.summary, "plugin": s.plugin, "path": str(s.path)} for s in offered
+        ]
+        click.echo(json.dumps({"offered": listed, "results": [s.as_dict() for s in there]}, indent=2))
+        return
+    width = max((len(s.name) for s in offered), default=0)
+    for info in offered:
+        console.print_out(f"{info.name:<{width}}  {info.summary}  [{info.plugin}]")
+    for found in there:
+        state = "running" if found.running else f"{found.total.done} of {found.total.all} cells"
+        console.print_out(f"{found.directory}  {found.name}: {state}")
+    if not offered and not there:
+        console.print_out(f"no plugin offers a study, and {folder} holds none")

@@ -1,0 +1,91 @@
+"""The table of a study as a file that other programs read: CSV or Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError
+from guidelens.plugins.requirements import pip_command
+from guidelens.runs.store import write_file
+
+from .results import StudyResults, flat
+
+
+def table(study: StudyResults) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns and the flat rows of a study; a column holds None where it does not apply.
+
+    Columns that every cell has come first, then the others by kind (``option.``, ``metric.``, ...) and name.
+    """
+    rows = [flat(cell) for cell in study.cells]
+    names = dict.fromkeys(name for row in rows for name in row)
+    plain = [name for name in names if "." not in name]
+    kinds = dict.fromkeys(name.partition(".")[0] for name in names if "." in name)
+    # Metrics keep the order that their plugin gives them; everything else has none of its own.
+    dotted = [name for kind in kinds for name in _ordered(kind, names)]
+    columns = [*plain, *dotted]
+    return columns, [{name: row.get(name) for name in columns} for row in rows]
+
+
+def _ordered(kind: str, names: dict[str, None]) -> list[str]:
+    own = [name for name in names if name.startswith(f"{kind}.")]
+    return own if kind == "metric" else sorted(own)
+
+
+def csv_bytes(study: StudyResults) -> bytes:
+    """Return the table as CSV (UTF-8, header, RFC 4180 quoting); an empty field where nothing applies."""
+    columns, rows = table(study)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, columns)
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def parquet_bytes(study: StudyResults) -> bytes:
+    """Return the table as Parquet.
+
+    :raises GuidelensError: where pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ModuleNotFoundError:
+        raise GuidelensError(f"Parquet needs pyarrow: {pip_command(['guidelens[parquet]'])}") from None
+    columns, rows = table(study)
+    data = {name: _column([row[name] for row in rows]) for name in columns}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(data), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _column(values: Sequence[Any]) -> Sequence[Any]:
+    """Make one type of a column that holds whole and broken numbers."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int, float} and float in kinds:
+        return [None if value is None else float(value) for value in values]
+    return values if len(kinds) < 2 else [None if value is None else str(value) for value in values]
+
+
+FORMATS = ("csv", "parquet")
+
+
+def encode(study: StudyResults, form: str) -> bytes:
+    """Return the table as a file of a format, one of :data:`FORMATS`.
+
+    :raises GuidelensError: where a package for it is missing.
+    """
+    return csv_bytes(study) if form == "csv" else parquet_bytes(study)
+
+
+def export(study: StudyResults, form: str, path: Path) -> None:
+    """Write the table to a file, atomically.
+
+    :param form: one of :data:`FORMATS`.
+    :raises GuidelensError: when that fails.
+    """
+    write_file(path, encode(study, form))

@@ -1,0 +1,224 @@
+"""Study files: TOML read into a :class:`Study`, every mistake named with its line and key."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError, UsageError
+
+from .keys import AXES, GRID_KEYS, STUDY_KEYS, PromptSource, Reader, read_conditions, unknown
+from .lines import Place, find_lines, line_of
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAIN = "main"
+"""What the grid of a study is called that has no ``[[grid]]``."""
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """One grid: every combination of its values is a condition. None, or empty, takes what plugins offer.
+
+    The fields are the keys of the file; ``options`` holds the values of each guidance option.
+    """
+
+    name: str
+    place: Place = ()
+    summary: str = ""
+    claims: tuple[str, ...] = ()
+    generator: tuple[str | None, ...] = (None,)
+    guidance: tuple[str | None, ...] = (None,)
+    prompts: tuple[PromptSource, ...] = ()
+    perturbations: tuple[str, ...] = ()
+    schedules: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    steps: tuple[int, ...] = (50,)
+    samplers: tuple[str | None, ...] = (None,)
+    eta: tuple[float | None, ...] = (None,)
+    scales: tuple[float | None, ...] = (None,)
+    objective_scales: tuple[Mapping[str, float], ...] = ({},)
+    presets: tuple[str, ...] = ("none",)
+    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """An exclusion: a cell that has one of the values in every column named is left out."""
+
+    conditions: Mapping[str, tuple[Any, ...]]
+    place: Place
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study file, checked as far as it can be without any plugin.
+
+    :param text: the file itself.
+    :param label: what messages call it.
+    :param base: the folder that paths in it are relative to.
+    """
+
+    name: str
+    text: str
+    label: str
+    base: Path
+    lines: Mapping[Place, int] = field(repr=False)
+    grids: tuple[Grid, ...]
+    rules: tuple[Rule, ...] = ()
+    summary: str = ""
+    plugins: tuple[str, ...] = ()
+    metrics: tuple[str, ...] | None = None
+    dtype: str = "float32"
+    device: str = "auto"
+    batch_size: int | str = 16
+    snapshots: tuple[float, ...] = ()
+    perturbation_seed: int = 0
+
+    def error(self, place: Place, message: str) -> UsageError:
+        """Return the error that names the line of a place."""
+        return UsageError(f"{self.label}, line {line_of(dict(self.lines), place)}: {message}")
+
+    def key_place(self, grid: Grid, key: str) -> Place:
+        """Return where ``key`` of a grid is written: in the grid, or at the top."""
+        inner = (*grid.place, key)
+        return inner if inner in self.lines else (key,) if (key,) in self.lines else grid.place
+
+
+def load_study_file(path: str | Path) -> Study:
+    """Read a study file.
+
+    :raises GuidelensError: when it cannot be read.
+    :raises UsageError: for a mistake in it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise GuidelensError(f"cannot read the study {path}: {reason}") from error
+    return parse_study(text, label=str(path), base=path.resolve().parent, name=path.stem)
+
+
+def parse_study(text: str, *, label: str = "study", base: Path | None = None, name: str = "study") -> Study:
+    """Read the text of a study file.
+
+    :param label: what messages call it.
+    :param base: the folder that paths are relative to; None: the working directory.
+    :param name: of a study that states none.
+    :raises UsageError: for a mistake in it, with line and key.
+    """
+    text = text.replace("\r\n", "\n")
+    try:
+        content = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{label}: {_decoded(str(error))}") from None
+    return _Parser(text, label, base or Path.cwd()).study(content, name)
+
+
+def _decoded(message: str) -> str:
+    match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message)
+    return f"line {match[2]}, column {match[3]}: {match[1]}" if match else message
+
+
+class _Parser:
+    """Turns the content of a TOML file into a study."""
+
+    def __init__(self, text: str, label: str, base: Path) -> None:
+        self.lines = find_lines(text)
+        self.text, self.label, self.base = text, label, base
+
+    def study(self, content: dict[str, Any], name: str) -> Study:
+        tables = {"grid": self._tables(content, "grid"), "exclude": self._tables(content, "exclude")}
+        top = self._read(content, (), {**STUDY_KEYS, **AXES}, "a study", others=tuple(tables))
+        own = {key: value for key, value in top.items() if key in STUDY_KEYS}
+        defaults = {key: value for key, value in top.items() if key in AXES}
+        name = own.pop("name", name)
+        if not _NAME.fullmatch(name):
+            raise self._error(("name",), f"the name {name!r} must be of letters, digits, '.', '_' and '-'")
+        grids = [self._grid(table, place, defaults) for table, place in tables["grid"]]
+        if not grids:
+            grids = [Grid(MAIN, **defaults)]
+        self._distinct(grids)
+        return Study(
+            name=name,
+            text=self.text,
+            label=self.label,
+            base=self.base,
+            lines=self.lines,
+            grids=tuple(grids),
+            rules=tuple(self._rule(table, place) for table, place in tables["exclude"]),
+            **own,
+        )
+
+    def _tables(self, content: Mapping[str, Any], key: str) -> list[tuple[dict[str, Any], Place]]:
+        value = content.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(table, dict) for table in value):
+            raise self._error((key,), f"{key} must be written as [[{key}]], a table for each")
+        return [(table, (key, i)) for i, table in enumerate(value)]
+
+    def _grid(self, table: dict[str, Any], place: Place, defaults: Mapping[str, Any]) -> Grid:
+        own = self._read(table, place, GRID_KEYS, "a grid")
+        if "name" not in own:
+            raise self._error(place, 'the grid has no name; add name = "..."')
+        options = {**defaults.get("options", {}), **own.pop("options", {})}
+        return Grid(place=place, **{**defaults, **own, "options": options})
+
+    def _distinct(self, grids: list[Grid]) -> None:
+        seen: set[str] = set()
+        for grid in grids:
+            if grid.name in seen:
+                raise self._error((*grid.place, "name"), f"two grids are called {grid.name!r}")
+            seen.add(grid.name)
+
+    def _rule(self, table: dict[str, Any], place: Place) -> Rule:
+        try:
+            return Rule(read_conditions(table), place)
+        except KeyError as error:
+            name, message = error.args
+            raise self._error((*place, name), f"in [[exclude]], {message}") from None
+        except ValueError as error:
+            raise self._error(place, f"in [[exclude]], {error}") from None
+
+    def _read(
+        self,
+        table: Mapping[str, Any],
+        place: Place,
+        readers: Mapping[str, Reader],
+        what: str,
+        others: tuple[str, ...] = (),
+    ) -> dict[str, Any]:
+        result = {}
+        for key, value in table.items():
+            if key in others:
+                continue
+            here = (*place, key)
+            if key not in readers:
+                raise self._error(here, self._unknown(key, readers, what, others))
+            try:
+                result[key] = readers[key](value)
+            except KeyError as error:
+                name, message = error.args
+                raise self._error((*here, name), f"{key}: {message}") from None
+            except ValueError as error:
+                raise self._error(here, f"{key}: {error}") from None
+        return result
+
+    def _unknown(self, key: str, readers: Mapping[str, Reader], what: str, others: tuple[str, ...]) -> str:
+        if key in STUDY_KEYS:
+            return f"{key} holds for the whole study: write it at the top, before the first [[grid]]"
+        if key in GRID_KEYS:
+            return f"{key} belongs to one grid: write it below a [[grid]]"
+        return f"{what} has no key {unknown(key, [*readers, *others])}"
+
+    def _error(self, place: Place, message: str) -> UsageError:
+        return UsageError(f"{self.label}, line {line_of(self.lines, place)}: {message}")

@@ -1,0 +1,188 @@
+"""What a study would take: cells by grid, time from a few measured steps, memory at their peak."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guidelens.errors import GuidelensError
+from guidelens.runs.compare import notes_once
+from guidelens.runs.execute import Group, TabledSchedule, Workshop
+from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_rows, refuse_foreign
+
+from .expand import Expansion, expand
+from .file import Study
+from .prompts import Perturb
+from .run import plugin_workshop, study_plugins
+
+if TYPE_CHECKING:
+    import torch
+
+    from guidelens.engine import Engine, Sample
+    from guidelens.plugins import PluginManager
+
+SLOW_STEP = 2.0
+"""Seconds: where one step of one picture takes longer, batches are taken to cost as much per picture."""
+
+_PROBED_STEPS = 3
+"""After the first, which warms up and at which some schedules still use fewer objectives."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What computing the missing cells of a study would take on this machine, as far as a few steps tell.
+
+    :param grids: cells by grid; ``total`` counts what grids share once.
+    :param missing: cells that are neither on disk nor recorded as failed.
+    :param failed: cells that are recorded as failed, which only ``retry_failed`` would try again.
+    :param seconds: of sampling, at the measured rates.
+    :param steps: sampling steps of all these pictures.
+    :param memory: bytes, the peak while the steps were measured: of the device where it is a GPU, else of the
+        process.
+    """
+
+    study: Study
+    grids: Mapping[str, int]
+    total: int
+    missing: int
+    failed: int
+    steps: int
+    seconds: float
+    memory: int
+    device: str
+    batch_size: int
+
+
+def forecast(
+    study: Study,
+    plugins: PluginManager,
+    *,
+    out: str | Path | None = None,
+    device: str | None = None,
+    batch_size: int | str | None = None,
+    perturb: Perturb | None = None,
+) -> Forecast:
+    """Expand a study and measure a few steps of each kind of cell that ``out`` lacks; nothing is written.
+
+    :raises UsageError, GuidelensError: as :func:`~guidelens.studies.run.run_study`.
+    """
+    plugins = study_plugins(study, plugins)
+    workshop = plugin_workshop(plugins, device or study.device)
+    done: set[str] = set()
+    failed: set[str] = set()
+    if out is not None:
+        refuse_foreign(Path(out))
+        if Path(out).is_dir():
+            read_config(Path(out), STUDY)
+            done = set(read_rows(Path(out) / RESULTS)[0])
+            failed = set(read_rows(Path(out) / FAILURES)[0]) - done
+    with notes_once():
+        expansion = expand(study, plugins, workshop, perturb=perturb)
+        keys = set(expansion.prompts)
+        size = _size(batch_size or study.batch_size)
+        measured = _measure(expansion, done | failed, workshop, size)
+    return Forecast(
+        study=study,
+        grids=expansion.sizes(),
+        total=len(keys),
+        missing=len(keys - done - failed),
+        failed=len(keys & failed),
+        steps=measured.steps,
+        seconds=measured.seconds,
+        memory=measured.memory,
+        device=str(measured.device),
+        batch_size=size,
+    )
+
+
+def _size(batch_size: int | str) -> int:
+    return batch_size if isinstance(batch_size, int) else 16
+
+
+def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_size: int) -> _Measured:
+    """Measure each kind of what is missing once, and add up."""
+    from guidelens.bench.timing import peak_memory
+    from guidelens.networks import resolve_device
+
+    found = _Measured(device=resolve_device(workshop.device))
+    costs: dict[tuple[object, ...], float] = {}
+
+    def measure() -> None:
+        for group in expansion.groups:
+            by_schedule: dict[str, list[str]] = {}
+            for key, cell in group.cells.items():
+                if key not in done:
+                    by_schedule.setdefault(cell.schedule.name, []).append(key)
+            for name, keys in by_schedule.items():
+                table = expansion.schedules[name, group.settings.steps]
+                probe = _Probe(group, keys[:batch_size], table, workshop)
+                if probe.kind not in costs:
+                    costs[probe.kind] = probe.seconds_per_step()
+                laps = group.options.laps(group.settings.steps)
+                found.seconds += costs[probe.kind] * len(keys) * sum(laps)
+                found.steps += len(keys) * len(laps)
+
+    found.memory = peak_memory(found.device, measure).peak
+    return found
+
+
+@dataclass
+class _Measured:
+    device: torch.device
+    seconds: float = 0.0
+    steps: int = 0
+    memory: int = 0
+
+
+class _Probe:
+    """Measures steps of some cells that cost alike: same models, options that cost, objectives and batch."""
+
+    def __init__(
+        self, group: Group, keys: Sequence[str], table: Mapping[str, Sequence[float]], workshop: Workshop
+    ) -> None:
+        self.group, self.keys, self.table, self.workshop = group, keys, table, workshop
+        options = group.options
+        self.kind = (
+            group.settings.generator,
+            group.settings.guidance,
+            *(options.through, options.augment, options.augmentations, options.smoothing, options.every),
+            tuple(sorted((name, _pattern(row)) for name, row in table.items())),
+            len(keys),
+        )
+
+    def seconds_per_step(self) -> float:
+        """Return the seconds of one step of one picture."""
+        from guidelens.engine import Sample
+
+        engine = self.workshop.engine(self.group.settings, self.group.options)
+        schedule = TabledSchedule("probe", self.table)
+        cells = [self.group.cells[key] for key in self.keys]
+        samples = [Sample(cell.prompt.text, schedule, cell.seed) for cell in cells]
+        alone = self._timed(engine, samples[:1], 1)
+        if alone > SLOW_STEP or len(samples) == 1:
+            return alone
+        return self._timed(engine, samples, _PROBED_STEPS) / len(samples)
+
+    def _timed(self, engine: Engine, samples: Sequence[Sample], steps: int) -> float:
+        """Return the mean seconds of the first steps of a batch, without the very first: it warms up."""
+        marks = [time.perf_counter()]
+        stream = engine.stream(samples)
+        try:
+            for step in islice(stream, steps + 1):
+                float(step.sample.sum())  # waits for the device
+                marks.append(time.perf_counter())
+        except GuidelensError:
+            pass  # it diverges: running it would say so as well, cell by cell
+        finally:
+            stream.close()
+        spans = [b - a for a, b in pairwise(marks)]
+        measured = spans[1:] or spans
+        return sum(measured) / len(measured) if measured else 0.0
+
+
+def _pattern(row: Sequence[float]) -> tuple[bool, bool, bool]:
+    return row[0] != 0, row[len(row) // 2] != 0, row[-1] != 0

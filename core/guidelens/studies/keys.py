@@ -1,0 +1,320 @@
+"""The keys of a study file: what each may hold. Options of the guidance are read off their dataclass."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from guidelens.errors import UsageError
+from guidelens.plugins.spelling import suggestion
+from guidelens.runs.config import parse_seeds
+
+NONE = "none"
+"""Stands for no perturbation, no preset, or no value, which TOML has no word for."""
+
+OWN_KEYS = ("scale", "objective_scales")
+"""Options of the guidance that have a key of their own in a study, outside ``options``."""
+
+
+@dataclass(frozen=True)
+class PromptSource:
+    """Where prompts come from: exactly one of ``text``, ``set`` and ``file``.
+
+    :param text: one prompt, as it is; ``category`` and ``reference`` go with it.
+    :param set: a prompt set as it is spelled, ``shapes:category=single``.
+    :param file: CSV, TSV or text, relative to the study file.
+    :param column: the column of a CSV or TSV file that holds the prompts.
+    :param categories: keep only prompts of these; empty: all.
+    :param limit: keep only so many; None: all.
+    """
+
+    text: str = ""
+    reference: str | None = None
+    set: str = ""
+    file: str = ""
+    column: str = ""
+    categories: tuple[str, ...] = ()
+    limit: int | None = None
+
+
+Reader = Callable[[Any], Any]
+"""Returns the value of a key, checked and in its final form; raises ValueError saying what was expected."""
+
+
+def read_text(value: Any) -> str:
+    """Read a text that says something."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"expected a text, not {shown(value)}")
+    return value.strip()
+
+
+def read_number(value: Any) -> float:
+    """Read a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"expected a number, not {shown(value)}")
+    return float(value)
+
+
+def read_count(value: Any, least: int = 1) -> int:
+    """Read a whole number from ``least`` on."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"expected a whole number from {least} on, not {shown(value)}")
+    return value
+
+
+def one_or_more(read: Reader, *, what: str = "value") -> Reader:
+    """Return the reader of one value or a list of values, as a tuple without repetitions."""
+
+    def read_all(value: Any) -> tuple[Any, ...]:
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise ValueError(f"the list is empty; give at least one {what}, or leave the key out")
+        result: list[Any] = []
+        for item in values:
+            if (one := read(item)) not in result:
+                result.append(one)
+        return tuple(result)
+
+    return read_all
+
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Read a number of seeds, a list of seeds, or a text such as ``"0,3,7-9"``."""
+    if isinstance(value, list):
+        return one_or_more(lambda item: read_count(item, 0), what="seed")(value)
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise ValueError(
+            f'expected a number of seeds, a list, or a text such as "0,3,7-9", not {shown(value)}'
+        )
+    try:
+        return parse_seeds(str(value))
+    except UsageError as error:
+        raise ValueError(str(error).removeprefix("--seeds ")) from None
+
+
+def read_sampler(value: Any) -> str:
+    """Read the name of a sampler."""
+    return _choice(value, ("ddpm", "ddim"))
+
+
+def read_preset(value: Any) -> str:
+    """Read the name of a preset, or ``none``."""
+    from guidelens.guidance import PRESETS
+
+    return _choice(value, (NONE, *PRESETS))
+
+
+def read_objective_scales(value: Any) -> dict[str, float]:
+    """Read a table of scales by objective."""
+    if not isinstance(value, dict):
+        raise ValueError(f"expected a table such as {{ itc = 500 }}, not {shown(value)}")
+    return {name: read_number(scale) for name, scale in value.items()}
+
+
+def read_prompts(value: Any) -> tuple[PromptSource, ...]:
+    """Read texts, and tables with ``text``, ``set`` or ``file``, one or several."""
+    return one_or_more(_prompt_source, what="prompt")(value)
+
+
+def read_snapshots(value: Any) -> tuple[float, ...]:
+    """Read how many steps, evenly spaced, or which, as progress in [0, 1]."""
+    if isinstance(value, list):
+        chosen = tuple(sorted({read_number(p) for p in value}))
+        if any(not 0 <= p <= 1 for p in chosen):
+            raise ValueError(f"progress runs from 0 (the noisiest step) to 1, not {shown(value)}")
+        return chosen
+    count = read_count(value, 0)
+    return tuple(i / max(count - 1, 1) for i in range(count))
+
+
+def read_batch_size(value: Any) -> int | str:
+    """Read a number of pictures, or ``auto``."""
+    return value if value == "auto" else read_count(value)
+
+
+def read_dtype(value: Any) -> str:
+    """Read the precision of the networks."""
+    return _choice(value, ("float32", "bfloat16", "float16", "float64"))
+
+
+def read_options(value: Any) -> dict[str, tuple[Any, ...]]:
+    """Read a table of guidance options, each one value or a list of values.
+
+    :raises KeyError: (name, message) for an option that does not exist or a value that does not fit.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f'expected a table such as {{ through = "x0" }}, not {shown(value)}')
+    known = option_types()
+    result = {}
+    for name, given in value.items():
+        if name in OWN_KEYS:
+            key = "scales" if name == "scale" else name
+            raise KeyError(name, f"{name} is no key of options: write {key} = ... beside it")
+        if name not in known:
+            raise KeyError(name, f"there is no option {unknown(name, known)}")
+        try:
+            result[name] = one_or_more(lambda item, kind=known[name]: _typed(item, kind))(given)  # type: ignore[misc]
+        except ValueError as error:
+            raise KeyError(name, f"{name}: {error}") from None
+    return result
+
+
+@cache
+def option_types() -> dict[str, Any]:
+    """Return the options that ``options`` may hold, and their types."""
+    from guidelens.guidance import GuidanceOptions
+
+    hints = get_type_hints(GuidanceOptions)
+    return {part.name: hints[part.name] for part in fields(GuidanceOptions) if part.name not in OWN_KEYS}
+
+
+def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
+    """Read an exclusion rule: which values of which columns it is about.
+
+    :raises KeyError: (name, message) for a column that does not exist.
+    """
+    columns = (*CONDITIONS, *option_types())
+    result = {}
+    for name, given in value.items():
+        if name not in columns:
+            raise KeyError(name, f"cells have no {unknown(name, columns)}")
+        result[name] = one_or_more(lambda item: item)(given)
+    if not result:
+        raise ValueError("the rule names no column, so it would exclude everything")
+    return result
+
+
+CONDITIONS = (
+    "grid",
+    "generator",
+    "guidance",
+    "preset",
+    "sampler",
+    "eta",
+    "steps",
+    "scale",
+    "prompt",
+    "category",
+    "perturbation",
+    "schedule",
+    "seed",
+)
+"""What an exclusion rule may be about, besides the guidance options."""
+
+STUDY_KEYS: dict[str, Reader] = {
+    "name": read_text,
+    "summary": read_text,
+    "plugins": one_or_more(read_text, what="plugin"),
+    "metrics": lambda value: () if value == [] else one_or_more(read_text)(value),
+    "dtype": read_dtype,
+    "device": read_text,
+    "batch_size": read_batch_size,
+    "snapshots": read_snapshots,
+    "perturbation_seed": lambda value: read_count(value, 0),
+}
+"""Keys that hold for the whole study: only at the top of the file."""
+
+AXES: dict[str, Reader] = {
+    "generator": one_or_more(read_text),
+    "guidance": one_or_more(read_text),
+    "prompts": read_prompts,
+    "perturbations": one_or_more(read_text),
+    "schedules": one_or_more(read_text, what="schedule"),
+    "seeds": read_seeds,
+    "steps": one_or_more(read_count),
+    "samplers": one_or_more(read_sampler),
+    "eta": one_or_more(read_number),
+    "scales": one_or_more(read_number),
+    "objective_scales": one_or_more(read_objective_scales),
+    "presets": one_or_more(read_preset),
+    "options": read_options,
+}
+"""Keys whose values span a grid: at the top for all grids, in a grid for it alone."""
+
+GRID_KEYS: dict[str, Reader] = {
+    "name": read_text,
+    "summary": read_text,
+    "claims": one_or_more(read_text, what="claim"),
+    **AXES,
+}
+
+
+def _choice(value: Any, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        near = suggestion(value, choices) if isinstance(value, str) else ""
+        raise ValueError(f"expected {' or '.join(choices)}, not {shown(value)}{near}")
+    return str(value)
+
+
+def _typed(value: Any, kind: Any) -> Any:
+    """Check a value against the type of an option; an option that may be None takes ``none`` for it."""
+    members = (
+        get_args(kind) if get_origin(kind) not in (None, Literal) and type(None) in get_args(kind) else ()
+    )
+    if members:
+        if value == NONE:
+            return None
+        kind = next(member for member in members if member is not type(None))
+    if get_origin(kind) is Literal:
+        return _choice(value, get_args(kind))
+    if kind is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"expected true or false, not {shown(value)}")
+        return value
+    if kind is int:
+        return read_count(value, 0)
+    if kind is float:
+        return read_number(value)
+    if kind is str:
+        if not isinstance(value, str):
+            raise ValueError(f"expected a text, not {shown(value)}")
+        return value
+    raise ValueError("this option can be given from Python only")
+
+
+def _prompt_source(value: Any) -> PromptSource:
+    if isinstance(value, str):
+        return PromptSource(text=read_text(value))
+    if not isinstance(value, Mapping):
+        raise ValueError(f"expected a text, or a table with text, set or file, not {shown(value)}")
+    readers: dict[str, Reader] = {
+        "text": read_text,
+        "reference": read_text,
+        "set": read_text,
+        "file": read_text,
+        "column": read_text,
+        "category": one_or_more(read_text, what="category"),
+        "limit": read_count,
+    }
+    alien = [name for name in value if name not in readers]
+    if alien:
+        raise ValueError(f"prompts have no {unknown(alien[0], readers)}")
+    kinds = [name for name in ("text", "set", "file") if name in value]
+    if len(kinds) != 1:
+        raise ValueError(f"expected exactly one of text, set and file in {shown(value)}")
+    belongs = {
+        "text": {"reference", "category"},
+        "set": {"category", "limit"},
+        "file": {"column", "category", "limit"},
+    }
+    alien = [name for name in value if name not in belongs[kinds[0]] | {kinds[0]}]
+    if alien:
+        raise ValueError(f"{alien[0]} does not go with {kinds[0]} in {shown(value)}")
+    checked = {name: readers[name](given) for name, given in value.items()}
+    categories = checked.pop("category", ())
+    return PromptSource(**checked, categories=categories)
+
+
+def unknown(name: str, known: Iterable[str]) -> str:
+    """Write a name that is not known, with the nearest that is, or all of them where none is near."""
+    listed = list(known)
+    return f"{name!r}" + (suggestion(name, listed) or f"; there are {', '.join(listed)}")
+
+
+def shown(value: Any) -> str:
+    """Write a value for a message, shortened."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

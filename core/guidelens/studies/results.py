@@ -1,0 +1,243 @@
+"""Reading what a study, or a comparison, left behind: a table of cells, their telemetry and pictures."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.plugins.requirements import pip_command
+from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, open_image, read_config, read_rows
+from guidelens.runs.telemetry import Telemetry, load_telemetry, step_series
+
+from .expand import pair_id
+from .run import CELLS
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
+
+Cell = dict[str, Any]
+"""One row of the table; docs/studies.md describes its keys."""
+
+DONE, FAILED, MISSING = "done", "failed", "missing"
+
+_ROW = (
+    "metrics",
+    "metric_errors",
+    "losses",
+    "gradient_norms",
+    "cosines",
+    "nonfinite_steps",
+    "seconds",
+    "image",
+)
+
+
+class Cells(list[Cell]):
+    """The rows of a study, in its order."""
+
+    def where(self, **conditions: Any) -> Cells:
+        """Return the rows whose columns have these values; a list, tuple or set stands for any of its values.
+
+        A guidance option that the study varies is a column like any other: ``where(through="x0")``.
+        """
+        wanted = {
+            name: value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
+            for name, value in conditions.items()
+        }
+        return Cells(
+            cell
+            for cell in self
+            if all({**cell["options"], **cell}.get(name) in values for name, values in wanted.items())
+        )
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the flat table (see :func:`flat`) as a data frame.
+
+        :raises GuidelensError: where pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            raise GuidelensError(f"a data frame needs pandas: {pip_command(['pandas'])}") from None
+        return pd.DataFrame([flat(cell) for cell in self])
+
+
+@dataclass(frozen=True)
+class StudyResults:
+    """A study's directory, read when asked for. Made by :func:`load_study`.
+
+    :param config: ``config.json``: the study file, settings by id, schedules with their weights, metrics,
+        versions.
+    """
+
+    directory: Path
+    config: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the study, or ``comparison``."""
+        return str(self.config["study"]["name"]) if self._is_study else COMPARISON
+
+    @cached_property
+    def cells(self) -> Cells:
+        """Every cell that the study asks for, once per grid that asks for it, with what came of it."""
+        rows = read_rows(self.directory / RESULTS)[0]
+        failures = read_rows(self.directory / FAILURES)[0]
+        members = read_members(self.directory) if self._is_study else self._of_comparison(rows)
+        return Cells(_joined(member, rows, failures) for member in members)
+
+    @cached_property
+    def keys(self) -> dict[str, Cell]:
+        """The cells by key; of a cell that is in several grids, the first."""
+        found: dict[str, Cell] = {}
+        for cell in self.cells:
+            found.setdefault(cell["key"], cell)
+        return found
+
+    def settings(self, key: str) -> dict[str, Any]:
+        """Return all the settings of a cell, resolved: what its key is a hash of, with prompt and schedule."""
+        settings = self.config["settings"]
+        return dict(settings[self._cell(key)["settings"]]) if self._is_study else dict(settings)
+
+    def telemetry(self, key: str) -> Telemetry:
+        """Return what happened at every step of a cell.
+
+        :raises GuidelensError: for a cell that is not done, or damaged.
+        """
+        row = self._row(key)
+        if row.get("telemetry"):
+            return load_telemetry(self.directory / row["telemetry"], key)
+        import numpy as np
+
+        series = step_series(self.directory, row)
+        as_arrays: dict[str, Any] = {
+            kind: {name: np.array(values, dtype=np.float32) for name, values in table.items()}
+            for kind, table in series.items()
+        }
+        return Telemetry(**as_arrays)
+
+    def image(self, key: str) -> Image:
+        """Return the picture of a cell.
+
+        :raises GuidelensError: for a cell that is not done, or damaged.
+        """
+        row = self._row(key)
+        try:
+            return open_image(self.directory / row["image"])
+        except (OSError, SyntaxError, ValueError) as error:
+            raise GuidelensError(f"cannot read {self.directory / row['image']}: {error}") from error
+
+    @property
+    def _is_study(self) -> bool:
+        return self.config.get("kind") == STUDY
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, Any]]:
+        return read_rows(self.directory / RESULTS)[0]
+
+    def _cell(self, key: str) -> Cell:
+        if key not in self.keys:
+            raise UsageError(f"{self.directory} has no cell {key!r}")
+        return self.keys[key]
+
+    def _row(self, key: str) -> dict[str, Any]:
+        cell = self._cell(key)
+        if key not in self._rows:
+            raise GuidelensError(
+                f"the cell {key} is {cell['status']}: {cell['reason'] or 'not computed yet'}"
+            )
+        return self._rows[key]
+
+    def _of_comparison(self, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return a comparison's rows as members of one grid."""
+        settings = self.config["settings"]
+        return [
+            {
+                "grid": COMPARISON,
+                "key": key,
+                "settings": "",
+                "pair": pair_id(row.get("reference") or row["prompt"], row["seed"]),
+                **{name: row[name] for name in ("prompt", "category", "reference", "schedule", "seed")},
+                "clean": row.get("reference") or row["prompt"],
+                "perturbation": "none",
+                "edits": 0,
+                **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
+                "eta": settings["eta"],
+                "preset": "none",
+                "options": {},
+                "objective_scales": settings.get("objective_scales", {}),
+                "notes": [],
+            }
+            for key, row in rows.items()
+        ]
+
+
+def load_study(directory: str | Path) -> StudyResults:
+    """Open the directory of a study or a comparison; it may still be growing.
+
+    :raises UsageError: when it holds neither.
+    """
+    directory = Path(directory)
+    config = read_config(directory) if directory.is_dir() else None
+    if config is None:
+        raise UsageError(f"{directory} holds no study and no comparison")
+    return StudyResults(directory, config)
+
+
+def read_members(directory: Path) -> list[dict[str, Any]]:
+    """Return the rows of ``cells.jsonl``: what the study asks for.
+
+    :raises GuidelensError: when it is missing or damaged.
+    """
+    path = directory / CELLS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise GuidelensError(
+            f"cannot read {path}: {error}; guidelens study resume {directory} writes it"
+        ) from error
+
+
+def _joined(
+    member: Mapping[str, Any],
+    rows: Mapping[str, Mapping[str, Any]],
+    failures: Mapping[str, Mapping[str, Any]],
+) -> Cell:
+    row = rows.get(member["key"])
+    if row is not None:
+        return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}
+    failure = failures.get(member["key"])
+    status = MISSING if failure is None else FAILED
+    empty: dict[str, Any] = {name: {} for name in _ROW[:5]}
+    reason = "" if failure is None else failure["reason"]
+    return {**member, "status": status, "reason": reason, **empty, **dict.fromkeys(_ROW[5:])}
+
+
+def flat(cell: Cell) -> dict[str, Any]:
+    """Return a cell as one level of columns: ``metric.NAME``, ``loss.NAME``, ``gradient_norm.NAME``,
+    ``cosine.A|B``, ``objective_scale.NAME``, and guidance options that the study varies as ``option.NAME``.
+    """
+    tables = {
+        "options": "option",
+        "objective_scales": "objective_scale",
+        "metrics": "metric",
+        "losses": "loss",
+        "gradient_norms": "gradient_norm",
+        "cosines": "cosine",
+        "metric_errors": "metric_error",
+    }
+    row = {name: value for name, value in cell.items() if name not in tables and name != "notes"}
+    row["notes"] = "; ".join(cell["notes"])
+    for name, prefix in tables.items():
+        for what, value in (cell[name] or {}).items():
+            if isinstance(value, list):  # a run from before telemetry had files
+                value = next((v for v in reversed(value) if v is not None), None)
+            row[f"{prefix}.{what}"] = value
+    return row

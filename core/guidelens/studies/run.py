@@ -1,0 +1,322 @@
+"""Running a study: find it, expand it, compute what is missing, and leave a directory that says everything."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import UsageError
+from guidelens.plugins.spelling import suggestion
+from guidelens.runs.compare import notes_once
+from guidelens.runs.config import FORMAT
+from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
+from guidelens.runs.execute import Executor, InProcess, Workshop
+from guidelens.runs.plan import Plan, make_plan
+from guidelens.runs.record import versions
+from guidelens.runs.store import STUDY, RunStore, read_config, refuse_foreign
+
+from .expand import Expansion, expand
+from .file import Study, load_study_file, parse_study
+from .prompts import Perturb
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+
+CELLS = "cells.jsonl"
+"""File of a study's directory: one row per grid and cell that it asks for."""
+
+SUFFIX = ".toml"
+
+
+@dataclass(frozen=True)
+class StudyRun:
+    """What a call of :func:`run_study` came to.
+
+    :param total: cells that the study asks for; what grids share counts once.
+    :param computed: cells written by this call.
+    :param reused: cells found on disk.
+    :param failed: cells that have no picture because something failed.
+    :param unscored: cells with a picture that some metric failed on.
+    :param stopped: it was asked to stop before all was computed.
+    """
+
+    directory: Path
+    study: Study
+    total: int
+    computed: int
+    reused: int
+    failed: int
+    unscored: int
+    stopped: bool
+    reasons: list[tuple[str, int]] = field(default_factory=list)
+    """Each reason of a failure, and how many cells have it."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether every cell has its picture and all its scores."""
+        return not (self.failed or self.unscored or self.stopped)
+
+
+def find_study(name: str | Path, plugins: PluginManager) -> Study:
+    """Return the study of a file (a path, or what ends in ``.toml``), or the one that a plugin calls so.
+
+    :raises UsageError: for a name that no plugin, or several, use, or a mistake in the file.
+    :raises GuidelensError: for a file that cannot be read.
+    """
+    text = str(name)
+    if isinstance(name, Path) or text.endswith(SUFFIX):
+        return load_study_file(text)
+    offered = plugins.studies()
+    owner, _, bare = text.rpartition("/")
+    found = [s for s in offered if s.name == bare and owner in ("", s.plugin)]
+    if len(found) == 1:
+        return load_study_file(found[0].path)
+    if found:
+        choices = " or ".join(f"{s.plugin}/{s.name}" for s in found)
+        raise UsageError(f"several plugins offer the study {bare!r}; say {choices}")
+    names = [s.name for s in offered]
+    listed = f"there are {', '.join(names)}" if names else "no plugin offers one"
+    raise UsageError(f"unknown study {text!r}{suggestion(bare, names)}; {listed}; a file ends in {SUFFIX}")
+
+
+def recorded_study(directory: str | Path) -> Study:
+    """Return the study that a directory was made for, as it was when it last ran.
+
+    :raises UsageError: when it holds none.
+    """
+    directory = Path(directory)
+    config = read_config(directory, STUDY) if directory.is_dir() else None
+    if config is None:
+        raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
+    recorded = config["study"]
+    return parse_study(
+        recorded["text"], label=recorded["label"], base=Path(recorded["base"]), name=recorded["name"]
+    )
+
+
+def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
+    """Return the plugins together with those that the study asks for.
+
+    :raises UsageError: for one that does not exist, with the line.
+    """
+    if not study.plugins:
+        return plugins
+    from guidelens.plugins import PluginManager
+
+    own = [str(study.base / name) if name.endswith(".py") else name for name in study.plugins]
+    try:
+        return PluginManager.load([*plugin_requests(plugins), *own])
+    except UsageError as error:
+        raise study.error(("plugins",), str(error)) from error
+
+
+def plugin_requests(plugins: PluginManager) -> list[str]:
+    """Return what to ask :meth:`PluginManager.load` for so that the same plugins are asked for and blocked."""
+    requests = []
+    for plugin in plugins.plugins:
+        source = plugin.source
+        if plugin.requested and plugin.loaded:
+            requests.append(source.name if source.dist else source.module or source.origin)
+        elif plugin.status == "blocked" and plugin.message.startswith("blocked by no:"):
+            requests.append(f"no:{plugin.message.removeprefix('blocked by no:')}")
+    return requests
+
+
+def plugin_workshop(plugins: PluginManager, device: str) -> Workshop:
+    """Return a workshop that builds components as plugins offer them."""
+    return Workshop(plugins.build, device=device)
+
+
+def run_study(
+    study: Study | str | Path,
+    *,
+    out: str | Path,
+    plugins: PluginManager | None = None,
+    device: str | None = None,
+    batch_size: int | str | None = None,
+    retry_failed: bool = False,
+    executor: Callable[[Workshop], Executor] = InProcess,
+    perturb: Perturb | None = None,
+    command: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[str, str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> StudyRun:
+    """Compute the cells of a study that ``out`` lacks.
+
+    Interrupt it at any moment: the same call goes on where it stopped, and comes to the same pictures as a run
+    that nothing disturbed. A cell that fails is recorded with its reason in ``failures.jsonl`` and the rest
+    goes on; it is not tried again before ``retry_failed`` asks for that. A study may change between calls:
+    cells that stay the same are not computed again.
+
+    :param study: a study, its file, or the name by which a plugin offers it.
+    :param device: in place of the study's.
+    :param batch_size: likewise.
+    :param retry_failed: try again what failed before: cells, and metrics on pictures that are there.
+    :param executor: makes what computes the cells, given a workshop.
+    :param perturb: used in place of the library's perturbations.
+    :param command: recorded in ``config.json``.
+    :param should_stop: asked before every batch; True ends the run after the batches in flight.
+    :raises UsageError: for a study that makes no sense, or a directory that holds something else.
+    :raises GuidelensError: for components that cannot be built, or a directory that cannot be written.
+    """
+    from guidelens.plugins import PluginManager
+
+    given = plugins or PluginManager.load()
+    study = study if isinstance(study, Study) else find_study(study, given)
+    directory = Path(out)
+    refuse_foreign(directory)
+    old = read_config(directory, STUDY) if directory.is_dir() else None
+    _refuse_other(directory, old, study)
+    requests = plugin_requests(given)
+    loaded = study_plugins(study, given)
+    workshop = plugin_workshop(loaded, device or study.device)
+    with notes_once():
+        expansion = expand(study, loaded, workshop, perturb=perturb)
+        size = _batch_size(batch_size or study.batch_size, old, workshop, expansion)
+        with RunStore(directory, STUDY) as store:
+            for prompt, note in dict.fromkeys(expansion.notes) if on_note is not None else ():
+                on_note(prompt, note)  # type: ignore[misc]  # the line above has looked
+            if retry_failed:
+                store.replace_failures([])
+            plan = _plan(store, expansion, size)
+            config = _config(study, expansion, plan, store.config, size, workshop, loaded, requests, command)
+            store.write_config(config)
+            store.write(CELLS, "".join(_line(member) for member in expansion.members))
+            with notes_once(expansion.notes):
+                driver = _drive(store, expansion, plan, executor(workshop), study, on_progress, should_stop)
+            if not driver.stopped:
+                leave = () if retry_failed else expansion.prompts
+                fresh = [key for batch in plan.todo for key in batch]
+                score_again(
+                    store, expansion.prompts, expansion.metrics, leave=[*leave, *fresh], batch_size=size
+                )
+            sort_rows(store, plan.batches)
+            return _result(store, study, expansion, driver)
+
+
+def _refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
+    if old is not None and old["study"]["name"] != study.name:
+        raise UsageError(
+            f"{directory} holds the study {old['study']['name']!r}, not {study.name!r}; choose another --out"
+        )
+
+
+def _batch_size(
+    wanted: int | str, old: Mapping[str, Any] | None, workshop: Workshop, expansion: Expansion
+) -> int:
+    """Return the number of pictures computed at once: ``auto`` stays what the directory was begun with."""
+    if not isinstance(wanted, str):
+        return wanted
+    if old is not None:
+        return int(old["batch_size"])
+    from guidelens.engine import Sample
+
+    sizes: dict[tuple[str, str], int] = {}
+    for group in expansion.groups:
+        models = (group.settings.generator, group.settings.guidance)
+        if models not in sizes:
+            cell = next(iter(group.cells.values()))
+            sample = Sample(cell.prompt.text, cell.schedule.schedule, cell.seed)
+            sizes[models] = workshop.engine(group.settings, group.options).predict_batch_size(sample)
+    return min(sizes.values())
+
+
+def _plan(store: RunStore, expansion: Expansion, batch_size: int) -> Plan:
+    cells = {key: cell for group in expansion.groups for key, cell in group.cells.items()}
+    recorded = (store.config or {}).get("batches", [])
+    done = {*store.rows, *store.failures}
+    groups = [list(group.cells) for group in expansion.groups]
+    return make_plan(cells, recorded, done, batch_size, groups=groups)
+
+
+def _drive(
+    store: RunStore,
+    expansion: Expansion,
+    plan: Plan,
+    executor: Executor,
+    study: Study,
+    on_progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
+) -> Driver:
+    column = next((c for m in expansion.metrics for c in m.metric.columns), "")
+    driver = Driver(store, expansion.groups, column=column, on_progress=on_progress, should_stop=should_stop)
+    names = tuple(metric.name for metric in expansion.metrics)
+    driver.run(plan.todo, executor, metrics=names, snapshots=study.snapshots)
+    return driver
+
+
+def _config(
+    study: Study,
+    expansion: Expansion,
+    plan: Plan,
+    old: Mapping[str, Any] | None,
+    batch_size: int,
+    workshop: Workshop,
+    plugins: PluginManager,
+    requests: Sequence[str],
+    command: str,
+) -> dict[str, Any]:
+    from guidelens.networks import resolve_device
+
+    sizes = expansion.sizes()
+    commands = list((old or {}).get("commands", []))
+    return {
+        "guidelens_format": FORMAT,
+        "kind": STUDY,
+        "study": {
+            "name": study.name,
+            "summary": study.summary,
+            "label": study.label,
+            "base": str(study.base),
+            "text": study.text,
+        },
+        "grids": [
+            {"name": g.name, "summary": g.summary, "claims": list(g.claims), "cells": sizes[g.name]}
+            for g in study.grids
+        ],
+        "settings": {i: settings.as_dict() for i, settings in expansion.settings.items()},
+        "schedules": [
+            {"name": name, "steps": steps, "weights": weights}
+            for (name, steps), weights in expansion.schedules.items()
+        ],
+        "metrics": [{"name": m.name, "columns": list(m.metric.columns)} for m in expansion.metrics],
+        "snapshots": list(study.snapshots),
+        "device": str(resolve_device(workshop.device)),
+        "batch_size": batch_size,
+        "plugins": list(requests),
+        "commands": [*commands, *([command] if command and command not in commands else [])],
+        "versions": versions(plugins.versions()),
+        "batches": [list(batch) for batch in plan.batches],
+    }
+
+
+def _line(member: Mapping[str, Any]) -> str:
+    return json.dumps(member, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _result(store: RunStore, study: Study, expansion: Expansion, driver: Driver) -> StudyRun:
+    failures = [f for key, f in store.failures.items() if key in driver.cells]
+    unscored = [
+        f"metric {metric}: {reason}"
+        for key in driver.cells
+        if key in store.rows
+        for metric, reason in store.rows[key]["metric_errors"].items()
+    ]
+    reasons: dict[str, int] = {}
+    for reason in [*(f["reason"] for f in failures), *unscored]:
+        reasons[reason] = reasons.get(reason, 0) + 1
+    return StudyRun(
+        directory=store.directory,
+        study=study,
+        total=len(driver.cells),
+        computed=driver.computed,
+        reused=driver.reused,
+        failed=len(failures),
+        unscored=sum(bool(store.rows[k]["metric_errors"]) for k in driver.cells if k in store.rows),
+        stopped=driver.stopped,
+        reasons=list(reasons.items()),
+    )

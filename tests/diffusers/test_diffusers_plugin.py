@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from diffusers import UNet2DModel
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import PluginManager
 from guidelens.testing import check_generator
-from guidelens_diffusers import DiffusersGenerator, load_generator, training_process
+from guidelens_diffusers import DiffusersGenerator, load_generator
 from guidelens_diffusers.plugin import diffusers
 from tiny_pipelines import ddim, ddpm, save_pipeline, tiny_unet, write_json
 
@@ -293,6 +295,10 @@ def test_a_subfolder(saved: Path, unet: UNet2DModel) -> None:
         diffusers(str(saved.parent), subfolder="nowhere")
 
 
-def test_a_pipeline_in_memory(unet: UNet2DModel) -> None:
-    config = {**ddpm().config, "_class_name": "DDPMScheduler"}
-    assert_same_network(DiffusersGenerator(unet, training_process(config)), unet)
+def test_the_documented_way_to_wrap_a_pipeline(unet: UNet2DModel) -> None:
+    page = Path(__file__).parents[2] / "docs" / "diffusers.md"
+    (block,) = re.findall(r"```py\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {"pipeline": SimpleNamespace(unet=unet, scheduler=ddpm(prediction_type="sample"))}
+    exec(compile(block, page.name, "exec"), names)
+    assert names["generator"].prediction == "x0"
+    assert_same_network(names["generator"], unet)

@@ -32,6 +32,7 @@ from .guidance import (
     resolve_scales,
 )
 from .guidance.dose import dose_factor, guidance_gain
+from .heap import kept_heap
 from .memory import MicroBatches, available_memory, bytes_used, is_out_of_memory, predict_batch
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
 from .recording import Recorder, Watch
@@ -198,17 +199,18 @@ class Engine:
     ) -> cabc.Generator[Result, None, None]:
         text = self._encode(samples)
         size = self._size_of_batches(samples)
-        for start in range(0, len(samples), size):
-            rows = range(start, min(start + size, len(samples)))
-            batch = [samples[row] for row in rows]
-            batch_plan = plan.select(rows)
-            recorder = Recorder(batch, batch_plan)
-            with closing(self._steps(batch, batch_plan, text, None)) as steps:
-                for step in steps:
-                    recorder.add(step)
-                    if on_step is not None:
-                        on_step(step)
-            yield from recorder.results()
+        with kept_heap(self.device):  # from batch to batch
+            for start in range(0, len(samples), size):
+                rows = range(start, min(start + size, len(samples)))
+                batch = [samples[row] for row in rows]
+                batch_plan = plan.select(rows)
+                recorder = Recorder(batch, batch_plan)
+                with closing(self._steps(batch, batch_plan, text, None)) as steps:
+                    for step in steps:
+                        recorder.add(step)
+                        if on_step is not None:
+                            on_step(step)
+                yield from recorder.results()
 
     def _size_of_batches(self, samples: Sequence[Sample]) -> int:
         if self.batch_size != "auto":
@@ -271,8 +273,8 @@ class Engine:
     ) -> cabc.Generator[Step, None, None]:
         with _no_grad():
             batch = self._begin(samples, plan, text, noise)
-        # No context but this one spans a yield: grad mode and autocast would leak into the caller's code.
-        with frozen(self.generator, self.guidance_model):
+        # No context but these spans a yield: grad mode and autocast would leak into the caller's code.
+        with kept_heap(self.device), frozen(self.generator, self.guidance_model):
             for k in range(self.steps):
                 with _no_grad():
                     step = self._step(batch, k)

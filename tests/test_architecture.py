@@ -113,6 +113,7 @@ def test_import_is_light() -> None:
         ["install", "--help"],
         ["compare", "--help"],
         ["generate", "-h"],
+        ["bench", "--help"],
     ],
 )
 def test_help_and_listings_load_nothing_heavy(args: list[str]) -> None:

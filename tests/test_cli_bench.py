@@ -41,6 +41,7 @@ def test_a_table_for_each_batch_size(guidelens: Guidelens) -> None:
     for label in ("guided step", "generator backward", "engine alone", "unguided step"):
         assert sum(line.startswith(label) for line in lines) == 2, label
     assert sum(line.startswith("peak memory") for line in lines) == 2
+    assert "batch 2: round 2 of 2" in result.stderr.splitlines()
 
 
 def test_everything_measured_goes_into_a_file(guidelens: Guidelens) -> None:

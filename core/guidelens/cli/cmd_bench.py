@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,8 +15,6 @@ from .completion import complete_component, complete_plugin
 from .options import DTYPES, SectionedCommand, SectionedOption, get_manager
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-
     from guidelens.bench.report import BatchReport, Report
     from guidelens.bench.timing import Spread
     from guidelens.plugins import PluginManager
@@ -170,15 +170,26 @@ def _measure(
 
     names = {"generator": network.spec, "guidance": STAND_IN if model is None else model.spec}
     objectives = wanted.pop("objectives") or None
-    with console.err().status("building the networks") as status:
+    with _progress() as say:
         report = run(
             network.build(),
             None if model is None else model.build(),
             objectives=objectives,
-            on_progress=status.update,
+            on_progress=say,
             **wanted,
         )
     return names, report
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str], None]]:
+    """Show what is being done on stderr: in place on a terminal, as lines elsewhere."""
+    stderr = console.err()
+    if not stderr.is_terminal:
+        yield lambda text: click.echo(text, err=True)
+        return
+    with stderr.status("building the networks") as status:
+        yield status.update
 
 
 def _print(report: Report, names: dict[str, str]) -> None:

@@ -43,6 +43,7 @@ def blip(
     negatives: str = "",
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
+    untrained: bool = False,
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
@@ -57,11 +58,14 @@ def blip(
     :param negatives: prompts to contrast with, separated by ``|``.
     :param itm: ``nll`` (-log p(match)) or ``margin`` (of the logits).
     :param label_smoothing: of the caption loss, in [0, 1).
-    :raises UsageError: an option out of range.
+    :param untrained: random weights in place of a checkpoint: its losses mean nothing, and cost what the real ones do.
+    :raises UsageError: an option out of range, or ``checkpoint`` with ``untrained``.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    path = _checkpoint(checkpoint, vocab, config)
-    from .guidance import BlipOptions, load_blip
+    if untrained and checkpoint:
+        raise UsageError("blip takes checkpoint or untrained, not both")
+    path = None if untrained else _checkpoint(checkpoint, vocab, config)
+    from .guidance import BlipGuidance, BlipOptions, load_blip
 
     options = BlipOptions(
         itc_mode=itc,
@@ -70,6 +74,13 @@ def blip(
         itm_mode=itm,
         label_smoothing=label_smoothing,
     )
+    if path is None:
+        from .architecture import PRESETS
+        from .untrained import untrained_blip
+
+        chosen = _config(config) or PRESETS["base"]
+        chosen = chosen if image_size is None else chosen.with_image_size(image_size)
+        return BlipGuidance(untrained_blip(chosen, vocab or None), chosen, options)
     return load_blip(
         path, vocab=vocab or None, config=_config(config), image_size=image_size, options=options
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.weights.store import WeightsMissing
 from guidelens_blip import BlipConfig, BlipGuidance, save_blip
@@ -125,3 +126,26 @@ assert not any(f[:3] == ("ignore", None, Warning) for f in warnings.filters), wa
 def test_import_noise_does_not_reach_the_user_from_any_thread(checkpoint: Path) -> None:
     result = run_python(USE, str(checkpoint))
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+def test_untrained_is_seeded_and_says_so(
+    config: BlipConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "config.json"
+    path.write_text(config.to_json())
+    before = torch.get_rng_state()
+    first = blip(config=str(path), untrained=True, image_size=24)
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.rand(3)
+    assert blip(config=str(path), untrained=True, image_size=24).fingerprint == first.fingerprint
+    assert first.config == config.with_image_size(24)
+    assert "random weights (untrained=true): its losses and gradients mean nothing" in caplog.text
+    text = first.encode_text(["a cat, 2 dogs"])
+    assert not any("not in the text model's vocabulary:" in note for note in text.notes[0])
+    images = torch.rand(1, 3, 16, 16, requires_grad=True)
+    for loss in first.losses(images, text, first.objectives).values():
+        (gradient,) = torch.autograd.grad(loss.sum(), images, retain_graph=True)
+        assert gradient.abs().max() > 0
+    assert len(first.model.tokenizer) == 30_524
+    with pytest.raises(UsageError, match="checkpoint or untrained, not both"):
+        blip(checkpoint="x.pth", untrained=True)

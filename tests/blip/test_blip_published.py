@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from blip_models import lively
 from guidelens import Engine, PluginManager, Sample
 from guidelens.testing.toys import TinyGenerator
+from guidelens.weights import convert
 from guidelens_blip import PRESETS, BlipConfig, BlipGuidance, BlipOptions, build_blip, load_blip
 from guidelens_blip.plugin import blip
 from torch.testing import assert_close
@@ -157,3 +158,15 @@ def test_a_run_encodes_text_once_and_the_image_once_a_step(model: Any, config: B
     steps = list(engine.stream(samples))
     assert len(steps) == 5
     assert calls == {"image": 5, "unimodal text": 1, "matching": 5, "decoder": 5}
+
+
+def test_a_converted_checkpoint_is_the_same_model(
+    medium: BlipConfig, vocab: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    """safetensors holds shared tensors once, under whichever of their names comes first."""
+    done = convert(checkpoint, tmp_path / "model.safetensors")
+    assert done.key == "model"
+    shared = "text_encoder.encoder.layer.0.crossattention.self.query.weight"
+    assert done.shared["text_decoder.bert.encoder.layer.0.crossattention.self.query.weight"] == shared
+    loaded = load_blip(tmp_path / "model.safetensors", vocab=vocab, config=medium)
+    assert loaded.fingerprint == load_blip(checkpoint, vocab=vocab, config=medium).fingerprint

@@ -1,0 +1,41 @@
+"""BLIP with random weights: its losses mean nothing, at the cost of the real ones. For timings and trial runs."""
+
+from __future__ import annotations
+
+import logging
+import string
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .architecture import BlipConfig, build_blip
+from .tokenizer import REQUIRED_TOKENS
+
+logger = logging.getLogger("guidelens.blip")
+
+VOCABULARY_SIZE = 30_522
+"""Entries of bert-base-uncased's vocabulary, so that the output layer costs what it does."""
+
+
+def untrained_blip(config: BlipConfig, vocab: str | Path | None = None, seed: int = 0) -> Any:
+    """Build a model of size ``config`` with the random weights that training starts from.
+
+    :param vocab: the vocabulary file; None: a stand-in of single letters, padded to the size of the published one.
+    :param seed: the same weights for the same seed; PyTorch's own random state is left as it was.
+    """
+    logger.warning("this BLIP has random weights (untrained=true): its losses and gradients mean nothing")
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build_blip(config, _stand_in(Path(folder)) if vocab is None else vocab)
+
+
+def _stand_in(folder: Path) -> Path:
+    """Write a vocabulary that spells any English word."""
+    signs = [*string.ascii_lowercase, *string.digits, *string.punctuation]
+    entries = [*REQUIRED_TOKENS, *signs, *(f"##{sign}" for sign in signs)]
+    entries += [f"[unused{number}]" for number in range(VOCABULARY_SIZE - len(entries))]
+    path = folder / "vocab.txt"
+    path.write_text("\n".join(entries) + "\n", encoding="utf-8")
+    return path

@@ -178,7 +178,7 @@ def test_traceback_on_request(commands: str) -> None:
     [
         (
             ["plugin"],
-            "unknown command 'plugin' (did you mean 'plugins'?); there are compare, generate, plugins, ",
+            "unknown command 'plugin' (did you mean 'plugins'?); there are compare, generate, ",
         ),
         (["--bad"], "No such option '--bad'. (see `guidelens --help`)"),
         (["plugins", "show"], "Missing argument 'NAME'. (see `guidelens plugins show --help`)"),

@@ -71,7 +71,7 @@ def check_generator(
 ) -> Report:
     """Check a generator.
 
-    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws; None: some are sampled.
+    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws, tried beside some that it samples.
     :param device: where it runs: ``cpu``, ``cuda``, ...
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.
@@ -121,7 +121,7 @@ def check_metric(
     :param prompts: what pictures are scored against; None: some are made up.
     :param image_shape: (C, H, W) of the pictures, where there are no examples.
     :param examples: pictures (C, H, W) in [-1, 1] that show their prompt: they must score better than noise and
-        flat pictures do, in every column.
+        flat pictures do on average, in every column.
     :param lower_is_better: columns in which better is less.
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.

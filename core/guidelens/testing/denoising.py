@@ -8,9 +8,11 @@ x_t = sqrt(abar) x0 + sqrt(1 - abar) eps and sigma = sqrt((1 - abar) / abar):
   is less: dE[x0 | x_t]/dx_t is sqrt(abar) / (1 - abar) times the posterior covariance, which is positive
   semidefinite, and the variance of a pixel in [-1, 1] is at most 1.
 
-They hold on average over the data it was trained on, of which its own samples stand in where nothing better is
-given. An output taken for what it is not breaks them by far at some level of noise, and so does a network that
-is told other timesteps than it was trained with, if they are off by much.
+They hold on average over the data it was trained on. Its own samples stand in for it, drawn coarsely: they show
+best whether noise and timesteps agree, since a mistake in these adds up over the steps of sampling. Pictures of
+its domain, where the caller has some, show whether it learned that domain. An output taken for what it is not
+breaks them by far at some level of noise, and so does a network that is told other timesteps than it was trained
+with, if they are off by much.
 """
 
 from __future__ import annotations
@@ -81,7 +83,7 @@ class _Labelled:
         self.image_shape = generator.image_shape
         self.alphas_cumprod = generator.alphas_cumprod
         self.learned_variance = generator.learned_variance
-        self.fingerprint = generator.fingerprint
+        self.fingerprint = ""
 
     def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
         return self._generator(x_t, timesteps)
@@ -90,7 +92,7 @@ class _Labelled:
 def check_denoising(generator: Generator, images: Tensor | None, device: torch.device) -> Numbers:
     """Check that the network denoises, with its output taken for what it says.
 
-    :param images: (B, C, H, W) in [-1, 1] of its domain; None: it samples some, at the cost of ten steps.
+    :param images: pictures (B, C, H, W) in [-1, 1] of its domain, to be tried beside samples of its own.
     :raises Failed: naming the prediction that would fit, if another one does.
     """
     levels = _levels(generator, generator.prediction, images, device)
@@ -100,8 +102,8 @@ def check_denoising(generator: Generator, images: Tensor | None, device: torch.d
         others = [p for p in get_args(Prediction) if p != generator.prediction]
         fitting = [p for p in others if _fits(generator, p, images, device)]
         hint = (
-            f"taken for {' or '.join(map(repr, fitting))} it would denoise"
-            if fitting
+            f"taken for {fitting[0]!r} it would denoise"
+            if len(fitting) == 1  # a network that fits several denoises as none of them
             else "is it trained, and are timesteps and alphas_cumprod those it was trained with?"
         )
         raise Failed(f"as {generator.prediction!r}: {fault}; {hint}", worst_error=worst)
@@ -118,15 +120,18 @@ def _fits(generator: Generator, prediction: Prediction, images: Tensor | None, d
 def _levels(
     generator: Generator, prediction: Prediction, images: Tensor | None, device: torch.device
 ) -> list[_Level]:
+    """Measure at all levels: on its own samples, and on pictures of its domain where there are any."""
     labelled = _Labelled(generator, prediction)
-    pictures = (_samples(labelled, device) if images is None else images).to(device, torch.float32)
     process = DiffusionProcess(generator.alphas_cumprod)
     sigmas = (1 / process.alphas_cumprod - 1).sqrt()
-    random = torch.Generator().manual_seed(0)
-    noise = torch.randn(pictures.shape, generator=random).to(device)
     wanted = [level for level in LEVELS if prediction != "x0" or level >= 0.1]
     chosen = dict.fromkeys(int((sigmas.log() - torch.tensor(w).log()).abs().argmin()) for w in wanted)
-    return [_level(labelled, process, pictures, noise, index, sigmas[index].item()) for index in chosen]
+    return [
+        _level(labelled, process, pictures.to(device, torch.float32), index, sigmas[index].item())
+        for pictures in (_samples(labelled, device), images)
+        if pictures is not None
+        for index in chosen
+    ]
 
 
 def _samples(generator: Any, device: torch.device) -> Tensor:
@@ -140,9 +145,11 @@ def _samples(generator: Any, device: torch.device) -> Tensor:
 
 @torch.no_grad()
 def _level(
-    generator: _Labelled, process: DiffusionProcess, pictures: Tensor, noise: Tensor, index: int, sigma: float
+    generator: _Labelled, process: DiffusionProcess, pictures: Tensor, index: int, sigma: float
 ) -> _Level:
     """Measure at one timestep. The noise and its negative are tried, which tells it from the picture."""
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randn(pictures.shape, generator=random).to(pictures)
     at = torch.full((len(pictures),), index)
     answers = []
     for sign in (1, -1):

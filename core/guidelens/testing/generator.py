@@ -17,7 +17,6 @@ from guidelens.networks import resolve_device
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, one_line
 from .denoising import check_denoising
 from .networks import (
-    ROUNDING,
     borrowed,
     check_cross_gradient,
     check_directional,
@@ -26,6 +25,7 @@ from .networks import (
     check_parameters,
     check_rows,
     largest_difference,
+    rounding,
 )
 from .report import Report
 
@@ -140,23 +140,21 @@ def _differentiable(subject: _Subject) -> Numbers:
     return {"norm": norm}
 
 
-@CHECKS.add("gradient", needs=["differentiable"])
-def _gradient(subject: _Subject) -> Numbers:
-    """In float64 the gradient of a random projection agrees with central differences."""
-    with subject.double() as double:
-        x_t, timesteps = double.noisy(torch.float64)
-        random = torch.Generator().manual_seed(1)
-        projection = torch.randn(x_t.shape, generator=random, dtype=torch.float64).to(x_t)
-
-        def projected(point: Tensor) -> Tensor:
-            output = double(point, timesteps)
-            prediction, _ = split_output(output, point, subject.generator.learned_variance)
-            return (prediction * projection).flatten(1).sum(dim=1)
-
-        return {"relative error": check_directional(projected, x_t, what="the output")}
+@CHECKS.add("determinism", needs=["output"])
+def _determinism(subject: _Subject) -> Numbers:
+    """The same input gives the same output: again, after other random numbers, from training mode."""
+    x_t, timesteps = subject.noisy()
+    first = subject(x_t, timesteps)
+    numbers = {"again": largest_difference(first, subject(x_t, timesteps))}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        numbers["reseeded"] = largest_difference(first, subject(x_t, timesteps))
+    for name, difference in numbers.items():
+        at_most(f"{name}: the relative difference", difference, rounding(subject.device), **numbers)
+    return numbers
 
 
-@CHECKS.add("batch-independence", needs=["output"])
+@CHECKS.add("batch-independence", needs=["determinism"])
 def _batch_independence(subject: _Subject) -> Numbers:
     """A sample's output depends neither on its neighbours in the batch nor on its place in it."""
     x_t, timesteps = subject.noisy()
@@ -172,18 +170,20 @@ def _batch_independence(subject: _Subject) -> Numbers:
     return numbers
 
 
-@CHECKS.add("determinism", needs=["output"])
-def _determinism(subject: _Subject) -> Numbers:
-    """The same input gives the same output: again, after other random numbers, from training mode."""
-    x_t, timesteps = subject.noisy()
-    first = subject(x_t, timesteps)
-    numbers = {"again": largest_difference(first, subject(x_t, timesteps))}
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(12345)
-        numbers["reseeded"] = largest_difference(first, subject(x_t, timesteps))
-    for name, difference in numbers.items():
-        at_most(f"{name}: the relative difference", difference, ROUNDING, **numbers)
-    return numbers
+@CHECKS.add("gradient", needs=["differentiable", "batch-independence"])
+def _gradient(subject: _Subject) -> Numbers:
+    """In float64 the gradient of a random projection agrees with central differences."""
+    with subject.double() as double:
+        x_t, timesteps = double.noisy(torch.float64)
+        random = torch.Generator().manual_seed(1)
+        projection = torch.randn(x_t.shape, generator=random, dtype=torch.float64).to(x_t)
+
+        def projected(point: Tensor) -> Tensor:
+            output = double(point, timesteps)
+            prediction, _ = split_output(output, point, subject.generator.learned_variance)
+            return (prediction * projection).flatten(1).sum(dim=1)
+
+        return {"relative error": check_directional(projected, x_t, what="the output")}
 
 
 @CHECKS.add("parameters", needs=["output"])
@@ -200,7 +200,7 @@ def _parameters(subject: _Subject) -> Numbers:
     return check_parameters(subject.generator, use)
 
 
-@CHECKS.add("checkpointing", needs=["differentiable"])
+@CHECKS.add("checkpointing", needs=["differentiable", "determinism"])
 def _checkpointing(subject: _Subject) -> Numbers:
     """Where it offers ``checkpointing``: output and gradient are the same with it."""
     switch = getattr(subject.generator, "checkpointing", None)
@@ -219,7 +219,12 @@ def _checkpointing(subject: _Subject) -> Numbers:
         "gradient": largest_difference(results[0][1], results[1][1]),
     }
     for name, difference in numbers.items():
-        at_most(f"{name} with and without: the relative difference", difference, ROUNDING, **numbers)
+        at_most(
+            f"{name} with and without: the relative difference",
+            difference,
+            rounding(subject.device),
+            **numbers,
+        )
     return numbers
 
 
@@ -257,7 +262,7 @@ def examine_generator(
 ) -> Report:
     """Check a generator; see :func:`guidelens.testing.check_generator`."""
     place = resolve_device(device)
-    fingerprint = generator.fingerprint
+    fingerprint = getattr(generator, "fingerprint", None)
     with borrowed(generator, place) as placed:
         subject = _Subject(placed, place, images, fingerprint)
         return Report("generator", type(generator).__name__, CHECKS.run(subject, skip))

@@ -18,7 +18,6 @@ from guidelens.networks import resolve_device
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, is_number, one_line
 from .networks import (
-    ROUNDING,
     borrowed,
     check_cross_gradient,
     check_directional,
@@ -28,6 +27,7 @@ from .networks import (
     check_rows,
     largest_difference,
     pictures,
+    rounding,
 )
 from .report import Report
 
@@ -171,97 +171,6 @@ def _differentiable(subject: _Subject) -> Numbers:
     return norms
 
 
-@CHECKS.add("gradient", needs=["differentiable"])
-def _gradient(subject: _Subject) -> Numbers:
-    """In float64 gradients agree with central differences, along themselves and random directions."""
-    numbers = {}
-    with subject.double() as double:
-        for name in subject.names:
-            found = check_directional(
-                lambda images, name=name: double.losses(images, names=[name])[name],  # type: ignore[misc]
-                double.images,
-                what=repr(name),
-            )
-            numbers[name] = found
-    return numbers
-
-
-@CHECKS.add("subsets", needs=["losses"])
-def _subsets(subject: _Subject) -> Numbers:
-    """Asked for some of its objectives it returns exactly these, with the same values as among all."""
-    whole = subject.losses()
-    sizes = range(1, len(subject.names) + 1)
-    if len(subject.names) > _ALL_SUBSETS:
-        sizes = range(1, 3)
-    worst, tried = 0.0, 0
-    for size in sizes:
-        for names in combinations(subject.names, size):
-            losses = subject.losses(names=names)
-            if set(losses) != set(names):
-                raise Failed(f"it was asked for {list(names)}, and returned {sorted(losses)}")
-            tried += 1
-            for name in names:
-                worst = max(worst, largest_difference(losses[name], whole[name]))
-                at_most(f"{name!r} asked for in {list(names)} and among all: the difference", worst, ROUNDING)
-    return {"subsets": tried, "relative difference": worst}
-
-
-@CHECKS.add("batch-independence", needs=["losses"])
-def _batch_independence(subject: _Subject) -> Numbers:
-    """A sample's losses depend neither on its neighbours in the batch nor on its place in it."""
-    together = subject.stacked()
-    rows = range(len(subject.images))
-    alone = [subject.stacked(subject.images[[row]], subject.text.select([row])) for row in rows]
-    order = [*reversed(rows)]
-    shuffled = subject.stacked(subject.images[order], subject.text.select(order))
-    numbers = check_rows(together, alone, shuffled, order)
-    images = subject.images.clone().requires_grad_()
-    values = subject.stacked(images)
-    if values.requires_grad:
-        numbers = {**numbers, "in a neighbour's gradient": check_cross_gradient(values, images)}
-    return numbers
-
-
-@CHECKS.add("text-alone", needs=["losses"])
-def _text_alone(subject: _Subject) -> Numbers:
-    """A prompt encoded alone gives the losses that it gives when encoded among others."""
-    together = subject.stacked()
-    alone = [
-        subject.stacked(subject.images[[row]], subject.model.encode_text([prompt]))
-        for row, prompt in enumerate(subject.prompts)
-    ]
-    difference = largest_difference(together, torch.cat(alone))
-    return {"relative difference": at_most("the relative difference", difference, ROUNDING)}
-
-
-@CHECKS.add("text-select", needs=["batch-independence"])
-def _text_select(subject: _Subject) -> Numbers:
-    """text.select picks prompts, in any order and repeatedly, and losses follow."""
-    picked = [2, 0, 2, 1]
-    text = subject.text.select(picked)
-    if text.prompts != tuple(subject.prompts[k] for k in picked):
-        raise Failed(f"select({picked}) returned the prompts {text.prompts}")
-    fresh = subject.model.encode_text([subject.prompts[k] for k in picked])
-    images = pictures(len(picked), subject.images.shape[1:], seed=2).to(subject.device)
-    difference = largest_difference(subject.stacked(images, text), subject.stacked(images, fresh))
-    return {
-        "relative difference": at_most(
-            "selected or encoded in that order: the relative difference", difference, ROUNDING
-        )
-    }
-
-
-@CHECKS.add("text-graph", needs=["text"])
-def _text_graph(subject: _Subject) -> Numbers:
-    """encode_text builds no graph: no tensor of the text requires a gradient."""
-    with torch.enable_grad():
-        text = subject.model.encode_text(subject.prompts)
-    attached = sorted(name for name, tensor in text.tensors.items() if tensor.requires_grad)
-    if attached:
-        raise Failed(f"{', '.join(attached)} require gradients; encode under torch.no_grad()")
-    return {"tensors": len(text.tensors)}
-
-
 @CHECKS.add("determinism", needs=["losses"])
 def _determinism(subject: _Subject) -> Numbers:
     """The same input gives the same losses: again, after other random numbers, in training mode, of new text."""
@@ -278,8 +187,99 @@ def _determinism(subject: _Subject) -> Numbers:
         subject.model.eval()
         numbers["training mode"] = largest_difference(first, trained)
     for name, difference in numbers.items():
-        at_most(f"{name}: the relative difference", difference, ROUNDING, **numbers)
+        at_most(f"{name}: the relative difference", difference, rounding(subject.device), **numbers)
     return numbers
+
+
+@CHECKS.add("subsets", needs=["determinism"])
+def _subsets(subject: _Subject) -> Numbers:
+    """Asked for some of its objectives it returns exactly these, with the same values as among all."""
+    whole = subject.losses()
+    sizes = range(1, len(subject.names) + 1)
+    if len(subject.names) > _ALL_SUBSETS:
+        sizes = range(1, 3)
+    worst, tried, limit = 0.0, 0, rounding(subject.device)
+    for size in sizes:
+        for names in combinations(subject.names, size):
+            losses = subject.losses(names=names)
+            if set(losses) != set(names):
+                raise Failed(f"it was asked for {list(names)}, and returned {sorted(losses)}")
+            tried += 1
+            for name in names:
+                worst = max(worst, largest_difference(losses[name], whole[name]))
+                at_most(f"{name!r} asked for in {list(names)} and among all: the difference", worst, limit)
+    return {"subsets": tried, "relative difference": worst}
+
+
+@CHECKS.add("batch-independence", needs=["determinism"])
+def _batch_independence(subject: _Subject) -> Numbers:
+    """A sample's losses depend neither on its neighbours in the batch nor on its place in it."""
+    together = subject.stacked()
+    rows = range(len(subject.images))
+    alone = [subject.stacked(subject.images[[row]], subject.text.select([row])) for row in rows]
+    order = [*reversed(rows)]
+    shuffled = subject.stacked(subject.images[order], subject.text.select(order))
+    numbers = check_rows(together, alone, shuffled, order)
+    images = subject.images.clone().requires_grad_()
+    values = subject.stacked(images)
+    if values.requires_grad:
+        numbers = {**numbers, "in a neighbour's gradient": check_cross_gradient(values, images)}
+    return numbers
+
+
+@CHECKS.add("gradient", needs=["differentiable", "batch-independence"])
+def _gradient(subject: _Subject) -> Numbers:
+    """In float64 gradients agree with central differences, along themselves and random directions."""
+    numbers = {}
+    with subject.double() as double:
+        for name in subject.names:
+            found = check_directional(
+                lambda images, name=name: double.losses(images, names=[name])[name],  # type: ignore[misc]
+                double.images,
+                what=repr(name),
+            )
+            numbers[name] = found
+    return numbers
+
+
+@CHECKS.add("text-alone", needs=["batch-independence"])
+def _text_alone(subject: _Subject) -> Numbers:
+    """A prompt encoded alone gives the losses that it gives when encoded among others."""
+    together = subject.stacked()
+    alone = [
+        subject.stacked(subject.images[[row]], subject.model.encode_text([prompt]))
+        for row, prompt in enumerate(subject.prompts)
+    ]
+    difference = largest_difference(together, torch.cat(alone))
+    return {"relative difference": at_most("the relative difference", difference, rounding(subject.device))}
+
+
+@CHECKS.add("text-select", needs=["text-alone"])
+def _text_select(subject: _Subject) -> Numbers:
+    """text.select picks prompts, in any order and repeatedly, and losses follow."""
+    picked = [2, 0, 2, 1]
+    text = subject.text.select(picked)
+    if text.prompts != tuple(subject.prompts[k] for k in picked):
+        raise Failed(f"select({picked}) returned the prompts {text.prompts}")
+    fresh = subject.model.encode_text([subject.prompts[k] for k in picked])
+    images = pictures(len(picked), subject.images.shape[1:], seed=2).to(subject.device)
+    difference = largest_difference(subject.stacked(images, text), subject.stacked(images, fresh))
+    return {
+        "relative difference": at_most(
+            "selected or encoded in that order: the relative difference", difference, rounding(subject.device)
+        )
+    }
+
+
+@CHECKS.add("text-graph", needs=["text"])
+def _text_graph(subject: _Subject) -> Numbers:
+    """encode_text builds no graph: no tensor of the text requires a gradient."""
+    with torch.enable_grad():
+        text = subject.model.encode_text(subject.prompts)
+    attached = sorted(name for name, tensor in text.tensors.items() if tensor.requires_grad)
+    if attached:
+        raise Failed(f"{', '.join(attached)} require gradients; encode under torch.no_grad()")
+    return {"tensors": len(text.tensors)}
 
 
 @CHECKS.add("parameters", needs=["losses"])
@@ -370,7 +370,7 @@ def examine_guidance_model(
     if len(set(texts)) < len(PROMPTS):
         raise UsageError(f"give at least {len(PROMPTS)} different prompts, not {len(set(texts))}")
     images = pictures(len(texts), image_shape).to(place)
-    fingerprint = model.fingerprint
+    fingerprint = getattr(model, "fingerprint", None)
     with borrowed(model, place) as placed:
         subject = _Subject(placed, texts, images, place, fingerprint)
         return Report("guidance", type(model).__name__, CHECKS.run(subject, skip))

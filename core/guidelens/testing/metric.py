@@ -91,6 +91,17 @@ def _scores(subject: _Subject) -> Numbers:
     return {"images": len(rows), "columns used": len({name for row in rows for name in row})}
 
 
+@CHECKS.add("determinism", needs=["scores"])
+def _determinism(subject: _Subject) -> Numbers:
+    """The same pictures get the same scores again, whatever random numbers were drawn between."""
+    first = subject.score(subject.pairs)
+    _compare(first, subject.score(subject.pairs), "at first and again", subject.pairs)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(12345)
+        _compare(first, subject.score(subject.pairs), "before and after a new seed", subject.pairs)
+    return {"images": len(first)}
+
+
 @CHECKS.add("none-left-out", needs=["scores"])
 def _none_left_out(subject: _Subject) -> Numbers:
     """Which columns apply hangs on the prompt alone: a bad picture is scored low, never left out."""
@@ -105,23 +116,24 @@ def _none_left_out(subject: _Subject) -> Numbers:
 
 @CHECKS.add("bad-is-low", needs=["none-left-out"])
 def _bad_is_low(subject: _Subject) -> Numbers:
-    """Good examples score better than pictures of nothing, in every column."""
+    """Good examples score better than pictures of nothing do on average, in every column."""
     if not subject.examples:
         raise NotChecked("give examples=[(image, prompt), ...] of pictures that show their prompt")
-    prompts = [prompt for _, prompt in subject.examples]
     good = _means(subject.score(subject.examples))
+    nothing = [(image, prompt) for image in subject.bad.values() for _, prompt in subject.examples]
+    bad = _means(subject.score(nothing))
     margins: dict[str, float] = {}
-    for kind, image in subject.bad.items():
-        bad = _means(subject.score([(image, prompt) for prompt in prompts]))
-        for name, value in good.items():
-            margin = value - bad[name] if name not in subject.lower_is_better else bad[name] - value
-            if margin <= 0:
-                raise Failed(f"{name!r} is {value:.3g} for the examples, and {bad[name]:.3g} for {kind}")
-            margins[name] = min(margin, margins.get(name, margin))
+    for name, value in good.items():
+        margins[name] = value - bad[name] if name not in subject.lower_is_better else bad[name] - value
+        if margins[name] <= 0:
+            raise Failed(
+                f"{name!r} is {value:.3g} for the examples, and {bad[name]:.3g} for {', '.join(subject.bad)}",
+                **margins,
+            )
     return margins
 
 
-@CHECKS.add("batch-independence", needs=["scores"])
+@CHECKS.add("batch-independence", needs=["determinism"])
 def _batch_independence(subject: _Subject) -> Numbers:
     """A picture's scores depend neither on its neighbours in the batch nor on its place in it."""
     together = subject.score(subject.pairs)
@@ -130,17 +142,6 @@ def _batch_independence(subject: _Subject) -> Numbers:
     for what, others in (("alone", alone), ("in another order", backwards)):
         _compare(together, others, f"{what} and in a batch", subject.pairs)
     return {"images": len(together)}
-
-
-@CHECKS.add("determinism", needs=["scores"])
-def _determinism(subject: _Subject) -> Numbers:
-    """The same pictures get the same scores again, whatever random numbers were drawn between."""
-    first = subject.score(subject.pairs)
-    _compare(first, subject.score(subject.pairs), "at first and again", subject.pairs)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(12345)
-        _compare(first, subject.score(subject.pairs), "before and after a new seed", subject.pairs)
-    return {"images": len(first)}
 
 
 @CHECKS.add("images-untouched", needs=["scores"])

@@ -40,10 +40,10 @@ class Pace:
         """Return rate and time left, as far as they can be told."""
         fresh = progress.done - progress.reused
         seconds = time.monotonic() - self.started
-        if fresh <= 0 or seconds <= 0:
+        if fresh <= 0 or seconds <= 0 or progress.share <= 0:
             return ""
-        rate = fresh / seconds
-        return f"{rate:.2g} pictures/s, {duration((progress.total - progress.done) / rate)} left"
+        left = duration(seconds * (1 - progress.share) / progress.share)
+        return f"{fresh / seconds:.2g} pictures/s, {left} left"
 
 
 def duration(seconds: float) -> str:
@@ -84,13 +84,18 @@ class _PlainLines:
     def __call__(self, progress: Progress) -> None:
         self._pace = self._pace or Pace()
         now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES and progress.done < progress.total:
+        if now - self._last < SECONDS_BETWEEN_LINES and progress.share < 1:
             return
         self._last = now
-        parts = [f"{int(progress.done)} of {progress.total} pictures", self._pace.text(progress)]
+        parts = [_counted(progress), self._pace.text(progress)]
         means = ", ".join(f"{name} {mean:.2f}" for name, (mean, n) in progress.means.items() if n)
         parts.append(f"{progress.column}: {means}" if means else "")
         console.err().print("; ".join(part for part in parts if part), markup=False)
+
+
+def _counted(progress: Progress) -> str:
+    failed = f", {progress.failed} failed" if progress.failed else ""
+    return f"{int(progress.done)} of {progress.total} pictures{failed}"
 
 
 def _panel(progress: Progress, pace: str) -> Group:
@@ -102,7 +107,7 @@ def _panel(progress: Progress, pace: str) -> Group:
     bar = Table.grid(padding=(0, 2))
     bar.add_row(
         ProgressBar(total=progress.total, completed=progress.done, width=40),
-        Text(f"{int(progress.done)} of {progress.total} pictures"),
+        Text(_counted(progress)),
         Text(pace, style="dim"),
     )
     if not progress.column:

@@ -162,16 +162,13 @@ def score_again(
         need = tuple(m.name for m in metrics if m.name not in known)
         if need:
             by_need.setdefault((need, row["generator"]), []).append(key)  # pictures of one size
-    updated: dict[str, dict[str, Any]] = {}
     for (need, _), keys in by_need.items():
         chosen = [m for m in metrics if m.name in need]
         for start in range(0, len(keys), batch_size):
             part = keys[start : start + batch_size]
             pictures = [store.load_image(key) for key in part]
             scores = score(chosen, pictures, [prompts[key] for key in part])
-            updated |= {k: rescored(store.rows[k], s) for k, s in zip(part, scores, strict=True)}
-    if updated:
-        store.replace_rows([updated.get(key, row) for key, row in store.rows.items()])
+            store.update([rescored(store.rows[k], s) for k, s in zip(part, scores, strict=True)])
 
 
 def sort_rows(store: RunStore, batches: Iterable[Sequence[str]]) -> None:

@@ -56,6 +56,7 @@ class RunStore:
         """The rows that count, by key, in the order of the file."""
         self.failures: dict[str, dict[str, Any]] = {}
         """Cells that could not be computed, by key: what ``failures.jsonl`` says."""
+        self._replaced = False
         self._lock: FileLock | None = None
 
     def __enter__(self) -> RunStore:
@@ -137,9 +138,17 @@ class RunStore:
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
         """Replace all of ``results.jsonl`` atomically, unless it holds just these rows in this order."""
         new = {row["key"]: dict(row) for row in rows}
-        if list(new.items()) != list(self.rows.items()):
+        if self._replaced or list(new.items()) != list(self.rows.items()):
             self.write(RESULTS, b"".join(map(_line, new.values())))
-            self.rows = new
+            self.rows, self._replaced = new, False
+
+    def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace single rows, durably and without writing all others: of two rows with one key the later counts.
+
+        :meth:`replace_rows`, or opening the directory again, leaves one of each.
+        """
+        self._replaced = True
+        self._append(rows)
 
     def load_image(self, key: str) -> Image:
         """Return the picture of a cell, fully read."""
@@ -216,7 +225,9 @@ def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | No
 
 
 def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
-    """Return the rows of a ``results.jsonl`` by key, and whether its last line was torn (and is left out).
+    """Return the rows of a ``results.jsonl`` by key, and whether the file should be written anew.
+
+    That is where its last line was torn (and is left out), or a row replaces an earlier one.
 
     :raises GuidelensError: when another line than the last is not a row.
     """
@@ -236,7 +247,7 @@ def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
             raise GuidelensError(
                 f"{path}: line {i + 1} is not a result row; remove the line and run again"
             ) from None
-    return rows, bool(rest)
+    return rows, bool(rest) or len(rows) < len(whole)
 
 
 def refuse_foreign(directory: Path) -> None:

@@ -121,13 +121,16 @@ def parse_study(text: str, *, label: str = "study", base: Path | None = None, na
     try:
         content = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{label}: {_decoded(str(error))}") from None
+        raise UsageError(f"{label}, {_decoded(str(error), text)}") from None
     return _Parser(text, label, base or Path.cwd()).study(content, name)
 
 
-def _decoded(message: str) -> str:
+def _decoded(message: str, text: str) -> str:
+    """Put the parser's message into the form of ours: the line first."""
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message)
-    return f"line {match[2]}, column {match[3]}: {match[1]}" if match else message
+    if match is not None:
+        return f"line {match[2]}, column {match[3]}: {match[1]}"
+    return f"line {text.rstrip().count(chr(10)) + 1}: {message}"
 
 
 class _Parser:

@@ -1,0 +1,275 @@
+"""Reading a study back: cells, telemetry against the engine's own steps, pictures, tables, status."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import guidelens
+import numpy as np
+import pytest
+import torch
+from brittle_world import BrittleGuidance
+from conftest import EXPLOSIVE, TOY
+from filelock import FileLock
+from guidelens.engine import Engine, Sample
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.report.pictures import to_picture
+from guidelens.runs.compare import compare
+from guidelens.runs.telemetry import SNAPSHOT_SIDE, StepRecorder
+from guidelens.studies.export import csv_bytes, export, parquet_bytes, table
+from guidelens.studies.results import StudyResults, load_study
+from guidelens.studies.run import StudyRun
+from guidelens.studies.status import Counts, status, statuses
+from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
+
+
+@pytest.fixture(scope="module")
+def study(toy: Path) -> StudyResults:
+    return guidelens.load_study(toy)
+
+
+@pytest.fixture
+def comparison(tmp_path: Path) -> Path:
+    compare(
+        ["a dot above", "rain"],
+        out=tmp_path / "compared",
+        generator=TinyGenerator(),
+        guidance=TinyGuidance(),
+        schedules=[Weights("turn", {"cap": 1.0}, {"itc": 1.0})],
+        metrics=[Brightness()],
+        seeds=2,
+        steps=3,
+        device="cpu",
+    )
+    return tmp_path / "compared"
+
+
+def test_cells_are_there_once_per_grid(study: StudyResults) -> None:
+    assert (study.name, len(study.cells), len(study.keys)) == ("toy", 32, 24)
+    assert {cell["status"] for cell in study.cells} == {"done"}
+    both = study.cells.where(grid="steps", steps=4)
+    assert [c["key"] for c in both] == [c["key"] for c in study.cells.where(grid="through", through="unet")]
+    assert len(study.cells.where(schedule="turn", seed=[1], grid=("steps",))) == 4
+    assert study.cells.where(schedule="turn").where(grid="steps").where(steps=3)[0]["metrics"].keys() == {
+        "bright"
+    }
+
+
+def test_settings_are_whole(study: StudyResults) -> None:
+    (cell, *_) = study.cells.where(through="x0")
+    settings = study.settings(cell["key"])
+    assert (settings["through"], settings["steps"], settings["guidance"]["name"]) == ("x0", 4, "brittle")
+
+
+def test_telemetry_is_what_the_engine_yields(study: StudyResults) -> None:
+    cell = study.cells.where(schedule="turn", through="x0", seed=1)[0]
+    engine = Engine(
+        TinyGenerator(),
+        BrittleGuidance(),
+        steps=4,
+        options=guidelens.engine.GuidanceOptions(through="x0"),
+        device="cpu",
+    )
+    schedule = Weights("turn", {"cap": 1.0}, {"itc": 1.0})
+    steps = list(engine.stream([Sample(cell["prompt"], schedule, 1)]))
+    telemetry = study.telemetry(cell["key"])
+    for name in ("itc", "cap"):
+        for kind in ("losses", "gradient_norms", "weights"):
+            expected = [float(getattr(step, kind)[name][0]) for step in steps]
+            np.testing.assert_allclose(getattr(telemetry, kind)[name], expected, rtol=1e-5)
+    assert np.isnan(telemetry.losses["itc"][0])
+    assert np.isnan(telemetry.losses["cap"][3])
+    expected = [float(step.cosines["cap", "itc"][0]) for step in steps]
+    np.testing.assert_allclose(telemetry.cosines["cap|itc"], expected, rtol=1e-5)
+    assert telemetry.nonfinite.tolist() == [False] * 4
+    assert telemetry.snapshot_steps.tolist() == [0, 3]
+    for kept, step in zip(telemetry.snapshots, (steps[0], steps[3]), strict=True):
+        assert np.abs(kept.astype(int) - np.asarray(to_picture(step.pred_x0[0])).astype(int)).max() <= 1
+    assert cell["losses"]["cap"] == pytest.approx(float(telemetry.losses["cap"][2]), rel=1e-5)
+    finite = telemetry.gradient_norms["itc"][1:]
+    assert cell["gradient_norms"]["itc"] == pytest.approx(float(finite.mean()), rel=1e-5)
+    assert cell["cosines"]["cap|itc"] == pytest.approx(
+        float(np.nanmean(telemetry.cosines["cap|itc"])), rel=1e-5
+    )
+
+
+def test_an_objective_that_a_cell_does_not_use_is_absent(study: StudyResults) -> None:
+    cell = study.cells.where(schedule="only-itc")[0]
+    telemetry = study.telemetry(cell["key"])
+    assert telemetry.losses.keys() == telemetry.weights.keys() == {"itc"}
+    assert telemetry.cosines == {}
+    assert cell["losses"].keys() == {"itc"}
+
+
+def test_nonfinite_steps_are_kept_step_by_step(
+    tmp_path: Path, run: Callable[..., StudyRun], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = 0
+    real = BrittleGuidance.losses
+
+    def breaking(self: Any, images: Any, text: Any, objectives: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        losses = real(self, images, text, objectives)
+        factor = torch.tensor([math.nan if calls == 2 and p == "rain" else 1.0 for p in text.prompts])
+        return {name: loss * factor for name, loss in losses.items()}
+
+    monkeypatch.setattr(BrittleGuidance, "losses", breaking)
+    text = 'guidance = "brittle"\nprompts = ["a dot", "rain"]\nschedules = "only-itc"\nseeds = 1\nsteps = 4'
+    run(text, tmp_path)
+    loaded = load_study(tmp_path)
+    told = {c["prompt"]: loaded.telemetry(c["key"]).nonfinite.tolist() for c in loaded.cells}
+    assert told == {"a dot": [False] * 4, "rain": [False, True, False, False]}
+    assert {c["prompt"]: c["nonfinite_steps"] for c in loaded.cells} == {"a dot": 0, "rain": 1}
+
+
+def test_snapshots_of_large_pictures_are_reduced() -> None:
+    class Step:
+        index = 0
+        nonfinite = torch.tensor([False])
+        pred_x0 = torch.linspace(-1, 1, 256).expand(1, 3, 128, 256)
+
+    recorder = StepRecorder(1, (0.0,))
+    recorder(Step())  # type: ignore[arg-type]
+    kept = recorder.snapshots()
+    assert kept.shape == (1, 1, SNAPSHOT_SIDE // 2, SNAPSHOT_SIDE, 3)
+    np.testing.assert_allclose(kept[0, 0, 0, [0, -1], 0], [1.5, 253.5], atol=0.6)  # means of four levels
+
+
+def test_pictures_are_those_on_disk(study: StudyResults, toy: Path) -> None:
+    cell = study.cells[0]
+    assert study.image(cell["key"]).size == (8, 8)
+    with pytest.raises(UsageError, match="has no cell 'nothing'"):
+        study.image("nothing")
+
+
+def test_cells_that_are_missing_or_failed_say_so(tmp_path: Path, run: Callable[..., StudyRun]) -> None:
+    calls = 0
+
+    def stop() -> bool:
+        nonlocal calls
+        calls += 1
+        return calls > 3
+
+    run(EXPLOSIVE, tmp_path, should_stop=stop)
+    loaded = load_study(tmp_path)
+    states = {cell["status"] for cell in loaded.cells}
+    assert states == {"done", "failed", "missing"}
+    for cell in loaded.cells:
+        assert cell["reason"] == ("RuntimeError: it exploded" if cell["status"] == "failed" else "")
+        if cell["status"] != "done":
+            with pytest.raises(GuidelensError, match=f"{cell['key']} is {cell['status']}"):
+                loaded.telemetry(cell["key"])
+    found = status(tmp_path)
+    assert found.total.done + found.total.failed < found.total.all == 36
+    assert found.total.failed == len({c["key"] for c in loaded.cells if c["status"] == "failed"})
+    assert found.reasons == {"RuntimeError: it exploded": found.total.failed}
+    assert all(len(row) == len(table(loaded)[0]) for row in table(loaded)[1])
+
+
+def test_a_comparison_is_read_as_well(comparison: Path) -> None:
+    loaded = load_study(comparison)
+    assert (loaded.name, len(loaded.cells)) == ("comparison", 4)
+    cell = loaded.cells.where(prompt="rain", seed=1)[0]
+    assert (cell["grid"], cell["status"], cell["steps"]) == ("comparison", "done", 3)
+    assert loaded.telemetry(cell["key"]).losses.keys() == {"itc", "cap"}
+    assert loaded.settings(cell["key"])["steps"] == 3
+    assert len(list(csv.DictReader(io.StringIO(csv_bytes(loaded).decode())))) == 4
+    with pytest.raises(UsageError, match="holds a comparison, not a study"):
+        status(comparison)
+
+
+def test_a_comparison_from_before_telemetry_had_files(comparison: Path) -> None:
+    rows = [json.loads(line) for line in (comparison / "results.jsonl").read_text().splitlines()]
+    for row in rows:
+        del row["telemetry"]
+        row |= {"losses": {"cap": [1.0, 2.0, None]}, "gradient_norms": {}, "cosines": {}}
+    (comparison / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded = load_study(comparison)
+    np.testing.assert_array_equal(loaded.telemetry(rows[0]["key"]).losses["cap"], [1.0, 2.0, np.nan])
+    assert table(loaded)[1][0]["loss.cap"] == 2.0
+
+
+def test_csv(study: StudyResults) -> None:
+    rows = list(csv.DictReader(io.StringIO(csv_bytes(study).decode())))
+    assert len(rows) == 32
+    for row, cell in zip(rows, study.cells, strict=True):
+        assert (row["key"], row["prompt"], int(row["seed"])) == (cell["key"], cell["prompt"], cell["seed"])
+        assert float(row["metric.bright"]) == cell["metrics"]["bright"]
+        assert row["metric.above"] == str(cell["metrics"].get("above", ""))
+        assert row["option.through"] == cell["options"].get("through", "")
+        assert row["loss.cap"] == str(cell["losses"].get("cap", ""))
+
+
+def test_parquet_and_pandas_agree_with_csv(study: StudyResults) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pandas = pytest.importorskip("pandas")
+    import pyarrow as pa
+
+    read = parquet.read_table(pa.BufferReader(parquet_bytes(study)))
+    columns, rows = table(study)
+    assert read.column_names == columns
+    assert read.to_pylist() == rows
+    frame = study.cells.to_pandas()
+    assert len(frame) == 32
+    written = pandas.read_csv(io.BytesIO(csv_bytes(study)))
+    np.testing.assert_allclose(frame["metric.bright"], written["metric.bright"])
+
+
+@pytest.mark.parametrize(
+    ("module", "use", "message"),
+    [
+        ("pandas", lambda s: s.cells.to_pandas(), "needs pandas: .*pip install pandas"),
+        ("pyarrow", parquet_bytes, r"needs pyarrow: .*pip install .*guidelens\[parquet\]"),
+    ],
+)
+def test_without_the_package_it_says_which(
+    study: StudyResults, monkeypatch: pytest.MonkeyPatch, module: str, use: Any, message: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(GuidelensError, match=message):
+        use(study)
+
+
+def test_export_is_atomic_and_says_what_fails(study: StudyResults, tmp_path: Path) -> None:
+    export(study, "csv", tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_bytes() == csv_bytes(study)
+    with pytest.raises(GuidelensError, match="cannot write"):
+        export(study, "csv", tmp_path / "gone" / "x.csv")
+
+
+def test_status_counts_and_sees_who_works_there(toy: Path, tmp_path: Path) -> None:
+    out = Path(shutil.copytree(toy, tmp_path / "runs" / "toy"))
+    found = status(out)
+    assert found.grids == {"steps": Counts(16, 16, 0, 0), "through": Counts(16, 16, 0, 0)}
+    assert (found.total, found.running, found.reasons) == (Counts(24, 24, 0, 0), False, {})
+    with FileLock(out / ".lock"):
+        assert status(out).running
+    (tmp_path / "runs" / "else").mkdir()
+    assert [s.directory for s in statuses(tmp_path / "runs")] == [out]
+    assert statuses(tmp_path / "nowhere") == []
+
+
+def test_what_holds_no_study_is_told(tmp_path: Path, toy: Path) -> None:
+    for use in (load_study, status):
+        with pytest.raises(UsageError, match="holds no study"):
+            use(tmp_path / "gone")
+    out = Path(shutil.copytree(toy, tmp_path / "copy"))
+    (out / "cells.jsonl").write_text("{torn")
+    with pytest.raises(GuidelensError, match=r"cannot read .*cells\.jsonl"):
+        _ = load_study(out).cells
+    for path in (out / "telemetry").iterdir():
+        path.write_bytes(b"PK")
+    shutil.copy(toy / "cells.jsonl", out / "cells.jsonl")
+    loaded = load_study(out)
+    with pytest.raises(GuidelensError, match="run the study again"):
+        loaded.telemetry(loaded.cells[0]["key"])
+    assert TOY in loaded.config["study"]["text"]

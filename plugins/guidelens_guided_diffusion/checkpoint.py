@@ -3,7 +3,7 @@
 Three kinds of file are read: PyTorch's ``.pt`` holding a table of named tensors, as OpenAI published them;
 ``.safetensors`` with the same names; and guidelens's own, which is safetensors whose metadata holds
 ``format`` = :data:`FORMAT` and ``description``, a JSON object with ``flags``, ``schedule``, ``prediction``
-and ``num_timesteps``.
+and ``num_timesteps``, and where needed ``rescale_timesteps`` and ``fixed_variance``.
 """
 
 from __future__ import annotations
@@ -12,21 +12,25 @@ import json
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
-from guidelens.errors import GuidelensError
+from guidelens.errors import GuidelensError, UsageError
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from .flags import UNetFlags
+from .description import Description
+from .diagnosis import advice
+from .encoder import EncoderUNet
+from .flags import EncoderFlags, UNetFlags
 from .unet import UNet
 
 FORMAT = "guidelens-generator-1"
-DESCRIBED = {"flags": dict, "schedule": str, "prediction": str, "num_timesteps": int}
+NetworkT = TypeVar("NetworkT", bound=nn.Module)
+_DESCRIBED = ("flags", "schedule", "prediction", "num_timesteps")
 _NAMED = 3
 
 
@@ -39,7 +43,7 @@ class Checkpoint:
     """
 
     state: dict[str, Tensor]
-    description: dict[str, Any] | None = None
+    description: Description | None = None
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -65,12 +69,16 @@ def _read_safetensors(path: Path) -> Checkpoint:
     if metadata.get("format") != FORMAT:
         return Checkpoint(state)
     try:
-        description = json.loads(metadata["description"])
-        return Checkpoint(state, {name: kind(description[name]) for name, kind in DESCRIBED.items()})
+        values = json.loads(metadata["description"])
+        flags = dict({name: values[name] for name in _DESCRIBED}["flags"])
     except (KeyError, TypeError, ValueError) as error:
         raise GuidelensError(
             f"{path} says format={FORMAT}, but its description is damaged: {error!r}"
         ) from error
+    try:
+        return Checkpoint(state, Description(**{**values, "flags": UNetFlags.from_mapping(flags)}))
+    except (TypeError, UsageError) as error:  # not the user's spelling: the file's
+        raise GuidelensError(f"{path}: {error}") from error
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
@@ -103,28 +111,27 @@ def build_unet(flags: UNetFlags, state: Mapping[str, Tensor], *, source: str) ->
     Float32 tensors are used as they are (shared memory, mapped files included), others are converted.
 
     :param source: what to call ``state`` in an error.
-    :raises GuidelensError: the names or shapes are not those of ``flags``; or the model is class-conditional.
+    :raises GuidelensError: the names or shapes are not those of ``flags``; says which flags and what would fit.
     """
-    if "label_emb.weight" in state:
-        raise GuidelensError(
-            f"{source} is class-conditional (it has label_emb.weight), and a generator knows no labels: "
-            "use an unconditional checkpoint"
-        )
-    if flags.num_classes is not None:
-        raise GuidelensError(
-            f"{source}: its flags say num_classes={flags.num_classes}, and a generator knows no labels"
-        )
+    return _filled(UNet, flags, state, source)
+
+
+def build_encoder(flags: EncoderFlags, state: Mapping[str, Tensor], *, source: str) -> EncoderUNet:
+    """Build a classifier, as :func:`build_unet` does a UNet."""
+    return _filled(EncoderUNet, flags, state, source)
+
+
+def _filled(
+    network_class: Callable[..., NetworkT], flags: UNetFlags, state: Mapping[str, Tensor], source: str
+) -> NetworkT:
     with torch.device("meta"):  # no memory, no random initialisation
-        unet = UNet(**flags.to_dict())
-    own = {name: tensor.shape for name, tensor in unet.state_dict().items()}
+        network = network_class(**flags.to_dict())
+    own = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if problems := _problems(own, state):
-        hints = _suspect_flags(flags, own, state)
-        advice = (
-            f"the flags look wrong: {', '.join(hints)}" if hints else "give the flags it was trained with"
-        )
-        raise GuidelensError(f"{source} does not hold this UNet: {'; '.join(problems)}; {advice}")
-    unet.load_state_dict({name: state[name].float() for name in own}, assign=True)
-    return unet
+        what_to_do = advice(flags, {name: tuple(tensor.shape) for name, tensor in state.items()})
+        raise GuidelensError(f"{source} does not hold this network: {'; '.join(problems)}; {what_to_do}")
+    network.load_state_dict({name: state[name].float() for name in own}, assign=True)
+    return network
 
 
 def _problems(own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> list[str]:
@@ -138,38 +145,6 @@ def _problems(own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> lis
     ]
     found = (("missing", missing), ("unexpected", unexpected), ("different", shapes))
     return [f"{len(names)} tensors {what} ({_listed(names)})" for what, names in found if names]
-
-
-def _suspect_flags(flags: UNetFlags, own: Mapping[str, torch.Size], state: Mapping[str, Tensor]) -> list[str]:
-    """Name the flags that a glance at a few tensors contradicts, with the value that these suggest."""
-    hints = []
-    for flag, name, axis in (
-        ("in_channels", "input_blocks.0.0.weight", 1),
-        ("model_channels", "time_embed.0.weight", 1),
-        ("out_channels", "out.2.weight", 0),
-    ):
-        if name in state and state[name].ndim > axis and state[name].shape[axis] != own[name][axis]:
-            hints.append(f"{flag} is {own[name][axis]}, the file has {state[name].shape[axis]}")
-    names = ("input_blocks.1.0.in_layers.2.weight", "input_blocks.1.0.emb_layers.1.weight")
-    if all(name in state and state[name].ndim for name in names):
-        width, embedded = (state[name].shape[0] for name in names)
-        scale_shift = embedded == 2 * width
-        if scale_shift != flags.use_scale_shift_norm and embedded in (width, 2 * width):
-            hints.append(f"use_scale_shift_norm is {flags.use_scale_shift_norm}, the file has {scale_shift}")
-    blocks, found = (_count_input_blocks(names) for names in (own, state))
-    if found and found != blocks:
-        hints.append(
-            f"num_res_blocks {flags.num_res_blocks} with {len(flags.channel_mult)} levels in channel_mult "
-            f"make {blocks} input blocks, the file has {found}"
-        )
-    resampled = any(name.startswith("input_blocks.") and name.endswith(".0.op.weight") for name in state)
-    if resampled and flags.resblock_updown:
-        hints.append("resblock_updown is True, the file has False")
-    return hints
-
-
-def _count_input_blocks(names: Mapping[str, object]) -> int:
-    return len({name.split(".")[1] for name in names if name.startswith("input_blocks.")})
 
 
 def _shape(shape: Sequence[int]) -> str:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _NORM_GROUPS = 32
 _POSITIVE = ("image_size", "in_channels", "model_channels", "out_channels", "num_res_blocks")
 _HEADS = ("num_heads", "num_head_channels", "num_heads_upsample")
 _SWITCHES = (
-    *("conv_resample", "use_checkpoint", "use_scale_shift_norm"),
+    *("conv_resample", "use_checkpoint", "use_fp16", "use_scale_shift_norm"),
     *("resblock_updown", "use_new_attention_order"),
 )
+_NO_IDENTITY = ("dropout", "dims", "use_checkpoint", "use_fp16")
+Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 
 
 @dataclass(frozen=True)
 class UNetFlags:
-    """Flags of :class:`guidelens_guided_diffusion.UNet`, named as in guided-diffusion's own constructor.
+    """Flags of :class:`guidelens_guided_diffusion.UNet`: names, order, defaults of the original's constructor.
 
-    Its training scripts name some of them otherwise: ``num_channels`` is ``model_channels`` here,
-    ``learn_sigma`` doubles ``out_channels``, ``class_cond`` sets ``num_classes``, and their
-    ``attention_resolutions`` are in pixels where these are downsampling factors.
+    The original's scripts name some of them otherwise; :func:`.script_flags.from_script` translates.
 
     :raises UsageError: a value of the wrong type or range, or values that do not fit together.
     """
@@ -48,10 +49,14 @@ class UNetFlags:
     """One multiplier per level; each further level halves the resolution."""
     conv_resample: bool = True
     """Learned convolutions in up- and downsampling, where ``resblock_updown`` is off."""
+    dims: int = 2
+    """Dimensions of the signal; pictures have 2, and nothing else is supported."""
     num_classes: int | None = None
     """Number of classes of a class-conditional model."""
     use_checkpoint: bool = False
     """Trade compute for memory: recompute each stage in the backward pass. Changes no number."""
+    use_fp16: bool = False
+    """Compute all but the timestep embedding and the output layers in float16, whatever the weights are in."""
     num_heads: int = 1
     """Attention heads, unless ``num_head_channels`` fixes the width of a head instead."""
     num_head_channels: int = -1
@@ -67,7 +72,9 @@ class UNetFlags:
 
     def __post_init__(self) -> None:
         self._check_types()
-        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        attention: Collection[int] = self.attention_resolutions  # any collection, as in the original
+        in_order = sorted(attention) if isinstance(attention, set | frozenset) else attention
+        object.__setattr__(self, "attention_resolutions", tuple(in_order))
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
         self._check_fit()
 
@@ -87,8 +94,8 @@ class UNetFlags:
         return self.num_heads if self.num_heads_upsample == -1 else self.num_heads_upsample
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> UNetFlags:
-        """Build from named values, as a JSON file or a checkpoint's description holds them.
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Build from named values, as a file of flags or a checkpoint's description holds them.
 
         :raises UsageError: an unknown or missing name, or values that do not fit.
         """
@@ -102,30 +109,13 @@ class UNetFlags:
             raise UsageError(f"UNet flags lack {', '.join(missing)}")
         return cls(**values)
 
-    @classmethod
-    def from_json(cls, path: Path) -> UNetFlags:
-        """Read a JSON object of flags.
-
-        :raises GuidelensError: the file cannot be read or is no JSON object.
-        :raises UsageError: as :meth:`from_mapping`.
-        """
-        try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:  # undecodable text and bad JSON are ValueErrors
-            raise GuidelensError(f"cannot read UNet flags from {path}: {error}") from error
-        if not isinstance(values, dict):
-            raise GuidelensError(
-                f"{path} must hold a JSON object of UNet flags, not a {type(values).__name__}"
-            )
-        return cls.from_mapping(values)
-
     def to_dict(self) -> dict[str, Any]:
         """Return the flags as JSON types, every one of them."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def identity(self) -> dict[str, Any]:
         """Return the flags that decide what a trained network computes, in one spelling, for fingerprints."""
-        flags = {name: v for name, v in self.to_dict().items() if name not in ("dropout", "use_checkpoint")}
+        flags = {name: v for name, v in self.to_dict().items() if name not in _NO_IDENTITY}
         del flags["channel_mult"]  # 1 and 1.0 make the same network
         attention = sorted(set(self.attention_resolutions))
         return {**flags, "widths": list(self.widths), "attention_resolutions": attention}
@@ -137,12 +127,14 @@ class UNetFlags:
             value = getattr(self, name)
             allowed = _is_int(value) and (value > 0 or (value == -1 and name != "num_heads"))
             self._check(name, allowed, "a positive integer" + (", or -1" if name != "num_heads" else ""))
+        self._check("dims", self.dims == 2, "2, for pictures")
         for name in _SWITCHES:
             self._check(name, isinstance(getattr(self, name), bool), "true or false")
         for name in ("attention_resolutions", "channel_mult"):
             values = getattr(self, name)
             whole = name == "attention_resolutions"
-            allowed = isinstance(values, list | tuple) and all(
+            kinds = list | tuple | set | frozenset if whole else list | tuple
+            allowed = isinstance(values, kinds) and all(
                 (_is_int(v) or (isinstance(v, float) and not whole)) and v > 0 for v in values
             )
             self._check(name, allowed, f"a list of positive {'integers' if whole else 'numbers'}")
@@ -173,6 +165,22 @@ class UNetFlags:
                 if attends and width % split:
                     what = "heads" if per_head == -1 else "channels per head"
                     raise UsageError(f"{width} channels cannot be divided into attention with {split} {what}")
+
+
+@dataclass(frozen=True)
+class EncoderFlags(UNetFlags):
+    """Flags of :class:`guidelens_guided_diffusion.EncoderUNet`; ``out_channels`` is the number of classes."""
+
+    pool: Pool = "adaptive"
+    """How features become one vector: ``adaptive`` averages the last ones, ``attention`` lets their mean attend
+    to them, ``spatial`` and ``spatial_v2`` average those of every stage."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check("pool", self.pool in get_args(Pool), f"one of {', '.join(get_args(Pool))}")
+        self._check("num_classes", self.num_classes is None, "left out: a classifier is not told the class")
+        if self.pool == "attention":
+            self._check("num_head_channels", self.num_head_channels != -1, "given, with pool=attention")
 
 
 def _is_int(value: object) -> bool:

@@ -8,25 +8,23 @@ import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from guidelens.bench import REFERENCE, Alternative
-from guidelens.contracts import Prediction
+from guidelens.contracts import FixedVariance, Prediction
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from .checkpoint import FORMAT, Checkpoint, build_unet, read_checkpoint
+from .checkpoint import FORMAT, build_unet, read_checkpoint
+from .description import IMAGENET_CLASSES, Description, ScheduleName
 from .flags import UNetFlags
-from .presets import ScheduleName
 from .reference import ReferenceUNet
-from .unet import UNet
-from .untrained import untrained_unet
-
-PREDICTIONS = ("epsilon", "x0", "v")
+from .unet import SuperResUNet, UNet
+from .untrained import untrained
 
 
 class GuidedDiffusionGenerator(nn.Module):
@@ -38,9 +36,13 @@ class GuidedDiffusionGenerator(nn.Module):
     :param schedule: the training noise schedule, ``linear`` or ``cosine``.
     :param num_timesteps: T of the training process.
     :param prediction: what the first channels of the output are.
-    :param fingerprint: identifies architecture, process and weights; computed where it is not given.
-    :raises UsageError: the network is class-conditional, its output has neither C nor 2C channels, or no such
-        process exists.
+    :param rescale_timesteps: the network was trained on t * 1000 / T.
+    :param fixed_variance: Sigma of the reverse steps that the network was meant for, where it learned none.
+    :param label: the class that a class-conditional network draws, 0 to num_classes - 1; None for others.
+    :param compile: run the network through ``torch.compile``.
+    :param fingerprint: identifies architecture, process, label and weights; computed where it is not given.
+    :raises UsageError: label and network do not go together, the output has neither C nor 2C channels, or no
+        such process exists.
     """
 
     def __init__(
@@ -50,32 +52,52 @@ class GuidedDiffusionGenerator(nn.Module):
         schedule: ScheduleName = "linear",
         num_timesteps: int = 1000,
         prediction: Prediction = "epsilon",
+        rescale_timesteps: bool = False,
+        fixed_variance: FixedVariance | None = None,
+        label: int | None = None,
+        compile: bool = False,
         fingerprint: str | None = None,
     ) -> None:
         super().__init__()
-        if unet.num_classes is not None:
-            raise UsageError("a class-conditional UNet cannot be a generator: a generator knows no labels")
-        if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
-            raise UsageError(
-                f"a generator's output has C channels, or 2C where the variance is learned; this UNet maps "
-                f"{unet.in_channels} to {unet.out_channels}"
-            )
-        if prediction not in PREDICTIONS:
-            raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(PREDICTIONS)}")
+        _check_network(unet, label)
+        if prediction not in get_args(Prediction):
+            raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(get_args(Prediction))}")
         self.unet = unet.eval().requires_grad_(False)
         self.image_shape = (unet.in_channels, unet.image_size, unet.image_size)
         self.alphas_cumprod = alphas_cumprod_of(beta_schedule(schedule, num_timesteps))
         self.prediction: Prediction = prediction
         self.learned_variance = unet.out_channels == 2 * unet.in_channels
-        process = {"schedule": schedule, "num_timesteps": num_timesteps, "prediction": prediction}
-        self.fingerprint = fingerprint or fingerprint_of(unet, {"flags": unet.flags.identity(), **process})
+        self.label = label
+        if fixed_variance is not None:
+            self.fixed_variance: FixedVariance = fixed_variance
+        self._time_unit = 1000 / num_timesteps if rescale_timesteps else None
+        # Not as a submodule: the module would name its weights twice.
+        self.__dict__["_compiled"] = torch.compile(unet) if compile else None
+        identity: dict[str, Any] = {"flags": unet.flags.identity(), "schedule": schedule}
+        identity |= {"num_timesteps": num_timesteps, "prediction": prediction}
+        identity |= {"rescale_timesteps": True} if rescale_timesteps else {}
+        identity |= {} if label is None else {"label": label}
+        self.fingerprint = fingerprint or fingerprint_of(unet, identity)
 
     def forward(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
         """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W)."""
-        return self.unet(x_t, timesteps)
+        if self._time_unit is not None:
+            timesteps = timesteps.float() * self._time_unit
+        network = self.__dict__["_compiled"] or self.unet
+        if self.label is None:
+            return cast(Tensor, network(x_t, timesteps))
+        return cast(
+            Tensor, network(x_t, timesteps, torch.full_like(timesteps, self.label, dtype=torch.int64))
+        )
+
+    def checkpointing(self, enabled: bool) -> None:
+        """Make gradients recompute activations, stage by stage, or keep them."""
+        self.unet.use_checkpoint = enabled
 
     def alternatives(self) -> dict[str, Alternative]:
         """Return other implementations of this very network, for ``guidelens bench --against NAME``."""
+        if self.label is not None or self._time_unit is not None:
+            return {}  # they know neither
         return {
             REFERENCE: Alternative(
                 lambda: ReferenceUNet(self.unet.flags, self.unet.state_dict()),
@@ -87,6 +109,31 @@ class GuidedDiffusionGenerator(nn.Module):
                 lambda: _in_diffusers(self.unet), "the same network as a UNet2DModel of diffusers"
             ),
         }
+
+
+def _check_network(unet: UNet, label: int | None) -> None:
+    """:raises UsageError: if ``unet`` cannot be a generator, or not with this label."""
+    if isinstance(unet, SuperResUNet):
+        raise UsageError("an upsampler cannot be a generator: it needs a small picture to enlarge")
+    classes = unet.num_classes
+    if classes is None and label is not None:
+        raise UsageError(f"this network is unconditional: label={label} has no use")
+    if classes is not None and label is None:
+        raise UsageError(
+            f"this network is class-conditional: give label=0 to label={classes - 1}"
+            + (
+                ", or label=NAME of an ImageNet class (golden retriever)"
+                if classes == IMAGENET_CLASSES
+                else ""
+            )
+        )
+    if classes is not None and not 0 <= (label or 0) < classes:
+        raise UsageError(f"label={label} is no class of this network, which has 0 to {classes - 1}")
+    if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
+        raise UsageError(
+            f"a generator's output has C channels, or 2C where the variance is learned; this UNet maps "
+            f"{unet.in_channels} to {unet.out_channels}"
+        )
 
 
 def _in_diffusers(unet: UNet) -> Callable[[Tensor, Tensor], Tensor]:
@@ -122,6 +169,8 @@ def save_generator(
     schedule: ScheduleName,
     prediction: Prediction,
     num_timesteps: int = 1000,
+    rescale_timesteps: bool = False,
+    fixed_variance: FixedVariance | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
     """Write weights and everything needed to rebuild them into one safetensors file, atomically.
@@ -133,12 +182,10 @@ def save_generator(
     """
     if UNetFlags.from_mapping(flags).identity() != unet.flags.identity():
         raise UsageError("the flags to save are not the ones that the UNet was built with")
-    description = {
-        "flags": dict(flags),
-        "schedule": schedule,
-        "prediction": prediction,
-        "num_timesteps": num_timesteps,
-    }
+    described = Description(
+        UNetFlags.from_mapping(flags), schedule, prediction, num_timesteps, rescale_timesteps, fixed_variance
+    )
+    description = {**described.to_dict(), "flags": dict(flags)}
     tensors = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in unet.state_dict().items()}
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -149,43 +196,49 @@ def save_generator(
         raise GuidelensError(f"cannot write the generator {path}: {error}") from error
 
 
-def load_generator(path: Path) -> GuidedDiffusionGenerator:
+def load_generator(path: Path, *, label: int | None = None) -> GuidedDiffusionGenerator:
     """Read a file that :func:`save_generator` wrote. Loading executes no code from the file.
 
+    :param label: the class that a class-conditional network draws.
     :raises GuidelensError: the file is missing, unreadable, or not a guidelens generator.
+    :raises UsageError: the network needs a label, or has no use for one.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.description is None:
         raise GuidelensError(f"{path} is no guidelens generator: its metadata lacks format={FORMAT}")
-    return described_generator(checkpoint, checkpoint.description, source=str(path))
-
-
-def untrained_generator(
-    description: Mapping[str, Any], *, use_checkpoint: bool = False
-) -> GuidedDiffusionGenerator:
-    """Build what ``description`` says with random weights, the same at every call; see :mod:`.untrained`."""
-    flags = UNetFlags.from_mapping({**description["flags"], "use_checkpoint": use_checkpoint})
-    process = {name: value for name, value in description.items() if name != "flags"}
-    return GuidedDiffusionGenerator(untrained_unet(flags), **process)
+    return described_generator(checkpoint.description, checkpoint.state, source=str(path), label=label)
 
 
 def described_generator(
-    checkpoint: Checkpoint, description: Mapping[str, Any], *, source: str, use_checkpoint: bool = False
+    description: Description,
+    state: Mapping[str, Tensor] | None,
+    *,
+    source: str = "",
+    label: int | None = None,
+    use_checkpoint: bool = False,
+    compile: bool = False,
+    seed: int = 0,
 ) -> GuidedDiffusionGenerator:
-    """Build what ``description`` says around the tensors of ``checkpoint``.
+    """Build what ``description`` says.
 
-    :param description: with the entries that a guidelens file has (:mod:`.checkpoint`).
-    :param source: names the file in errors.
+    :param state: its weights; None draws random ones with ``seed``, see :mod:`.untrained`.
+    :param source: names ``state`` in errors.
+    :param label: the class that a class-conditional network draws.
     :param use_checkpoint: trade compute for memory in gradients.
-    :raises GuidelensError: the description or the tensors do not fit.
+    :param compile: run the network through ``torch.compile``.
+    :raises GuidelensError: the weights do not fit.
+    :raises UsageError: as :class:`GuidedDiffusionGenerator`.
     """
-    try:
-        flags = UNetFlags.from_mapping({**description["flags"], "use_checkpoint": use_checkpoint})
-    except UsageError as error:  # not the user's spelling: the file's
-        raise GuidelensError(f"{source}: {error}") from error
+    # The engine decides on precision.
+    flags = description.with_flags(use_checkpoint=use_checkpoint, use_fp16=False).flags
+    unet = untrained(UNet, flags, seed) if state is None else build_unet(flags, state, source=source)
     return GuidedDiffusionGenerator(
-        build_unet(flags, checkpoint.state, source=source),
-        schedule=description["schedule"],
-        num_timesteps=description["num_timesteps"],
-        prediction=description["prediction"],
+        unet,
+        schedule=description.schedule,
+        num_timesteps=description.num_timesteps,
+        prediction=description.prediction,
+        rescale_timesteps=description.rescale_timesteps,
+        fixed_variance=None if flags.out_channels != flags.in_channels else description.fixed_variance,
+        label=label,
+        compile=compile,
     )

@@ -1,20 +1,26 @@
-"""Register guided-diffusion checkpoints as the generator ``guided-diffusion``."""
+"""Register guided-diffusion: its checkpoints as generators, and its classifiers of noisy pictures as guidance."""
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Prediction
+from guidelens.contracts import FixedVariance, Prediction
 from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, RegisterWeights, hookimpl
 
-from .presets import DEFAULT_PRESET, PRESETS, PresetName, ScheduleName
+from .description import Description, ScheduleName, read_classifier_flags, read_flags
+from .presets import CLASSIFIERS, DEFAULT_CLASSIFIER, DEFAULT_PRESET, PRESETS, ClassifierName, PresetName
 from .weights import WEIGHTS
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
+    from .classifier import NoisyClassifierGuidance
     from .generator import GuidedDiffusionGenerator
+
+logger = logging.getLogger(__name__)
 
 
 @hookimpl
@@ -23,7 +29,18 @@ def register_generators(register: Register) -> None:
     register(
         "guided-diffusion",
         guided_diffusion,
-        summary="an unconditional OpenAI guided-diffusion checkpoint",
+        summary="an OpenAI guided-diffusion checkpoint",
+        requires=("torch", "safetensors"),
+    )
+
+
+@hookimpl
+def register_guidance_models(register: Register) -> None:
+    """Offer ``noisy-classifier``."""
+    register(
+        "noisy-classifier",
+        noisy_classifier,
+        summary="an OpenAI classifier of noisy pictures: classifier guidance by ImageNet class",
         requires=("torch", "safetensors"),
     )
 
@@ -39,78 +56,143 @@ def guided_diffusion(
     checkpoint: Path | None = None,
     preset: PresetName | None = None,
     flags: Path | None = None,
+    label: str | None = None,
     schedule: ScheduleName | None = None,
     prediction: Prediction | None = None,
     num_timesteps: int | None = None,
+    rescale_timesteps: bool | None = None,
+    fixed_variance: FixedVariance | None = None,
     use_checkpoint: bool = False,
+    compile: bool = False,
     untrained: bool = False,
+    seed: int = 0,
 ) -> GuidedDiffusionGenerator:
     """Build the generator; the parameters are its options on the command line.
 
-    A file in guidelens's own format says what it holds, so that it needs none of the other options. Any other
-    checkpoint is taken for ``preset``, with ``flags`` for that of another network.
+    A file in guidelens's own format says what it holds, so that it needs none of the options that describe it.
+    Any other checkpoint is taken for ``preset``, or for what ``flags`` say.
 
     :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
         ``guidelens weights fetch`` put it.
     :param preset: the published model that the checkpoint is; default ``imagenet256-uncond``.
-    :param flags: a JSON file of :class:`UNetFlags`, for a network that is no preset.
+    :param flags: a file of flags, of :class:`UNetFlags` or of OpenAI's scripts, for a network that is no preset.
+    :param label: the class that a class-conditional network draws: its number, or its ImageNet name.
     :param schedule: the training noise schedule; default: the preset's, or ``linear`` with ``flags``.
     :param prediction: what the network was trained to predict; default: the preset's, or ``epsilon``.
     :param num_timesteps: T of the training process; default: the preset's, or 1000.
+    :param rescale_timesteps: the network was trained on t * 1000 / T.
+    :param fixed_variance: Sigma of the reverse steps of a network that learned none; default: what the flags say.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
+    :param compile: run the network through ``torch.compile``: slow to start.
     :param untrained: random weights in place of a checkpoint: it draws noise, and costs what the real one does.
+    :param seed: of the random weights of ``untrained``.
     :raises UsageError: options that contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    if untrained and checkpoint is not None:
-        raise UsageError("guided-diffusion takes checkpoint or untrained, not both")
-    if checkpoint is None and not untrained:
-        if flags is not None:
-            raise UsageError(
-                "guided-diffusion:flags=FILE describes a network of your own: give its checkpoint=FILE"
-            )
-        from guidelens.weights import require
-
-        file = WEIGHTS[PRESETS[preset or DEFAULT_PRESET].file_name]
-        (checkpoint,) = require("guided-diffusion", [file], instead="give guided-diffusion:checkpoint=FILE")
-    if preset is not None and flags is not None:
-        raise UsageError("guided-diffusion takes preset or flags, not both: a preset has its own flags")
+    _check_source("guided-diffusion", checkpoint, preset, flags, untrained)
+    if untrained:
+        _warn_untrained("guided-diffusion")
+    elif checkpoint is None:
+        checkpoint = _fetched("guided-diffusion", PRESETS[preset or DEFAULT_PRESET].file_name)
     from .checkpoint import read_checkpoint
     from .generator import described_generator
+    from .imagenet import class_index
 
-    given = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
+    given: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
+    given |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
     given = {name: value for name, value in given.items() if value is not None}
-    if checkpoint is None:
-        from .checkpoint import Checkpoint
-        from .generator import untrained_generator
-
-        description = _description(Checkpoint({}), Path(), preset, flags, given)
-        return untrained_generator(description, use_checkpoint=use_checkpoint)
-    content = read_checkpoint(checkpoint)
+    content = None if checkpoint is None else read_checkpoint(checkpoint)
     description = _description(content, checkpoint, preset, flags, given)
-    return described_generator(content, description, source=str(checkpoint), use_checkpoint=use_checkpoint)
+    classes = description.flags.num_classes
+    return described_generator(
+        description,
+        None if content is None else content.state,
+        source=str(checkpoint),
+        label=None if label is None else class_index(label, classes or 1),
+        use_checkpoint=use_checkpoint,
+        compile=compile,
+        seed=seed,
+    )
+
+
+def noisy_classifier(
+    checkpoint: Path | None = None,
+    preset: ClassifierName | None = None,
+    flags: Path | None = None,
+    use_checkpoint: bool = False,
+    untrained: bool = False,
+    seed: int = 0,
+) -> NoisyClassifierGuidance:
+    """Build the classifier; the parameters are its options on the command line.
+
+    :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
+        ``guidelens weights fetch`` put it.
+    :param preset: the published classifier that the checkpoint is; default ``imagenet256-classifier``.
+    :param flags: a file of flags, of :class:`EncoderFlags` or of OpenAI's scripts, for one that is no preset.
+    :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
+    :param untrained: random weights in place of a checkpoint.
+    :param seed: of the random weights of ``untrained``.
+    :raises UsageError: options that contradict each other.
+    :raises GuidelensError: a file is missing, unreadable, or holds another network.
+    """
+    _check_source("noisy-classifier", checkpoint, preset, flags, untrained)
+    if untrained:
+        _warn_untrained("noisy-classifier")
+    elif checkpoint is None:
+        checkpoint = _fetched("noisy-classifier", CLASSIFIERS[preset or DEFAULT_CLASSIFIER].file_name)
+    from .checkpoint import build_encoder, read_checkpoint
+    from .classifier import NoisyClassifierGuidance
+    from .encoder import EncoderUNet
+    from .untrained import untrained as random_network
+
+    named = CLASSIFIERS[preset or DEFAULT_CLASSIFIER].flags
+    wanted = named if flags is None else read_classifier_flags(flags)
+    wanted = replace(wanted, use_checkpoint=use_checkpoint, use_fp16=False)  # the engine decides on precision
+    if checkpoint is None:
+        return NoisyClassifierGuidance(random_network(EncoderUNet, wanted, seed))
+    state = read_checkpoint(checkpoint).state
+    return NoisyClassifierGuidance(build_encoder(wanted, state, source=str(checkpoint)))
+
+
+def _check_source(
+    name: str, checkpoint: Path | None, preset: str | None, flags: Path | None, untrained: bool
+) -> None:
+    """:raises UsageError: for options that say in two ways where the network comes from."""
+    if untrained and checkpoint is not None:
+        raise UsageError(f"{name} takes checkpoint or untrained, not both")
+    if preset is not None and flags is not None:
+        raise UsageError(f"{name} takes preset or flags, not both: a preset has its own flags")
+    if flags is not None and checkpoint is None and not untrained:
+        raise UsageError(f"{name}:flags=FILE describes a network of your own: give its checkpoint=FILE")
+
+
+def _fetched(name: str, file_name: str) -> Path:
+    from guidelens.weights import require
+
+    (path,) = require(name, [WEIGHTS[file_name]], instead=f"give {name}:checkpoint=FILE")
+    return path
+
+
+def _warn_untrained(name: str) -> None:
+    logger.warning("%s has random weights (untrained=true): its pictures mean nothing", name)
 
 
 def _description(
-    content: Checkpoint, path: Path, preset: PresetName | None, flags: Path | None, given: dict[str, Any]
-) -> dict[str, Any]:
+    content: Checkpoint | None,
+    path: Path | None,
+    preset: PresetName | None,
+    flags: Path | None,
+    given: dict[str, Any],
+) -> Description:
     """Merge what the file, the preset and the options say."""
-    from .flags import UNetFlags
-
-    if content.description is None:
-        base = PRESETS[preset or DEFAULT_PRESET]
-        unet = base.flags if flags is None else UNetFlags.from_json(flags)
-        process = {
-            "schedule": base.schedule if flags is None else "linear",
-            "prediction": base.prediction if flags is None else "epsilon",
-            "num_timesteps": base.num_timesteps if flags is None else 1000,
-        }
-        return {"flags": unet.to_dict(), **process, **given}
+    if content is None or content.description is None:
+        base = PRESETS[preset or DEFAULT_PRESET].description if flags is None else read_flags(flags)
+        return replace(base, **given)
     if superfluous := [name for name, value in (("preset", preset), ("flags", flags)) if value is not None]:
         raise UsageError(f"{path} describes its own network: leave out the option {superfluous[0]}")
     for name, value in given.items():
-        if value != content.description[name]:
+        if value != getattr(content.description, name):
             raise UsageError(
-                f"{path} was trained with {name}={content.description[name]}, not {value}: leave it out"
+                f"{path} was trained with {name}={getattr(content.description, name)}, not {value}: leave it out"
             )
     return content.description

@@ -1,64 +1,125 @@
-"""The published guided-diffusion checkpoints that can be named: where to get them and what they hold."""
+"""The published guided-diffusion checkpoints by name: what each file holds. Loads no torch.
+
+The flags are those of OpenAI's README. The names are those that ``guidelens weights`` knows the files by.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from guidelens.contracts import Prediction
+from .description import Description, from_classifier_script, from_script
+from .flags import EncoderFlags
 
-from .flags import UNetFlags
-
-ScheduleName = Literal["linear", "cosine"]
-PresetName = Literal["imagenet256-uncond"]
+PresetName = Literal[
+    "imagenet256-uncond",
+    "lsun-bedroom",
+    "lsun-cat",
+    "lsun-horse",
+    "lsun-horse-nodropout",
+    "imagenet64",
+    "imagenet128",
+    "imagenet256",
+    "imagenet512",
+]
+ClassifierName = Literal[
+    "imagenet64-classifier", "imagenet128-classifier", "imagenet256-classifier", "imagenet512-classifier"
+]
 
 
 @dataclass(frozen=True)
 class Preset:
     """A published checkpoint.
 
-    :param url: where its file is; the last part is the file's name.
-    :param size: of the file, in bytes.
-    :param sha256: of the file, in hex.
-    :param flags: of the network.
-    :param schedule: the training noise schedule.
-    :param num_timesteps: T of the training process.
-    :param prediction: what the first channels of the output are.
+    :param file_name: that it is published under.
+    :param description: its network and process.
     """
 
-    url: str
-    size: int
-    sha256: str
-    flags: UNetFlags
-    schedule: ScheduleName = "linear"
-    num_timesteps: int = 1000
-    prediction: Prediction = "epsilon"
+    file_name: str
+    description: Description
 
     @property
-    def file_name(self) -> str:
-        """The name that the file is published under."""
-        return self.url.rpartition("/")[2]
+    def flags(self) -> Any:
+        """The network's flags, a :class:`.flags.UNetFlags`."""
+        return self.description.flags
 
 
-PRESETS: dict[PresetName, Preset] = {
-    "imagenet256-uncond": Preset(
-        url="https://openaipublic.blob.core.windows.net/diffusion/jul-2021/256x256_diffusion_uncond.pt",
-        size=2_211_383_297,
-        sha256="a37c32fffd316cd494cf3f35b339936debdc1576dad13fe57c42399a5dbc78b1",
-        flags=UNetFlags(
-            image_size=256,
-            in_channels=3,
-            model_channels=256,
-            out_channels=6,
-            num_res_blocks=2,
-            attention_resolutions=(8, 16, 32),  # factors: at 32, 16 and 8 pixels
-            channel_mult=(1, 1, 2, 2, 4, 4),
-            num_head_channels=64,
-            use_scale_shift_norm=True,
-            resblock_updown=True,
-        ),
-    )
+@dataclass(frozen=True)
+class ClassifierPreset:
+    """A published classifier of noisy pictures, by its file and flags."""
+
+    file_name: str
+    flags: EncoderFlags
+
+
+_COMMON: Mapping[str, Any] = {
+    "attention_resolutions": "32,16,8",
+    "learn_sigma": True,
+    "num_res_blocks": 2,
+    "num_channels": 256,
+    "num_head_channels": 64,
+    "resblock_updown": True,
+    "use_scale_shift_norm": True,
 }
-"""Unconditional models only: a generator knows no labels."""
+_LSUN: Mapping[str, Any] = {**_COMMON, "image_size": 256, "dropout": 0.1}
+
+
+def _preset(file_name: str, **flags: Any) -> Preset:
+    return Preset(file_name, from_script({**_COMMON, **flags}))
+
+
+PRESETS: Mapping[PresetName, Preset] = {
+    "imagenet256-uncond": _preset("256x256_diffusion_uncond.pt", image_size=256),
+    "lsun-bedroom": _preset("lsun_bedroom.pt", **_LSUN),
+    "lsun-cat": _preset("lsun_cat.pt", **_LSUN),
+    "lsun-horse": _preset("lsun_horse.pt", **_LSUN),
+    "lsun-horse-nodropout": _preset("lsun_horse_nodropout.pt", image_size=256),
+    "imagenet64": _preset(
+        "64x64_diffusion.pt",
+        image_size=64,
+        class_cond=True,
+        dropout=0.1,
+        noise_schedule="cosine",
+        num_channels=192,
+        num_res_blocks=3,
+        use_new_attention_order=True,
+    ),
+    "imagenet128": _preset(
+        "128x128_diffusion.pt", image_size=128, class_cond=True, num_heads=4, num_head_channels=-1
+    ),
+    "imagenet256": _preset("256x256_diffusion.pt", image_size=256, class_cond=True),
+    "imagenet512": _preset("512x512_diffusion.pt", image_size=512, class_cond=True),
+}
+"""Generators; the class-conditional ones draw one class each."""
+
+_UPSAMPLER: Mapping[str, Any] = {"class_cond": True, "num_channels": 192, "channel_mult": "1,1,2,2,4,4"}
+UPSAMPLERS: Mapping[str, Preset] = {
+    "64-256-upsampler": _preset(
+        "64_256_upsampler.pt", **_UPSAMPLER, image_size=256, num_heads=4, num_head_channels=-1
+    ),
+    "128-512-upsampler": _preset(
+        "128_512_upsampler.pt", **_UPSAMPLER, image_size=512, attention_resolutions="32,16"
+    ),
+}
+"""Networks of :class:`.unet.SuperResUNet`, which also see a smaller picture; known so that files are recognised.
+
+Their flags have the channels of the picture, as that class takes them; its first convolution has twice as many.
+"""
+
+
+def _classifier(size: int, depth: int = 2) -> ClassifierPreset:
+    flags = from_classifier_script({"image_size": size, "classifier_depth": depth})
+    return ClassifierPreset(f"{size}x{size}_classifier.pt", flags)
+
+
+CLASSIFIERS: Mapping[ClassifierName, ClassifierPreset] = {
+    "imagenet64-classifier": _classifier(64, depth=4),
+    "imagenet128-classifier": _classifier(128),
+    "imagenet256-classifier": _classifier(256),
+    "imagenet512-classifier": _classifier(512),
+}
+"""Classifiers of pictures as noisy as the diffusion process makes them."""
 
 DEFAULT_PRESET: PresetName = "imagenet256-uncond"
+DEFAULT_CLASSIFIER: ClassifierName = "imagenet256-classifier"

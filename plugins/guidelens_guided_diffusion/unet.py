@@ -8,9 +8,11 @@ Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-dif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
+from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -38,7 +40,7 @@ class Stage(nn.Sequential):
         return x
 
 
-class _Builder:
+class Builder:
     """Makes the stages of a UNet, following the channels and the downsampling factor from stage to stage."""
 
     def __init__(self, flags: UNetFlags) -> None:
@@ -105,7 +107,47 @@ class _Builder:
         return kind(self.channels, use_conv=self.flags.conv_resample)
 
 
-class UNet(nn.Module):
+class TimestepNetwork(nn.Module):
+    """What both networks of this package share: the timestep embedding, precision, layout, recomputation.
+
+    ``use_checkpoint`` may be switched at any time: it changes no number.
+    """
+
+    def __init__(self, flags: UNetFlags) -> None:
+        super().__init__()
+        self.use_checkpoint = flags.use_checkpoint
+        self._fp16, self._width, wide = flags.use_fp16, flags.model_channels, flags.emb_channels
+        self.time_embed = nn.Sequential(nn.Linear(self._width, wide), nn.SiLU(), nn.Linear(wide, wide))
+
+    @contextmanager
+    def own_precision(self, x: Tensor) -> Iterator[torch.dtype]:
+        """Yield the dtype to compute in, autocast's where it is on, and hold autocast off meanwhile.
+
+        It would cast frozen weights again at every call. The layers go by the dtype of their input instead.
+        """
+        kind = x.device.type
+        autocast = torch.is_autocast_enabled(kind)
+        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
+        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
+            yield torch.float16 if self._fp16 else dtype
+
+    def embed(self, timesteps: Tensor) -> Tensor:
+        """Return the embedding (B, emb_channels) of timesteps (B,), in the precision of its own weights."""
+        embedding = timestep_embedding(timesteps, self._width)
+        return cast(Tensor, self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype)))
+
+    def laid_out(self, x: Tensor) -> Tensor:
+        """Return ``x`` channels last on a CPU, for its convolutions and attention; every layer keeps the layout."""
+        return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+
+    def run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
+        """Apply a stage, keeping nothing inside it for the gradient if ``use_checkpoint`` says so."""
+        if self.use_checkpoint and torch.is_grad_enabled():
+            return cast(Tensor, checkpoint(stage, h, emb, use_reentrant=False))
+        return cast(Tensor, stage(h, emb))
+
+
+class UNet(TimestepNetwork):
     """Noise predictor with the constructor flags of the published guided-diffusion models.
 
     :param flags: the fields of :class:`UNetFlags`, in order or by name.
@@ -113,22 +155,16 @@ class UNet(nn.Module):
     """
 
     def __init__(self, *args: object, **flags: object) -> None:
-        super().__init__()
         self.flags = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # checks its fields itself
+        super().__init__(self.flags)
         self.image_size = self.flags.image_size
         self.in_channels = self.flags.in_channels
         self.model_channels = self.flags.model_channels
         self.out_channels = self.flags.out_channels
         self.num_classes = self.flags.num_classes
-        self.use_checkpoint = self.flags.use_checkpoint
-        self.use_fp16 = False
-        emb_channels = self.flags.emb_channels
-        self.time_embed = nn.Sequential(
-            nn.Linear(self.model_channels, emb_channels), nn.SiLU(), nn.Linear(emb_channels, emb_channels)
-        )
         if self.num_classes is not None:
-            self.label_emb = nn.Embedding(self.num_classes, emb_channels)
-        builder = _Builder(self.flags)
+            self.label_emb = nn.Embedding(self.num_classes, self.flags.emb_channels)
+        builder = Builder(self.flags)
         self.input_blocks = nn.ModuleList(builder.encoder())
         self.middle_block = builder.middle()
         self.output_blocks = nn.ModuleList(builder.decoder())
@@ -145,30 +181,33 @@ class UNet(nn.Module):
         """
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("class labels y are needed by class-conditional models, and by no others")
-        kind = x.device.type
-        autocast = torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
-        if self.use_fp16:
-            dtype = torch.float16
-        # Autocast off: it would cast frozen weights again at every call. The layers go by their input's dtype.
-        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
-            emb = timestep_embedding(timesteps, self.model_channels)
-            emb = self.time_embed(emb.to(next(self.time_embed.parameters()).dtype))
+        with self.own_precision(x) as dtype:
+            emb = self.embed(timesteps)
             if y is not None:
                 emb = emb + self.label_emb(y)
-            # oneDNN's convolutions and the fused attention want channels last; every layer keeps the layout.
-            h = x.to(dtype)
-            h = h.contiguous(memory_format=torch.channels_last) if kind == "cpu" else h
-            skips = []
+            h, skips = self.laid_out(x.to(dtype)), []
             for stage in self.input_blocks:
-                h = self._run(stage, h, emb)
+                h = self.run(stage, h, emb)
                 skips.append(h)
-            h = self._run(self.middle_block, h, emb)
+            h = self.run(self.middle_block, h, emb)
             for stage in self.output_blocks:
-                h = self._run(stage, torch.cat([h, skips.pop()], dim=1), emb)
-            return self.out(h.to(x.dtype)).contiguous()
+                h = self.run(stage, torch.cat([h, skips.pop()], dim=1), emb)
+            return cast(Tensor, self.out(h.to(x.dtype))).contiguous()
 
-    def _run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        if self.use_checkpoint and torch.is_grad_enabled():
-            return checkpoint(stage, h, emb, use_reentrant=False)
-        return stage(h, emb)
+
+class SuperResUNet(UNet):
+    """An upsampler: a UNet that also sees the small picture, enlarged, as further channels of its input.
+
+    :param flags: as of :class:`UNet`, with the channels of the picture alone as ``in_channels``.
+    """
+
+    def __init__(self, *args: object, **flags: object) -> None:
+        picture = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # checks its fields itself
+        super().__init__(**{**picture.to_dict(), "in_channels": 2 * picture.in_channels})
+
+    def forward(  # type: ignore[override]  # the small picture is the point
+        self, x: Tensor, timesteps: Tensor, low_res: Tensor, y: Tensor | None = None
+    ) -> Tensor:
+        """Predict from noisy images; ``low_res`` is the small picture (B, C, h, w) in [-1, 1]."""
+        enlarged = F.interpolate(low_res, x.shape[2:], mode="bilinear")
+        return super().forward(torch.cat([x, enlarged], dim=1), timesteps, y)

@@ -82,8 +82,7 @@ def test_weights_are_shared() -> None:
 
 
 def test_the_published_network_can_be_converted() -> None:
-    for preset in PRESETS.values():
-        assert conversion_problems(preset.flags.to_dict()) == []
+    assert conversion_problems(PRESETS["imagenet256-uncond"].flags.to_dict()) == []
 
 
 @pytest.mark.parametrize(

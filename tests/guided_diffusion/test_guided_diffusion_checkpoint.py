@@ -14,8 +14,8 @@ import torch
 from guidelens.contracts import Generator
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.weights.store import WeightsMissing
 from guidelens.plugins import PluginManager
+from guidelens.weights.store import WeightsMissing
 from guidelens_guided_diffusion import GuidedDiffusionGenerator, UNet, load_generator, save_generator
 from guidelens_guided_diffusion.plugin import guided_diffusion, register_generators
 from safetensors.torch import load_file, save_file
@@ -198,7 +198,9 @@ def test_a_published_checkpoint_of_another_network(published: Path) -> None:
     assert "tensors missing (input_blocks." in message
     assert "time_embed.0.weight is 128x32 instead of 1024x256" in message
     assert "model_channels is 256, the file has 32" in message
-    assert "make 18 input blocks, the file has 4" in message
+    assert "num_res_blocks is 2, the file has 1" in message
+    assert "channel_mult is [1, 1, 2, 2, 4, 4], the file has [1, 2]" in message
+    assert "preset" not in message  # nothing published is like it
 
 
 @pytest.mark.parametrize(
@@ -207,11 +209,10 @@ def test_a_published_checkpoint_of_another_network(published: Path) -> None:
         ({"out_channels": 3}, "out_channels is 3, the file has 6"),
         ({"in_channels": 6}, "in_channels is 6, the file has 3"),
         ({"use_scale_shift_norm": False}, "use_scale_shift_norm is False, the file has True"),
-        (
-            {"num_res_blocks": 2},
-            "num_res_blocks 2 with 2 levels in channel_mult make 6 input blocks",
-        ),
-        ({"attention_resolutions": [1, 2]}, "give the flags it was trained with"),
+        ({"num_res_blocks": 2}, "num_res_blocks is 2, the file has 1"),
+        ({"attention_resolutions": [1, 2]}, "attention_resolutions is [1, 2], the file has [2]"),
+        ({"channel_mult": [1, 3]}, "channel_mult is [1, 3], the file has [1, 2]"),
+        ({"num_classes": 7}, "num_classes is 7, the file has None"),
     ],
 )
 def test_hints_at_wrong_flags(published: Path, flags_file: Path, flags: dict, wrong: dict, hint: str) -> None:
@@ -226,17 +227,54 @@ def test_hint_at_residual_resampling(flags: dict, flags_file: Path, published: P
     assert "resblock_updown is True, the file has False" in message
 
 
-def test_class_conditional_checkpoints(flags: dict, flags_file: Path, published: Path) -> None:
-    conditional = UNet(**{**flags, "num_classes": 5})
-    torch.save(conditional.state_dict(), published)
-    message = error_line(GuidelensError, lambda: guided_diffusion(published, flags=flags_file))
-    assert "class-conditional" in message
-    assert "unconditional" in message
-    assert "class-conditional" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional))
+@pytest.fixture
+def conditional(flags: dict[str, Any], published: Path, flags_file: Path) -> UNet:
+    """A network of five classes, as the published file, with its flags."""
+    network = lively(UNet(**{**flags, "num_classes": 5}))
+    torch.save(network.state_dict(), published)
     flags_file.write_text(json.dumps({**flags, "num_classes": 5}))
-    torch.save(UNet(**flags).state_dict(), published)
+    return network
+
+
+def test_class_conditional_checkpoints(
+    conditional: UNet, flags_file: Path, published: Path, x: Tensor, t: Tensor
+) -> None:
+    generators = {k: guided_diffusion(published, flags=flags_file, label=str(k)) for k in (0, 3)}
+    for k, generator in generators.items():
+        expected = conditional(x, t, torch.tensor([k, k]))
+        torch.testing.assert_close(generator(x, t), expected, rtol=0, atol=0)
+    assert generators[0].fingerprint != generators[3].fingerprint
+    with torch.autocast("cpu", torch.bfloat16):
+        assert generators[3](x, t).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (None, "class-conditional: give label=0 to label=4"),
+        ("5", "'5' is no class: there are 0 to 4"),
+        ("-1", "'-1' is no class"),
+        ("golden retriever", "write a number, 0 to 4"),
+    ],
+)
+@pytest.mark.usefixtures("conditional")
+def test_labels_that_do_not_fit(label: str | None, message: str, flags_file: Path, published: Path) -> None:
+    assert message in error_line(
+        UsageError, lambda: guided_diffusion(published, flags=flags_file, label=label)
+    )
+
+
+def test_labels_and_unconditional_networks(
+    conditional: UNet, published: Path, flags_file: Path, flags: dict
+) -> None:
+    assert "class-conditional" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional))
+    assert "no class" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional, label=5))
+    flags_file.write_text(json.dumps(flags))
     message = error_line(GuidelensError, lambda: guided_diffusion(published, flags=flags_file))
-    assert "num_classes=5" in message
+    assert "num_classes is None, the file has 5" in message
+    torch.save(UNet(**flags).state_dict(), published)
+    message = error_line(UsageError, lambda: guided_diffusion(published, flags=flags_file, label="0"))
+    assert "unconditional: label=0 has no use" in message
 
 
 def test_networks_that_are_no_generators(flags: dict, unet: UNet) -> None:
@@ -342,7 +380,7 @@ def test_flags_files(published: Path, flags_file: Path, tmp_path: Path) -> None:
 
     assert f"cannot read UNet flags from {flags_file}" in line(GuidelensError, "not json")
     assert "must hold a JSON object" in line(GuidelensError, "[1]")
-    assert "unknown UNet flags num_channels" in line(UsageError, '{"num_channels": 128}')
+    assert "unknown UNet flags width" in line(UsageError, '{"width": 128}')
     assert "UNet flags lack" in line(UsageError, '{"image_size": 8}')
     missing = tmp_path / "none.json"
     assert str(missing) in error_line(GuidelensError, lambda: guided_diffusion(published, flags=missing))

@@ -1,0 +1,250 @@
+"""What a checkpoint is: its network's flags and its training process. Loads no torch.
+
+Flags are written in two ways. The constructor's are :class:`.flags.UNetFlags`. Those of OpenAI's scripts, as its
+README and many others give them, differ: ``num_channels`` is the width, ``attention_resolutions`` are in pixels
+("32,16,8"), ``channel_mult`` goes by the image size where it is left out, ``learn_sigma`` doubles the output,
+``class_cond`` means the 1000 classes of ImageNet; and they say what the process is.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from guidelens.contracts import FixedVariance, Prediction
+from guidelens.errors import GuidelensError, UsageError
+
+from .flags import EncoderFlags, UNetFlags
+
+ScheduleName = Literal["linear", "cosine"]
+
+IMAGENET_CLASSES = 1000
+CHANNEL_MULT: Mapping[int, tuple[float, ...]] = {
+    512: (0.5, 1, 1, 2, 2, 4, 4),
+    256: (1, 1, 2, 2, 4, 4),
+    128: (1, 1, 2, 3, 4),
+    64: (1, 2, 3, 4),
+}
+"""Channel multipliers by image size, where the flags of a script give none."""
+
+_SCRIPT_DEFAULTS: dict[str, Any] = {
+    "image_size": 64,
+    "num_channels": 128,
+    "num_res_blocks": 2,
+    "num_heads": 4,
+    "num_heads_upsample": -1,
+    "num_head_channels": -1,
+    "attention_resolutions": "16,8",
+    "channel_mult": "",
+    "dropout": 0.0,
+    "class_cond": False,
+    "use_checkpoint": False,
+    "use_scale_shift_norm": True,
+    "resblock_updown": False,
+    "use_fp16": False,
+    "use_new_attention_order": False,
+    "learn_sigma": False,
+    "diffusion_steps": 1000,
+    "noise_schedule": "linear",
+    "predict_xstart": False,
+    "rescale_timesteps": False,
+    "sigma_small": False,
+}
+_CLASSIFIER_DEFAULTS: dict[str, Any] = {
+    "image_size": 64,
+    "classifier_use_fp16": False,
+    "classifier_width": 128,
+    "classifier_depth": 2,
+    "classifier_attention_resolutions": "32,16,8",
+    "classifier_use_scale_shift_norm": True,
+    "classifier_resblock_updown": True,
+    "classifier_pool": "attention",
+}
+_OF_TRAINING = ("use_kl", "rescale_learned_sigmas")
+_TRUTH = {"true": True, "yes": True, "t": True, "y": True, "1": True}
+_TRUTH |= {"false": False, "no": False, "f": False, "n": False, "0": False}
+
+
+@dataclass(frozen=True)
+class Description:
+    """A network and its training process.
+
+    :param flags: of the network.
+    :param schedule: the training noise schedule.
+    :param prediction: what the first channels of the output are.
+    :param num_timesteps: T of the training process.
+    :param rescale_timesteps: the network was told t * 1000 / T rather than t.
+    :param fixed_variance: Sigma of the reverse steps of a network that learned none; None leaves it to guidelens.
+    """
+
+    flags: UNetFlags
+    schedule: ScheduleName = "linear"
+    prediction: Prediction = "epsilon"
+    num_timesteps: int = 1000
+    rescale_timesteps: bool = False
+    fixed_variance: FixedVariance | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON types, leaving out what only few checkpoints need where it is at its default."""
+        values = {**asdict(self), "flags": self.flags.to_dict()}
+        for name in ("rescale_timesteps", "fixed_variance"):
+            if not values[name]:
+                del values[name]
+        return values
+
+    def with_flags(self, **changes: Any) -> Description:
+        """Return a copy with some flags changed."""
+        return replace(self, flags=UNetFlags.from_mapping({**self.flags.to_dict(), **changes}))
+
+
+def from_script(values: Mapping[str, Any]) -> Description:
+    """Translate the flags of OpenAI's sampling scripts; what is left out has the scripts' own defaults.
+
+    :param values: by name, without dashes; text or numbers.
+    :raises UsageError: an unknown flag, or values that fit no network or process.
+    """
+    given = _script_values(values, _SCRIPT_DEFAULTS)
+    size = given["image_size"]
+    mult = given["channel_mult"]
+    flags = UNetFlags(
+        image_size=size,
+        in_channels=3,
+        model_channels=given["num_channels"],
+        out_channels=6 if given["learn_sigma"] else 3,
+        num_classes=IMAGENET_CLASSES if given["class_cond"] else None,
+        channel_mult=_numbers("channel_mult", mult) if mult else _default_mult(size),
+        attention_resolutions=_factors(size, given["attention_resolutions"]),
+        **{
+            name: given[name]
+            for name in (
+                *("num_res_blocks", "num_heads", "num_heads_upsample", "num_head_channels", "dropout"),
+                *("use_checkpoint", "use_scale_shift_norm", "resblock_updown", "use_fp16"),
+                "use_new_attention_order",
+            )
+        },
+    )
+    if given["noise_schedule"] not in ("linear", "cosine"):
+        raise UsageError(f"noise_schedule is linear or cosine, not {given['noise_schedule']!r}")
+    fixed: FixedVariance = "small" if given["sigma_small"] else "large"
+    return Description(
+        flags=flags,
+        schedule=given["noise_schedule"],
+        prediction="x0" if given["predict_xstart"] else "epsilon",
+        num_timesteps=given["diffusion_steps"],
+        rescale_timesteps=given["rescale_timesteps"],
+        fixed_variance=None if given["learn_sigma"] else fixed,
+    )
+
+
+def from_classifier_script(values: Mapping[str, Any]) -> EncoderFlags:
+    """Translate the classifier's flags of OpenAI's scripts, as :func:`from_script` does the others."""
+    given = _script_values(values, _CLASSIFIER_DEFAULTS)
+    size = given["image_size"]
+    return EncoderFlags(
+        image_size=size,
+        in_channels=3,
+        model_channels=given["classifier_width"],
+        out_channels=IMAGENET_CLASSES,
+        num_res_blocks=given["classifier_depth"],
+        attention_resolutions=_factors(size, given["classifier_attention_resolutions"]),
+        channel_mult=_default_mult(size),
+        use_fp16=given["classifier_use_fp16"],
+        num_head_channels=64,
+        use_scale_shift_norm=given["classifier_use_scale_shift_norm"],
+        resblock_updown=given["classifier_resblock_updown"],
+        pool=given["classifier_pool"],
+    )
+
+
+def read_flags(path: Path) -> Description:
+    """Read a file of flags: the constructor's as a JSON object, or a script's as JSON or as ``--name value``.
+
+    :raises GuidelensError: the file cannot be read, or is neither.
+    :raises UsageError: unknown flags, or values that do not fit.
+    """
+    values = _read(path)
+    if "num_channels" in values or "noise_schedule" in values:
+        return from_script(values)
+    return Description(UNetFlags.from_mapping(values))
+
+
+def read_classifier_flags(path: Path) -> EncoderFlags:
+    """Read a file of a classifier's flags, in either way of :func:`read_flags`.
+
+    :raises GuidelensError, UsageError: as :func:`read_flags`.
+    """
+    values = _read(path)
+    if "model_channels" in values:
+        return EncoderFlags.from_mapping(values)
+    return from_classifier_script(values)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        if text.lstrip().startswith("--"):
+            words = shlex.split(text)
+            names, values = words[::2], words[1::2]
+            if len(names) != len(values) or not all(name.startswith("--") for name in names):
+                raise ValueError("flags and values do not alternate")
+            return {name[2:]: value for name, value in zip(names, values, strict=True)}
+        content = json.loads(text)
+    except (OSError, ValueError) as error:  # undecodable text and bad JSON are ValueErrors
+        raise GuidelensError(f"cannot read UNet flags from {path}: {error}") from error
+    if not isinstance(content, dict):
+        raise GuidelensError(f"{path} must hold a JSON object of UNet flags, not a {type(content).__name__}")
+    return content
+
+
+def _script_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge flags with the scripts' defaults, text turned into what the default is."""
+    given = dict(defaults)
+    for name, value in values.items():
+        if name == "timestep_respacing" and value:
+            raise UsageError(
+                f"timestep_respacing belongs to a run, not to a checkpoint: give --steps {value}"
+            )
+        if name in (*_OF_TRAINING, "timestep_respacing"):
+            continue
+        if name not in defaults:
+            raise UsageError(f"unknown script flag {name}; there are {', '.join(defaults)}")
+        given[name] = _typed(name, value, type(defaults[name]))
+    return given
+
+
+def _typed(name: str, value: Any, kind: type) -> Any:
+    if isinstance(value, list | tuple) and kind is str:
+        return ",".join(map(str, value))
+    if isinstance(value, bool) or (kind is bool and not isinstance(value, str)):
+        return value  # of another kind: UNetFlags says so
+    try:
+        return _TRUTH[value.lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"the script flag {name} cannot be {value!r}") from error
+
+
+def _numbers(name: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) if "." in part else int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"the script flag {name} lists numbers, like '1,2,4', not {text!r}") from error
+
+
+def _factors(image_size: int, pixels: str) -> tuple[int, ...]:
+    sizes = _numbers("attention_resolutions", pixels)
+    if any(size <= 0 for size in sizes):
+        raise UsageError(f"attention_resolutions are sizes in pixels, not {pixels!r}")
+    return tuple(sorted(image_size // int(size) for size in sizes if size <= image_size))
+
+
+def _default_mult(image_size: int) -> tuple[float, ...]:
+    if image_size not in CHANNEL_MULT:
+        sizes = ", ".join(map(str, sorted(CHANNEL_MULT)))
+        raise UsageError(
+            f"an image_size of {image_size} needs its channel_mult; there are defaults for {sizes}"
+        )
+    return CHANNEL_MULT[image_size]

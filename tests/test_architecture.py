@@ -107,6 +107,7 @@ def test_import_is_light() -> None:
     [
         ["--help"],
         ["plugins", "list"],
+        ["weights", "list"],
         ["plugins", "show", "schedules"],
         ["plugins", "show", "shift"],
         ["plugins", "new", "--help"],

@@ -62,6 +62,14 @@ def test_list(run, world: World) -> None:
     assert "absent" in row
 
 
+def test_list_tells_what_there_is_of_an_unfinished_download(run, cache: Path) -> None:
+    part = cache / "weights" / "bare" / "bare.pt.part"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(CONTENT[:300_000])
+    (row,) = [line for line in run("list").stdout.splitlines() if line.startswith("bare ")]
+    assert row.split()[:5] == ["bare", "?", "unfinished,", "300", "kB"]
+
+
 def test_fetch_prints_the_path_and_how_far_to_trust_it(run, world: World, cache: Path) -> None:
     result = run("fetch", "net", "bare")
     assert result.exit_code == 0

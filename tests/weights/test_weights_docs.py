@@ -1,4 +1,4 @@
-"""docs/weights.md against the program: every file has its line, hashes are claimed where they are known, its code runs."""
+"""docs/weights.md against the program: every file has its line, hashes are claimed where known, its code runs."""
 
 from __future__ import annotations
 

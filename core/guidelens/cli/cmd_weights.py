@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -50,7 +50,7 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
         (
             entry["name"],
             _size_text(entry["size"]),
-            entry["state"],
+            _state_text(entry),
             entry["licence"] or "-",
             entry["component"] or f"plugin {entry['plugin']}",
         )
@@ -59,9 +59,9 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
     header = ("name", "size", "here", "licence", "for")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(5)]
     console.print_out(click.style("  ".join(map(str.ljust, header, widths)).rstrip(), dim=True))
-    for row in rows:
+    for row, entry in zip(rows, described, strict=True):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        cells[2] = click.style(cells[2], _COLOURS[row[2]])
+        cells[2] = click.style(cells[2], _COLOURS[entry["state"]])
         console.print_out("  ".join(cells).rstrip())
 
 
@@ -224,6 +224,11 @@ def _find(ctx: click.Context, name: str) -> WeightsFile:
             f"unknown weights {name!r}{suggestion(name, list(known))}; `guidelens weights list` shows what there is"
         )
     return known[name][0]
+
+
+def _state_text(entry: Mapping[str, Any]) -> str:
+    started = entry["state"] == "unfinished"
+    return f"unfinished, {_size_text(entry['bytes_here'])}" if started else str(entry["state"])
 
 
 def _size_text(size: int | None) -> str:

@@ -39,7 +39,7 @@ LARGEST_LEFTOVER = 1.05
 """The noise allowed in the answer; the upper limit relative to its bound."""
 _LEAST_RMS = 0.25  # of pictures: coarse samples of a narrow distribution are narrower than its data
 _SAMPLING_STEPS = 10
-_PIXELS = 12_000  # averages over so many numbers are steady to a percent
+_PIXELS = 6_000  # averages over so many numbers are steady to a percent or two
 _MOST_IMAGES = 64
 
 

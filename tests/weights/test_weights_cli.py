@@ -158,3 +158,18 @@ def test_progress_is_plain_lines_off_a_terminal(run, world: World, monkeypatch: 
     lines = run("fetch", "net").stderr.splitlines()
     assert "net.pt: 700 kB of 700 kB (100 %)" in lines
     assert len([line for line in lines if "kB of" in line]) >= 2
+
+
+@pytest.mark.parametrize("command", ["compare", "generate"])
+def test_a_stranger_is_told_what_to_do_next(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guidelens_blip.plugin.published_vocabulary", lambda: None)
+    models = ("--generator", "guided-diffusion", "--guidance", "blip", "--schedule", "shift")
+    out = str(tmp_path / ("x.png" if command == "generate" else "out"))
+    result = CliRunner().invoke(cli, [command, "a photo of a dog", *models, "--out", out])
+    assert result.exit_code == 1
+    (line,) = result.stderr.splitlines()
+    assert line.startswith("error: guided-diffusion needs 256x256_diffusion_uncond.pt (2.21 GB); blip needs ")
+    assert "run `guidelens weights fetch imagenet256-uncond blip-base bert-base-uncased-vocab`" in line
+    assert not Path(out).exists()

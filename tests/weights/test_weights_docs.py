@@ -41,7 +41,7 @@ def test_the_example_asks_for_its_file() -> None:
         names["acme"]()
     place = weights_home() / "acme-base" / "acme_base.safetensors"
     assert str(caught.value) == (
-        "acme needs weights that are not on this machine: acme_base.safetensors (123 MB); run `guidelens weights "
+        "acme needs acme_base.safetensors (123 MB), not on this machine: run `guidelens weights "
         f"fetch acme-base`, or place the file at {place}, or give acme:checkpoint=FILE"
     )
     names["acme"](checkpoint="x")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from file_server import CONTENT, World
 from guidelens import hookimpl
+from guidelens.errors import GuidelensError
 from guidelens.plugins import PluginManager
 from guidelens.weights import WeightsFile, locate, remove, require, status, store, verify, weights_home
 from guidelens.weights.store import WeightsCorrupt, WeightsMissing, format_size
@@ -76,13 +77,30 @@ def test_absent_weights_are_asked_for_in_one_line(world: World, cache: Path) -> 
     assert message.endswith("or give blip:vocab=FILE")
     world.path.unlink()
     with pytest.raises(
-        WeightsMissing, match=r"net.pt \(700 kB\), vocab.txt; run `guidelens weights fetch net vocab`"
+        WeightsMissing,
+        match=r"needs net.pt \(700 kB\), vocab.txt, not on this machine: run `guidelens weights fetch net vocab`",
     ):
         require("blip", [world.file, other])
 
 
+def test_what_several_components_lack_is_asked_for_at_once(world: World) -> None:
+    other = WeightsFile("vocab", "vocab.txt", "https://weights.invalid/vocab.txt")
+    both = [
+        lambda: require("unet", [world.file]),
+        lambda: require("blip", [world.file, other], instead="read"),
+    ]
+    with pytest.raises(
+        WeightsMissing, match=r"unet needs net.pt .*; blip needs .*weights fetch net vocab`.*or read"
+    ):
+        store.build_all(*both)
+    place(world)
+    with pytest.raises(WeightsMissing, match=r"^blip needs vocab.txt, not .*fetch vocab`"):
+        store.build_all(*both)
+    assert store.build_all(both[0], lambda: 3) == [[world.path], 3]
+
+
 def test_verify_reads_all_and_tells_progress(world: World) -> None:
-    with pytest.raises(WeightsMissing, match="run `guidelens weights fetch net`"):
+    with pytest.raises(GuidelensError, match="run `guidelens weights fetch net`"):
         verify(world.file)
     world.fetch()
     seen: list[Any] = []

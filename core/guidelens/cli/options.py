@@ -267,10 +267,10 @@ def build_engine(manager: PluginManager, request: EngineRequest) -> tuple[Engine
     generator = manager.resolve("generator", request.generator)
     guidance = manager.resolve("guidance", request.guidance)
     from guidelens.engine import Engine
+    from guidelens.weights.store import build_all
 
     engine = Engine(
-        generator.build(),
-        guidance.build(),
+        *build_all(generator.build, guidance.build),
         steps=request.steps,
         sampler=request.sampler,
         options=request.guidance_options(),

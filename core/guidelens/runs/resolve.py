@@ -11,6 +11,7 @@ from guidelens.errors import UsageError
 from guidelens.plugins import Component, PluginManager
 from guidelens.runs.config import NamedSchedule
 from guidelens.runs.scoring import NamedMetric
+from guidelens.weights.store import build_all
 
 T = TypeVar("T")
 
@@ -72,9 +73,10 @@ def resolve_components(
     )
     model = shelf.choose("guidance", guidance)
     scorers = [shelf.build(item) for item in _distinct(chosen_metrics)]
+    built_generator, built_model = build_all(lambda: shelf.build(choice), lambda: shelf.build(model))
     return Components(
-        generator=shelf.build(choice),
-        guidance=shelf.build(model),
+        generator=built_generator,
+        guidance=built_model,
         schedules=named_schedules,
         metrics=[NamedMetric(item.name, item.component) for item in scorers],
         prompts=prompts,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 from filelock import FileLock, Timeout
 
@@ -38,7 +38,35 @@ _BLOCK = 1 << 20
 
 
 class WeightsMissing(GuidelensError):
-    """A component needs weights files that are not there; the message says how to get them."""
+    """A component needs weights files that are not there; the message says how to get them.
+
+    :param needs: who needs which files, and what the user can do otherwise, for every such component.
+    """
+
+    def __init__(self, *needs: Need) -> None:
+        self.needs = needs
+        files = list(dict.fromkeys(file for need in needs for file in need.files))
+        lacking = "; ".join(
+            f"{need.by} needs {', '.join(f'{file.filename}{_sized(file)}' for file in need.files)}"
+            for need in needs
+        )
+        places = " and ".join(str(target(file)) for file in files)
+        instead = " and ".join(need.instead for need in needs if need.instead)
+        names = " ".join(file.name for file in files)
+        noun = "file" if len(files) == 1 else "files"
+        super().__init__(
+            f"{lacking}, not on this machine: run `guidelens weights fetch {names}`, or place the {noun} at {places}"
+            + (f", or {instead}" if instead else "")
+        )
+
+
+@dataclass(frozen=True)
+class Need:
+    """The absent files of one component."""
+
+    by: str
+    files: tuple[WeightsFile, ...]
+    instead: str = ""
 
 
 class WeightsCorrupt(GuidelensError):
@@ -135,27 +163,36 @@ def require(needed_by: str, files: Sequence[WeightsFile], *, instead: str = "") 
     :raises WeightsCorrupt: one is not what was published or recorded.
     """
     paths = [locate(file) for file in files]
-    if absent := [file for file, path in zip(files, paths, strict=True) if path is None]:
-        names = ", ".join(f"{file.filename}{_sized(file)}" for file in absent)
-        places = " and ".join(str(target(file)) for file in absent)
-        command = f"guidelens weights fetch {' '.join(file.name for file in absent)}"
-        raise WeightsMissing(
-            f"{needed_by} needs weights that are not on this machine: {names}; run `{command}`, or place "
-            f"{'the file' if len(absent) == 1 else 'the files'} at {places}"
-            + (f", or {instead}" if instead else "")
-        )
+    if absent := tuple(file for file, path in zip(files, paths, strict=True) if path is None):
+        raise WeightsMissing(Need(needed_by, absent, instead))
     return [path for path in paths if path is not None]
+
+
+def build_all(*builders: Callable[[], Any]) -> list[Any]:
+    """Call each of ``builders`` and return what they return.
+
+    :raises WeightsMissing: some lack weights; one error for all, so that the user fetches once.
+    """
+    built, needs = [], []
+    for build in builders:
+        try:
+            built.append(build())
+        except WeightsMissing as missing:
+            needs += missing.needs
+    if needs:
+        raise WeightsMissing(*needs)
+    return built
 
 
 def verify(file: WeightsFile, report: Report | None = None) -> Status:
     """Read the file in full, compare it with what was published or recorded, and record what was found.
 
-    :raises WeightsMissing: it is not there.
+    :raises GuidelensError: it is not there.
     :raises WeightsCorrupt: it differs; it is left where it is.
     """
     path = target(file)
     if not path.is_file():
-        raise WeightsMissing(f"{file.name} is not on this machine: run `guidelens weights fetch {file.name}`")
+        raise GuidelensError(f"{file.name} is not on this machine: run `guidelens weights fetch {file.name}`")
     record = read_record(path)
     cure = f"run `guidelens weights rm {file.name}` and fetch it again"
     if record is not None and record.origin != file.origin and file.sha256 is None:

@@ -173,7 +173,8 @@ def build_all(*builders: Callable[[], Any]) -> list[Any]:
 
     :raises WeightsMissing: some lack weights; one error for all, so that the user fetches once.
     """
-    built, needs = [], []
+    built: list[Any] = []
+    needs: list[Need] = []
     for build in builders:
         try:
             built.append(build())

@@ -148,6 +148,24 @@ class Noisy(Changed):
         return output + 0.01 * torch.randn_like(output)
 
 
+@breaks("determinism")
+class DropoutInTrainingMode(nn.Module, TinyGenerator):
+    """Whatever eval() says, once somebody has trained it."""
+
+    trained = False
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+        TinyGenerator.__init__(self)
+
+    def train(self, mode: bool = True):
+        self.trained = self.trained or mode
+        return super().train(mode)
+
+    def __call__(self, x_t, timesteps):
+        return TinyGenerator.__call__(self, nn.functional.dropout(x_t, 0.1, self.trained), timesteps)
+
+
 @breaks("batch-independence")
 class FirstTimestepForAll(TinyGenerator):
     def __call__(self, x_t, timesteps):

@@ -56,7 +56,7 @@ class CheckList(Generic[S]):
         """
 
         def decorate(function: Callable[[S], Numbers]) -> Callable[[S], Numbers]:
-            about = (function.__doc__ or "").strip().splitlines()[0].rstrip(".")
+            about = (function.__doc__ or "").strip().splitlines()[0].rstrip(".").replace("``", "`")
             self._entries.append(_Entry(name, about, function, tuple(needs)))
             return function
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import split_output
@@ -142,13 +142,18 @@ def _differentiable(subject: _Subject) -> Numbers:
 
 @CHECKS.add("determinism", needs=["output"])
 def _determinism(subject: _Subject) -> Numbers:
-    """The same input gives the same output: again, after other random numbers, from training mode."""
+    """The same input gives the same output: again, after other random numbers, in training mode."""
     x_t, timesteps = subject.noisy()
     first = subject(x_t, timesteps)
     numbers = {"again": largest_difference(first, subject(x_t, timesteps))}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(12345)
         numbers["reseeded"] = largest_difference(first, subject(x_t, timesteps))
+    if isinstance(subject.generator, nn.Module):
+        subject.generator.train()
+        with borrowed(subject.generator, subject.device) as generator:
+            numbers["training mode"] = largest_difference(first, generator(x_t, timesteps))
+        subject.generator.eval()
     for name, difference in numbers.items():
         at_most(f"{name}: the relative difference", difference, rounding(subject.device), **numbers)
     return numbers
@@ -228,7 +233,7 @@ def _checkpointing(subject: _Subject) -> Numbers:
     return numbers
 
 
-@CHECKS.add("denoises", needs=["output"])
+@CHECKS.add("denoises", needs=["determinism"])
 def _denoises(subject: _Subject) -> Numbers:
     """Taken for what ``prediction`` says the output denoises, at every level of noise."""
     return check_denoising(subject.generator, subject.images, subject.device)

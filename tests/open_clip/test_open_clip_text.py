@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from guidelens.errors import GuidelensError, UsageError
 from guidelens_open_clip import OpenClipGuidance, read_templates
 from small_models import open_clip
@@ -70,18 +71,24 @@ def test_a_prompt_too_long_for_some_templates(guide) -> None:
     )
 
 
-def test_encoding_takes_any_tokenizer(models, tokenizers) -> None:
-    """The tokenizer's own call is all that is asked of it."""
+def test_encoding_takes_any_tokenizer(models) -> None:
+    """Its call is all that is asked of a tokenizer; this one numbers words by their length and marks no end."""
 
-    class Plain:
+    class ByLength:
         context_length = 12
 
-        def __call__(self, texts, context_length=None):
-            return tokenizers["clip"](texts, context_length=context_length)
+        def __call__(self, texts: list[str], context_length: int) -> torch.Tensor:
+            rows = [[len(word) for word in text.split()][:context_length] for text in texts]
+            return torch.tensor([row + [0] * (context_length - len(row)) for row in rows])
 
-    model = OpenClipGuidance(models["clip"], Plain())
-    text = model.encode_text([LONG])
-    assert text.notes == (("longer than 12 tokens, cut off: a gray background",),)
+    model = OpenClipGuidance(models["clip"], ByLength())
+    twelve = "a small green triangle above a large blue square on a background"
+    notes = model.encode_text([twelve, f"{twelve} there", f"{twelve} or so"]).notes
+    assert notes == (
+        (),
+        ("longer than 12 tokens, cut off: there",),
+        ("longer than 12 tokens, cut off: or so",),
+    )
 
 
 def test_named_templates() -> None:

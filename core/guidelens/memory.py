@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import threading
 from collections.abc import Callable
@@ -28,6 +29,8 @@ _SIGNS = (
     "can't allocate memory",
     "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
+    "could not create a primitive",  # oneDNN's, on the CPU
+    "could not create a memory",
 )
 
 
@@ -36,6 +39,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def _in_short(error: Exception) -> str:
+    """The first line of a message, without the place in PyTorch that raised it."""
+    first = str(error).partition("\n")[0] or type(error).__name__
+    return first.partition("err == 0. ")[2] or first
 
 
 class MicroBatches:
@@ -72,7 +81,7 @@ class MicroBatches:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+                reason = _in_short(error)
             else:
                 start += size
                 continue
@@ -81,6 +90,7 @@ class MicroBatches:
         return parts
 
     def _shrink(self, size: int, reason: str, relieved: int) -> None:
+        gc.collect()  # graphs through custom functions hold themselves in cycles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         with self._lock:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.hookspecs import Register, RegisterStudies, hookimpl
 
 from .categories import Category, Split
 
@@ -95,6 +95,17 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_prompt_sets(register: Register) -> None:
     register("shapes", _prompts, summary="captions of coloured shapes, by category", default=True)
+
+
+@hookimpl
+def register_studies(register: RegisterStudies) -> None:
+    folder = Path(__file__).parent / "studies"
+    register(
+        "findings", folder / "findings.toml", summary="the paper's claims on the shapes world, 12 minutes"
+    )
+    register(
+        "findings-quick", folder / "findings-quick.toml", summary="the same with few pictures, 2 minutes"
+    )
 
 
 @hookimpl

@@ -76,6 +76,18 @@ def test_resume_needs_no_plugins_named_again(guidelens: Guidelens) -> None:
     assert snapshot(Path("out")) == before
 
 
+def test_a_study_may_be_asked_of_other_models(guidelens: Guidelens) -> None:
+    done = guidelens("study", "run", "toy.toml", "--guidance", "tiny-vl", "--out", "other")
+    assert done.exit_code == 0, done.output
+    assert {row["guidance"] for row in rows_of(Path("other"))} == {"tiny-vl"}
+    (command,) = json.loads(Path("other/config.json").read_text())["commands"]
+    assert command == "guidelens study run toy.toml --out other --guidance tiny-vl"
+    assert "24 of 24 cells (0 drawn, 24 were there)" in guidelens("study", "resume", "other").stdout
+    refused = guidelens("study", "run", "toy.toml", "--out", "other")
+    assert refused.exit_code == 2
+    assert "other holds the study 'toy' with guidance tiny-vl; choose another --out" in refused.stderr
+
+
 def test_dry_run_writes_nothing(guidelens: Guidelens) -> None:
     dry = guidelens("study", "run", "toy.toml", "--dry-run")
     assert dry.exit_code == 0, dry.output

@@ -14,6 +14,7 @@ import click
 from guidelens.errors import UsageError
 
 from . import console
+from .completion import complete_component
 from .options import get_manager
 
 if TYPE_CHECKING:
@@ -65,6 +66,18 @@ def _run_options(function: F) -> F:
     is_flag=True,
     help="Print the number of cells, the time and the memory they would take (a few steps are measured).",
 )
+@click.option(
+    "--generator",
+    metavar="SPEC",
+    shell_complete=complete_component("generator"),
+    help="Diffusion model to ask, in place of the study's.",
+)
+@click.option(
+    "--guidance",
+    metavar="SPEC",
+    shell_complete=complete_component("guidance"),
+    help="Guidance model to ask, in place of the study's.",
+)
 @_run_options
 @click.pass_context
 def run_command(
@@ -72,18 +85,21 @@ def run_command(
     study_name: str,
     out: Path | None,
     dry_run: bool,
+    generator: str | None,
+    guidance: str | None,
     retry_failed: bool,
     device: str | None,
     batch_size: str | None,
 ) -> None:
     """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
 
-    Exits with 1 where cells or metrics failed, with 130 where it was asked to stop.
+    Another generator or guidance model needs a directory of its own. Exits with 1 where cells or metrics
+    failed, with 130 where it was asked to stop.
     """
     from guidelens.studies.run import find_study
 
     manager = get_manager(ctx)
-    found = find_study(study_name, manager)
+    found = find_study(study_name, manager).with_models(generator, guidance)
     directory = out if out is not None else RUNS / found.name
     size = _size(batch_size)
     if dry_run:
@@ -92,6 +108,7 @@ def run_command(
         _print_forecast(forecast(found, manager, out=directory, device=device, batch_size=size))
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
+    words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
     _run(ctx, found, manager, directory, retry_failed, device, size, shlex.join(words))
 
 
@@ -279,7 +296,9 @@ def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     for info in offered:
         console.print_out(f"{info.name:<{width}}  {info.summary}  [{info.plugin}]")
     for found in there:
-        state = "running" if found.running else f"{found.total.done} of {found.total.all} cells"
-        console.print_out(f"{found.directory}  {found.name}: {state}")
+        state = ", running" if found.running else ""
+        console.print_out(
+            f"{found.directory}  {found.name}: {found.total.done} of {found.total.all} cells{state}"
+        )
     if not offered and not there:
         console.print_out(f"no plugin offers a study, and {folder} holds none")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,18 @@ class Study:
     batch_size: int | str = 16
     snapshots: tuple[float, ...] = ()
     perturbation_seed: int = 0
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    """``generator`` and ``guidance`` that take the place of the file's; see :meth:`with_models`."""
+
+    def with_models(self, generator: str | None = None, guidance: str | None = None) -> Study:
+        """Return the study asked of another generator or guidance model, in all its grids."""
+        given = {"generator": generator, "guidance": guidance}
+        models = {kind: spec for kind, spec in given.items() if spec is not None}
+        if not models:
+            return self
+        values: dict[str, Any] = {kind: (spec,) for kind, spec in models.items()}
+        grids = tuple(replace(grid, **values) for grid in self.grids)
+        return replace(self, grids=grids, overrides={**self.overrides, **models})
 
     def error(self, place: Place, message: str) -> UsageError:
         """Return the error that names the line of a place."""

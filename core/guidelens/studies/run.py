@@ -92,9 +92,10 @@ def recorded_study(directory: str | Path) -> Study:
     if config is None:
         raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
     recorded = config["study"]
-    return parse_study(
+    study = parse_study(
         recorded["text"], label=recorded["label"], base=Path(recorded["base"]), name=recorded["name"]
     )
+    return study.with_models(**recorded["overrides"])
 
 
 def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
@@ -199,10 +200,14 @@ def run_study(
 
 
 def _refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
-    if old is not None and old["study"]["name"] != study.name:
-        raise UsageError(
-            f"{directory} holds the study {old['study']['name']!r}, not {study.name!r}; choose another --out"
-        )
+    if old is None:
+        return
+    name, models = old["study"]["name"], old["study"]["overrides"]
+    if name != study.name:
+        raise UsageError(f"{directory} holds the study {name!r}, not {study.name!r}; choose another --out")
+    if models != study.overrides:
+        asked = " and ".join(f"{kind} {spec}" for kind, spec in models.items()) or "the models in its file"
+        raise UsageError(f"{directory} holds the study {name!r} with {asked}; choose another --out")
 
 
 def _batch_size(
@@ -273,6 +278,7 @@ def _config(
             "label": study.label,
             "base": str(study.base),
             "text": study.text,
+            "overrides": dict(study.overrides),
         },
         "grids": [
             {"name": g.name, "summary": g.summary, "claims": list(g.claims), "cells": sizes[g.name]}

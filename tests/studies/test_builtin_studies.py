@@ -1,0 +1,63 @@
+"""The studies that built-in plugins offer: they expand, ask about every claim, and are no larger than they say."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from conftest import drop_letters
+from guidelens.plugins import PluginManager
+from guidelens.studies.expand import Expansion, expand
+from guidelens.studies.prompts import PERTURBATIONS, Perturb
+from guidelens.studies.run import find_study, plugin_workshop
+
+CLAIMS = {"F1", "F2", "F3", "F4", "F5", "F6"}
+STEPS = {"findings": 70_000, "findings-quick": 11_000}
+"""Steps of a picture: at 11 ms each (two cores, see docs/performance.md) 13 and 2 minutes."""
+
+
+@pytest.fixture(scope="module")
+def installed() -> PluginManager:
+    return PluginManager.load(environment={})
+
+
+def expanded(name: str, plugins: PluginManager) -> Expansion:
+    perturb: Perturb | None = None if find_spec(PERTURBATIONS.rpartition(".")[0]) else drop_letters
+    return expand(find_study(name, plugins), plugins, plugin_workshop(plugins, "cpu"), perturb=perturb)
+
+
+@pytest.mark.parametrize("name", ["findings", "findings-quick", "paper"])
+def test_every_claim_has_its_grid(name: str, installed: PluginManager) -> None:
+    study = find_study(name, installed)
+    assert study.name == name
+    assert {claim for grid in study.grids for claim in grid.claims} == CLAIMS
+    assert all(grid.summary for grid in study.grids)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_the_findings_are_asked_within_their_time(name: str, installed: PluginManager) -> None:
+    study = expanded(name, installed)
+    steps = sum(len(group.cells) * group.settings.steps for group in study.groups)
+    assert STEPS[name] / 2 < steps < STEPS[name]
+    assert [note for _, note in study.notes if "unknown" in note] == []
+
+
+def test_conditions_are_paired(installed: PluginManager) -> None:
+    """Within a grid every condition has the same prompts and seeds."""
+    study = expanded("findings-quick", installed)
+    pairs: dict[tuple[str, str, int, str, str], set[str]] = {}
+    for m in study.members:
+        condition = (m["grid"], m["schedule"], m["steps"], m["options"].get("dose", ""), m["perturbation"])
+        pairs.setdefault(condition, set()).add(m["pair"])
+    for grid in {condition[0] for condition in pairs}:
+        assert len({frozenset(found) for condition, found in pairs.items() if condition[0] == grid}) == 1, (
+            grid
+        )
+    assert len(study.sizes()) == 6
+
+
+def test_they_are_packaged() -> None:
+    """As package data: the pattern in pyproject.toml covers the folders they are in."""
+    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()
+    assert '"studies/*.toml"' in pyproject

@@ -1,0 +1,111 @@
+"""The networks on other devices, and compiled: the same numbers, and nothing that a host would wait for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from guidelens_guided_diffusion import (
+    EncoderUNet,
+    GuidedDiffusionGenerator,
+    NoisyClassifierGuidance,
+    UNet,
+    ops,
+)
+from small_unet import SMALL, golden, lively
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WAITING = ("aten::_local_scalar_dense", "aten::is_nonzero", "aten::nonzero", "aten::equal")
+
+
+class NoWaiting(TorchDispatchMode):
+    """Fails on operations whose result the host needs before it can go on."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func._schema.name not in WAITING, f"{func._schema.name} waits for the device"
+        return func(*args, **(kwargs or {}))
+
+
+def guidance() -> NoisyClassifierGuidance:
+    flags = {**SMALL, "out_channels": 7, "pool": "attention"}
+    return NoisyClassifierGuidance(lively(EncoderUNet(**flags)))  # type: ignore[arg-type]  # redraws any module
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_nothing_waits(fast: bool, x: Tensor, t: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plain ways are those of accelerators; the fast ones are held to the same."""
+    monkeypatch.setattr(ops, "SMALL", 0)
+    if not fast:
+        monkeypatch.setattr(ops, "_plain", lambda x, layer: True)
+    generator = GuidedDiffusionGenerator(lively(UNet(**{**SMALL, "num_classes": 5})), label=3)
+    model = guidance()
+    text = model.encode_text(["1", "6"])
+    with NoWaiting():
+        for dtype in (torch.float32, torch.bfloat16):
+            point = x.clone().requires_grad_()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                out = generator(point, t)
+                loss = model.losses(point, text, ["class"], timesteps=t)["class"]
+            torch.autograd.grad(out.square().sum() + loss.sum(), point)
+
+
+@pytest.mark.slow
+def test_compiled(x: Tensor, t: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one graph without a break; the backend that generates code is left out here, for it takes minutes."""
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: whole(network, backend="aot_eager", fullgraph=True))
+    unet = lively(UNet(**SMALL))
+    compiled, plain = GuidedDiffusionGenerator(unet, compile=True), GuidedDiffusionGenerator(unet)
+    assert compiled.fingerprint == plain.fingerprint
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    for dtype in (torch.float32, torch.bfloat16):
+        results = []
+        for generator in (compiled, plain):
+            point = x.clone().requires_grad_()
+            with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
+                out = generator(point, t)
+            results.append((out.detach(), torch.autograd.grad(out.square().sum(), point)[0]))
+        for ours, theirs in zip(*results, strict=True):
+            error = float((ours - theirs).norm() / theirs.norm())
+            assert error < (1e-5 if dtype == torch.float32 else 0.05)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+class TestCuda:
+    def test_golden_numbers(self) -> None:
+        unet, numbers = golden()
+        device = UNet(**unet.flags.to_dict()).eval().requires_grad_(False).cuda()
+        device.load_state_dict(unet.state_dict())
+        x = numbers["forward/x"].cuda().requires_grad_()
+        out = device(x, numbers["forward/t"].cuda())
+        torch.testing.assert_close(out.cpu(), numbers["forward/out"], rtol=1e-3, atol=1e-4)
+        (grad,) = torch.autograd.grad(out.square().sum(), x)
+        expected = numbers["forward/grad_of_sum_of_squares"]
+        assert float((grad.cpu() - expected).norm() / expected.norm()) < 1e-3
+
+    @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+    def test_half_precision(self, dtype: torch.dtype, x: Tensor, t: Tensor) -> None:
+        unet = lively(UNet(**SMALL))
+        expected = unet(x, t)
+        unet.cuda()
+        with torch.autocast("cuda", dtype):
+            out = unet(x.cuda(), t.cuda())
+        assert float((out.cpu() - expected).norm() / expected.norm()) < 0.05
+
+    def test_nothing_waits(self, x: Tensor, t: Tensor) -> None:
+        generator = GuidedDiffusionGenerator(lively(UNet(**{**SMALL, "num_classes": 5})), label=3).cuda()
+        model = guidance().cuda()
+        text = model.encode_text(["1", "6"])
+        point, times = x.cuda().requires_grad_(), t.cuda()
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            with torch.autocast("cuda", torch.float16):
+                loss = model.losses(point, text, ["class"], timesteps=times)["class"]
+                out = generator(point, times)
+            torch.autograd.grad(out.square().sum() + loss.sum(), point)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")

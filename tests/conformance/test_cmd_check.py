@@ -155,6 +155,48 @@ def test_options_are_given_by_spelling(mixed: Path, guidelens_cli: Run) -> None:
     assert done.stdout.startswith("generator good:size=4: 12 passed, 1 not checked\n")
 
 
+def test_what_was_asked_for_and_cannot_be_built_has_failed(mixed: Path, guidelens_cli: Run) -> None:
+    done = guidelens_cli("plugins", "check", mixed, "weights")
+    assert done.exit_code == 1
+    assert "  failed   build  give weights:checkpoint=FILE\n" in done.stdout
+
+
+def test_checks_can_be_left_out(mixed: Path, guidelens_cli: Run) -> None:
+    args = ("plugins", "check", mixed, "bad", "--skip", "weights", "--skip", "text-alone", "--json")
+    done = guidelens_cli(*args)
+    assert done.exit_code == 0
+    (report,) = json.loads(done.stdout)["components"]
+    assert statuses(report)["weights"] == "skipped"
+
+
+def test_prompts_and_size_can_be_given(tmp_path: Path, guidelens_cli: Run) -> None:
+    path = tmp_path / "picky.py"
+    source = """
+        from guidelens import hookimpl
+        from guidelens.testing import TinyGuidanceModel
+
+        class Picky(TinyGuidanceModel):
+            reads = "x_t"
+
+            def encode_text(self, prompts):
+                assert set(prompts) <= {"goldfish", "hen", "newt"}
+                return super().encode_text(prompts)
+
+            def losses(self, images, text, objectives, timesteps):
+                assert images.shape[1:] == (3, 20, 20)
+                return super().losses(images, text, objectives)
+
+        @hookimpl
+        def register_guidance_models(register):
+            register("picky", Picky, summary="knows three words")
+    """
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    prompts = ("--prompt", "goldfish", "--prompt", "hen", "--prompt", "newt")
+    done = guidelens_cli("plugins", "check", path, *prompts, "--image-size", 20)
+    assert done.exit_code == 0, done.stdout
+    assert guidelens_cli("plugins", "check", path, *prompts).exit_code == 1
+
+
 @pytest.mark.parametrize(
     ("args", "says"),
     [
@@ -163,6 +205,8 @@ def test_options_are_given_by_spelling(mixed: Path, guidelens_cli: Run) -> None:
         (["{mixed}", "good", "--kind", "nothing"], "'nothing' is not one of"),
         (["{mixed}", "good:name=x"], "may mean several components"),
         (["{mixed}", "needs"], "cannot do without name=(text)"),
+        (["schedules", "--skip", "purr"], "no check 'purr' to skip (did you mean 'pure'?)"),
+        (["schedules", "--prompt", "a", "--prompt", "b"], "give at least 3 different prompts, not 2"),
         (["schedules", "--device", "cdua"], "unknown device 'cdua'"),
         (
             ["schedules", "-p", "no:schedules"],

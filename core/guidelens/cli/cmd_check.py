@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -28,6 +28,19 @@ _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 @click.option(
     "--device", default="cpu", show_default=True, help="Where networks run: cpu, cuda, cuda:N or mps."
 )
+@click.option(
+    "--prompt",
+    "prompts",
+    metavar="TEXT",
+    multiple=True,
+    help="Prompt for guidance models and metrics; repeat for three or more.  [default: the plugin's own]",
+)
+@click.option(
+    "--image-size",
+    type=click.IntRange(min=1),
+    help="Pixels a side of what they are shown.  [default: as the plugin's own generator draws, or 32]",
+)
+@click.option("--skip", metavar="CHECK", multiple=True, help="Leave a check out. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON: the reports of all components.")
 @click.option("-q", "--quiet", is_flag=True, help="Print one line per component, and what failed.")
 @click.pass_context
@@ -36,9 +49,9 @@ def check(
     name: str,
     components: tuple[str, ...],
     kind: str | None,
-    device: str,
     as_json: bool,
     quiet: bool,
+    **how: Any,
 ) -> None:
     """Check that the components of plugin NAME keep their contracts.
 
@@ -49,11 +62,11 @@ def check(
     """
     plugin = _plugin(ctx, name)
     from guidelens.networks import resolve_device
-    from guidelens.testing.plugin import check_plugin
+    from guidelens.testing.plugin import PluginCheck, check_plugin
 
-    resolve_device(device)
+    resolve_device(how["device"])
     reports = []
-    for report in check_plugin(plugin, components, kind=kind, device=device):
+    for report in check_plugin(plugin, components, kind=kind, how=PluginCheck(**how)):
         reports.append(report)
         if not as_json:
             _print_report(report, quiet)

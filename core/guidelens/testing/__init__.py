@@ -33,17 +33,18 @@ __all__ = [
     "check_metric",
     "check_prompt_set",
     "check_schedule",
+    "checks_of",
     "examine",
 ]
 
 _EXAMINERS = {
-    "generator": ("generator", "examine_generator"),
-    "guidance": ("guidance", "examine_guidance_model"),
-    "schedule": ("schedule", "examine_schedule"),
-    "metric": ("metric", "examine_metric"),
-    "prompts": ("prompts", "examine_prompt_set"),
+    "generator": "examine_generator",
+    "guidance": "examine_guidance_model",
+    "schedule": "examine_schedule",
+    "metric": "examine_metric",
+    "prompts": "examine_prompt_set",
 }
-"""Kind -> module and function."""
+"""Kind, which is the module's name as well -> its function."""
 
 
 def examine(kind: str, component: Any, **options: Any) -> Report:
@@ -53,13 +54,25 @@ def examine(kind: str, component: Any, **options: Any) -> Report:
     :param options: those of the ``check_`` function of that kind.
     :raises UsageError: for an unknown kind, or a check to skip that does not exist.
     """
+    examiner: Callable[..., Report] = getattr(_module_of(kind), _EXAMINERS[kind])
+    return examiner(component, **options)
+
+
+def checks_of(kind: str) -> dict[str, str]:
+    """Return what is checked of a kind: the names of the checks, and the promise behind each.
+
+    :raises UsageError: for an unknown kind.
+    """
+    about: dict[str, str] = _module_of(kind).CHECKS.about
+    return about
+
+
+def _module_of(kind: str) -> Any:
     if kind not in _EXAMINERS:
         from guidelens.errors import UsageError
 
         raise UsageError(f"unknown kind of component {kind!r}; choose {', '.join(_EXAMINERS)}")
-    module, function = _EXAMINERS[kind]
-    examiner: Callable[..., Report] = getattr(import_module(f"{__name__}.{module}"), function)
-    return examiner(component, **options)
+    return import_module(f"{__name__}.{kind}")
 
 
 def check_generator(

@@ -11,56 +11,94 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import Component, ComponentInfo, PluginInfo, UnfitComponent
 from guidelens.plugins.spelling import parse_component, suggestion
 
-from . import examine
+from . import checks_of, examine
 from .checklist import one_line
-from .report import Check, Report, Status
+from .report import Check, Report
 
 ORDER = ("prompts", "generator", "guidance", "schedule", "metric")
 """Kinds in the order of checking: prompts and picture size of a plugin are used for its other components."""
 _BUILT = "The factory builds it, from the options given, and it has what its contract asks for"
-_MOST_PROMPTS = 6
+_FEWEST_PROMPTS, _MOST_PROMPTS = 3, 6
+
+
+@dataclass(frozen=True)
+class PluginCheck:
+    """How the components of a plugin are examined.
+
+    :param device: where networks run.
+    :param prompts: what guidance models and metrics are given; none: prompts of the plugin's own prompt sets, if
+        it has some, else made-up ones.
+    :param image_size: height and width of what they are shown; None: as the plugin's own generator draws, if it
+        has one, else 32.
+    :param skip: names of checks to leave out.
+    """
+
+    device: str = "cpu"
+    prompts: Sequence[str] = ()
+    image_size: int | None = None
+    skip: Sequence[str] = ()
 
 
 @dataclass
-class _Known:
-    """What the components that were checked tell about the plugin's world."""
+class _World:
+    """What the components are shown: as was asked for, else as those that were checked before have it."""
 
-    prompts: list[Prompt] = field(default_factory=list)
-    image_shape: tuple[int, int, int] | None = None
+    wanted: PluginCheck
+    prompts: list[Prompt] = field(init=False)
+    image_shape: tuple[int, int, int] | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        size = self.wanted.image_size
+        self.prompts = [Prompt(text) for text in self.wanted.prompts]
+        self.image_shape = None if size is None else (3, size, size)
 
     def learn(self, kind: str, component: Any) -> None:
-        if kind == "prompts":
+        if kind == "prompts" and not self.wanted.prompts:
             fresh = [p for p in component if p.target not in {known.target for known in self.prompts}]
             self.prompts += fresh[: _MOST_PROMPTS - len(self.prompts)]
-        elif kind == "generator":
+        elif kind == "generator" and self.wanted.image_size is None:
             self.image_shape = component.image_shape
 
-    def options(self, kind: str, device: str) -> dict[str, Any]:
+    def options(self, kind: str) -> dict[str, Any]:
         """Return how to examine a component of a kind."""
-        options: dict[str, Any] = {"device": device} if kind in ("generator", "guidance") else {}
+        options: dict[str, Any] = {"skip": [name for name in self.wanted.skip if name in checks_of(kind)]}
+        if kind in ("generator", "guidance"):
+            options["device"] = self.wanted.device
         if kind in ("guidance", "metric") and self.image_shape is not None:
             options["image_shape"] = self.image_shape
         if kind == "metric" and self.prompts:
             options["prompts"] = self.prompts
-        if kind == "guidance" and len(self.prompts) >= 3:
-            options["prompts"] = [prompt.target for prompt in self.prompts[:3]]
+        if kind == "guidance" and (self.wanted.prompts or len(self.prompts) >= _FEWEST_PROMPTS):
+            options["prompts"] = [prompt.target for prompt in self.prompts[:_MOST_PROMPTS]]
         return options
 
 
 def check_plugin(
-    plugin: PluginInfo, specs: Sequence[str] = (), *, kind: str | None = None, device: str = "cpu"
+    plugin: PluginInfo,
+    specs: Sequence[str] = (),
+    *,
+    kind: str | None = None,
+    how: PluginCheck = PluginCheck(),
 ) -> Iterator[Report]:
     """Build and examine the components of a plugin, one report each; prompt sets and generators come first.
 
-    Prompts and the size of pictures are taken from the plugin's own prompt sets and generator, where it has
-    some. A component that cannot be built for want of weights, a module or an option is reported as not checked.
+    A component that cannot be built for want of weights, a module or an option is reported as not checked;
+    one that was asked for by ``specs`` has failed then.
 
     :param specs: components to check, spelled ``name`` or ``name:key=value,...``; none: all, with default options.
     :param kind: only components of this kind.
-    :param device: where networks run.
-    :raises UsageError: at once, for a component that the plugin does not offer, or options that do not fit.
+    :raises UsageError: at once, for a component that the plugin does not offer, options that do not fit, or a
+        check that does not exist.
     """
-    return _reports(_chosen(plugin, specs, kind), device)
+    known = dict.fromkeys(name for of in ORDER for name in checks_of(of))
+    for name in how.skip:
+        if name not in known:
+            raise UsageError(
+                f"no check {name!r} to skip{suggestion(name, known)}; there are {', '.join(known)}"
+            )
+    if how.prompts and len(set(how.prompts)) < _FEWEST_PROMPTS:
+        raise UsageError(f"give at least {_FEWEST_PROMPTS} different prompts, not {len(set(how.prompts))}")
+    return _reports(_chosen(plugin, specs, kind), _World(how), asked=bool(specs))
 
 
 def _chosen(
@@ -93,34 +131,35 @@ def _configured(info: ComponentInfo) -> Component | UsageError:
         return error
 
 
-def _reports(chosen: list[tuple[ComponentInfo, Component | UsageError]], device: str) -> Iterator[Report]:
-    known = _Known()
+def _reports(
+    chosen: list[tuple[ComponentInfo, Component | UsageError]], world: _World, *, asked: bool
+) -> Iterator[Report]:
     for info, component in chosen:
         if isinstance(component, UsageError):
-            yield Report(info.kind, info.name, (_not_built(component),))
+            yield Report(info.kind, info.name, (_not_built(component, asked),))
         else:
-            yield _report(component, known, device)
+            yield _report(component, world, asked)
 
 
-def _report(component: Component, known: _Known, device: str) -> Report:
+def _report(component: Component, world: _World, asked: bool) -> Report:
     kind = component.info.kind
     built = Check("build", _BUILT, "passed")
     try:
         instance = component.build()
     except Exception as error:  # a factory may raise anything
-        return Report(kind, component.spec, (_not_built(error),))
+        return Report(kind, component.spec, (_not_built(error, asked),))
     try:
-        report = examine(kind, instance, **known.options(kind, device))
-        known.learn(kind, instance)
+        report = examine(kind, instance, **world.options(kind))
+        world.learn(kind, instance)
     except Exception as error:  # even its attributes may raise
         built = Check("build", _BUILT, "failed", f"unusable: {one_line(error)}", error=error)
         return Report(kind, component.spec, (built,))
     return Report(kind, component.spec, (built, *report.checks))
 
 
-def _not_built(error: Exception) -> Check:
+def _not_built(error: Exception, asked: bool) -> Check:
     """Tell what an author has to mend from what the user has to give."""
     expected = isinstance(error, GuidelensError) and not isinstance(error, UnfitComponent)
-    status: Status = "skipped" if expected else "failed"
-    detail = f"not checked: {error}" if expected else one_line(error)
-    return Check("build", _BUILT, status, detail, error=error)
+    if expected and not asked:
+        return Check("build", _BUILT, "skipped", f"not checked: {error}", error=error)
+    return Check("build", _BUILT, "failed", str(error) if expected else one_line(error), error=error)

@@ -19,7 +19,7 @@ def _published(
         sha256=sha256,
         licence="MIT",  # of the repository that publishes them; its model card says what they are for
         citation=_CITATION,
-        component="classifier guidance" if "classifier" in name else "generator guided-diffusion",
+        component="guidance model noisy-classifier" if "classifier" in name else "generator guided-diffusion",
     )
 
 

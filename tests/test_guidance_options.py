@@ -264,7 +264,7 @@ class TestInto:
 
         with pytest.raises(UsageError, match="guidance into x0 needs a sampler with guidance_gain"):
             Engine(GaussianGenerator(), Quadratic(), sampler=Silent(), options=GuidanceOptions(into="x0"))
-        with pytest.raises(UsageError, match="dose=matched needs a sampler with guidance_gain"):
+        with pytest.raises(UsageError, match="a dose needs a sampler with guidance_gain"):
             Engine(
                 GaussianGenerator(), Quadratic(), sampler=Silent(), options=GuidanceOptions(dose="matched")
             )
@@ -275,6 +275,8 @@ class TestDose:
         """The linear schedule's sum of beta is 10.05 at 1000 steps and 5.44 at 10."""
         engine, _ = run_steps(steps=10, dose="matched", fixed_variance="large")
         assert engine.dose_factor == pytest.approx(10.05 / 5.44, rel=2e-3)
+        assert engine.dose == pytest.approx(10.05, rel=1e-3)
+        assert run_steps(steps=10, fixed_variance="large")[0].dose == pytest.approx(5.44, rel=1e-3)
         engine, _ = run_steps(steps=10, dose="matched", dose_steps=25, fixed_variance="large")
         assert engine.dose_factor == pytest.approx(7.79 / 5.44, rel=2e-3)
 

@@ -31,7 +31,7 @@ from .guidance import (
     plan_guidance,
     resolve_scales,
 )
-from .guidance.dose import dose_factor, guidance_gain
+from .guidance.dose import dose_factor, guidance_gain, total_dose
 from .heap import kept_heap
 from .memory import MicroBatches, available_memory, bytes_used, is_out_of_memory, predict_batch
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
@@ -163,6 +163,16 @@ class Engine:
         """Run every prompt with every seed; results come prompt by prompt."""
         texts = [prompts] if isinstance(prompts, str) else prompts
         return list(self.run([Sample(prompt, schedule, seed) for prompt in texts for seed in seeds]))
+
+    @property
+    def dose(self) -> float:
+        """The dose of a run at s = 1: how far its guided steps move the state, summed; see docs/guidance.md.
+
+        :raises UsageError: for a sampler that does not say.
+        """
+        learned = self.generator.learned_variance
+        received = total_dose(self.sampler, self.process, self.options, learned_variance=learned)
+        return self.dose_factor * received
 
     def resolved_options(self) -> dict[str, Any]:
         """Return the options that a picture depends on, with what components supplied filled in."""

@@ -34,7 +34,7 @@ def total_dose(
 ) -> float:
     """Return the sum of the gains of the guided steps: the dose at s = 1. Repetitions of a step count once."""
     gain = guidance_gain(
-        sampler, process, options.into, learned_variance=learned_variance, needed_by="dose=matched"
+        sampler, process, options.into, learned_variance=learned_variance, needed_by="a dose"
     )
     guided = options.guided_steps(process.num_steps)
     return sum(value for value, on in zip(reversed(gain.tolist()), guided, strict=True) if on)

@@ -37,7 +37,9 @@ def register_weights(register: RegisterWeights) -> None:
 def register_studies(register: RegisterStudies) -> None:
     """Name the study that asks the paper's questions of the paper's models."""
     path = Path(__file__).parent / "studies" / "paper.toml"
-    register("paper", path, summary="the paper's claims with guided-diffusion and BLIP: needs weights and a GPU")
+    register(
+        "paper", path, summary="the paper's claims with guided-diffusion and BLIP: needs weights and a GPU"
+    )
 
 
 def blip(
@@ -51,6 +53,7 @@ def blip(
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
     untrained: bool = False,
+    seed: int = 0,
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
@@ -66,6 +69,7 @@ def blip(
     :param itm: ``nll`` (-log p(match)) or ``margin`` (of the logits).
     :param label_smoothing: of the caption loss, in [0, 1).
     :param untrained: random weights in place of a checkpoint: its losses mean nothing, and cost what the real ones do.
+    :param seed: of the random weights.
     :raises UsageError: an option out of range, or ``checkpoint`` with ``untrained``.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
@@ -87,7 +91,7 @@ def blip(
 
         chosen = _config(config) or PRESETS["base"]
         chosen = chosen if image_size is None else chosen.with_image_size(image_size)
-        return BlipGuidance(untrained_blip(chosen, vocab or None), chosen, options)
+        return BlipGuidance(untrained_blip(chosen, vocab or None, seed), chosen, options)
     return load_blip(
         path, vocab=vocab or None, config=_config(config), image_size=image_size, options=options
     )

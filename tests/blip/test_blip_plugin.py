@@ -138,6 +138,8 @@ def test_untrained_is_seeded_and_says_so(
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(3)
     assert blip(config=str(path), untrained=True, image_size=24).fingerprint == first.fingerprint
+    other = blip(config=str(path), untrained=True, image_size=24, seed=1)
+    assert other.fingerprint != first.fingerprint
     assert first.config == config.with_image_size(24)
     assert "random weights (untrained=true): its losses and gradients mean nothing" in caplog.text
     text = first.encode_text(["a cat, 2 dogs"])

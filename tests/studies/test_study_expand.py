@@ -164,6 +164,8 @@ def test_a_matched_dose_is_the_plain_one_at_its_reference(expanded: Expand) -> N
     }
     assert keys[4, "plain"] == keys[4, "matched"]
     assert keys[2, "plain"] != keys[2, "matched"]
+    without = expanded(BASE + "steps = [2, 4]")
+    assert set(column(without, "key")) == {m["key"] for m in study.members if m["options"]["dose"] == "plain"}
 
 
 def test_prompts_come_from_files_and_sets(expanded: Expand, tmp_path: Path) -> None:

@@ -231,8 +231,9 @@ class _Expander:
         guidance = self.workshop.model("guidance", columns["guidance"])
         with self._at(grid.place, f"grid {grid.name!r}: "):
             options = GuidanceOptions.of(values)
-            if options.dose == "matched" and options.dose_steps == columns["steps"]:
-                options = replace(options, dose="plain")  # the same thing, and so the same cells
+            if options.dose == "plain" or options.dose_steps == columns["steps"]:
+                # Both say the same, and the reference means nothing then: one and the same cell.
+                options = replace(options, dose="plain", dose_steps=GuidanceOptions.dose_steps)
             _, settings = assemble(
                 Components(
                     Named(columns["generator"], generator), Named(columns["guidance"], guidance), [], []

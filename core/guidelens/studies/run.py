@@ -95,7 +95,7 @@ def recorded_study(directory: str | Path) -> Study:
     study = parse_study(
         recorded["text"], label=recorded["label"], base=Path(recorded["base"]), name=recorded["name"]
     )
-    return study.with_models(**recorded["overrides"])
+    return study.with_models(**recorded.get("overrides", {}))
 
 
 def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
@@ -202,7 +202,7 @@ def run_study(
 def _refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
     if old is None:
         return
-    name, models = old["study"]["name"], old["study"]["overrides"]
+    name, models = old["study"]["name"], old["study"].get("overrides", {})
     if name != study.name:
         raise UsageError(f"{directory} holds the study {name!r}, not {study.name!r}; choose another --out")
     if models != study.overrides:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,7 +78,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
-        payload = torch.load(path, map_location="cpu", weights_only=True)
+        # Mapped where the format allows it (PyTorch >= 1.6): momentum parts and queues are then never read.
+        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely

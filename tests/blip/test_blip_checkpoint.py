@@ -159,10 +159,12 @@ def test_half_precision_files(saved: Path, model, config, images) -> None:
     assert_close(loaded.model.itm_head.weight, model.itm_head.weight, rtol=1e-3, atol=1e-4)
 
 
-def test_lavis_checkpoint(full_model, config, vocab, images, tmp_path: Path) -> None:
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+def test_lavis_checkpoint(full_model, config, vocab, images, tmp_path: Path, zipped: bool) -> None:
     """LAVIS's files hold every name, momentum encoders and queues too, under "model"."""
     path = tmp_path / "model.pth"
-    torch.save({"model": full_model.state_dict(), "epoch": 3}, path)
+    content = {"model": full_model.state_dict(), "epoch": 3}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
     loaded = load_blip(path, vocab=vocab, config=config)
     assert not hasattr(loaded.model, "visual_encoder_m")
     assert_same_losses(loaded, BlipGuidance(full_model, config), images)

@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from guidelens.contracts import Generator, GuidanceModel, Prediction, TextBatch
 from guidelens.engine import Engine, Sample
@@ -19,7 +18,7 @@ from guidelens.memory import is_out_of_memory
 from guidelens.networks import frozen
 
 from .alternatives import Alternative, choose_alternatives
-from .machine import describe_machine, measured_rates
+from .machine import count_flop, describe_machine, measured_rates
 from .report import AgainstReport, BatchReport, Report, paired_median
 from .subjects import (
     PARTS,
@@ -88,8 +87,8 @@ def bench(
             for size in dict.fromkeys(batch_sizes):
                 subject = _Subject(engine, model, names, prompt, size, chosen, networks)
                 with _explained_out_of_memory(size):
-                    flop = subject.flop() if flop is None else flop
                     batches.append(subject.measure(repeats, warmup, say))
+                    flop = subject.flop() if flop is None else flop
         return Report(
             generator=_describe_generator(engine.generator),
             guidance={"objectives": list(names), "stand_in": guidance is None, **_size(model)},
@@ -170,9 +169,7 @@ class _Subject:
     def flop(self) -> int | None:
         """Count the operations of one evaluation of the generator, per picture."""
         situation = self._situation()
-        with FlopCounterMode(display=False) as counter:
-            evaluate(situation, self.engine.generator)
-        return counter.get_total_flops() // self.batch or None
+        return count_flop(lambda: evaluate(situation, self.engine.generator)) // self.batch or None
 
     def _warm_up(
         self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]

@@ -35,6 +35,8 @@ class Generator(Protocol):
     ``fixed_variance`` (:data:`FixedVariance`) is the Sigma that it was meant to be sampled with, where it learns
     none. ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
     numbers for less memory and more time. The engine asks for it where memory does not suffice otherwise.
+    ``alternatives()`` returns other implementations of the same network by name (:class:`guidelens.bench.Alternative`),
+    which ``guidelens bench --against NAME`` times beside it.
     """
 
     @property

@@ -171,7 +171,7 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
 
 def test_a_file_names_itself_in_messages_and_gives_the_study_its_name(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_bytes(b"steps = 3\r\n\r\n[options]\r\nevery = 2\r\n")
+    path.write_bytes(b"\xef\xbb\xbfsteps = 3\r\n\r\n[options]\r\nevery = 2\r\n")
     study = load_study_file(path)
     assert (study.name, study.base, study.grids[0].options) == ("mine", tmp_path, {"every": (2,)})
     path.write_bytes(b"steps = 3\r\n\r\nstep = 4\r\n")

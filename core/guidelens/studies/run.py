@@ -187,7 +187,7 @@ def run_study(
             config = _config(study, expansion, plan, store.config, size, workshop, loaded, requests, command)
             store.write_config(config)
             store.write(CELLS, "".join(_line(member) for member in expansion.members))
-            with notes_once(expansion.notes):
+            with notes_once(expansion.notes if on_note is not None else ()):
                 driver = _drive(store, expansion, plan, executor(workshop), study, on_progress, should_stop)
             if not driver.stopped:
                 leave = () if retry_failed else expansion.prompts
@@ -306,14 +306,15 @@ def _line(member: Mapping[str, Any]) -> str:
 
 def _result(store: RunStore, study: Study, expansion: Expansion, driver: Driver) -> StudyRun:
     failures = [f for key, f in store.failures.items() if key in driver.cells]
-    unscored = [
-        f"metric {metric}: {reason}"
+    names = [metric.name for metric in expansion.metrics]
+    errors = [
+        {name: why for name, why in store.rows[key]["metric_errors"].items() if name in names}
         for key in driver.cells
         if key in store.rows
-        for metric, reason in store.rows[key]["metric_errors"].items()
     ]
+    told = [f"metric {name}: {why}" for error in errors for name, why in error.items()]
     reasons: dict[str, int] = {}
-    for reason in [*(f["reason"] for f in failures), *unscored]:
+    for reason in [*(f["reason"] for f in failures), *told]:
         reasons[reason] = reasons.get(reason, 0) + 1
     return StudyRun(
         directory=store.directory,
@@ -322,7 +323,7 @@ def _result(store: RunStore, study: Study, expansion: Expansion, driver: Driver)
         computed=driver.computed,
         reused=driver.reused,
         failed=len(failures),
-        unscored=sum(bool(store.rows[k]["metric_errors"]) for k in driver.cells if k in store.rows),
+        unscored=sum(map(bool, errors)),
         stopped=driver.stopped,
         reasons=list(reasons.items()),
     )

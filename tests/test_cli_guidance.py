@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.cli.options import EngineRequest, SectionedCommand, engine_options
 from guidelens.errors import UsageError
-from guidelens.guidance import PRESETS, GuidanceOptions
+from guidelens.guidance import PRESETS, GuidanceOptions, Preset
 from test_guidance_options import CHANGED, NEEDS
 
 SPELLED = {"objective_scales": ("--objective-scale", "near=2.0"), "clip_denoised": ("--no-clip-denoised",)}
@@ -154,3 +154,12 @@ def test_options_reach_a_run_its_configuration_and_its_key(
     refused = guidelens("--out", "run", "--preset", "dps", "--recurrence", "3")
     assert refused.exit_code == 2
     assert "recurrence is 2 there and 3 here" in refused.stderr
+
+
+def test_an_eta_of_zero_overrides_that_of_a_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "noisy", Preset("no one", sampler="ddim", eta=0.5))
+    assert EngineRequest.of(preset="noisy").eta == 0.5
+    still = EngineRequest.of(preset="noisy", eta=0.0)
+    assert (still.sampler, still.eta) == ("ddim", 0.0)
+    assert still.arguments() == ["--preset", "noisy", "--eta", "0.0"]
+    assert EngineRequest.of(preset="noisy", sampler="ddpm").eta == 0.0

@@ -425,5 +425,8 @@ def test_prompts_and_size_are_used() -> None:
 def test_checks_can_be_left_out() -> None:
     report = check_guidance_model(OneSizeOnly(), skip=["any-size"])
     assert report["any-size"].status == "skipped"
+    report = check_guidance_model(TinyGuidanceModel(), skip=["batch-independence"])
+    assert report["gradient"].status == "passed"  # although it needs the one left out
+    assert [c.name for c in report.skipped] == ["batch-independence"]
     with pytest.raises(UsageError, match="no check 'any_size' to skip; there are objectives"):
         check_guidance_model(TinyGuidanceModel(), skip=["any_size"])

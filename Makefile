@@ -35,7 +35,8 @@ check: $(DEV_STAMP)
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info
-	find core plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf docs/examples/*/build docs/examples/*/*.egg-info
+	find core plugins tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@if [ -z "$(PYTHON)" ]; then \

@@ -126,7 +126,7 @@ class TimestepNetwork(nn.Module):
         It would cast frozen weights again at every call. The layers go by the dtype of their input instead.
         """
         kind = x.device.type
-        autocast = torch.is_autocast_enabled(kind)
+        autocast = kind != "meta" and torch.is_autocast_enabled(kind)
         dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
         with torch.autocast(kind, enabled=False) if autocast else nullcontext():
             yield torch.float16 if self._fp16 else dtype

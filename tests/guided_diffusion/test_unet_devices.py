@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from guidelens_guided_diffusion import (
+    PRESETS,
     EncoderUNet,
     GuidedDiffusionGenerator,
     NoisyClassifierGuidance,
@@ -49,6 +50,12 @@ def test_nothing_waits(fast: bool, x: Tensor, t: Tensor, monkeypatch: pytest.Mon
                 out = generator(point, t)
                 loss = model.losses(point, text, ["class"], timesteps=t)["class"]
             torch.autograd.grad(out.square().sum() + loss.sum(), point)
+
+
+def test_shapes_without_memory() -> None:
+    with torch.device("meta"):
+        unet = UNet(**PRESETS["imagenet256-uncond"].flags.to_dict()).requires_grad_(False)
+        assert unet(torch.empty(2, 3, 256, 256), torch.empty(2)).shape == (2, 6, 256, 256)
 
 
 @pytest.mark.slow

@@ -47,9 +47,11 @@ class NoiseAware(TinyVision):
     """Reads x_t, as a noisy classifier does."""
 
     reads = "x_t"
+    shown: Tensor
+    told: Tensor
 
     def losses(self, images: Any, text: Any, objectives: Any, timesteps: Any = None) -> Any:
-        assert timesteps is not None
+        self.shown, self.told = images.detach(), timesteps
         return super().losses(images, text, objectives)
 
 
@@ -129,6 +131,8 @@ def test_a_model_that_reads_x_t_needs_no_gradient_of_the_generator() -> None:
     generator, model = Counting(), NoiseAware()
     s = situation(generator, model)
     assert tuple(BareStep(s, generator)(Clock(CPU))) == PARTS[:3]
+    assert torch.equal(model.shown, s.x_t)
+    assert torch.equal(model.told, s.timesteps)
     PublishedStep(s, generator)()
     assert [graph for graph, _ in generator.seen] == [False, False]
 

@@ -196,9 +196,9 @@ def _print(report: Report, names: dict[str, str]) -> None:
     machine, rates, settings = report.machine, report.rates, report.settings
     where = f"{machine['device']}, {machine.get('gpu', machine['processor'])}, {machine['threads']} threads"
     shape = "x".join(map(str, report.generator["image_shape"]))
-    click.echo(f"generator: {names['generator']} ({shape}{_millions(report.generator['parameters'])})")
+    click.echo(f"generator: {names['generator']} ({shape}{_parameters(report.generator['parameters'])})")
     objectives = ", ".join(report.guidance["objectives"])
-    click.echo(f"guidance:  {names['guidance']} ({objectives}{_millions(report.guidance['parameters'])})")
+    click.echo(f"guidance:  {names['guidance']} ({objectives}{_parameters(report.guidance['parameters'])})")
     click.echo(f"machine:   {where}; PyTorch {machine['torch']}, {settings['dtype']}")
     click.echo(
         f"rates:     matmul {_rate(rates['matmul'])}, convolution {_rate(rates['convolution'])}, channels"
@@ -255,5 +255,7 @@ def _rate(rate: float) -> str:
     return f"{rate / 1e12:.2f} TFLOP/s" if rate >= 1e12 else f"{rate / 1e9:.0f} GFLOP/s"
 
 
-def _millions(count: int | None) -> str:
-    return "" if count is None else f", {count / 1e6:.1f} M parameters"
+def _parameters(count: int | None) -> str:
+    if count is None:
+        return ""
+    return f", {count / 1e6:.1f} M parameters" if count >= 1e6 else f", {count:,} parameters"

@@ -73,5 +73,6 @@ class NoisyClassifierGuidance(nn.Module):
         if timesteps is None:
             timesteps = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         logits = self.classifier(images, timesteps)
-        loss = F.cross_entropy(logits.float(), text.tensors["class"], reduction="none")
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        loss = F.cross_entropy(logits, text.tensors["class"], reduction="none")
         return dict.fromkeys(objectives, loss)

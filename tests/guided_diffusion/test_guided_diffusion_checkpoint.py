@@ -405,6 +405,21 @@ def test_a_network_with_random_weights_is_a_generator(flags: dict, x: Tensor, t:
     assert generator(x, t).shape == x.shape
 
 
+def test_recomputation_can_be_switched(unet: UNet, x: Tensor, t: Tensor) -> None:
+    """As the engine does when memory runs out: the stages run again for the gradient, which stays as it is."""
+    generator = GuidedDiffusionGenerator(unet)
+    forwards: list[int] = []
+    unet.middle_block.register_forward_pre_hook(lambda *_: forwards.append(1))
+    gradients = []
+    for enabled, expected in ((False, 1), (True, 2), (False, 1)):
+        generator.checkpointing(enabled)
+        forwards.clear()
+        point = x.clone().requires_grad_()
+        gradients.append(torch.autograd.grad(generator(point, t).square().sum(), point)[0])
+        assert len(forwards) == expected
+    assert torch.equal(gradients[0], gradients[1])
+
+
 def test_the_component_is_registered() -> None:
     seen: dict[str, Any] = {}
     register_generators(lambda name, factory, **rest: seen.update({name: (factory, rest)}))

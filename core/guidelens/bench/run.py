@@ -89,16 +89,11 @@ def bench(
                 with _explained_out_of_memory(size):
                     batches.append(subject.measure(repeats, warmup, say))
                     flop = subject.flop() if flop is None else flop
+        settings = {"dtype": _name(engine.dtype), "prompt": prompt, "repeats": repeats, "warmup": warmup}
         return Report(
             generator=_describe_generator(engine.generator),
             guidance={"objectives": list(names), "stand_in": guidance is None, **_size(model)},
-            settings={
-                "dtype": str(engine.dtype).removeprefix("torch."),
-                "prompt": prompt,
-                "repeats": repeats,
-                "warmup": warmup,
-                "against": list(chosen),
-            },
+            settings={**settings, "against": list(chosen)},
             machine=describe_machine(engine.device),
             rates=rates,
             flop=flop,
@@ -236,8 +231,12 @@ def _engine(generator: Generator, model: GuidanceModel, device: str, dtype: str)
 
 
 def _hollow(engine: Engine, objectives: tuple[str, ...]) -> Engine:
-    dtype = str(engine.dtype).removeprefix("torch.")
-    return _engine(_HollowGenerator(engine.generator), _HollowModel(objectives), str(engine.device), dtype)
+    networks = _HollowGenerator(engine.generator), _HollowModel(objectives)
+    return _engine(*networks, str(engine.device), _name(engine.dtype))
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _timed(clock: Clock, step: EngineStep) -> float:

@@ -62,7 +62,7 @@ class Driver:
         self.stopped = False
         self._column, self._on_progress, self._should_stop = column, on_progress, should_stop
         self._home = {key: group for group in groups for key in group.cells}
-        self._running: dict[int, tuple[int, float, float]] = {}
+        self._running: dict[str, tuple[int, float, float]] = {}
         self._work_done = self._work = 0.0
         self._means: dict[str, tuple[float, int]] = {}
         self._update_means()
@@ -94,7 +94,7 @@ class Driver:
             new = {key: self._failure(key, task, outcome) for key in outcome.failures}
             self.store.replace_failures({**self.store.failures, **new}.values())
         self.computed += len(outcome.rows)
-        self._running.pop(id(task), None)
+        self._running.pop(_name(task), None)
         self._work_done += _work(task)
         self._update_means()
         self._tell()
@@ -112,7 +112,7 @@ class Driver:
         }
 
     def _progress(self, task: Task, share: float) -> None:
-        self._running[id(task)] = (len(task.wanted), _work(task), share)
+        self._running[_name(task)] = (len(task.wanted), _work(task), share)
         self._tell()
 
     def _tell(self) -> None:
@@ -133,6 +133,10 @@ class Driver:
             if row is not None and self._column in row["metrics"]:
                 values[cell.schedule.name].append(row["metrics"][self._column])
         self._means = {name: (math.fsum(v) / len(v) if v else math.nan, len(v)) for name, v in values.items()}
+
+
+def _name(task: Task) -> str:
+    return next(iter(task.cells))  # no cell is in two tasks; a task may have come back as a copy
 
 
 def _work(task: Task) -> float:

@@ -144,7 +144,7 @@ class Workshop:
         kept.move_to_end(name)
         return kept[name]
 
-    def metrics(self, names: Iterable[str]) -> list[NamedMetric]:
+    def metrics(self, names: Sequence[str]) -> list[NamedMetric]:
         """Return metrics by name."""
         for name in names:
             if name not in self._metrics:

@@ -104,8 +104,7 @@ class _Expander:
 
     def run(self) -> Expansion:
         with self._at(("metrics",)):
-            self.result.metrics = self._metrics()
-            check_columns([{"name": m.name, "columns": m.metric.columns} for m in self.result.metrics])
+            metrics = self._metric_specs()
         for grid in self.study.grids:
             before = len(self.result.members)
             self._grid(grid)
@@ -116,6 +115,9 @@ class _Expander:
         for rule, hits in zip(self.study.rules, self._hits, strict=True):
             if not hits:
                 logger.warning("%s", self.study.error(rule.place, "this [[exclude]] excludes nothing"))
+        with self._at(("metrics",)):
+            self.result.metrics = self.workshop.metrics(metrics)
+            check_columns([{"name": m.name, "columns": m.metric.columns} for m in self.result.metrics])
         names = [(s.generator, s.guidance) for s in self.result.settings.values()]
         order = sorted(self._cells, key=lambda i: names.index(self._models(i)))  # stable: models stay loaded
         self.result.groups = [
@@ -145,7 +147,7 @@ class _Expander:
         defaults = asdict(GuidanceOptions())
         for generator, guidance in product(generators, models):
             notes = self._told(guidance, prompts)
-            for columns, options in self._conditions(grid, generator, guidance):
+            for columns, options in self._conditions(grid):
                 outer = {"grid": grid.name, "generator": generator, "guidance": guidance, **columns}
                 for prompt, schedule, seed in product(prompts, schedules, grid.seeds):
                     inner = {
@@ -158,9 +160,7 @@ class _Expander:
                     if not self._excluded({**defaults, **options, **outer, **inner}):
                         self._add(grid, prompt, schedule, seed, {**outer, **inner}, options, notes)
 
-    def _conditions(
-        self, grid: Grid, generator: str, guidance: str
-    ) -> Iterator[tuple[Columns, dict[str, Any]]]:
+    def _conditions(self, grid: Grid) -> Iterator[tuple[Columns, dict[str, Any]]]:
         """Yield the columns of each condition, and the values of its guidance options."""
         from guidelens.guidance import find_preset
 
@@ -255,14 +255,13 @@ class _Expander:
 
     # -- parts
 
-    def _metrics(self) -> list[NamedMetric]:
+    def _metric_specs(self) -> list[str]:
         names = self.study.metrics
         if names is None:
             with self._at(("generator",)):
                 first = self.plugins.resolve("generator", self.study.grids[0].generator[0])
             names = tuple(c.spec for c in default_components(self.plugins, "metric", first))
-        specs = [self.plugins.resolve("metric", name).spec for name in names]
-        return self.workshop.metrics(dict.fromkeys(specs))
+        return list(dict.fromkeys(self.plugins.resolve("metric", name).spec for name in names))
 
     def _default(self, kind: str) -> list[str]:
         found = [component.spec for component in default_components(self.plugins, kind)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +143,12 @@ class HalfDetached(Changed):
         return (output + output.detach()) / 2
 
 
+@breaks("gradient")
+class GradientThatIsATenthOfAPercentOff(Changed):
+    def change(self, output, x_t, timesteps):
+        return output + 0.001 * (output - output.detach())
+
+
 @breaks("determinism")
 class Noisy(Changed):
     def change(self, output, x_t, timesteps):
@@ -245,6 +252,30 @@ class TimeInUnitInterval(TinyGenerator):
         return super().__call__(x_t, timesteps // 1000)
 
 
+class LeavesNoise(TinyGenerator):
+    """Off by less than the naive answers are, but for the noise that it adds to its x0 (or takes from it)."""
+
+    share = 0.0
+
+    def __init__(self) -> None:
+        super().__init__(prediction="x0", mean=0.5, std=0.3)
+
+    def __call__(self, x_t, timesteps):
+        abar = self.alphas_cumprod[timesteps].to(x_t).reshape(-1, 1, 1, 1)
+        noise = x_t - abar.sqrt() * self.mean
+        return super().__call__(x_t, timesteps) + self.share * (1 - abar) * noise
+
+
+@breaks("denoises")
+class LeavesTooMuchNoise(LeavesNoise):
+    share = 0.35
+
+
+@breaks("denoises")
+class LeavesLessThanNone(LeavesNoise):
+    share = -0.3
+
+
 @breaks("denoises")
 class SignOfTheNoise(Changed):
     def change(self, output, x_t, timesteps):
@@ -304,6 +335,13 @@ def test_the_prediction_that_would_fit_is_named(true: str, said: str) -> None:
     detail = examine("generator", mislabelled(true, said)())["denoises"].detail
     assert detail.startswith(f"as {said!r}: at sigma ")
     assert detail.endswith(f"taken for {true!r} it would denoise")
+
+
+def test_noise_that_is_left_is_told_in_numbers() -> None:
+    much = examine("generator", LeavesTooMuchNoise())["denoises"].detail
+    assert re.search(r"its x0 contains 0\.\d\d times the noise; at most 0\.\d\d is allowed", much)
+    less = examine("generator", LeavesLessThanNone())["denoises"].detail
+    assert re.search(r"its x0 contains -0\.\d\d times the noise, and it cannot be negative", less)
 
 
 @pytest.mark.parametrize("table", ["linear", "cosine"])

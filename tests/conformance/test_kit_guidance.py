@@ -151,6 +151,12 @@ class FlippedGradient(Changed):
         return 2 * value.detach() - value
 
 
+@breaks("gradient")
+class GradientThatIsATenthOfAPercentOff(Changed):
+    def change(self, value, images, text, objectives, name):
+        return value + 0.001 * (value - value.detach())
+
+
 @breaks("subsets")
 class SharedAmongThoseAsked(Changed):
     def change(self, value, images, text, objectives, name):

@@ -5,11 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import drop_letters
-from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.studies.expand import Expansion, expand
-from guidelens.studies.prompts import Perturb, find_perturb
 from guidelens.studies.run import find_study, plugin_workshop
 
 CLAIMS = {"F1", "F2", "F3", "F4", "F5", "F6"}
@@ -23,11 +20,7 @@ def installed() -> PluginManager:
 
 
 def expanded(name: str, plugins: PluginManager) -> Expansion:
-    try:
-        perturb: Perturb = find_perturb()
-    except UsageError:  # this installation has none: any will do to count cells
-        perturb = drop_letters
-    return expand(find_study(name, plugins), plugins, plugin_workshop(plugins, "cpu"), perturb=perturb)
+    return expand(find_study(name, plugins), plugins, plugin_workshop(plugins, "cpu"))
 
 
 @pytest.mark.parametrize("name", ["findings", "findings-quick", "paper"])

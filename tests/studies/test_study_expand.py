@@ -206,7 +206,7 @@ def test_notes_of_the_text_encoder_go_with_the_cells(expanded: Expand) -> None:
         ('[[grid]]\nname = "a"\neta = 0.5', "line 1: grid 'a': "),
         ('objective_scales = { clip = 1 }', "the objective 'clip', unknown to the guidance model"),
         ('steps = 2\n[[exclude]]\nschedule = "tun"', "line 3: unknown schedule 'tun' (did you mean 'turn'?)"),
-        ('\nperturbations = "typo"', "line 2: "),
+        ('\nperturbations = "typos"', "line 2: unknown perturbation 'typos' (did you mean 'typo'?)"),
     ],
 )  # fmt: skip
 def test_mistakes_that_only_plugins_can_tell_have_their_line(

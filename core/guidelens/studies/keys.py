@@ -29,6 +29,7 @@ class PromptSource:
     :param column: the column of a CSV or TSV file that holds the prompts.
     :param categories: keep only prompts of these; empty: all.
     :param limit: keep only so many; None: all.
+    :param seed: which: None keeps the first, a number draws them.
     """
 
     text: str = ""
@@ -38,6 +39,7 @@ class PromptSource:
     column: str = ""
     categories: tuple[str, ...] = ()
     limit: int | None = None
+    seed: int | None = None
 
 
 Reader = Callable[[Any], Any]
@@ -288,6 +290,7 @@ def _prompt_source(value: Any) -> PromptSource:
         "column": read_text,
         "category": one_or_more(read_text, what="category"),
         "limit": read_count,
+        "seed": lambda given: read_count(given, 0),
     }
     alien = [name for name in value if name not in readers]
     if alien:
@@ -297,8 +300,8 @@ def _prompt_source(value: Any) -> PromptSource:
         raise ValueError(f"expected exactly one of text, set and file in {shown(value)}")
     belongs = {
         "text": {"reference", "category"},
-        "set": {"category", "limit"},
-        "file": {"column", "category", "limit"},
+        "set": {"category", "limit", "seed"},
+        "file": {"column", "category", "limit", "seed"},
     }
     alien = [name for name in value if name not in belongs[kinds[0]] | {kinds[0]}]
     if alien:

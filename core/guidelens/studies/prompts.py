@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Protocol
 
 from guidelens.contracts import Prompt
-from guidelens.errors import UsageError
+from guidelens.prompts import perturb as perturb_text
+from guidelens.prompts import read_prompts, select
 from guidelens.runs.config import as_prompts
 
 from .keys import NONE, PromptSource
 
-PROMPT_COLUMNS = ("prompt", "prompts", "caption", "text")
-"""Names of the column that holds the prompts, in any case, where the study names none."""
-
-PERTURBATIONS = "guidelens.prompts.perturb"
-"""The module whose ``perturb`` is used."""
+logger = logging.getLogger(__name__)
 
 
 class Perturbed(Protocol):
@@ -71,7 +66,9 @@ def gather(
             found.append(Prompt(source.text, category, source.reference))
             continue
         if source.file:
-            listed: Sequence[str | Prompt] = read_prompt_file(base / source.file, source.column)
+            listed: Sequence[str | Prompt] = read_prompts(
+                base / source.file if source.file != STDIN else STDIN, source.column
+            )
         else:
             listed = build_set(source.set)
         found += _kept(as_prompts(listed), source)
@@ -79,56 +76,8 @@ def gather(
 
 
 def _kept(prompts: Sequence[Prompt], source: PromptSource) -> Sequence[Prompt]:
-    if source.categories:
-        there = dict.fromkeys(prompt.category for prompt in prompts)
-        for category in source.categories:
-            if category not in there:
-                named = ", ".join(repr(name) for name in there)
-                raise UsageError(f"{source.set or source.file} has no category {category!r}; it has {named}")
-        prompts = [prompt for prompt in prompts if prompt.category in source.categories]
-    return prompts[: source.limit]
-
-
-def read_prompt_file(path: Path, column: str = "") -> list[Prompt]:
-    """Read prompts from a CSV or TSV file with a header, or from a text file, one a line.
-
-    A column ``category`` is taken as such.
-
-    :param column: the column with the prompts; empty: one of :data:`PROMPT_COLUMNS`.
-    :raises UsageError: when the file cannot be read, or has no such column.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UsageError(f"cannot read the prompts {path}: {reason}") from None
-    delimiter = {".csv": ",", ".tsv": "\t"}.get(path.suffix.lower())
-    if delimiter is None:
-        return [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
-    rows = csv.DictReader(io.StringIO(text), delimiter=delimiter)
-    names = {(name or "").strip().lower(): name for name in rows.fieldnames or ()}
-    wanted = [column.lower()] if column else PROMPT_COLUMNS
-    own = next((names[name] for name in wanted if name in names), None)
-    if own is None:
-        raise UsageError(f"{path} has no column {' or '.join(map(repr, wanted))}; it has {', '.join(names)}")
-    category = names.get("category")
-    return [
-        Prompt(row[own].strip(), (row[category] or "").strip() if category else "")
-        for row in rows
-        if (row[own] or "").strip()
-    ]
-
-
-def find_perturb() -> Perturb:
-    """Return the library's ``perturb``.
-
-    :raises UsageError: when this installation has none.
-    """
-    try:
-        perturb: Perturb = import_module(PERTURBATIONS).perturb
-    except ModuleNotFoundError:
-        raise UsageError(f"perturbations need the module {PERTURBATIONS}, which is not there") from None
-    return perturb
+    name = source.set or source.file
+    return select(prompts, categories=source.categories, n=source.limit, seed=source.seed, name=name)
 
 
 def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb | None) -> list[StudyPrompt]:
@@ -138,10 +87,12 @@ def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb 
     """
     if spec == NONE:
         return [StudyPrompt(prompt, prompt) for prompt in prompts]
-    apply = perturb or find_perturb()
+    apply: Perturb = perturb or perturb_text
     result = []
     for clean in prompts:
         changed = apply(clean.text, spec, seed)
+        if note := getattr(changed, "note", ""):
+            logger.warning("%s", note)
         if changed.text != clean.text:
             prompt = Prompt(changed.text, clean.category, clean.target)
             result.append(StudyPrompt(prompt, clean, spec, int(changed.edits)))

@@ -1,0 +1,9 @@
+"""Prompts: reading them from files, choosing among them, and perturbing them with typos, homophones, case, order."""
+
+from __future__ import annotations
+
+from .distance import edit_distance
+from .files import read_prompts, select
+from .perturb import Perturbed, perturb, perturb_prompts
+
+__all__ = ["Perturbed", "edit_distance", "perturb", "perturb_prompts", "read_prompts", "select"]

@@ -1,0 +1,130 @@
+"""Reading prompts from CSV, TSV and text files and from standard input, and choosing some of them."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+
+PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
+"""Names of the column that holds the prompts, in any case, where the reader names none."""
+
+CATEGORY_COLUMN = "category"
+
+STDIN = "-"
+"""Stands for standard input where a path is asked for."""
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
+    """Read prompts from a CSV or TSV file with a header, or from a text file, one a line.
+
+    A file that ends in ``.csv`` or ``.tsv`` is a table, one that ends in ``.txt`` is not; any other, and standard
+    input, is a table where its first line has a column of prompts. A column ``category`` is taken as such. Space
+    around prompts, categories and names is dropped, and so are empty prompts.
+
+    :param path: a file, or ``-`` for standard input.
+    :param column: the column with the prompts, in any case; empty: one of :data:`PROMPT_COLUMNS`.
+    :raises UsageError: when it cannot be read, has no such column, or holds no prompt.
+    """
+    name = "standard input" if str(path) == STDIN else str(path)
+    text = _text(path, name)
+    suffix = "" if str(path) == STDIN else Path(path).suffix.lower()
+    delimiter = _DELIMITERS.get(suffix) or (None if suffix == ".txt" else _sniffed(text, column))
+    if delimiter is None:
+        if column:
+            raise UsageError(f"{name} is text, one prompt a line: it has no column {column!r}")
+        prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
+    else:
+        prompts = _table(text, delimiter, column, name)
+    if not prompts:
+        raise UsageError(f"{name} holds no prompt")
+    return prompts
+
+
+def select(
+    prompts: Sequence[Prompt],
+    *,
+    categories: Iterable[str] = (),
+    n: int | None = None,
+    seed: int | None = None,
+    name: str = "the prompts",
+) -> list[Prompt]:
+    """Choose prompts: those of some categories, and so many of them; their order stays.
+
+    :param categories: in any case; none: all.
+    :param n: how many; None: all. More than there are is no error.
+    :param seed: None takes the first ``n``, a number draws them. The draw does not depend on the order of the
+        prompts, and a larger ``n`` keeps what a smaller one drew.
+    :param name: what messages call the prompts.
+    :raises UsageError: for a category that none of them has, or ``n`` below 1.
+    """
+    if n is not None and n < 1:
+        raise UsageError(f"n must be at least 1, not {n}")
+    chosen = list(prompts)
+    wanted = {category.strip().lower(): category for category in categories}
+    if wanted:
+        there = dict.fromkeys(prompt.category for prompt in prompts)
+        for key, category in wanted.items():
+            if key not in {known.lower() for known in there}:
+                named = ", ".join(repr(known) for known in there if known) or "none"
+                raise UsageError(f"{name} has no category {category!r}; it has {named}")
+        chosen = [prompt for prompt in chosen if prompt.category.lower() in wanted]
+    if n is None or seed is None:
+        return chosen[:n]
+    ranked = sorted(range(len(chosen)), key=lambda i: _rank(chosen[i], seed))
+    return [chosen[i] for i in sorted(ranked[:n])]
+
+
+def _rank(prompt: Prompt, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}/{prompt.category}/{prompt.text}".encode()).digest()
+
+
+def _text(path: str | Path, name: str) -> str:
+    if str(path) == STDIN:
+        return sys.stdin.read().removeprefix("\ufeff")
+    try:
+        return Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
+        raise UsageError(f"cannot read the prompts {name}: {reason}") from None
+
+
+def _sniffed(text: str, column: str) -> str | None:
+    """Return the delimiter of a table whose header has a column of prompts; None for plain text."""
+    header = next(iter(text.splitlines()), "")
+    wanted = {column.strip().lower()} if column else set(PROMPT_COLUMNS)
+    for delimiter in ("\t", ","):
+        names = {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
+        if names & wanted:
+            return delimiter
+    return None
+
+
+def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        header, *lines = [row for row in rows if row] or [[]]
+    except csv.Error as error:
+        raise UsageError(f"cannot read the prompts {name}: line {rows.line_num}: {error}") from None
+    names = [cell.strip().lower() for cell in header]
+    wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
+    own = next((names.index(want) for want in wanted if want in names), None)
+    if own is None:
+        there = ", ".join(cell.strip() for cell in header) or "no header"
+        raise UsageError(f"{name} has no column {' or '.join(map(repr, wanted))}; it has {there}")
+    kind = names.index(CATEGORY_COLUMN) if CATEGORY_COLUMN in names else None
+    prompts = []
+    for line in lines:
+        prompt = line[own].strip() if own < len(line) else ""
+        if prompt:
+            category = line[kind].strip() if kind is not None and kind < len(line) else ""
+            prompts.append(Prompt(prompt, category))
+    return prompts

@@ -1,0 +1,288 @@
+"""Perturbing prompts: typos, near-homophones, case and word order, seeded, with the distance from the clean text.
+
+A perturbation is spelled as components are: ``typo:edits=2,kind=swap``. What comes out depends on the text, the
+spelling and the seed alone, never on the other prompts or their order.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+from guidelens.plugins.docstrings import parameter_texts
+from guidelens.plugins.spelling import format_component, parse_component, suggestion
+from guidelens.plugins.values import check_options, format_value, options_of
+
+from .distance import edit_distance
+from .homophones import homophones
+
+_TRIES = 400
+"""Draws after which a text counts as having no further place for an edit."""
+
+_ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
+_WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
+
+
+@dataclass(frozen=True)
+class Perturbed:
+    """A perturbed text.
+
+    :param text: after perturbation; the clean text itself where nothing could be perturbed.
+    :param clean: before it.
+    :param spec: the perturbation in its one spelling.
+    :param edits: the distance of the two (:func:`~guidelens.prompts.edit_distance`), in characters.
+    :param asked: the distance that was asked for; None where the perturbation does not count edits.
+    """
+
+    text: str
+    clean: str
+    spec: str
+    edits: int
+    asked: int | None = None
+
+    @property
+    def changed(self) -> bool:
+        """False where there was nothing to perturb."""
+        return self.text != self.clean
+
+    @property
+    def note(self) -> str:
+        """What the reader should know, in one line: nothing was perturbed, or less than asked; else empty."""
+        if not self.changed:
+            return f"{self.spec} finds nothing to perturb in {self.clean!r}"
+        if self.asked is not None and self.edits != self.asked:
+            return f"{self.spec} finds room for {self.edits} edits only in {self.clean!r}"
+        return ""
+
+
+def perturb(text: str, spec: str, seed: int = 0) -> Perturbed:
+    """Perturb a text.
+
+    :param spec: ``name`` or ``name:key=value,...``; :data:`PERTURBATIONS` names them.
+    :param seed: the same text, spelling and seed give the same result.
+    :raises UsageError: for a perturbation that does not exist, or options that do not fit.
+    """
+    name, options = _parsed(spec)
+    canonical = _canonical(name, options)
+    # The number of edits is left out: two edits are the one edit of the same seed, and another.
+    kept = {key: value for key, value in options.items() if key != "edits"}
+    rng = random.Random(f"{_canonical(name, kept)}/{seed}/{text}")
+    changed = PERTURBATIONS[name](text, rng, **options)
+    asked = options.get("edits", 1) if name == "typo" else None
+    return Perturbed(changed, text, canonical, edit_distance(text, changed), asked)
+
+
+def perturb_prompts(
+    prompts: Iterable[Prompt], specs: Iterable[str], seed: int = 0
+) -> tuple[list[Prompt], list[str]]:
+    """Return each prompt followed by its perturbed forms, and what there is to tell of them, in lines.
+
+    A perturbed prompt keeps the category and refers to what its clean form is scored against. A form that equals
+    its clean prompt is left out, and told.
+
+    :raises UsageError: as :func:`perturb`.
+    """
+    listed = list(specs)
+    result: list[Prompt] = []
+    notes: list[str] = []
+    for prompt in prompts:
+        result.append(prompt)
+        for spec in listed:
+            changed = perturb(prompt.text, spec, seed)
+            notes += [changed.note] if changed.note else []
+            if changed.changed:
+                result.append(Prompt(changed.text, prompt.category, prompt.target))
+    return result, notes
+
+
+def check_perturbation(spec: str) -> str:
+    """Return the one spelling of a perturbation.
+
+    :raises UsageError: as :func:`perturb`.
+    """
+    return _canonical(*_parsed(spec))
+
+
+def perturbation_options(name: str) -> dict[str, str]:
+    """Return the options of a perturbation, each with its types, default and meaning in one line."""
+    function = PERTURBATIONS[name]
+    texts = parameter_texts(function)
+    return {
+        option.name: f"{option.type_name} [{format_value(option.default)}]: {texts.get(option.name, '')}"
+        for option in _options(function)
+    }
+
+
+def _options(function: Callable[..., str]) -> tuple[Any, ...]:
+    named = list(inspect.signature(function).parameters)[2:]
+    return tuple(option for option in options_of(function) if option.name in named)
+
+
+def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
+    name, given = parse_component(spec)
+    if name not in PERTURBATIONS:
+        near = suggestion(name, PERTURBATIONS)
+        raise UsageError(f"unknown perturbation {name!r}{near}; choose {', '.join(PERTURBATIONS)}")
+    what = f"perturbation {name!r}"
+    options = check_options(what, _options(PERTURBATIONS[name]), given)
+    for key in ("edits", "words", "swaps", "min_length"):
+        if isinstance(options.get(key), int) and options[key] < 1:
+            raise UsageError(f"{what}, option {key!r}: expected at least 1, not {options[key]}")
+    return name, options
+
+
+def _canonical(name: str, options: dict[str, Any]) -> str:
+    defaults = {option.name: option.default for option in _options(PERTURBATIONS[name])}
+    written = [(k, format_value(v)) for k, v in options.items() if v != defaults[k] or k == "edits"]
+    return format_component(name, written)
+
+
+# -- typos
+
+Kind = Literal["any", "swap", "drop", "insert", "replace"]
+
+
+def typo(text: str, rng: random.Random, edits: int = 1, kind: Kind = "any", min_length: int = 4) -> str:
+    """Make slips of the keyboard in words.
+
+    The first letter of a word stays, digits and punctuation too, and so does the number of words.
+
+    :param edits: how many; the edit distance between the texts is that number, or less where the text has no room
+        (the one of ``edits=1`` is among those of ``edits=2`` with the same seed).
+    :param kind: ``swap`` two neighbouring letters, ``drop`` one, ``insert`` a neighbour on a QWERTY keyboard beside
+        a letter, ``replace`` a letter by such a neighbour; ``any`` draws one of them for each edit.
+    :param min_length: words of fewer letters are left alone.
+    """
+    current = text
+    for wanted in range(1, edits + 1):
+        tries = (_slip(current, rng, kind, min_length) for _ in range(_TRIES))
+        found = next((new for new in tries if edit_distance(text, new) == wanted), None)
+        if found is None:
+            break
+        current = found
+    return current
+
+
+def _slip(text: str, rng: random.Random, kind: Kind, min_length: int) -> str:
+    """Return the text after one slip, or as it is where the draw fits no word."""
+    words = [match for match in _WORD.finditer(text) if len(match[0]) >= min_length]
+    if not words:
+        return text
+    match = rng.choices(words, weights=[len(word[0]) for word in words])[0]
+    made = rng.choice(("swap", "drop", "insert", "replace")) if kind == "any" else kind
+    return text[: match.start()] + _slipped(match[0], made, rng) + text[match.end() :]
+
+
+def _slipped(word: str, kind: str, rng: random.Random) -> str:
+    at = rng.randrange(1, len(word))
+    letter = word[at]
+    near = _NEIGHBOURS.get(letter.lower(), "")
+    if not letter.isalpha():
+        return word
+    if kind == "swap" and at + 1 < len(word) and word[at + 1].isalpha():
+        return word[:at] + word[at + 1] + letter + word[at + 2 :]
+    if kind == "drop" and len(word) > 2:
+        return word[:at] + word[at + 1 :]
+    if kind == "insert" and near:
+        after = at + rng.randrange(2)
+        return word[:after] + _like(rng.choice(near), letter) + word[after:]
+    if kind == "replace" and near:
+        return word[:at] + _like(rng.choice(near), letter) + word[at + 1 :]
+    return word
+
+
+def _like(new: str, old: str) -> str:
+    return new.upper() if old.isupper() else new
+
+
+def _keyboard() -> dict[str, str]:
+    """Return the letters beside each letter: each row is set in half a key further than the one above."""
+    places = {key: (x + 0.5 * y, y) for y, row in enumerate(_ROWS) for x, key in enumerate(row)}
+    return {
+        key: "".join(
+            other
+            for other, (u, v) in places.items()
+            if other != key and abs(v - y) <= 1 and abs(u - x) <= (1 if v == y else 0.5)
+        )
+        for key, (x, y) in places.items()
+    }
+
+
+_NEIGHBOURS = _keyboard()
+
+
+# -- homophones, case, order
+
+
+def homophone(text: str, rng: random.Random, words: int = 1, near: bool = True) -> str:
+    """Replace words by others that sound alike, from the list in :mod:`guidelens.prompts.homophones`.
+
+    :param words: how many, or as many as the list knows in the text.
+    :param near: take also words that sound alike only nearly, such as dessert for desert.
+    """
+    known = homophones(near=near)
+    places = [match for match in _WORD.finditer(text) if match[0].lower() in known]
+    chosen = sorted(rng.sample(places, min(words, len(places))), key=lambda match: match.start())
+    for match in reversed(chosen):
+        new = rng.choice(known[match[0].lower()])
+        word = match[0]
+        new = (
+            new.upper()
+            if word.isupper() and len(word) > 1
+            else new.capitalize()
+            if word[0].isupper()
+            else new
+        )
+        text = text[: match.start()] + new + text[match.end() :]
+    return text
+
+
+def case(text: str, rng: random.Random, to: Literal["upper", "lower", "title", "random"] = "upper") -> str:
+    """Change the case of letters.
+
+    :param to: ``upper`` or ``lower`` for all, ``title`` for capitals at the start of words, ``random`` for a coin
+        tossed for each letter.
+    """
+    if to == "random":
+        changed = "".join(letter.upper() if rng.random() < 0.5 else letter.lower() for letter in text)
+    elif to == "title":
+        changed = _WORD.sub(lambda match: match[0].capitalize(), text)
+    else:
+        changed = text.upper() if to == "upper" else text.lower()
+    return changed
+
+
+def order(text: str, rng: random.Random, swaps: int | None = None) -> str:
+    """Change the order of the words; what is not between spaces stays together.
+
+    :param swaps: how often two neighbouring words change places; none: all words are shuffled.
+    """
+    words = text.split()
+    if len(set(words)) < 2:
+        return text
+    for _ in range(_TRIES):
+        new = list(words)
+        if swaps is None:
+            rng.shuffle(new)
+        else:
+            for _swap in range(swaps):
+                at = rng.randrange(len(new) - 1)
+                new[at], new[at + 1] = new[at + 1], new[at]
+        if new != words:
+            return " ".join(new)
+    return text
+
+
+PERTURBATIONS: dict[str, Callable[..., str]] = {
+    "typo": typo,
+    "homophone": homophone,
+    "case": case,
+    "order": order,
+}
+"""The perturbations by name: functions of the text, a source of random numbers and options."""

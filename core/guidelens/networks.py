@@ -10,7 +10,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .errors import UsageError
 
@@ -74,8 +74,7 @@ def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """
     if isinstance(network, nn.Module):
         network.to(device)
-        buffers = [buffer for buffer in network.buffers() if buffer.dtype != torch.float64]
-        for tensor in [*network.parameters(), *buffers]:
+        for tensor in [*network.parameters(), *_castable_buffers(network)]:
             if tensor.is_floating_point() and tensor.dtype != dtype:
                 tensor.data = tensor.data.to(dtype)
         return network
@@ -83,6 +82,21 @@ def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
         moved = network.to(device, dtype)
         return network if moved is None else moved
     return network
+
+
+# Names of the buffers that were not float64 of themselves, so that a later, lower precision reaches them again.
+_CASTABLE: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
+
+
+def _castable_buffers(network: nn.Module) -> list[Tensor]:
+    """Return the buffers that were not float64 when their module was first placed."""
+    found = []
+    for part in network.modules():
+        buffers = dict(part.named_buffers(recurse=False))
+        if part not in _CASTABLE:
+            _CASTABLE[part] = frozenset(name for name, b in buffers.items() if b.dtype != torch.float64)
+        found += [buffer for name, buffer in buffers.items() if name in _CASTABLE[part]]
+    return found
 
 
 @dataclass

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
-
 from guidelens.networks import place
+from torch import nn
 
 
 class Buffered(nn.Module):

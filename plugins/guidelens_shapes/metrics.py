@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("guidelens.shapes.metrics")
 
 
+COLUMNS = ("alignment", "fidelity", "recall", "binding", "relation", "count", "precision")
+DETAILS = ("recall_first", "recall_rest", "recall_large", "recall_small", "binding_shown")
+
+
 class ShapesMetric:
     """What a picture shows of its prompt. All columns lie in [0, 1], higher is better.
 
@@ -33,9 +37,22 @@ class ShapesMetric:
 
     ``binding``, ``relation`` and ``count`` are left out where the prompt names no colour, relation or number.
     For a prompt that is not of this world only ``fidelity`` is scored.
+
+    With ``details``, these as well:
+
+    - ``recall_first``, ``recall_rest``: recall of the kind named first, and of the others.
+    - ``recall_large``, ``recall_small``: recall of the kinds of that size, where the prompt names sizes.
+    - ``binding_shown``: ``binding`` of the pictures that show the colour and the shape of at least one named
+      kind, left out for the others: how often parts that are there go together. It must be read beside
+      ``binding``: a schedule that seldom shows both parts has few pictures here.
     """
 
-    columns = ("alignment", "fidelity", "recall", "binding", "relation", "count", "precision")
+    columns: tuple[str, ...] = COLUMNS
+
+    def __init__(self, details: bool = False) -> None:
+        self.details = details
+        if details:
+            self.columns = COLUMNS + DETAILS
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, 32, 32) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
@@ -55,6 +72,8 @@ class ShapesMetric:
         held = [bool(scene.items) and holds(claim, scene) for claim in claims(description)]
         scores["alignment"] = sum(held) / len(held)
         scores.update(_object_scores(description, scene.items))
+        if self.details:
+            scores.update(_detail_scores(description, scene.items))
         for kind in ("relation", "count"):
             of_kind = [held[i] for i, claim in enumerate(claims(description)) if claim.kind == kind]
             if of_kind:
@@ -64,15 +83,34 @@ class ShapesMetric:
 
 def _object_scores(description: Description, items: Sequence[Item]) -> dict[str, float]:
     phrases = description.phrases
-    scores = {"recall": sum(any(map(p.matches, items)) for p in phrases) / len(phrases)}
-    coloured = [p for p in phrases if p.colour is not None]
-    if coloured:
-        both = [p for p in coloured if _colour_and_shape_appear(p, items)]
-        bound = sum(any(o.colour == p.colour and o.shape == p.shape for o in items) for p in both)
-        scores["binding"] = bound / len(both) if both else 0.0
+    scores = {"recall": _recall(phrases, items)}
+    if any(p.colour is not None for p in phrases):
+        shown = _binding(phrases, items)
+        scores["binding"] = 0.0 if shown is None else shown
     named = sum(any(p.matches(o) for p in phrases) for o in items)
     scores["precision"] = named / len(items) if items else 0.0
     return scores
+
+
+def _detail_scores(description: Description, items: Sequence[Item]) -> dict[str, float]:
+    phrases = description.phrases
+    groups = {f"recall_{size}": [p for p in phrases if p.size == size] for size in ("large", "small")}
+    if len(phrases) > 1:
+        groups |= {"recall_first": list(phrases[:1]), "recall_rest": list(phrases[1:])}
+    scores = {column: _recall(group, items) for column, group in groups.items() if group}
+    shown = _binding(phrases, items)
+    return scores if shown is None else {**scores, "binding_shown": shown}
+
+
+def _recall(phrases: Sequence[Phrase], items: Sequence[Item]) -> float:
+    return sum(any(map(p.matches, items)) for p in phrases) / len(phrases)
+
+
+def _binding(phrases: Sequence[Phrase], items: Sequence[Item]) -> float | None:
+    """Of the kinds whose colour and shape both appear, the share that appear together; None without any."""
+    both = [p for p in phrases if p.colour is not None and _colour_and_shape_appear(p, items)]
+    bound = sum(any(o.colour == p.colour and o.shape == p.shape for o in items) for p in both)
+    return bound / len(both) if both else None
 
 
 def _colour_and_shape_appear(phrase: Phrase, items: Sequence[Item]) -> bool:

@@ -46,10 +46,14 @@ def _guidance(
     return load_guidance(variant, weights=weights, itm=itm, label_smoothing=label_smoothing)
 
 
-def _metric() -> Metric:
+def _metric(details: bool = False) -> Metric:
+    """Scores of what a picture shows of its prompt.
+
+    :param details: also recall by order of mention and by size, and binding where there was something to bind.
+    """
     from .metrics import ShapesMetric
 
-    return ShapesMetric()
+    return ShapesMetric(details)
 
 
 def _prompts(

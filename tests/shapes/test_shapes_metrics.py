@@ -176,3 +176,34 @@ def test_true_scenes_of_every_category_score_1() -> None:
         (row,) = ShapesMetric().score(image[None], [prompt])
         assert set(row.values()) == {1.0, row["fidelity"]}, (prompt, row)
         assert row["fidelity"] > 0.97
+
+
+def details(prompt: str, *items: Item) -> dict[str, float]:
+    image = torch.from_numpy(render(Scene("gray", items)))
+    metric = ShapesMetric(details=True)
+    (row,) = metric.score(image[None], [Prompt(prompt)])
+    assert set(row) <= set(metric.columns)
+    return {name: row[name] for name in metric.columns if name in row and name not in ShapesMetric.columns}
+
+
+def test_details_tell_the_first_from_the_rest() -> None:
+    prompt = "a red circle, a blue square and a green triangle"
+    assert details(prompt, RED_CIRCLE) == {"recall_first": 1, "recall_rest": 0, "binding_shown": 1}
+    assert details(prompt, BLUE_SQUARE)["recall_first"] == 0
+    assert details(prompt, BLUE_SQUARE)["recall_rest"] == 0.5
+    assert details("a red circle", RED_CIRCLE) == {"binding_shown": 1}
+
+
+def test_details_tell_large_from_small() -> None:
+    prompt = "a large red circle and a small green triangle"
+    row = details(prompt, RED_CIRCLE)
+    assert (row["recall_large"], row["recall_small"], row["recall_first"]) == (1, 0, 1)
+    assert details(prompt, SMALL_GREEN[2])["recall_small"] == 1
+    assert "recall_large" not in details("a small green triangle", SMALL_GREEN[2])
+
+
+def test_binding_shown_is_left_out_where_there_is_nothing_to_bind() -> None:
+    assert "binding_shown" not in details("a red circle and a blue square")
+    assert "binding_shown" not in details("a red circle and a blue square", SMALL_GREEN[2])
+    assert details("a red circle and a blue square", RED_SQUARE, BLUE_CIRCLE)["binding_shown"] == 0
+    assert details("a red circle and a blue square", RED_CIRCLE, SMALL_GREEN[2])["binding_shown"] == 1

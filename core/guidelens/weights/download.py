@@ -132,13 +132,17 @@ class Download:
         ours = meta.get("origin", self.source.origin) == self.source.origin
         size = self.part.stat().st_size
         too_long = self.source.size is not None and size > self.source.size
-        if not ours or too_long or not (self._validator or self.source.hashed):
+        if not ours or too_long or not self._can_resume():
             self._start_over()
             return
         with self.part.open("rb") as stream:
             self._digest = hash_stream(stream, size)
         self._done = size
         self.resumed = size > 0
+
+    def _can_resume(self) -> bool:
+        """Whether the rest of a file that has changed meanwhile would be told from the rest of this one."""
+        return bool(self._validator) or self.source.hashed
 
     def _start_over(self) -> None:
         self._digest, self._done, self.resumed, self._validator = hashlib.sha256(), 0, False, ""
@@ -150,6 +154,8 @@ class Download:
     def _attempt(self) -> None:
         if self.source.size is not None and self._done == self.source.size:
             return  # an earlier run had all of it, and was stopped before the end
+        if self._done and not self._can_resume():
+            self._start_over()
         try:
             response = self._open()
         except _Complete:

@@ -101,6 +101,9 @@ class GuidanceModel(Protocol):
     Optional: ``to(device, dtype)`` moves the network; ``default_scales`` (objective -> float, 1.0 where absent)
     makes the gradients of the objectives commensurable (see :class:`guidelens.engine.Engine`).
 
+    Optional: ``image_features(images)`` returns features (B, D) of images (B, 3, H, W) in [-1, 1], by which sets of
+    pictures can be compared (:mod:`guidelens.metrics.distribution`).
+
     Optional: ``reads``, ``"x0"`` (as if absent) or ``"x_t"``. A model that reads x_t was trained on noisy images
     (a noise-aware classifier, say): it is shown x_t itself, and called as ``losses(images, text, objectives,
     timesteps=t)`` with the training timesteps (B,) int64 of ``images``, which are those of the generator's

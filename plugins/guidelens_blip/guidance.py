@@ -204,6 +204,10 @@ class BlipGuidance:
             losses = self._losses_of(patches, paired, self.objectives if objectives is None else objectives)
         return {name: loss.view(len(images), len(text)) for name, loss in losses.items()}
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """Return the normalised ITC features (B, D) of images (B, 3, H, W) in [-1, 1]."""
+        return self._image_features(self._patches(images))
+
     def similarity(self, images: Tensor, text: TextBatch) -> Tensor:
         """Return the cosines (B, N) between the features of B images and of N prompts, without gradients."""
         with torch.no_grad():

@@ -204,6 +204,10 @@ class OpenClipGuidance:
             losses["cap"] = self._cap(patches, text)
         return losses
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """Return the normalised features (B, D) of images (B, 3, H, W) in [-1, 1]."""
+        return self._see(images)[0]
+
     def similarity(self, images: Tensor, text: TextBatch) -> Tensor:
         """Return the cosines (B, N) between the features of B images and of N prompts, without gradients."""
         with torch.no_grad():

@@ -114,13 +114,20 @@ class ComponentInfo:
             return self.install, ""
         return requirements_of(modules, self.dist)
 
-    def configure(self, given: Mapping[str, str], *, spelled: str | None = None) -> Component:
+    def configure(
+        self,
+        given: Mapping[str, str],
+        *,
+        spelled: str | None = None,
+        resolve: Callable[[str, str], Component] | None = None,
+    ) -> Component:
         """Check options given as text.
 
         :param spelled: what the user must write for this component, where the bare name is not enough.
+        :param resolve: returns a component of a kind by its spelling, for options that take one.
         :raises UsageError: if they do not fit.
         """
-        values = check_options(self.title, self.options, given)
+        values = check_options(self.title, self.options, given, resolve)
         defaults = {option.name: option.default for option in self.options}
         written = [
             (name, format_value(value))
@@ -142,6 +149,9 @@ class Component:
     info: ComponentInfo
     options: Mapping[str, Any]
     spec: str
+
+    def __str__(self) -> str:
+        return self.spec
 
     def build(self) -> Any:
         """Build it: the factory runs, and may import and load what it needs.

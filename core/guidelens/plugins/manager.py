@@ -206,7 +206,8 @@ class PluginManager:
             name, given = parse_component(spec)
             info = self._find(kind, name)
         same = [other for other in self.components(kind) if other.name == info.name]
-        return info.configure(given, spelled=None if len(same) == 1 else self._telling(info, same))
+        spelled = None if len(same) == 1 else self._telling(info, same)
+        return info.configure(given, spelled=spelled, resolve=self.resolve)
 
     def build(self, kind: str, spec: str | None = None) -> Any:
         """Resolve and build.

@@ -56,7 +56,16 @@ class OptionInfo:
     @property
     def type_name(self) -> str:
         """The type as shown to users, for instance ``int or none``, ``cosine|infonce``."""
-        return _describe(self.annotation)
+        return f"{self.component} spec" if self.component else _describe(self.annotation)
+
+    @property
+    def component(self) -> str:
+        """The kind of component that it takes, where it takes one: ``Annotated[Component, "guidance"]``."""
+        if typing.get_origin(self.annotation) is typing.Annotated:
+            base, *extra = typing.get_args(self.annotation)
+            if getattr(base, "__name__", "") == "Component" and extra and isinstance(extra[0], str):
+                return extra[0]
+        return ""
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -194,10 +203,16 @@ def format_value(value: Any) -> str:
     return "none" if value is None else str(value)
 
 
-def check_options(what: str, options: tuple[OptionInfo, ...], given: Mapping[str, str]) -> dict[str, Any]:
+def check_options(
+    what: str,
+    options: tuple[OptionInfo, ...],
+    given: Mapping[str, str],
+    resolve: Callable[[str, str], Any] | None = None,
+) -> dict[str, Any]:
     """Return the values in ``given``, in the order of the signature; free names follow, sorted.
 
     :param what: names the component in errors.
+    :param resolve: returns a component of a kind by its spelling, for options that take one.
     :raises UsageError: for an unknown option, a value that does not fit, or a required option that is
         missing.
     """
@@ -210,6 +225,9 @@ def check_options(what: str, options: tuple[OptionInfo, ...], given: Mapping[str
         if option is None:
             offered = f"it has {', '.join(named)}" if named else "it has none"
             raise UsageError(f"{what} has no option {key!r}{suggestion(key, named)}; {offered}")
+        if option.component and resolve is not None:
+            values[name] = resolve(option.component, text)
+            continue
         try:
             values[name] = option.convert(text)
         except ValueError as error:

@@ -66,9 +66,7 @@ def gather(
             found.append(Prompt(source.text, category, source.reference))
             continue
         if source.file:
-            listed: Sequence[str | Prompt] = read_prompts(
-                base / source.file if source.file != STDIN else STDIN, source.column
-            )
+            listed: Sequence[str | Prompt] = read_prompts(base / source.file, source.column)
         else:
             listed = build_set(source.set)
         found += _kept(as_prompts(listed), source)

@@ -1,0 +1,6 @@
+"""Metrics for any pictures: guidance models as judges, distances of distributions, and who inflates whose score.
+
+- :mod:`.judge` scores pictures by a guidance model's own objectives.
+- :mod:`.matrix` sets guides against judges.
+- :mod:`.distribution` compares two sets of pictures (FID, KID); it needs the extra ``metrics``.
+"""

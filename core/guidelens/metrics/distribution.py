@@ -1,0 +1,166 @@
+"""Distances between two sets of pictures, FID and KID, with a feature extractor of one's choice.
+
+No extractor is fetched: Inception's weights, with which published FIDs are computed, are a download of their own
+(docs/metrics.md says how to use them). Distances under different extractors do not compare.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.plugins.requirements import pip_command
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from torch import Tensor
+
+    from guidelens.contracts import Generator
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
+
+Extractor = Callable[["Tensor"], "Tensor"]
+"""Maps images (B, 3, H, W) in [-1, 1] to features (B, D)."""
+
+_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a set of pictures is from a reference, lower is nearer.
+
+    :param fid: the Frechet distance of Gaussians fit to the features (Heusel et al. 2017). It is biased upwards, the
+        more so the fewer pictures there are: only sets of equal size compare.
+    :param kid: the squared maximum mean discrepancy under the kernel (f.g / D + 1)^3 (Binkowski et al. 2018), which
+        is unbiased, and may come out negative; the mean over random subsets.
+    :param kid_spread: the standard deviation over the subsets; no standard error.
+    :param n: pictures.
+    :param n_reference: pictures of the reference.
+    :param dimensions: D of the features.
+    """
+
+    fid: float
+    kid: float
+    kid_spread: float
+    n: int
+    n_reference: int
+    dimensions: int
+
+    @property
+    def note(self) -> str:
+        """What makes the FID hard to trust, in one line; empty if nothing does."""
+        if min(self.n, self.n_reference) <= self.dimensions:
+            return (
+                f"{min(self.n, self.n_reference)} pictures for {self.dimensions} features: the FID's covariances "
+                "are singular; trust the KID"
+            )
+        return ""
+
+
+def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
+    """Return the features (N, D) float64 of pictures; those of one size are shown together.
+
+    :raises UsageError: for no picture, or an extractor that returns something else than (B, D).
+    """
+    import torch
+
+    from guidelens.report.pictures import to_tensor
+
+    found: list[Tensor] = []
+    waiting: list[Tensor] = []
+
+    def look() -> None:
+        if not waiting:
+            return
+        with torch.no_grad():
+            features = extractor(torch.stack(waiting))
+        if features.ndim != 2 or len(features) != len(waiting):
+            raise UsageError(
+                f"the extractor returned {tuple(features.shape)} for {len(waiting)} pictures, not ({len(waiting)}, D)"
+            )
+        found.append(features.detach().to("cpu", torch.float64))
+        waiting.clear()
+
+    for picture in pictures:
+        tensor = to_tensor(picture)
+        if waiting and (len(waiting) == _AT_ONCE or tensor.shape != waiting[0].shape):
+            look()
+        waiting.append(tensor)
+    look()
+    if not found:
+        raise UsageError("no pictures to take features of")
+    return torch.cat(found)
+
+
+def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0) -> Distance:
+    """Return FID and KID between features (N, D) and those of a reference (M, D), through torchmetrics.
+
+    :param subsets: random subsets that KID is the mean over, each of half the smaller set, at most 1000.
+    :param seed: of the subsets; the caller's random state is left alone.
+    :raises UsageError: for sets of fewer than 4 pictures, or of different dimensions.
+    :raises GuidelensError: where torchmetrics is not installed.
+    """
+    import torch
+
+    if min(len(features), len(reference)) < 4:
+        raise UsageError(f"{len(features)} and {len(reference)} pictures: give at least 4 of each")
+    if features.shape[1] != reference.shape[1]:
+        raise UsageError(
+            f"features of {features.shape[1]} and {reference.shape[1]} dimensions do not compare"
+        )
+    try:
+        from torchmetrics.image.fid import FrechetInceptionDistance
+        from torchmetrics.image.kid import KernelInceptionDistance
+    except ModuleNotFoundError:
+        command = pip_command(["guidelens[metrics]"])
+        raise GuidelensError(f"FID and KID need torchmetrics, which is not installed: {command}") from None
+
+    class Given(torch.nn.Module):
+        """Stands for the extractor: what is shown are features already."""
+
+        num_features = features.shape[1]
+
+        def forward(self, given: Tensor) -> Tensor:
+            return given
+
+    size = min(len(features), len(reference), 2000) // 2
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)  # that it keeps what it is given
+        torch.manual_seed(seed)
+        fid: Any = FrechetInceptionDistance(feature=Given())
+        kid: Any = KernelInceptionDistance(feature=Given(), subsets=subsets, subset_size=size)
+        for metric in (fid, kid):
+            metric.set_dtype(torch.float64)
+            metric.update(reference.double(), real=True)
+            metric.update(features.double(), real=False)
+        mean, spread = kid.compute()
+        value = float(fid.compute())
+    return Distance(value, float(mean), float(spread), len(features), len(reference), features.shape[1])
+
+
+def folder_pictures(folder: Path) -> list[Path]:
+    """Return the pictures in a folder, by name.
+
+    :raises UsageError: for a folder that is not there or holds none.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder of pictures")
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
+    if not found:
+        raise UsageError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
+    return found
+
+
+def unguided_pictures(
+    generator: Generator, seeds: Sequence[int], *, steps: int, sampler: str, eta: float, device: str = "auto"
+) -> list[Image]:
+    """Draw what a generator draws when nothing guides it, one picture a seed."""
+    from guidelens.engine import Engine, Sample
+    from guidelens.report.pictures import to_picture
+
+    engine = Engine(generator, None, steps=steps, sampler=sampler, eta=eta, device=device)
+    return [to_picture(result.image) for result in engine.run([Sample("", None, seed) for seed in seeds])]

@@ -1,0 +1,76 @@
+"""A guidance model as a judge: how well finished pictures fit their prompts by its own objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
+
+from guidelens.contracts import GuidanceModel, Prompt
+from guidelens.errors import UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AT = "@"
+"""Between the objective and the model in the name of a column: ``itm@MODEL``."""
+
+PROBABILITY = "p-"
+"""What the column's name begins with where it is exp(-loss)."""
+
+_PICTURES_AT_ONCE = 32
+
+
+class Judge:
+    """A :class:`guidelens.contracts.Metric`: minus the loss of each objective, so that higher is better.
+
+    A column is called ``OBJECTIVE@MODEL``. With ``probability`` it is exp(-loss) instead, and called
+    ``p-OBJECTIVE@MODEL``: in [0, 1] for losses that are negative logarithms of probabilities, such as BLIP's ITM,
+    -log p(match), and CAP, for which it is the geometric mean of the tokens' probabilities. A prompt's ``target``
+    is what is scored against. A judge that is also the guide says what guidance maximised: see
+    :mod:`guidelens.metrics.matrix`.
+    """
+
+    def __init__(
+        self,
+        model: GuidanceModel,
+        name: str,
+        objectives: Collection[str] | None = None,
+        *,
+        probability: bool = False,
+    ) -> None:
+        """Judge by ``objectives`` of ``model``, all of them by default.
+
+        :param name: what columns call the model.
+        :raises UsageError: for an objective that it lacks, or a model that reads noisy images.
+        """
+        if getattr(model, "reads", "x0") != "x0":
+            raise UsageError(f"{name} reads noisy images; it cannot judge finished ones")
+        known = sorted(model.objectives)
+        unknown = [objective for objective in objectives or () if objective not in model.objectives]
+        if unknown:
+            raise UsageError(f"{name} has no objective {unknown[0]!r}; it has {', '.join(known)}")
+        self.model, self.probability = model, probability
+        self.objectives = tuple(dict.fromkeys(objectives)) if objectives else tuple(known)
+        prefix = PROBABILITY if probability else ""
+        self.columns = tuple(f"{prefix}{objective}{AT}{name}" for objective in self.objectives)
+
+    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+        """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
+        import torch
+
+        targets = [prompt.target for prompt in prompts]
+        distinct = list(dict.fromkeys(targets))
+        device = getattr(self.model, "device", None)
+        scores: list[dict[str, float]] = []
+        with torch.no_grad():
+            text = self.model.encode_text(distinct)
+            for start in range(0, len(images), _PICTURES_AT_ONCE):
+                part = slice(start, start + _PICTURES_AT_ONCE)
+                shown = images[part] if device is None else images[part].to(device)
+                paired = text.select([distinct.index(target) for target in targets[part]])
+                losses = self.model.losses(shown, paired, self.objectives)
+                values = [-losses[objective].double() for objective in self.objectives]
+                values = [value.exp() for value in values] if self.probability else values
+                rows = zip(*(value.tolist() for value in values), strict=True)
+                scores += [dict(zip(self.columns, row, strict=True)) for row in rows]
+        return scores

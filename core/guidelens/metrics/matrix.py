@@ -1,0 +1,225 @@
+"""Guides against judges: how much better a model thinks of the pictures that it guided than others think of them.
+
+Whoever guides by an objective and then measures by it measures how well the optimiser did. The matrix sets the
+score of every judge beside that of the judges that had no part in the guidance.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from guidelens.errors import UsageError
+from guidelens.runs.stats import Estimate, estimate
+
+from .judge import AT, PROBABILITY
+
+if TYPE_CHECKING:
+    from guidelens.studies.results import Cell, StudyResults
+
+Own = Literal["objective", "model", ""]
+"""Whether a judge had a part in the guidance: the same objective of the same model, the same model, or none."""
+
+_UNIT = ("prompt", "seed", "generator", "preset", "sampler", "eta", "steps", "scale", "perturbation")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a judge thinks of the pictures of a guide.
+
+    :param score: in standard units: 0 is the mean over all guides on the same prompt and noise, 1 is one standard
+        deviation of the pictures of one prompt and noise.
+    :param inflation: ``score`` minus the mean of the judges that had no part in the guidance; None where there is no
+        such judge.
+    """
+
+    score: Estimate
+    inflation: Estimate | None
+    own: Own
+
+
+@dataclass(frozen=True)
+class Guide:
+    """A schedule of a guidance model: the rows of the matrix."""
+
+    schedule: str
+    guidance: str
+    objectives: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """``schedule@model``."""
+        return f"{self.schedule}{AT}{self.guidance}"
+
+
+@dataclass
+class Matrix:
+    """The scores of every guide by every judge, over ``pictures`` pairs of prompt and noise.
+
+    :param left_out: judges without a score for all pictures, or with the same for all.
+    """
+
+    guides: list[Guide]
+    judges: list[str]
+    entries: dict[tuple[str, str], Entry] = field(repr=False)
+    pairs: int = 0
+    prompts: int = 0
+    left_out: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        rows = [
+            {
+                "guide": guide.name,
+                "judge": judge,
+                "own": entry.own,
+                "score": _values(entry.score),
+                "inflation": None if entry.inflation is None else _values(entry.inflation),
+            }
+            for guide in self.guides
+            for judge in self.judges
+            for entry in (self.entries[guide.name, judge],)
+        ]
+        return {"pairs": self.pairs, "prompts": self.prompts, "left_out": self.left_out, "entries": rows}
+
+
+def judge_matrix(
+    study: StudyResults, *, grid: str | None = None, judges: Sequence[str] | None = None
+) -> Matrix:
+    """Set the guides of a study, or of a comparison, against its judges.
+
+    A guide is a schedule of a guidance model. Only pictures count that all guides have drawn under the same
+    conditions, and whose scores are all there: they are compared prompt by prompt and noise by noise. Intervals
+    resample prompts (:func:`guidelens.runs.stats.estimate`).
+
+    :param grid: only cells of this grid.
+    :param judges: columns of metrics; None: all that judge (``itm@MODEL``), and the first column of each other
+        metric.
+    :raises UsageError: where there are fewer than two guides or judges, or no picture that all have.
+    """
+    cells = [cell for cell in study.cells if grid in (None, cell["grid"])]
+    if not cells:
+        grids = ", ".join(dict.fromkeys(cell["grid"] for cell in study.cells))
+        raise UsageError(f"{study.directory} has no grid {grid!r}; it has {grids}")
+    names = _judges(study.config, cells) if judges is None else list(dict.fromkeys(judges))
+    guides = _guides(study.config, cells)
+    if len(guides) < 2:
+        raise UsageError(
+            f"a matrix needs at least two guides (schedules or models); here is {guides[0].name}"
+        )
+    units, names, left_out = _units(cells, guides, names)
+    if len(names) < 2:
+        raise UsageError(
+            f"a matrix needs at least two judges; here {', '.join(names) or 'is none'}: add metrics that ask a "
+            "guidance model to the study (docs/metrics.md) and run it again; pictures stay"
+        )
+    return _matrix(guides, names, units, left_out)
+
+
+def _judges(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+    scored = {column for cell in cells for column in cell["metrics"]}
+    found: list[str] = []
+    for metric in config["metrics"]:
+        columns = [column for column in metric["columns"] if column in scored]
+        judging = [column for column in columns if AT in column]
+        found += judging or columns[:1]
+    return found
+
+
+def _guides(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[Guide]:
+    active: dict[str, frozenset[str]] = {s["name"]: frozenset(s["weights"]) for s in config["schedules"]}
+    named = dict.fromkeys((cell["schedule"], cell["guidance"]) for cell in cells)
+    return [Guide(schedule, guidance, active.get(schedule, frozenset())) for schedule, guidance in named]
+
+
+Unit = dict[str, dict[str, float]]
+"""Guide -> judge -> score, of one prompt and noise under the same conditions."""
+
+
+def _units(
+    cells: Sequence[Cell], guides: Sequence[Guide], names: Sequence[str]
+) -> tuple[list[tuple[str, Unit]], list[str], list[str]]:
+    """Return (prompt, unit) of the complete units, the judges that have a score there, and the others."""
+    found: dict[str, tuple[str, Unit]] = {}
+    for cell in cells:
+        condition = json.dumps(
+            [*(cell[name] for name in _UNIT), cell["options"]], sort_keys=True, default=str
+        )
+        _, unit = found.setdefault(condition, (cell["clean"], {}))
+        if cell["status"] == "done":
+            unit[f"{cell['schedule']}{AT}{cell['guidance']}"] = cell["metrics"]
+    complete = [(prompt, unit) for prompt, unit in found.values() if len(unit) == len(guides)]
+    if not complete:
+        raise UsageError(
+            f"no prompt and noise has pictures of all {len(guides)} guides under the same conditions: finish the "
+            "study, or choose one of its grids"
+        )
+    there = [n for n in names if any(n in scores for _, unit in complete for scores in unit.values())]
+    missing = [name for name in names if name not in there]
+    complete = [
+        (prompt, unit) for prompt, unit in complete if all(n in s for s in unit.values() for n in there)
+    ]
+    if not complete:
+        raise UsageError(f"no picture has a score of all of {', '.join(there)}; choose fewer judges")
+    return complete, there, missing
+
+
+def _matrix(
+    guides: list[Guide], judges: list[str], units: list[tuple[str, Unit]], left_out: list[str]
+) -> Matrix:
+    prompts = [prompt for prompt, _ in units]
+    scaled: dict[str, dict[str, list[float]]] = {}
+    for judge in judges:
+        table = _standard_units([[unit[guide.name][judge] for guide in guides] for _, unit in units])
+        if table is not None:
+            scaled[judge] = dict(zip((g.name for g in guides), table, strict=True))
+    left_out = [*left_out, *(judge for judge in judges if judge not in scaled)]
+    judges = list(scaled)
+    entries: dict[tuple[str, str], Entry] = {}
+    for guide in guides:
+        own = {judge: _own(guide, judge) for judge in judges}
+        for judge in judges:
+            values = scaled[judge][guide.name]
+            others = [scaled[other][guide.name] for other in judges if other != judge and not own[other]]
+            inflation = None
+            if others:
+                gaps = [
+                    value - math.fsum(column) / len(column)
+                    for value, column in zip(values, zip(*others, strict=True), strict=True)
+                ]
+                inflation = estimate(gaps, prompts)
+            entries[guide.name, judge] = Entry(estimate(values, prompts), inflation, own[judge])
+    return Matrix(guides, judges, entries, len(units), len(set(prompts)), left_out)
+
+
+def _standard_units(rows: Sequence[Sequence[float]]) -> list[list[float]] | None:
+    """Centre each row (one unit) and divide by the standard deviation within rows; return columns, one a guide.
+
+    None where all rows are constant.
+    """
+    centred = [[value - math.fsum(row) / len(row) for value in row] for row in rows]
+    freedom = len(rows) * (len(rows[0]) - 1)
+    deviation = math.sqrt(math.fsum(value**2 for row in centred for value in row) / freedom)
+    if deviation <= 1e-12 * max(1.0, max(abs(value) for row in rows for value in row)):
+        return None
+    return [[value / deviation for value in column] for column in zip(*centred, strict=True)]
+
+
+def _own(guide: Guide, judge: str) -> Own:
+    objective, at, model = judge.partition(AT)
+    if not at or model != guide.guidance:
+        return ""
+    return "objective" if objective.removeprefix(PROBABILITY) in guide.objectives else "model"
+
+
+def _values(found: Estimate) -> dict[str, float | int | None]:
+    return {
+        "mean": found.mean,
+        "low": found.low if found.has_interval else None,
+        "high": found.high if found.has_interval else None,
+        "n": found.n,
+        "prompts": found.clusters,
+    }

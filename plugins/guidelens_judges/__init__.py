@@ -1,0 +1,1 @@
+"""Guidance models as metrics: any of them judges any pictures."""

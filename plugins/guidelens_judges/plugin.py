@@ -1,0 +1,49 @@
+"""Register the metric ``judge``, and the study ``judges``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from guidelens.contracts import Metric
+from guidelens.hookspecs import Register, RegisterStudies, hookimpl
+from guidelens.plugins import Component
+
+
+def _judge(
+    guidance: Annotated[Component, "guidance"],
+    objectives: str = "",
+    probability: bool = False,
+    device: str = "auto",
+) -> Metric:
+    """Score pictures by a guidance model's objectives.
+
+    :param guidance: the guidance model that judges; in quotes where its spelling has a comma.
+    :param objectives: which, joined by ``+`` (``itm+cap``); empty: all.
+    :param probability: exp(-loss) instead of -loss, in columns ``p-OBJECTIVE@MODEL``.
+    :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
+    """
+    from guidelens.metrics.judge import Judge
+    from guidelens.networks import resolve_device
+
+    where = resolve_device(device)
+    model = guidance.build()
+    wanted = [name.strip() for name in objectives.split("+") if name.strip()]
+    if hasattr(model, "to"):
+        model = model.to(where) or model
+    return Judge(model, guidance.spec, wanted or None, probability=probability)
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Offer ``judge``."""
+    register(
+        "judge", _judge, summary="a guidance model's objectives as scores: itm@MODEL", requires=("torch",)
+    )
+
+
+@hookimpl
+def register_studies(register: RegisterStudies) -> None:
+    """Offer ``judges``."""
+    path = Path(__file__).parent / "studies" / "judges.toml"
+    register("judges", path, summary="guides judging each other, on the shapes world, 3 minutes")

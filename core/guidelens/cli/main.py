@@ -41,6 +41,11 @@ _COMMANDS = {
         "weights",
         "Fetch and check the weights files that components need.",
     ),
+    "doctor": (
+        "guidelens.cli.cmd_doctor",
+        "doctor",
+        "Tell what this installation is made of, and what is amiss.",
+    ),
 }
 """Name -> module, attribute, and help, so that listing commands imports none."""
 

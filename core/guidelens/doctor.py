@@ -1,0 +1,137 @@
+"""What a bug report needs to know of an installation, and hints on what is amiss. Loads torch, if it loads."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import __version__
+from .plugins import PluginManager
+
+DISTRIBUTIONS = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "salesforce-lavis",
+    "transformers",
+    "timm",
+    "open-clip-torch",
+    "diffusers",
+    "safetensors",
+    "pluggy",
+    "click",
+    "ray",
+)
+"""Distributions whose versions decide what works."""
+
+ENVIRONMENT_PREFIX = "GUIDELENS_"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the diagnosis: lines of (what, value), and hints on what to do."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+    hints: tuple[str, ...] = field(default=())
+
+
+def diagnose(manager: PluginManager) -> list[Section]:
+    """Return the diagnosis of this installation; nothing in it raises, whatever is broken."""
+    return [_versions(), _devices(), _plugins(manager), _weights(manager), _environment()]
+
+
+def _versions() -> Section:
+    lines = [("guidelens", f"{__version__} ({Path(__file__).parent})")]
+    lines += [("Python", f"{platform.python_version()} ({sys.executable})"), ("system", platform.platform())]
+    lines += [(name, _version(name)) for name in DISTRIBUTIONS]
+    hints = []
+    if sys.version_info >= (3, 12):
+        hints.append(
+            "LAVIS stops at Python 3.11: blip and the shapes models need an environment with 3.10 or 3.11"
+        )
+    if _version("numpy").startswith("2"):
+        hints.append('LAVIS needs numpy 1: pip install "numpy<2"')
+    return Section("versions", tuple(lines), tuple(hints))
+
+
+def _version(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _devices() -> Section:
+    try:
+        torch = importlib.import_module("torch")
+    except Exception as error:  # a torch that does not load is what one comes to a doctor with
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Section(
+            "devices", (("torch", f"does not load: {reason}"),), ("reinstall torch: see pytorch.org",)
+        )
+    lines = [("cpu", f"{torch.get_num_threads()} threads of {os.cpu_count()} processors")]
+    for number in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(number)
+        memory = properties.total_memory / 2**30
+        lines.append((f"cuda:{number}", f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}"))
+    hints = []
+    if len(lines) == 1:
+        built = (
+            f"torch is built for CUDA {torch.version.cuda}"
+            if torch.version.cuda
+            else "torch is built without"
+        )
+        lines.append(("cuda", f"none found ({built})"))
+        if torch.version.cuda and Path("/proc/driver/nvidia").exists():
+            hints.append(
+                "there is an NVIDIA driver, but torch cannot use it: compare its CUDA version with torch's"
+            )
+    lines.append(("mps", "present" if torch.backends.mps.is_available() else "none found"))
+    return Section("devices", tuple(lines), tuple(hints))
+
+
+def _plugins(manager: PluginManager) -> Section:
+    manager.commands()  # a plugin may break here too
+    lines = [
+        (p.name, " ".join(filter(None, (p.status, p.source.dist, p.source.version)))) for p in manager.plugins
+    ]
+    hints = [f"{p.name}: {p.message}" for p in manager.plugins if p.message and p.status != "ok"]
+    missing = {
+        (component.name, name)
+        for plugin in manager.plugins
+        for component in plugin.components
+        for name in component.missing
+    }
+    hints += [f"{component} needs {name}, which is not installed" for component, name in sorted(missing)]
+    return Section("plugins", tuple(lines), tuple(hints))
+
+
+def _weights(manager: PluginManager) -> Section:
+    from .weights import status
+    from .weights.store import format_size, weights_home
+
+    home = weights_home()
+    lines = [("cache", str(home))]
+    hints = []
+    for _, file in manager.weights():
+        state = status(file)
+        if state.state != "absent":
+            lines.append((file.name, f"{state.state}, {format_size(state.size)}"))
+        if state.state == "changed":
+            hints.append(f"{file.name} is not what was fetched: guidelens weights verify {file.name}")
+    nearest = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not os.access(nearest, os.W_OK):
+        hints.append(f"{nearest} cannot be written to; set GUIDELENS_CACHE to a folder that can")
+    return Section("weights", tuple(lines), tuple(hints))
+
+
+def _environment() -> Section:
+    names: Iterable[str] = sorted(name for name in os.environ if name.startswith(ENVIRONMENT_PREFIX))
+    return Section("environment", tuple((name, os.environ[name]) for name in names))

@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,21 +15,8 @@ from pathlib import Path
 from . import __version__
 from .plugins import PluginManager
 
-DISTRIBUTIONS = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "salesforce-lavis",
-    "transformers",
-    "timm",
-    "open-clip-torch",
-    "diffusers",
-    "safetensors",
-    "pluggy",
-    "click",
-    "ray",
-)
-"""Distributions whose versions decide what works."""
+TESTED_PYTHONS = ((3, 10), (3, 11))
+"""Where every dependency installs, those of the embedded models included."""
 
 ENVIRONMENT_PREFIX = "GUIDELENS_"
 
@@ -50,15 +38,20 @@ def diagnose(manager: PluginManager) -> list[Section]:
 def _versions() -> Section:
     lines = [("guidelens", f"{__version__} ({Path(__file__).parent})")]
     lines += [("Python", f"{platform.python_version()} ({sys.executable})"), ("system", platform.platform())]
-    lines += [(name, _version(name)) for name in DISTRIBUTIONS]
+    lines += [(name, _version(name)) for name in _requirements()]
     hints = []
-    if sys.version_info >= (3, 12):
+    if sys.version_info[:2] not in TESTED_PYTHONS:
         hints.append(
-            "LAVIS stops at Python 3.11: blip and the shapes models need an environment with 3.10 or 3.11"
+            "this Python is not among those that everything installs on; make an environment with 3.11"
         )
-    if _version("numpy").startswith("2"):
-        hints.append('LAVIS needs numpy 1: pip install "numpy<2"')
     return Section("versions", tuple(lines), tuple(hints))
+
+
+def _requirements() -> list[str]:
+    """Return the distributions that guidelens asks for, those of its extras included."""
+    requirements = importlib.metadata.requires("guidelens") or ()
+    names = (re.match(r"[\w.-]+", requirement) for requirement in requirements)
+    return sorted({name.group() for name in names if name} - {"guidelens"})
 
 
 def _version(distribution: str) -> str:

@@ -44,7 +44,7 @@ or metrics may be added to a directory later; other settings need another direct
     shell_complete=complete_component("prompts"),
     cls=SectionedOption,
     section=_GRID,
-    help="Prompt set to draw where no PROMPT is given.  [default: the plugin's]",
+    help="Prompt set to draw where no PROMPT is given; - reads standard input.  [default: the plugin's]",
 )
 @click.option(
     "--limit",
@@ -52,6 +52,24 @@ or metrics may be added to a directory later; other settings need another direct
     cls=SectionedOption,
     section=_GRID,
     help="Draw only the first prompts.",
+)
+@click.option(
+    "--perturb",
+    "perturbations",
+    metavar="SPEC",
+    multiple=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Draw each prompt perturbed as well: typo:edits=2, homophone, case:to=title, order. Repeatable.",
+)
+@click.option(
+    "--perturb-seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    cls=SectionedOption,
+    section=_GRID,
+    help="Seed of the perturbations.",
 )
 @click.option(
     "--schedule",
@@ -98,6 +116,8 @@ def compare(
     prompts: tuple[str, ...],
     prompt_set: str | None,
     limit: int | None,
+    perturbations: tuple[str, ...],
+    perturb_seed: int,
     schedules: tuple[str, ...],
     seeds: str,
     metrics: tuple[str, ...],
@@ -109,10 +129,14 @@ def compare(
     Prints a table of scores (mean and 95 % interval, over prompts) and the path of a page with all pictures.
     """
     from guidelens.errors import UsageError
+    from guidelens.prompts import read_prompts
+    from guidelens.prompts.files import STDIN
     from guidelens.runs.compare import compare as run
 
     if prompts and prompt_set is not None:
         raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
+    if prompt_set == STDIN:
+        prompts, prompt_set = tuple(prompt.text for prompt in read_prompts(STDIN)), None
     manager = get_manager(ctx)
     from .progress import comparison_progress
 
@@ -123,6 +147,8 @@ def compare(
                 out=out,
                 prompt_set=prompt_set,
                 limit=limit,
+                perturbations=perturbations,
+                perturbation_seed=perturb_seed,
                 schedules=schedules or None,
                 seeds=seeds,
                 steps=engine.steps,
@@ -136,7 +162,18 @@ def compare(
                 dtype=engine.dtype,
                 batch_size=engine.batch_size,
                 plugins=manager,
-                command=_command(prompts, prompt_set, limit, schedules, seeds, metrics, out, manager, engine),
+                command=_command(
+                    prompts,
+                    prompt_set,
+                    limit,
+                    _perturbing(perturbations, perturb_seed),
+                    schedules,
+                    seeds,
+                    metrics,
+                    out,
+                    manager,
+                    engine,
+                ),
                 component_arguments=shlex.join(_shared(manager, engine)),
                 on_progress=report,
                 on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
@@ -161,10 +198,16 @@ def _shared(manager: PluginManager, engine: EngineRequest) -> list[str]:
     return [*(word for name in names for word in ("-p", name)), *engine.arguments()]
 
 
+def _perturbing(perturbations: Sequence[str], seed: int) -> list[str]:
+    words = [word for spec in perturbations for word in ("--perturb", spec)]
+    return [*words, *(["--perturb-seed", str(seed)] if words and seed else [])]
+
+
 def _command(
     prompts: Sequence[str],
     prompt_set: str | None,
     limit: int | None,
+    perturbing: Sequence[str],
     schedules: Sequence[str],
     seeds: str,
     metrics: Sequence[str],
@@ -175,6 +218,7 @@ def _command(
     """Return the command that repeats the run."""
     words = ["guidelens", "compare", *(["--prompts", prompt_set] if prompt_set is not None else [])]
     words += ["--limit", str(limit)] if limit is not None else []
+    words += perturbing
     words += [word for schedule in schedules for word in ("--schedule", schedule)]
     words += ["--seeds", seeds, *(word for metric in metrics for word in ("--metric", metric))]
     words += [*_shared(manager, engine), "--out", str(out)]

@@ -14,6 +14,7 @@ import click
 from guidelens.errors import UsageError
 
 from . import console
+from .cmd_study_metrics import distribution_command, matrix_command
 from .completion import complete_component
 from .options import get_manager
 
@@ -302,3 +303,7 @@ def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
         )
     if not offered and not there:
         console.print_out(f"no plugin offers a study, and {folder} holds none")
+
+
+study.add_command(matrix_command)
+study.add_command(distribution_command)

@@ -6,8 +6,9 @@ No extractor is fetched: Inception's weights, with which published FIDs are comp
 
 from __future__ import annotations
 
+import importlib.util
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from guidelens.contracts import Generator
+    from guidelens.plugins import PluginManager
+    from guidelens.studies.results import Cell, StudyResults
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -142,17 +145,99 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
     return Distance(value, float(mean), float(spread), len(features), len(reference), features.shape[1])
 
 
-def folder_pictures(folder: Path) -> list[Path]:
-    """Return the pictures in a folder, by name.
+def study_distances(
+    study: StudyResults,
+    extractor: Extractor,
+    reference: Tensor,
+    *,
+    grid: str | None = None,
+    by: Sequence[str] = ("schedule",),
+) -> dict[tuple[Any, ...], Distance]:
+    """Return how far the pictures of each condition of a study are from a reference.
 
-    :raises UsageError: for a folder that is not there or holds none.
+    :param reference: features (M, D), of :func:`features_of`.
+    :param grid: only cells of this grid.
+    :param by: the columns whose values make a condition, such as ``("schedule", "steps")``.
+    :raises UsageError: for a grid or column that does not exist, or too few pictures.
     """
+    chosen = {cell["key"]: cell for cell in study.cells if grid in (None, cell["grid"])}
+    done = [cell for cell in chosen.values() if cell["status"] == "done"]
+    if not done:
+        raise UsageError(
+            f"{study.directory} has no finished pictures{f' in a grid {grid!r}' if grid else ''}"
+        )
+    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    for cell in done:
+        values: Mapping[str, Any] = {**cell["options"], **cell}
+        lacking = [name for name in by if name not in values]
+        if lacking:
+            raise UsageError(f"cells have no column {lacking[0]!r}")
+        groups.setdefault(tuple(values[name] for name in by), []).append(cell)
+    return {
+        group: distance(features_of((study.image(cell["key"]) for cell in cells), extractor), reference)
+        for group, cells in groups.items()
+    }
+
+
+def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> Extractor:
+    """Return a feature extractor by its spelling.
+
+    :param spec: a guidance model that has ``image_features``, or ``FILE.py:NAME``: what NAME of that file returns
+        when it is called without arguments, a torch module for instance.
+    :raises UsageError: for one that does not exist, or a guidance model without features.
+    """
+    from guidelens.networks import resolve_device
+
+    where = resolve_device(device)
+    path, colon, name = spec.rpartition(":")
+    if colon and path.endswith(".py"):
+        extractor = _from_file(Path(path), name)
+    else:
+        model = plugins.build("guidance", spec)
+        if not hasattr(model, "image_features"):
+            raise UsageError(
+                f"the guidance model {spec} has no image features; choose another, or FILE.py:NAME"
+            )
+        model = (model.to(where) or model) if hasattr(model, "to") else model
+        extractor = model.image_features
+    if hasattr(extractor, "eval"):
+        extractor = extractor.eval().to(where)
+
+    def on_device(images: Tensor) -> Tensor:
+        features: Tensor = extractor(images.to(where))
+        return features
+
+    return on_device
+
+
+def _from_file(path: Path, name: str) -> Any:
+    found = importlib.util.spec_from_file_location(f"guidelens_features_{path.stem}", path)
+    if not path.is_file() or found is None or found.loader is None:
+        raise UsageError(f"there is no file {path} to take features from")
+    module = importlib.util.module_from_spec(found)
+    found.loader.exec_module(module)
+    if not callable(getattr(module, name, None)):
+        raise UsageError(f"{path} has no function or class {name!r}")
+    return getattr(module, name)()
+
+
+def open_pictures(folder: Path) -> Iterator[Image]:
+    """Open the pictures in a folder, by name.
+
+    :raises UsageError: for a folder that is not there or holds none, or a picture that cannot be read.
+    """
+    from guidelens.runs.store import open_image
+
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder of pictures")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not found:
         raise UsageError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
-    return found
+    for path in found:
+        try:
+            yield open_image(path)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UsageError(f"cannot read {path}: {error}") from error
 
 
 def unguided_pictures(

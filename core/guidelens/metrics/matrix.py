@@ -68,6 +68,8 @@ class Matrix:
     pairs: int = 0
     prompts: int = 0
     left_out: list[str] = field(default_factory=list)
+    inflation: dict[Own, Estimate] = field(default_factory=dict)
+    """The mean inflation over all entries of a kind of ``own``: the guide's objective, or its model."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -83,7 +85,13 @@ class Matrix:
             for judge in self.judges
             for entry in (self.entries[guide.name, judge],)
         ]
-        return {"pairs": self.pairs, "prompts": self.prompts, "left_out": self.left_out, "entries": rows}
+        return {
+            "pairs": self.pairs,
+            "prompts": self.prompts,
+            "left_out": self.left_out,
+            "inflation": {own: _values(found) for own, found in self.inflation.items()},
+            "entries": rows,
+        }
 
 
 def judge_matrix(
@@ -179,6 +187,7 @@ def _matrix(
     left_out = [*left_out, *(judge for judge in judges if judge not in scaled)]
     judges = list(scaled)
     entries: dict[tuple[str, str], Entry] = {}
+    pooled: dict[Own, list[list[float]]] = {"objective": [], "model": []}
     for guide in guides:
         own = {judge: _own(guide, judge) for judge in judges}
         for judge in judges:
@@ -191,8 +200,15 @@ def _matrix(
                     for value, column in zip(values, zip(*others, strict=True), strict=True)
                 ]
                 inflation = estimate(gaps, prompts)
+                if own[judge]:
+                    pooled[own[judge]].append(gaps)
             entries[guide.name, judge] = Entry(estimate(values, prompts), inflation, own[judge])
-    return Matrix(guides, judges, entries, len(units), len(set(prompts)), left_out)
+    means: dict[Own, Estimate] = {
+        kind: estimate([math.fsum(row) / len(row) for row in zip(*columns, strict=True)], prompts)
+        for kind, columns in pooled.items()
+        if columns
+    }
+    return Matrix(guides, judges, entries, len(units), len(set(prompts)), left_out, means)
 
 
 def _standard_units(rows: Sequence[Sequence[float]]) -> list[list[float]] | None:

@@ -80,25 +80,25 @@ def perturb(text: str, spec: str, seed: int = 0) -> Perturbed:
 
 def perturb_prompts(
     prompts: Iterable[Prompt], specs: Iterable[str], seed: int = 0
-) -> tuple[list[Prompt], list[str]]:
-    """Return each prompt followed by its perturbed forms, and what there is to tell of them, in lines.
+) -> tuple[list[Prompt], list[Perturbed]]:
+    """Return each prompt followed by its perturbed forms, and how each of these came about.
 
     A perturbed prompt keeps the category and refers to what its clean form is scored against. A form that equals
-    its clean prompt is left out, and told.
+    its clean prompt is left out of the prompts; among the others its ``note`` says so.
 
     :raises UsageError: as :func:`perturb`.
     """
-    listed = list(specs)
+    listed = list(dict.fromkeys(specs))
     result: list[Prompt] = []
-    notes: list[str] = []
+    forms: list[Perturbed] = []
     for prompt in prompts:
         result.append(prompt)
         for spec in listed:
-            changed = perturb(prompt.text, spec, seed)
-            notes += [changed.note] if changed.note else []
-            if changed.changed:
-                result.append(Prompt(changed.text, prompt.category, prompt.target))
-    return result, notes
+            form = perturb(prompt.text, spec, seed)
+            forms.append(form)
+            if form.changed:
+                result.append(Prompt(form.text, prompt.category, prompt.target))
+    return result, forms
 
 
 def check_perturbation(spec: str) -> str:

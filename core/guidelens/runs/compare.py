@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
 from guidelens.errors import UsageError
+from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import as_prompts, parse_seeds
 from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
@@ -56,6 +57,8 @@ def compare(
     out: str | Path,
     prompt_set: str | None = None,
     limit: int | None = None,
+    perturbations: Sequence[str] = (),
+    perturbation_seed: int = 0,
     schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
     seeds: int | str | Sequence[int] = 4,
     steps: int = 50,
@@ -84,10 +87,12 @@ def compare(
     :param prompts: texts or prompts; None takes the prompt set.
     :param prompt_set: name of a registered prompt set, used where no prompts are given.
     :param limit: use only the first ``limit`` prompts.
+    :param perturbations: draw each prompt perturbed as well, such as ``["typo:edits=1"]``
+        (:func:`guidelens.prompts.perturb`); metrics compare with the clean prompt.
+    :param perturbation_seed: of the perturbations.
     :param schedules: names or objects, or objects by the name they go by.
     :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
     :param metrics: names or objects; None takes those of the plugin that offers the generator; ``()`` none.
-    :param batch_size: pictures computed at once; ``auto`` fits it to memory.
     :param batch_size: pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: recorded in ``config.json`` and shown on the page as the way to repeat the run.
     :param component_arguments: recorded likewise: options of ``guidelens generate`` that repeat a single
@@ -113,7 +118,9 @@ def compare(
         prompt_set=prompt_set,
         needs_prompts=given is None,
     )
-    chosen = _limited(as_prompts(parts.prompts), limit) if given is None else given
+    clean = _limited(as_prompts(parts.prompts), limit) if given is None else given
+    everything, forms = perturb_prompts(clean, perturbations, perturbation_seed)
+    chosen = as_prompts(everything)
     engine, settings = assemble(
         parts,
         steps=steps,
@@ -136,8 +143,10 @@ def compare(
         plugin_versions=parts.versions,
         command=command,
         component_arguments=component_arguments,
+        perturbed=_records(clean, forms),
     )
     told = _notes(parts.guidance.component, chosen) if on_note is not None else []
+    told += [(form.clean, form.note) for form in forms if form.note]
     workshop = _workshop(parts, device)
     workshop.keep(settings, engine)
     with RunStore(directory) as store:
@@ -235,6 +244,22 @@ def notes_once(told: Iterable[tuple[str, str]] = ()) -> Iterator[None]:
 def _notes(guidance: GuidanceModel, prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
     notes = guidance.encode_text([prompt.text for prompt in prompts]).notes
     return [(prompt.text, line) for prompt, lines in zip(prompts, notes, strict=False) for line in lines]
+
+
+def _records(clean: Sequence[Prompt], forms: Sequence[Perturbed]) -> tuple[dict[str, Any], ...]:
+    """Return, for ``config.json``, how each perturbed prompt came about."""
+    targets = {prompt.text: prompt.target for prompt in clean}
+    return tuple(
+        {
+            "text": form.text,
+            "reference": targets[form.clean],
+            "clean": form.clean,
+            "perturbation": form.spec,
+            "edits": form.edits,
+        }
+        for form in forms
+        if form.changed
+    )
 
 
 def _limited(prompts: tuple[Prompt, ...], limit: int | None) -> tuple[Prompt, ...]:

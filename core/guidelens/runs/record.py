@@ -37,6 +37,8 @@ class Request:
     """The command line that made the request; empty from the library."""
     component_arguments: str | None = None
     """The options of ``guidelens generate`` that repeat the settings; None where no command can."""
+    perturbed: tuple[dict[str, Any], ...] = ()
+    """How perturbed prompts came about: ``text``, ``reference``, ``clean``, ``perturbation``, ``edits``."""
 
 
 def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -66,6 +68,7 @@ def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, 
         "settings": settings,
         "schedules": _union(old.get("schedules", []), schedules, ("name",)),
         "prompts": _union(old.get("prompts", []), prompts, ("text", "reference")),
+        "perturbed": _union(old.get("perturbed", []), request.perturbed, ("text", "reference")),
         "seeds": [*old.get("seeds", []), *(s for s in request.seeds if s not in old.get("seeds", []))],
         "metrics": metrics,
         "device": request.device,

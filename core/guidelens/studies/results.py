@@ -157,6 +157,8 @@ class StudyResults:
     def _of_comparison(self, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return a comparison's rows as members of one grid."""
         settings = self.config["settings"]
+        forms = {(form["text"], form["reference"]): form for form in self.config.get("perturbed", [])}
+        clean = {"perturbation": "none", "edits": 0}
         return [
             {
                 "grid": COMPARISON,
@@ -165,8 +167,7 @@ class StudyResults:
                 "pair": pair_id(row.get("reference") or row["prompt"], row["seed"]),
                 **{name: row[name] for name in ("prompt", "category", "reference", "schedule", "seed")},
                 "clean": row.get("reference") or row["prompt"],
-                "perturbation": "none",
-                "edits": 0,
+                **{name: forms.get((row["prompt"], row["reference"]), clean)[name] for name in clean},
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
                 "eta": settings["eta"],
                 "preset": "none",

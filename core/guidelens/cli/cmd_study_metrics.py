@@ -1,0 +1,197 @@
+"""``guidelens study matrix`` and ``distribution``: what the scores of a study's pictures are worth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from guidelens.errors import UsageError
+
+from . import console
+from .options import get_manager
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from guidelens.metrics.matrix import Entry, Matrix
+    from guidelens.plugins import PluginManager
+    from guidelens.runs.stats import Estimate
+    from guidelens.studies.results import StudyResults
+
+UNGUIDED = "unguided"
+FIRST_SEED = 1_000_000
+"""Seed of the first unguided picture: far from those of studies, so that no noise is shared."""
+
+
+@click.command("matrix")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--grid", help="Only cells of this grid.")
+@click.option(
+    "--judge",
+    "judges",
+    metavar="COLUMN",
+    multiple=True,
+    help="Column of a metric. Repeatable.  [default: models that judge, and each other metric's first column]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def matrix_command(directory: Path, grid: str | None, judges: tuple[str, ...], as_json: bool) -> None:
+    """Set the guides of the study (or comparison) in DIR against judges.
+
+    A row is a guide, a column a judge, in standard units: 0 is the mean of all guides on the same prompt and
+    noise. Then comes how much more a guide's own model thinks of its pictures than judges without a part in it.
+    """
+    from guidelens.metrics.matrix import judge_matrix
+    from guidelens.studies.results import load_study
+
+    matrix = judge_matrix(load_study(directory), grid=grid, judges=judges or None)
+    if as_json:
+        click.echo(json.dumps(matrix.as_dict(), indent=2, ensure_ascii=False))
+        return
+    _print_matrix(matrix)
+
+
+def _print_matrix(matrix: Matrix) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    screen = console.out()
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("guide", *matrix.judges):
+        table.add_column(Text(title), justify="left" if title == "guide" else "right", overflow="fold")
+    for guide in matrix.guides:
+        row = [_score(matrix.entries[guide.name, judge]) for judge in matrix.judges]
+        table.add_row(Text(guide.name), *map(Text, row))
+    screen.print(table)
+    console.print_out("** judge and guide are the same objective, * the same model")
+    console.print_out("")
+    console.print_out(
+        "inflation: the judge's score minus the mean of the judges without a part in the guidance"
+    )
+    for guide in matrix.guides:
+        for judge in matrix.judges:
+            entry = matrix.entries[guide.name, judge]
+            if entry.own == "objective" and entry.inflation is not None:
+                console.print_out(f"  {guide.name} judged by itself: {_interval(entry.inflation)}")
+    words = {
+        "objective": "all judged by the objective that guided",
+        "model": "by its model's other objectives",
+    }
+    for own, found in matrix.inflation.items():
+        console.print_out(f"  {words[own]}: {_interval(found)}")
+    if not matrix.inflation:
+        console.print_out(
+            "  none to tell: it takes a judge that is the guide, and one that has no part in it"
+        )
+    console.print_out(f"{matrix.pairs} pairs of prompt and noise, {matrix.prompts} prompts; 95 % intervals")
+    if matrix.left_out:
+        console.print_out(f"left out, without scores that differ: {', '.join(matrix.left_out)}")
+
+
+def _score(entry: Entry) -> str:
+    return f"{entry.score.mean:+.2f}" + {"objective": "**", "model": "* ", "": "  "}[entry.own]
+
+
+def _interval(found: Estimate) -> str:
+    return f"{found.mean:+.2f}" + (f" [{found.low:+.2f}, {found.high:+.2f}]" if found.has_interval else "")
+
+
+@click.command("distribution")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--features",
+    required=True,
+    metavar="SPEC",
+    help="Guidance model whose image features are compared, or FILE.py:NAME, which makes an extractor.",
+)
+@click.option(
+    "--reference",
+    default=UNGUIDED,
+    show_default=True,
+    metavar="FOLDER|unguided",
+    help="Folder of pictures, or what the study's generator draws when nothing guides it.",
+)
+@click.option("--n", type=click.IntRange(min=4), default=256, show_default=True, help="Unguided pictures.")
+@click.option("--grid", help="Only cells of this grid.")
+@click.option(
+    "--by",
+    multiple=True,
+    metavar="COLUMN",
+    help="Columns that make a condition. Repeatable.  [default: schedule]",
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def distribution_command(
+    ctx: click.Context,
+    directory: Path,
+    features: str,
+    reference: str,
+    n: int,
+    grid: str | None,
+    by: tuple[str, ...],
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print FID and KID of the pictures in DIR against a reference, by schedule; lower is nearer.
+
+    Pictures of few prompts differ from a broad reference by what they show, not only by how real they look.
+    """
+    from guidelens.metrics.distribution import features_of, load_extractor, open_pictures, study_distances
+    from guidelens.studies.results import load_study
+
+    study = load_study(directory)
+    manager = get_manager(ctx)
+    extractor = load_extractor(features, manager, device)
+    if reference == UNGUIDED:
+        pictures: Sequence[Image] = _unguided(study, manager, grid, n, device)
+    else:
+        pictures = list(open_pictures(Path(reference)))
+    found = study_distances(
+        study, extractor, features_of(pictures, extractor), grid=grid, by=by or ("schedule",)
+    )
+    if as_json:
+        names = by or ("schedule",)
+        listed = [
+            {**dict(zip(names, map(str, group), strict=True)), **vars(distance), "note": distance.note}
+            for group, distance in found.items()
+        ]
+        click.echo(json.dumps(listed, indent=2))
+        return
+    width = max(len(", ".join(map(str, group))) for group in found)
+    for group, distance in found.items():
+        console.print_out(
+            f"{', '.join(map(str, group)):<{width}}  FID {distance.fid:.4g}  KID {distance.kid:.3g} "
+            f"(spread {distance.kid_spread:.1g})  {distance.n} pictures"
+        )
+    console.print_out(f"reference: {reference}, {len(pictures)} pictures; features: {features}")
+    for note in dict.fromkeys(distance.note for distance in found.values() if distance.note):
+        console.echo_line("warning", note)
+    if len({distance.n for distance in found.values()}) > 1:
+        console.echo_line("warning", "numbers of pictures differ: FIDs do not compare, KIDs do")
+
+
+def _unguided(
+    study: StudyResults, manager: PluginManager, grid: str | None, n: int, device: str
+) -> list[Image]:
+    from guidelens.metrics.distribution import unguided_pictures
+
+    cells = [cell for cell in study.cells if grid in (None, cell["grid"])]
+    settings = {(cell["generator"], cell["steps"], cell["sampler"], cell["eta"]) for cell in cells}
+    if len(settings) != 1:
+        raise UsageError(
+            f"the cells have {len(settings)} generators, samplers or numbers of steps; choose a --grid with one, or "
+            "a folder as --reference"
+        )
+    generator, steps, sampler, eta = settings.pop()
+    return unguided_pictures(
+        manager.build("generator", generator),
+        range(FIRST_SEED, FIRST_SEED + n),
+        steps=steps,
+        sampler=sampler,
+        eta=eta,
+        device=device,
+    )

@@ -247,6 +247,30 @@ def status_command(directory: Path, as_json: bool) -> None:
         screen.print(f"{count} cells: {reason}", markup=False, soft_wrap=True)
 
 
+@study.command("report")
+@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+def report_command(directory: Path, open_it: bool, as_json: bool) -> None:
+    """Say what the study in DIR, finished or not, means for the paper's claims; write report.html there."""
+    from guidelens.claims.evaluate import evaluate
+    from guidelens.claims.table import as_dicts, lines
+    from guidelens.report.study import write_study_report
+    from guidelens.studies.results import load_study
+
+    loaded = load_study(directory)
+    verdicts = evaluate(loaded)
+    path = write_study_report(loaded, verdicts)
+    if as_json:
+        click.echo(json.dumps(as_dicts(verdicts), indent=2, ensure_ascii=False))
+    else:
+        for line in lines(verdicts):
+            click.echo(line)
+        console.out().print(f"report: {path}", markup=False, soft_wrap=True)
+    if open_it:
+        click.launch(str(path))
+
+
 @study.command("export")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(

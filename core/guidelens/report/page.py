@@ -98,7 +98,7 @@ def render_page(directory: Path) -> str:
     sources = _picture_sources(directory, rows)
     prompts = [_prompt_view(i, p, rows, config, colours, sources) for i, p in enumerate(config["prompts"])]
     columns, summary = _summary(rows, names)
-    template = _environment().get_template("page.html.j2")
+    template = page_environment().get_template("page.html.j2")
     return template.render(
         config=config,
         settings=list(_settings(config)),
@@ -115,7 +115,8 @@ def render_page(directory: Path) -> str:
     )
 
 
-def _environment() -> Any:
+def page_environment() -> Any:
+    """Return the templates of this package, with the filters that all pages use."""
     import jinja2
 
     environment = jinja2.Environment(

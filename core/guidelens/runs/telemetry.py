@@ -150,24 +150,39 @@ def load_telemetry(path: Path, key: str) -> Telemetry:
 
     :raises GuidelensError: when the file cannot be read or does not hold the cell.
     """
+    found = load_batch(path, key).get(key)
+    if found is None:
+        raise GuidelensError(f"{path} holds nothing of the cell {key}; run the study again")
+    return found
+
+
+def load_batch(path: Path, only: str | None = None) -> dict[str, Telemetry]:
+    """Return the telemetry of all cells of a batch's file by key, or of one of them.
+
+    :raises GuidelensError: when the file cannot be read.
+    """
     import numpy as np
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            (places,) = np.nonzero(file["keys"] == key)
-            if not len(places):
-                raise GuidelensError(f"{path} holds nothing of the cell {key}; run the study again")
-            row = int(places[0])
-            parts: dict[str, Any] = {kind: {} for kind in SERIES}
-            for name in file.files:
-                kind, slash, what = name.partition("/")
-                if slash and not np.isnan(file[name][row]).all():
-                    parts[kind][what] = file[name][row]
-            if "snapshots" in file.files:
-                parts |= {"snapshot_steps": file["snapshot_steps"], "snapshots": file["snapshots"][row]}
-            return Telemetry(**parts, nonfinite=file["nonfinite"][row])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            arrays = {name: file[name] for name in file.files}
+        keys = [str(key) for key in arrays["keys"]]
+        return {key: _of_row(arrays, row) for row, key in enumerate(keys) if only in (None, key)}
+    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
         raise GuidelensError(f"cannot read {path}: {error}; run the study again") from error
+
+
+def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
+    import numpy as np
+
+    parts: dict[str, Any] = {kind: {} for kind in SERIES}
+    for name, values in arrays.items():
+        kind, slash, what = name.partition("/")
+        if slash and not np.isnan(values[row]).all():
+            parts[kind][what] = values[row]
+    if "snapshots" in arrays:
+        parts |= {"snapshot_steps": arrays["snapshot_steps"], "snapshots": arrays["snapshots"][row]}
+    return Telemetry(**parts, nonfinite=arrays["nonfinite"][row])
 
 
 def is_whole(path: Path) -> bool:

@@ -1,0 +1,77 @@
+"""Verdicts as lines of text, and as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from .evaluate import NOT_MEASURED, Answer, Verdict
+
+
+def lines(verdicts: Sequence[Verdict]) -> list[str]:
+    """Write verdicts for a terminal: a line per claim, and one per question below it."""
+    width = max((len(a.question.id) for v in verdicts for a in v.answers), default=0)
+    result = []
+    for verdict in verdicts:
+        result.append(f"{verdict.claim.id}  {verdict.verdict.upper()}: {verdict.claim.text}")
+        result += [f"  {a.question.id:<{width}}  {_line(a)}" for a in verdict.answers]
+    return result
+
+
+def _line(answer: Answer) -> str:
+    if answer.result is None:
+        return f"{NOT_MEASURED}: {answer.needs}"
+    result, mean = answer.result, answer.result.estimate
+    interval = f" ({mean.low:+.2f} to {mean.high:+.2f})" if mean.has_interval else ""
+    tested = f"p {result.p:.3f}" if math.isnan(answer.adjusted) else f"corrected p {answer.adjusted:.3f}"
+    needed = f", needs about {math.ceil(result.needed)} pairs" if result.needed < 1e6 else ""
+    note = f" [{answer.note}]" if answer.note else ""
+    numbers = f"{mean.mean:+.2f}{interval}, {mean.n} pairs of {answer.prompts} prompts"
+    return f"{answer.verdict:<12} {numbers}, {tested}{needed}{note}"
+
+
+def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
+    """Return verdicts as JSON has them; numbers that do not exist are None."""
+    return [
+        {
+            "claim": verdict.claim.id,
+            "text": verdict.claim.text,
+            "verdict": verdict.verdict,
+            "caveat": verdict.claim.caveat,
+            "questions": [_as_dict(answer) for answer in verdict.answers],
+        }
+        for verdict in verdicts
+    ]
+
+
+def _as_dict(answer: Answer) -> dict[str, Any]:
+    question = answer.question
+    found: dict[str, Any] = {
+        "question": question.id,
+        "text": question.text,
+        "predicted_sign": question.direction,
+        "exploratory": question.exploratory,
+        "verdict": answer.verdict,
+        "needs": answer.needs,
+    }
+    if answer.result is None:
+        return found
+    result, mean = answer.result, answer.result.estimate
+    numbers = {
+        "mean": mean.mean,
+        "low": mean.low,
+        "high": mean.high,
+        "p": result.p,
+        "adjusted_p": answer.adjusted,
+        "effect": result.effect,
+        "pairs_needed": result.needed,
+    }
+    return {
+        **found,
+        "column": answer.column,
+        "pairs": mean.n,
+        "prompts": answer.prompts,
+        **{name: value if math.isfinite(value) else None for name, value in numbers.items()},
+        "note": answer.note,
+    }

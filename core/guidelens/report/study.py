@@ -1,0 +1,162 @@
+"""report.html of a study: verdicts on the paper's claims first, then charts, then every picture.
+
+The page holds everything but the pictures, which lie beside it; it makes no request to anywhere.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from guidelens.claims.evaluate import Answer, Unit, Verdict, evaluate
+from guidelens.errors import GuidelensError
+from guidelens.report.charts import interval_mark
+from guidelens.report.page import page_environment
+from guidelens.report.study_cells import cell_data, member_data, read_telemetry, write_strips
+from guidelens.report.study_charts import Palette, panels
+from guidelens.runs.store import COMPARISON, write_file
+
+if TYPE_CHECKING:
+    from guidelens.studies.results import StudyResults
+
+REPORT = "report.html"
+EXAMPLES = 3
+"""Prompts and seeds shown at each end of a question's values."""
+
+
+@dataclass(frozen=True)
+class AnswerView:
+    """A question as the page shows it."""
+
+    answer: Answer
+    mark: Markup
+    examples: list[tuple[str, list[Unit]]]
+
+
+@dataclass(frozen=True)
+class VerdictView:
+    """A claim as the page shows it."""
+
+    verdict: Verdict
+    answers: list[AnswerView]
+
+
+def write_study_report(study: StudyResults, verdicts: Sequence[Verdict] | None = None) -> Path:
+    """Write ``report.html`` and the strips of x0 predictions into the study's directory; return the page's path.
+
+    :param verdicts: what :func:`~guidelens.claims.evaluate.evaluate` said, where the caller has asked already.
+    :raises GuidelensError: when nothing has been drawn yet, or the directory cannot be written.
+    """
+    if not any(cell["status"] == "done" for cell in study.cells):
+        raise GuidelensError(f"{study.directory} has no finished cell yet: guidelens study resume draws them")
+    telemetry = read_telemetry(study)
+    write_strips(study.directory, telemetry)
+    page = _render(study, evaluate(study) if verdicts is None else verdicts, telemetry)
+    path = study.directory / REPORT
+    write_file(path, page.encode())
+    return path
+
+
+def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping[str, Any]) -> str:
+    cells = study.cells
+    palette = Palette(dict.fromkeys(cell["schedule"] for cell in cells))
+    keys = study.keys
+    environment = page_environment()
+    environment.filters["p"] = p_text
+    environment.filters["count"] = count_text
+    environment.filters["effect"] = effect_text
+    return str(
+        environment.get_template("study.html.j2").render(
+            config=study.config,
+            name=study.name,
+            summary=study.config.get("study", {}).get("summary", ""),
+            verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],
+            tested=sum(not math.isnan(a.adjusted) for v in verdicts for a in v.answers),
+            panels=panels(study, telemetry, palette),
+            palette=palette,
+            keys=keys,
+            done=sum(cell["status"] == "done" for cell in keys.values()),
+            total=len(keys),
+            failed=sum(cell["status"] == "failed" for cell in keys.values()),
+            grids=study.config.get("grids") or [{"name": COMPARISON, "summary": "", "claims": []}],
+            data=_json(
+                {
+                    "members": member_data(study),
+                    "cells": cell_data(study, telemetry),
+                    "settings": _settings(study),
+                    "colours": dict(palette.numbers),
+                    "objectives": _objective_colours(cells),
+                    "columns": list(dict.fromkeys(name for cell in cells for name in cell["metrics"] or {})),
+                }
+            ),
+        )
+    )
+
+
+def _answer_view(answer: Answer) -> AnswerView:
+    if answer.result is None:
+        return AnswerView(answer, Markup(""), [])
+    estimate = answer.result.estimate
+    edge = max(abs(v) for v in (estimate.mean, estimate.low, estimate.high, 1e-9) if math.isfinite(v))
+    return AnswerView(answer, interval_mark(estimate, (-edge, edge)), examples(answer))
+
+
+def examples(answer: Answer) -> list[tuple[str, list[Unit]]]:
+    """Return the prompts and seeds that speak most for and most against what the claim predicts."""
+    sign = answer.question.direction
+    ranked = sorted(answer.units, key=lambda unit: -sign * unit.value)
+    speaking = [u for u in ranked if sign * u.value > 0][:EXAMPLES]
+    against = [u for u in reversed(ranked) if sign * u.value < 0][:EXAMPLES]
+    return [
+        (title, units) for title, units in (("most for it", speaking), ("most against it", against)) if units
+    ]
+
+
+def p_text(p: float) -> str:
+    """Write a p value."""
+    if math.isnan(p):
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def effect_text(value: float) -> str:
+    """Write an effect size."""
+    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def count_text(value: float) -> str:
+    """Write how many pairs would decide."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{math.ceil(value)}" if value < 100_000 else "> 100 000"
+
+
+def _objective_colours(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    names = sorted({name for cell in cells for name in cell["losses"] or {}})
+    return {name: i % 6 for i, name in enumerate(names)}
+
+
+def _settings(study: StudyResults) -> dict[str, dict[str, str]]:
+    settings = study.config["settings"]
+    by_id = settings if study.config.get("kind") == "study" else {"": settings}
+    return {i: {name: _plain(value) for name, value in table.items()} for i, table in by_id.items()}
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {_plain(v)}" for k, v in value.items())
+    if isinstance(value, list):
+        return " × ".join(map(str, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(data: Any) -> Markup:
+    """Return data for a script element: nothing in it can end the element."""
+    text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

@@ -1,0 +1,178 @@
+"""The cells of a study as the data of its page: scores, steps, settings, and the command that draws each again."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import GuidelensError
+from guidelens.runs.telemetry import Telemetry, load_batch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from guidelens.studies.results import StudyResults
+
+STRIPS = "trajectories"
+"""Folder beside the page with a strip of x0 predictions per cell."""
+
+POINTS = 60
+"""Longest series in the page; longer ones are thinned."""
+
+_SERIES = ("losses", "gradient_norms", "cosines")
+
+
+def member_data(study: StudyResults) -> list[dict[str, Any]]:
+    """Return one entry per finished row of the study's table: in which grid, under which condition, which cell."""
+    varied = varied_columns(study)
+    return [
+        {
+            "grid": cell["grid"],
+            "key": cell["key"],
+            "prompt": cell["prompt"],
+            "clean": cell["clean"],
+            "category": cell["category"],
+            "schedule": cell["schedule"],
+            "seed": cell["seed"],
+            "variant": _variant(cell, varied[cell["grid"]]),
+            "changed": cell["prompt"] != cell["clean"],
+        }
+        for cell in study.cells
+        if cell["status"] == "done"
+    ]
+
+
+def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[str, dict[str, Any]]:
+    """Return by key what the page shows of a cell when it is opened."""
+    data = {}
+    for key, cell in study.keys.items():
+        if cell["status"] != "done":
+            continue
+        steps = telemetry.get(key)
+        data[key] = {
+            "image": cell["image"],
+            "metrics": {name: round(value, 4) for name, value in cell["metrics"].items()},
+            "errors": cell["metric_errors"],
+            "steps": {
+                kind: {name: _series(values) for name, values in getattr(steps, kind).items()}
+                for kind in _SERIES
+            }
+            if steps is not None
+            else {},
+            "frames": [] if steps is None or steps.snapshots is None else _ints(steps.snapshot_steps),
+            "nonfinite": cell["nonfinite_steps"],
+            "settings": cell["settings"],
+            "command": cell_command(study.settings(key), cell),
+            "notes": cell["notes"],
+        }
+    return data
+
+
+def varied_columns(study: StudyResults) -> dict[str, list[str]]:
+    """Return, by grid, the columns besides prompt, schedule and seed that tell its cells apart."""
+    columns = (
+        "generator",
+        "guidance",
+        "preset",
+        "sampler",
+        "eta",
+        "scale",
+        "steps",
+        "perturbation",
+    )
+    seen: dict[str, dict[str, set[str]]] = {}
+    for cell in study.cells:
+        values = {**{name: cell[name] for name in columns}, **cell["options"]}
+        for name, value in values.items():
+            seen.setdefault(cell["grid"], {}).setdefault(name, set()).add(str(value))
+    return {grid: [name for name, values in names.items() if len(values) > 1] for grid, names in seen.items()}
+
+
+def _variant(cell: Mapping[str, Any], varied: Sequence[str]) -> str:
+    values = {**cell["options"], **cell}
+    return ", ".join(_spelled(name, values.get(name)) for name in varied)
+
+
+def _spelled(name: str, value: Any) -> str:
+    if name == "steps":
+        return f"{value} steps"
+    if name == "perturbation":
+        return "clean" if value == "none" else str(value)
+    if name in ("generator", "guidance", "sampler", "preset"):
+        return str(value)
+    return f"{name.replace('_', ' ')} {value}"
+
+
+def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
+    """Return the command that draws a cell again."""
+    words = ["guidelens", "generate", cell["prompt"], "--schedule", cell["schedule"]]
+    words += ["--seed", str(cell["seed"])]
+    for kind in ("generator", "guidance"):
+        words += [f"--{kind}", settings[kind]["name"]]
+    words += ["--steps", str(settings["steps"]), "--sampler", settings["sampler"]]
+    if settings["eta"]:
+        words += ["--eta", f"{settings['eta']:g}"]
+    if settings["dtype"] != "float32":
+        words += ["--dtype", settings["dtype"]]
+    for name, value in _option_values(settings).items():
+        if name == "objective_scales":
+            for objective, scale in value.items():
+                words += ["--objective-scale", f"{objective}={scale!r}"]
+        elif value is not None:
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return f"{shlex.join(words)} --out {cell['key']}.png"
+
+
+def _option_values(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the guidance options among the settings that are not at their defaults."""
+    from dataclasses import fields
+
+    from guidelens.guidance import GuidanceOptions
+
+    defaults = {f.name: f.default for f in fields(GuidanceOptions)}
+    flags = {name: settings[name] for name in defaults if name in settings}
+    return {name: value for name, value in flags.items() if value != defaults[name]}
+
+
+def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
+    """Return the steps of all finished cells, each file read once; what cannot be read is left out."""
+    from guidelens.runs.store import RESULTS, read_rows
+
+    rows, _ = read_rows(study.directory / RESULTS)
+    found: dict[str, Telemetry] = {}
+    for name in dict.fromkeys(row["telemetry"] for row in rows.values() if row.get("telemetry")):
+        try:
+            found.update(load_batch(study.directory / name))
+        except GuidelensError:
+            continue  # the page says less about these cells; the pictures and scores are there
+    return {key: found[key] for key in rows if key in found}
+
+
+def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
+    """Write the predictions of x0 that were kept of each cell side by side, as ``trajectories/KEY.png``.
+
+    A strip that is there stays: it belongs to the cell's key.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from guidelens.runs.store import png_bytes, write_file
+
+    for key, steps in telemetry.items():
+        path = directory / STRIPS / f"{key}.png"
+        if steps.snapshots is None or path.exists():
+            continue
+        path.parent.mkdir(exist_ok=True)
+        frames = np.concatenate(list(steps.snapshots), axis=1)
+        write_file(path, png_bytes(Image.fromarray(frames[..., 0] if frames.shape[2] == 1 else frames)))
+
+
+def _series(values: Any) -> list[float | None]:
+    stride = max(1, math.ceil(len(values) / POINTS))
+    return [float(f"{v:.4g}") if math.isfinite(v) else None for v in values.tolist()[::stride]]
+
+
+def _ints(values: Any) -> list[int]:
+    return [int(v) for v in values]

@@ -1,0 +1,162 @@
+"""The charts of a study's page: scores by schedule, over steps, over edits; gradient cosines over progress."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from guidelens.report.curves import Curve, band_chart, interval_chart
+from guidelens.runs.stats import Estimate, estimate
+
+if TYPE_CHECKING:
+    from guidelens.runs.telemetry import Telemetry
+    from guidelens.studies.results import StudyResults
+
+MAIN_COLUMNS = ("alignment", "clip_score", "fidelity")
+PROGRESS_POINTS = 21
+
+Cell = Mapping[str, Any]
+
+
+class Palette:
+    """Colours of schedules, by number, the same all over the page."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.numbers = {name: i % 6 for i, name in enumerate(names)}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart with its heading, and the schedules in it."""
+
+    grid: str
+    title: str
+    svg: Markup
+    schedules: list[tuple[str, int]]
+
+
+def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Palette) -> list[Panel]:
+    """Return the charts of every grid: over steps or edits where it varies them, by column where not."""
+    found: list[Panel] = []
+    for grid in dict.fromkeys(cell["grid"] for cell in study.cells):
+        cells = [c for c in study.cells if c["grid"] == grid and c["status"] == "done"]
+        if len({c["steps"] for c in cells}) > 1:
+            found += _over_steps(grid, cells, palette)
+        elif len({c["edits"] for c in cells}) > 1:
+            found += _over(grid, cells, palette, lambda c: int(c["edits"]), "edits of the prompt", "")
+        elif cells:
+            found += _by_column(grid, cells, palette)
+        found += _cosines(grid, cells, telemetry, palette)
+    return found
+
+
+def _over_steps(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Panel]:
+    doses = dict.fromkeys(c["options"].get("dose", "plain") for c in cells)
+    return [
+        panel
+        for dose in doses
+        for panel in _over(
+            grid,
+            [c for c in cells if c["options"].get("dose", "plain") == dose],
+            palette,
+            lambda c: int(c["steps"]),
+            "steps",
+            {"plain": ", constant scale", "matched": ", equal dose"}[dose],
+        )
+    ]
+
+
+def _over(
+    grid: str,
+    cells: Sequence[Cell],
+    palette: Palette,
+    place: Callable[[Cell], int],
+    axis: str,
+    note: str,
+) -> list[Panel]:
+    places = sorted({place(c) for c in cells})
+    schedules = list(dict.fromkeys(c["schedule"] for c in cells))
+    result = []
+    for column in _main(cells):
+        curves = [
+            Curve(
+                name,
+                palette.numbers[name],
+                [
+                    _mean([c for c in cells if c["schedule"] == name and place(c) == x], column)
+                    for x in places
+                ],
+            )
+            for name in schedules
+        ]
+        title = f"{column} over {axis}{note}"
+        svg = interval_chart(curves, [str(x) for x in places], title, axis)
+        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+    return result
+
+
+def _by_column(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Panel]:
+    columns = list(dict.fromkeys(name for c in cells for name in c["metrics"]))
+    schedules = list(dict.fromkeys(c["schedule"] for c in cells))
+    result = []
+    for start in range(0, len(columns), 4):
+        part = columns[start : start + 4]
+        curves = [
+            Curve(
+                name,
+                palette.numbers[name],
+                [_mean([c for c in cells if c["schedule"] == name], column) for column in part],
+            )
+            for name in schedules
+        ]
+        title = ", ".join(column.replace("_", " ") for column in part)
+        svg = interval_chart(curves, [column.replace("_", " ") for column in part], title, "")
+        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+    return result
+
+
+def _cosines(
+    grid: str, cells: Sequence[Cell], telemetry: Mapping[str, Telemetry], palette: Palette
+) -> list[Panel]:
+    pairs = dict.fromkeys(pair for c in cells for pair in c["cosines"] or {})
+    result = []
+    for pair in pairs:
+        curves = []
+        for name in dict.fromkeys(c["schedule"] for c in cells if pair in (c["cosines"] or {})):
+            mine = [c for c in cells if c["schedule"] == name and c["key"] in telemetry]
+            points = [cosine_at(mine, telemetry, pair, i) for i in range(PROGRESS_POINTS)]
+            curves.append(Curve(name, palette.numbers[name], points))
+        title = f"cosine of the gradients of {' and '.join(pair.split('|'))} over progress"
+        svg = band_chart(curves, title, "progress", (-1.0, 1.0))
+        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+    return result
+
+
+def cosine_at(cells: Sequence[Cell], telemetry: Mapping[str, Telemetry], pair: str, place: int) -> Estimate:
+    """Estimate the cosine of a pair of objectives at one of :data:`PROGRESS_POINTS` places from first to last step."""
+    values, prompts = [], []
+    for cell in cells:
+        series = telemetry[cell["key"]].cosines.get(pair)
+        if series is None:
+            continue
+        value = float(series[round(place * (len(series) - 1) / (PROGRESS_POINTS - 1))])
+        if math.isfinite(value):
+            values.append(value)
+            prompts.append(cell["clean"])
+    return estimate(values, prompts, resamples=999)
+
+
+def _main(cells: Sequence[Cell]) -> list[str]:
+    there = dict.fromkeys(name for c in cells for name in c["metrics"])
+    return [name for name in MAIN_COLUMNS if name in there] or list(there)[:2]
+
+
+def _mean(cells: Sequence[Cell], column: str) -> Estimate | None:
+    having = [c for c in cells if column in c["metrics"]]
+    if not having:
+        return None
+    return estimate([c["metrics"][column] for c in having], [c["clean"] for c in having], resamples=1999)

@@ -1,9 +1,9 @@
-# make demo | test | check | clean. The environment is .venv, made once; it is refreshed when pyproject.toml or
+# make demo | test | check | docs | clean. The environment is .venv, made once; it is refreshed when pyproject.toml or
 # constraints.txt change. PYTHON=/path/to/python3.11 chooses the interpreter it is made with.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test check docs clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -12,12 +12,14 @@ DEV_STAMP := $(VENV)/.installed-dev
 SUITABLE := import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info < (3, 12))
 PYTHON ?= $(shell for p in python3.11 python3.10 python3; do \
 	$$p -c '$(SUITABLE)' 2>/dev/null && { command -v $$p; break; }; done)
+MKDOCS := NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 help:
 	@echo "make demo    install, and compare five schedules on the built-in prompts; results in demo/"
 	@echo "make test    install what the tests need, and run them"
-	@echo "make check   lint, format check, type check"
+	@echo "make check   lint, format check, type check, docs"
+	@echo "make docs    build the documentation into build/site; a dead link or a stale reference is an error"
 	@echo "make clean   remove caches and build leftovers (keeps .venv and demo/)"
 
 demo: $(RUN_STAMP)
@@ -32,6 +34,11 @@ check: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(MKDOCS)
+
+docs: $(DEV_STAMP)
+	$(MKDOCS)
+	@echo "$(CURDIR)/build/site/index.html"
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info

@@ -1,0 +1,62 @@
+"""What the site holds besides the pages of docs/: README as its home, model cards, and the reference made from code.
+
+mkdocs calls the functions whose names begin with ``on_``. Pages that are written by hand link to files as they lie in
+the repository, so that they can be read there too; here these links are turned to where the site has the page.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
+
+sys.path.insert(0, str(Path(__file__).parent))
+import reference
+
+ROOT = Path(__file__).parents[2]
+
+ADOPTED = {
+    "index.md": "README.md",
+    "models/shapes-generator.md": "plugins/guidelens_shapes/weights/generator.md",
+    "models/shapes-blip.md": "plugins/guidelens_shapes/weights/blip.md",
+    "changelog.md": "CHANGELOG.md",
+}
+"""Page of the site -> the file outside docs/ that it shows."""
+
+LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
+
+
+def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
+    """Add the pages that are not files of docs/."""
+    for page, source in ADOPTED.items():
+        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+    for page, text in reference.pages().items():
+        files.append(File.generated(config, page, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
+    """Turn links between files of the repository into links between pages; to what has no page, into plain text."""
+    here = page.file.src_uri
+    source = ADOPTED.get(here, f"docs/{here}")
+    return re.sub(LINK, lambda match: _turned(match, here, source), markdown)
+
+
+def _turned(match: re.Match[str], here: str, source: str) -> str:
+    mark, text, target = match.groups()
+    path, hash_sign, anchor = target.partition("#")
+    if "://" in target or not path:
+        return match[0]
+    lies = posixpath.normpath(posixpath.join(posixpath.dirname(source), path))
+    shown = {file: page for page, file in ADOPTED.items()}.get(lies)
+    if shown is None and lies.startswith("docs/") and not (ROOT / lies).is_dir():
+        shown = lies.removeprefix("docs/")
+    if shown is None or shown.startswith("examples/"):
+        return text if not mark else match[0]
+    return f"{mark}[{text}]({posixpath.relpath(shown, posixpath.dirname(here) or '.')}{hash_sign}{anchor})"

@@ -132,6 +132,8 @@ def compare(
         batch_size=batch_size,
         prompt=chosen[0].text,
     )
+    notes = _notes(parts.guidance.component, chosen)
+    told = [*notes, *((form.clean, form.note) for form in forms if form.note)]
     request = Request(
         settings=settings,
         prompts=chosen,
@@ -144,16 +146,15 @@ def compare(
         command=command,
         component_arguments=component_arguments,
         perturbed=_records(clean, forms),
+        notes=tuple({"prompt": prompt, "note": note} for prompt, note in notes),
     )
-    told = _notes(parts.guidance.component, chosen) if on_note is not None else []
-    told += [(form.clean, form.note) for form in forms if form.note]
     workshop = _workshop(parts, device)
     workshop.keep(settings, engine)
     with RunStore(directory) as store:
         for prompt, note in told:
             if on_note is not None:
                 on_note(prompt, note)
-        with notes_once(told):
+        with notes_once(told if on_note is not None else ()):
             return _carry_out(store, request, engine.options, workshop, on_progress)
 
 

@@ -1,0 +1,1 @@
+"""Blinded human studies of a run's pictures: design, storage, the web pages, statistics, exchange of files."""

@@ -1,0 +1,354 @@
+"""Surveys without the server: offline pages, Label Studio and MTurk files out, answers in, and the files of results."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import hmac
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+from guidelens.errors import UsageError
+from guidelens.runs.store import write_file
+
+from . import wording
+from .design import CHECK
+from .figure import environment, figure, page
+from .statistics import SurveyResults
+from .store import Rater, StoredItem, SurveyFile
+
+OFFLINE, LABEL_STUDIO, MTURK, CSV = "offline", "label-studio", "mturk", "csv"
+MAX_ANSWERS = 100_000_000
+"""Bytes of a file with answers that are read."""
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import did."""
+
+    raters: int
+    stored: int
+    known: int
+
+
+def export(survey: SurveyFile, form: str, out: Path, *, url: str = "") -> list[Path]:
+    """Write a survey in a format and return the files.
+
+    ``offline``: a page per planned rater, which needs nothing else and gives a file of answers at the end.
+    ``label-studio``: ``tasks.json`` with the pictures inside, and ``labeling.xml``. ``mturk``: ``input.csv`` and
+    ``layout.html``, with pictures from the server at ``url``. ``csv``: the raw votes, in the file ``out``.
+    None but the last names a condition.
+    """
+    if form == CSV:
+        return _write({out: votes_csv(survey)})
+    if form == OFFLINE:
+        return _write({out / name: text for name, text in _offline(survey)})
+    if form == LABEL_STUDIO:
+        tasks = [_task(survey, item) for item in survey.items()]
+        text = json.dumps(tasks, indent=1, ensure_ascii=False)
+        return _write({out / "tasks.json": text, out / "labeling.xml": _labeling(survey)})
+    if form == MTURK:
+        return _write(
+            {out / "input.csv": _mturk_input(survey, url), out / "layout.html": _mturk_layout(survey)}
+        )
+    raise UsageError(f"unknown format {form!r}; there are {OFFLINE}, {LABEL_STUDIO}, {MTURK} and {CSV}")
+
+
+def import_answers(survey: SurveyFile, form: str, path: Path) -> Imported:
+    """Read a file of answers. What is stored already stays as it is.
+
+    Raters of other platforms get a number; what they are called there is not stored.
+
+    :raises UsageError: for a file of another survey or format, or an answer that an item does not have; nothing of
+        the file is stored then.
+    """
+    try:
+        if path.stat().st_size > MAX_ANSWERS:
+            raise UsageError(f"{path} is larger than {MAX_ANSWERS // 10**6} MB: not a file of answers")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    readers = {OFFLINE: _read_offline, LABEL_STUDIO: _read_label_studio, MTURK: _read_mturk}
+    if form not in readers:
+        raise UsageError(f"unknown format {form!r}; there are {', '.join(readers)}")
+    items = {item.id: item for item in survey.items()}
+    try:
+        found = [
+            (rater, items[item], dict(given), seconds)
+            for rater, item, given, seconds in readers[form](survey, text)
+        ]
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f"{path} holds no answers to this survey in the format {form} ({type(error).__name__}: {error})"
+        ) from error
+    for _, item, given, _ in found:
+        try:
+            survey.check(item, given)
+        except UsageError as error:
+            raise UsageError(f"{path}: item {item.id}: {error}") from error
+    raters: dict[str, Rater] = {}
+    stored = 0
+    for name, item, given, seconds in found:
+        if name not in raters:
+            raters[name] = _rater(survey, form, name)
+        rater = raters[name]
+        stored += survey.vote(rater, item, given, seconds=seconds)
+    for rater in raters.values():
+        mine = {item.id for item in survey.items(rater.seat)} if rater.seat is not None else set()
+        survey.mark(rater, "consented")
+        if mine <= survey.answered(rater).keys():
+            survey.mark(rater, "finished")
+    return Imported(len(raters), stored, len(found) * len(survey.questions) - stored)
+
+
+def write_results(survey: SurveyFile, results: SurveyResults, out: Path) -> list[Path]:
+    """Write ``results.html``, ``figure.svg``, ``results.json`` and ``votes.csv`` and return their paths."""
+    return _write(
+        {
+            out / "results.html": page(results),
+            out / "figure.svg": str(figure(results)),
+            out / "results.json": json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n",
+            out / "votes.csv": votes_csv(survey),
+        }
+    )
+
+
+VOTE_COLUMNS = (
+    "rater", "source", "item", "kind", "prompt", "seed", "question", "answer", "chosen", "shown", "expected",
+    "seconds", "at", "revised",
+)  # fmt: skip
+
+
+def votes_csv(survey: SurveyFile) -> str:
+    """Return the raw votes of all raters, excluded ones too: a line each, with what the item showed.
+
+    ``shown`` are the conditions by place, joined by ``|``; ``chosen`` is the condition chosen, ``tie``, or empty
+    for a rating, whose value is ``answer``.
+    """
+    items = {item.id: item for item in survey.items()}
+    sources = {rater.id: rater.source for rater in survey.raters()}
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, VOTE_COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    for vote in survey.votes():
+        item = items[vote["item"]]
+        choice = (
+            "" if survey.kind == "rating" else item.shown[vote["answer"] - 1] if vote["answer"] else "tie"
+        )
+        about = {
+            "source": sources[vote["rater"]],
+            "kind": item.kind,
+            "prompt": item.prompt,
+            "seed": item.seed,
+            "chosen": choice,
+            "shown": "|".join(item.shown),
+            "expected": item.expected,
+        }
+        writer.writerow({**vote, **about, "at": f"{vote['at']:.3f}", "seconds": _seconds(vote["seconds"])})
+    return buffer.getvalue()
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _write(files: Mapping[Path, str]) -> list[Path]:
+    for path, text in files.items():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"cannot write to {path.parent}: {error.strerror}") from error
+        write_file(path, text.encode())
+    return list(files)
+
+
+def _rater(survey: SurveyFile, form: str, name: str) -> Rater:
+    if form == OFFLINE:
+        found = survey.rater(name)
+        assert found is not None  # the reader looked it up
+        return found
+    key = bytes.fromhex(survey.meta["secret"])
+    visit = hmac.new(key, f"{form}\n{name}".encode(), hashlib.sha256).hexdigest()
+    return survey.external(visit, form)
+
+
+def _sentence(survey: SurveyFile, item: StoredItem) -> str:
+    if item.kind == CHECK:
+        return wording.instruction(survey.kind, item.expected or 0, len(item.shown))
+    return item.prompt
+
+
+def _data_uri(survey: SurveyFile, token: str) -> str:
+    return "data:image/png;base64," + base64.b64encode(survey.image(token) or b"").decode("ascii")
+
+
+_Answers = Iterator[tuple[str, int, dict[str, int], float | None]]
+"""Rater, item id, question -> answer, seconds."""
+
+
+def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
+    folder = resources.files("guidelens.survey").joinpath("templates")
+    template = environment().get_template("offline.html.j2")
+    sizes = survey.images()
+    raters = [rater for rater in survey.raters() if rater.source == "personal"]
+    for number, rater in enumerate(raters, 1):
+        items = survey.items(rater.seat)
+        tokens = list(dict.fromkeys(token for item in items for token in item.tokens))
+        content = {
+            "survey": survey.meta["id"],
+            "code": rater.code,
+            "completion": rater.completion,
+            "kind": survey.kind,
+            "questions": [question.as_dict() for question in survey.questions],
+            "pictures": [_data_uri(survey, token) for token in tokens],
+            "small": [sizes[token]["width"] < 160 for token in tokens],
+            "items": [
+                {
+                    "id": item.id,
+                    "sentence": _sentence(survey, item),
+                    "pictures": [tokens.index(token) for token in item.tokens],
+                    "names": [wording.place_name(survey.kind, i + 1) for i in range(len(item.tokens))],
+                    "choices": wording.choices(survey.kind, len(item.shown)),
+                }
+                for item in items
+            ],
+        }
+        text = template.render(
+            title=survey.meta["title"],
+            contact=survey.meta["contact"],
+            paragraphs=[line for line in survey.meta["consent"].splitlines() if line.strip()],
+            count=len(items),
+            kind=survey.kind,
+            questions=survey.questions,
+            content=content,
+            css=folder.joinpath("survey.css").read_text(encoding="utf-8"),
+            js=folder.joinpath("offline.js").read_text(encoding="utf-8"),
+        )
+        yield f"rater-{number:02d}.html", text
+
+
+def _read_offline(survey: SurveyFile, text: str) -> _Answers:
+    content = json.loads(text)
+    if content["survey"] != survey.meta["id"]:
+        raise UsageError("these are answers to another survey")
+    rater = survey.rater(str(content["code"]))
+    if rater is None:
+        raise UsageError(f"no rater of this survey has the code {content['code']!r}")
+    mine = {item.id for item in survey.items(rater.seat)}
+    for answer in content["answers"]:
+        if answer["item"] not in mine:
+            raise UsageError(f"the item {answer['item']!r} is not this rater's")
+        given = {str(name): int(value) for name, value in answer["answers"].items()}
+        yield rater.code, answer["item"], given, float(answer["seconds"])
+
+
+def _task(survey: SurveyFile, item: StoredItem) -> dict[str, Any]:
+    pictures = {f"picture{i}": _data_uri(survey, token) for i, token in enumerate(item.tokens, 1)}
+    data = {"survey": survey.meta["id"], "item": item.id, "sentence": _sentence(survey, item), **pictures}
+    return {"data": data}
+
+
+def _labeling(survey: SurveyFile) -> str:
+    places = len(survey.items()[0].shown)
+    pictures = "".join(
+        f'    <View><Header value={quoteattr(wording.place_name(survey.kind, i))} size="5"/>'
+        f'<Image name="picture{i}" value="$picture{i}"/></View>\n'
+        for i in range(1, places + 1)
+    )
+    asked = "".join(
+        f'  <Header value={quoteattr(question.text)} size="4"/>\n'
+        f'  <Choices name={quoteattr(question.name)} toName="sentence" choice="single-radio" required="true" '
+        'showInline="true">\n'
+        + "".join(
+            f"    <Choice value={quoteattr(label)}/>\n" for _, label in wording.choices(survey.kind, places)
+        )
+        + "  </Choices>\n"
+        for question in survey.questions
+    )
+    style = 'style="display: grid; grid-auto-flow: column; gap: 1em"'
+    head = '<View>\n  <Text name="sentence" value="$sentence"/>\n'
+    return f"{head}  <View {style}>\n{pictures}  </View>\n{asked}</View>\n"
+
+
+def _read_label_studio(survey: SurveyFile, text: str) -> _Answers:
+    for task in json.loads(text):
+        if task["data"]["survey"] != survey.meta["id"]:
+            raise UsageError("these are answers to another survey")
+        item = int(task["data"]["item"])
+        values = {
+            label: value for value, label in wording.choices(survey.kind, _places(survey, task["data"]))
+        }
+        for annotation in task["annotations"]:
+            if annotation.get("was_cancelled"):
+                continue
+            who = annotation["completed_by"]
+            name = str(who["id"] if isinstance(who, dict) else who)
+            given = {
+                part["from_name"]: values[part["value"]["choices"][0]]
+                for part in annotation["result"]
+                if part["type"] == "choices"
+            }
+            yield name, item, given, annotation.get("lead_time")
+
+
+def _places(survey: SurveyFile, data: Mapping[str, Any]) -> int:
+    return sum(name.removeprefix("picture").isdecimal() for name in data if name.startswith("picture"))
+
+
+def _mturk_input(survey: SurveyFile, url: str) -> str:
+    items, base = survey.items(), url.rstrip("/")
+    buffer = io.StringIO()
+    pictures = [f"picture_{i + 1}" for i in range(len(items[0].tokens))]
+    writer = csv.writer(buffer)
+    writer.writerow(["survey", "item", "sentence", *pictures])
+    for item in items:
+        addresses = [f"{base}/i/{token}" for token in item.tokens]
+        writer.writerow([survey.meta["id"], item.id, _sentence(survey, item), *addresses])
+    return buffer.getvalue()
+
+
+def _mturk_layout(survey: SurveyFile) -> str:
+    places = len(survey.items()[0].shown)
+    return str(
+        environment()
+        .get_template("mturk.html.j2")
+        .render(
+            pictures=[
+                (f"${{picture_{i}}}", wording.place_name(survey.kind, i)) for i in range(1, places + 1)
+            ],
+            questions=survey.questions,
+            choices=wording.choices(survey.kind, places),
+            sentence="${sentence}",
+        )
+    )
+
+
+def _read_mturk(survey: SurveyFile, text: str) -> _Answers:
+    for row in csv.DictReader(io.StringIO(text)):
+        if row.get("AssignmentStatus") == "Rejected":
+            continue
+        if row["Input.survey"] != survey.meta["id"]:
+            raise UsageError("these are answers to another survey")
+        given = {question.name: _mturk_answer(row, question.name) for question in survey.questions}
+        seconds = row.get("WorkTimeInSeconds") or None
+        yield row["WorkerId"], int(row["Input.item"]), given, None if seconds is None else float(seconds)
+
+
+def _mturk_answer(row: Mapping[str, str], name: str) -> int:
+    """Return an answer from ``Answer.NAME``, or from the column ``Answer.NAME.VALUE`` that says true."""
+    plain = row.get(f"Answer.{name}")
+    if plain:
+        return int(plain)
+    head = f"Answer.{name}."
+    return next(
+        int(c.removeprefix(head)) for c, v in row.items() if c.startswith(head) and v.lower() == "true"
+    )

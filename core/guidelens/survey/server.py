@@ -1,0 +1,435 @@
+"""The survey's web pages: FastAPI, rendered on the server, complete without JavaScript.
+
+A rater's address holds a random code and nothing else identifies them. No address, name, header or size tells which
+condition a picture shows: pictures have random names, one length and the same headers. Every form is signed for its
+rater, screen and moment; a vote is on disk before its answer is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import time
+from collections.abc import Awaitable, Callable
+from importlib import resources
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import jinja2
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.concurrency import run_in_threadpool
+
+from guidelens.errors import GuidelensError, UsageError
+
+from . import wording
+from .design import CHECK
+from .limits import Buckets, Limits
+from .store import Rater, StoredItem, SurveyFile, new_token
+
+MAX_BODY = 16_384
+"""Bytes of a form that are read; ours need a few hundred."""
+
+VISIT = "visit"
+"""The one cookie: a random name, so that the open link leads back to where its visitor was."""
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "X-Robots-Tag": "noindex, nofollow",
+}
+_STATIC = {"survey.css": "text/css", "survey.js": "text/javascript"}
+_PAGE = "no-store"
+_PICTURE = "private, max-age=86400, immutable"
+
+
+class Refused(Exception):
+    """A request that gets a page saying why instead of what it asked for."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def create_app(survey: SurveyFile, *, local: bool = True, limits: Limits | None = None) -> FastAPI:
+    """Return the application of a survey.
+
+    :param local: for a server that listens to this machine only: requests must name it so (a web page elsewhere
+        cannot reach it by a name of its own), and ``/`` is an open link. Otherwise only the links from
+        ``guidelens survey links`` open the survey.
+    """
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    site = _Site(survey, local, limits or Limits())
+    app.add_exception_handler(Refused, site.refused)
+    app.middleware("http")(site.guard)
+    app.get("/")(site.home)
+    app.get("/join/{token}")(site.join_page)
+    app.post("/join/{token}")(site.join)
+    app.get("/r/{code}")(site.continue_)
+    app.get("/r/{code}/consent")(site.consent_page)
+    app.post("/r/{code}/consent")(site.consent)
+    app.get("/r/{code}/instructions")(site.instructions)
+    app.post("/r/{code}/instructions")(site.begin)
+    app.get("/r/{code}/thanks")(site.thanks)
+    app.get("/r/{code}/{number}")(site.item_page)
+    app.post("/r/{code}/{number}")(site.vote)
+    app.get("/i/{token}")(site.picture)
+    app.get("/static/{name}")(site.static)
+    app.get("/favicon.ico")(lambda: Response(status_code=204))
+    return app
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host to listen on is this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class _Site:
+    def __init__(self, survey: SurveyFile, local: bool, limits: Limits) -> None:
+        self.survey, self.local = survey, local
+        self.by_rater = Buckets(limits.rater_rate, limits.rater_burst)
+        self.by_address = Buckets(limits.address_rate, limits.address_burst)
+        self.secret = bytes.fromhex(survey.meta["secret"])
+        # The design does not change while it is served; a session's items are read once.
+        self.seats: dict[int, list[StoredItem]] = {}
+        for item in survey.items():
+            self.seats.setdefault(item.seat, []).append(item)
+        self.sizes = {token: (i["width"], i["height"]) for token, i in survey.images().items()}
+        self.files = {
+            name: resources.files("guidelens.survey").joinpath("templates", name).read_bytes()
+            for name in _STATIC
+        }
+        self.pages = jinja2.Environment(
+            loader=jinja2.PackageLoader("guidelens.survey"),
+            autoescape=True,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            undefined=jinja2.StrictUndefined,
+        )
+
+    async def guard(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        """Refuse foreign hosts and forms from other sites; put the safety headers on every answer."""
+        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+        if self.local and not is_loopback(host):
+            response: Response = self.page("message.html.j2", 400, message="This survey is not served here.")
+        elif request.method == "POST" and self.is_foreign(request, host):
+            response = self.page("message.html.j2", 403, message="This form came from another site.")
+        else:
+            response = await call_next(request)
+        for name, value in _HEADERS.items():
+            response.headers[name] = value
+        response.headers.setdefault("Cache-Control", _PAGE)
+        return response
+
+    @staticmethod
+    def is_foreign(request: Request, host: str) -> bool:
+        """Whether a browser says that a form was not ours."""
+        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return True
+        origin = request.headers.get("origin")
+        return origin is not None and urlsplit(origin).hostname != host
+
+    async def refused(self, request: Request, error: Exception) -> Response:
+        """Answer with a page that says why."""
+        assert isinstance(error, Refused)
+        return self.page("message.html.j2", error.status, message=error.message)
+
+    async def home(self, request: Request) -> Response:
+        """Lead to the open link where only this machine can ask, else say that a link is needed."""
+        if self.local:
+            return _to(f"/join/{self.survey.meta['open']}")
+        raise Refused(404, "Please use the link that you were given.")
+
+    async def join_page(self, request: Request, token: str) -> Response:
+        """Ask for consent, or lead back a visitor who was here before."""
+        self.check_open(request, token)
+        visit = request.cookies.get(VISIT, "")
+        known = await run_in_threadpool(self.survey.visitor, visit) if visit else None
+        if known is not None:
+            return _to(f"/r/{known.code}")
+        visit = visit if _is_token(visit) else new_token()
+        action = f"/join/{token}"
+        response = self.consent_form(action, self.sign("join", visit))
+        secure = request.url.scheme == "https"
+        response.set_cookie(VISIT, visit, max_age=30 * 86400, httponly=True, samesite="lax", secure=secure)
+        return response
+
+    async def join(self, request: Request, token: str) -> Response:
+        """Make a rater of a visitor who consents; once, however often the form arrives."""
+        self.check_open(request, token)
+        form = await self.form(request)
+        visit = request.cookies.get(VISIT, "")
+        if not (_is_token(visit) and self.is_signed(form.get("signature", ""), "join", visit)):
+            raise Refused(
+                403, "This form is not valid any more. Please open the link again, with cookies allowed."
+            )
+        rater = await run_in_threadpool(self.survey.join, visit)
+        if rater is None:
+            raise Refused(410, "This survey has all the raters it needs. Thank you for your interest.")
+        return _to(f"/r/{rater.code}")
+
+    async def continue_(self, request: Request, code: str) -> Response:
+        """Lead a rater to where they stopped."""
+        rater = await self.rater(request, code)
+        return _to(await self.next_address(rater))
+
+    async def consent_page(self, request: Request, code: str) -> Response:
+        """Ask the holder of a personal link for consent."""
+        rater = await self.rater(request, code)
+        return self.consent_form(f"/r/{rater.code}/consent", self.sign("consent", rater.code))
+
+    async def consent(self, request: Request, code: str) -> Response:
+        """Note the consent of the holder of a personal link."""
+        return await self.step(request, code, "consent", "consented")
+
+    async def instructions(self, request: Request, code: str) -> Response:
+        """Show what to do, with examples."""
+        rater = await self.rater(request, code)
+        if rater.consented is None:
+            return _to(f"/r/{code}/consent")
+        return self.page(
+            "instructions.html.j2",
+            action=f"/r/{rater.code}/instructions",
+            signature=self.sign("instructions", rater.code),
+            kind=self.survey.kind,
+            questions=self.survey.questions,
+            count=len(self.items(rater)),
+        )
+
+    async def begin(self, request: Request, code: str) -> Response:
+        """Note that the instructions were read."""
+        return await self.step(request, code, "instructions", "instructed")
+
+    async def item_page(self, request: Request, code: str, number: str) -> Response:
+        """Show a screen: the next one, or the one before it to change its answers."""
+        rater = await self.rater(request, code)
+        items, answered = self.items(rater), await run_in_threadpool(self.survey.answered, rater)
+        current = _first_open(items, answered)
+        at = _number(number)
+        ready = rater.consented is not None and rater.instructed is not None and current < len(items)
+        if not ready or at < 0 or at not in (current, current - 1):
+            return _to(await self.next_address(rater))
+        return self.item(rater, at, answered.get(items[at].id, {}), revise=at < current)
+
+    async def vote(self, request: Request, code: str, number: str) -> Response:
+        """Store the answers of a screen, then lead to the next."""
+        rater = await self.rater(request, code)
+        form = await self.form(request)
+        items, at = self.items(rater), _number(number)
+        shown, revise = form.get("shown", ""), form.get("revise", "") == "1"
+        signed = self.is_signed(form.get("signature", ""), rater.code, str(at), shown, str(revise))
+        if not signed or not 0 <= at < len(items) or rater.consented is None:
+            raise Refused(403, "This form is not valid. Please open your link again.")
+        if rater.finished is not None:
+            return _to(f"/r/{code}/thanks")
+        chosen = {question.name: _decimal(form.get(question.name, "")) for question in self.survey.questions}
+        given = {name: answer for name, answer in chosen.items() if answer is not None}
+        answered = await run_in_threadpool(self.survey.answered, rater)
+        current = _first_open(items, answered)
+        if at > current:  # only a signed form of another moment could be ahead; never leave a gap
+            return _to(await self.next_address(rater))
+        seconds = max(0.0, time.time() - float(shown))
+        # Back by one, and no further: an older form that arrives again changes nothing.
+        revise = revise and at == current - 1
+        try:
+            await run_in_threadpool(self.survey.vote, rater, items[at], given, seconds=seconds, revise=revise)
+        except UsageError:
+            return self.item(rater, at, given, revise=revise, problem="Please answer every question.")
+        return _to(await self.next_address(rater))
+
+    async def thanks(self, request: Request, code: str) -> Response:
+        """Thank, and show the completion code."""
+        rater = await self.rater(request, code)
+        if rater.finished is None:
+            return _to(await self.next_address(rater))
+        return self.page("thanks.html.j2", completion=rater.completion)
+
+    async def picture(self, token: str) -> Response:
+        """Send a picture, by its random name."""
+        content = await run_in_threadpool(self.survey.image, token)
+        if content is None:
+            raise Refused(404, "There is no such page.")
+        return Response(content, media_type="image/png", headers={"Cache-Control": _PICTURE})
+
+    async def static(self, name: str) -> Response:
+        """Send the style sheet or the script."""
+        if name not in _STATIC:
+            raise Refused(404, "There is no such page.")
+        headers = {"Cache-Control": "private, max-age=300"}
+        return Response(self.files[name], media_type=_STATIC[name], headers=headers)
+
+    # What the pages above share.
+
+    def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
+        meta = self.survey.meta
+        text = self.pages.get_template(template).render(
+            title=meta["title"], contact=meta["contact"], **values
+        )
+        return HTMLResponse(text, status)
+
+    def consent_form(self, action: str, signature: str) -> HTMLResponse:
+        paragraphs = [line for line in self.survey.meta["consent"].splitlines() if line.strip()]
+        count = self.survey.meta["items"] + self.survey.meta["repeats"] + self.survey.meta["checks"]
+        return self.page(
+            "consent.html.j2", action=action, signature=signature, paragraphs=paragraphs, count=count
+        )
+
+    def item(
+        self, rater: Rater, at: int, given: dict[str, int], *, revise: bool, problem: str = ""
+    ) -> HTMLResponse:
+        survey, items = self.survey, self.items(rater)
+        item, places = items[at], len(items[at].shown)
+        shown = f"{time.time():.3f}"
+        is_check = item.kind == CHECK
+        return self.page(
+            "item.html.j2",
+            422 if problem else 200,
+            kind=survey.kind,
+            number=at + 1,
+            count=len(items),
+            is_check=is_check,
+            sentence=wording.instruction(survey.kind, item.expected or 0, places)
+            if is_check
+            else item.prompt,
+            pictures=[
+                (token, wording.place_name(survey.kind, i + 1), *self.sizes[token])
+                for i, token in enumerate(item.tokens)
+            ],
+            questions=survey.questions,
+            choices=wording.choices(survey.kind, places),
+            given=given,
+            ahead=[f"/i/{token}" for later in items[at + 1 : at + 3] for token in later.tokens],
+            action=f"/r/{rater.code}/{at + 1}",
+            back=f"/r/{rater.code}/{at}" if at > 0 and not revise else "",
+            shown=shown,
+            revise="1" if revise else "0",
+            signature=self.sign(rater.code, str(at), shown, str(revise)),
+            problem=problem,
+        )
+
+    def items(self, rater: Rater) -> list[StoredItem]:
+        return self.seats.get(-1 if rater.seat is None else rater.seat, [])
+
+    async def step(self, request: Request, code: str, form_name: str, event: str) -> Response:
+        rater = await self.rater(request, code)
+        form = await self.form(request)
+        if not self.is_signed(form.get("signature", ""), form_name, rater.code):
+            raise Refused(403, "This form is not valid. Please open your link again.")
+        await run_in_threadpool(self.survey.mark, rater, event)
+        return _to(f"/r/{code}")
+
+    async def next_address(self, rater: Rater) -> str:
+        base = f"/r/{rater.code}"
+        if rater.consented is None:
+            return f"{base}/consent"
+        if rater.instructed is None:
+            return f"{base}/instructions"
+        items = self.items(rater)
+        current = _first_open(items, await run_in_threadpool(self.survey.answered, rater))
+        if current < len(items):
+            return f"{base}/{current + 1}"
+        await run_in_threadpool(self.survey.mark, rater, "finished")
+        return f"{base}/thanks"
+
+    async def rater(self, request: Request, code: str) -> Rater:
+        rater = await run_in_threadpool(self.survey.rater, code)
+        if rater is None or rater.seat is None:
+            self.slow_down(self.by_address, _address(request))
+            raise Refused(404, "There is no such page. Please check the link that you were given.")
+        self.slow_down(self.by_rater, rater.code)
+        return rater
+
+    def check_open(self, request: Request, token: str) -> None:
+        self.slow_down(self.by_address, _address(request))
+        if not hmac.compare_digest(token.encode(), self.survey.meta["open"].encode()):
+            raise Refused(404, "There is no such page. Please check the link that you were given.")
+
+    @staticmethod
+    def slow_down(buckets: Buckets, name: str) -> None:
+        if not buckets.allow(name):
+            raise Refused(429, "Too many requests at once. Please wait a minute, then load the page again.")
+
+    async def form(self, request: Request) -> dict[str, str]:
+        body = b""
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY:
+                raise Refused(413, "This form is too large.")
+        try:
+            fields = parse_qs(
+                body.decode("ascii"), keep_blank_values=True, max_num_fields=64, errors="strict"
+            )
+        except ValueError:
+            raise Refused(400, "This form cannot be read.") from None
+        return {name: values[-1] for name, values in fields.items()}
+
+    def sign(self, *parts: str) -> str:
+        return hmac.new(self.secret, "\n".join(parts).encode(), hashlib.sha256).hexdigest()
+
+    def is_signed(self, signature: str, *parts: str) -> bool:
+        return hmac.compare_digest(signature.encode(), self.sign(*parts).encode())
+
+
+def _first_open(items: list[StoredItem], answered: dict[int, dict[str, int]]) -> int:
+    return next((i for i, item in enumerate(items) if item.id not in answered), len(items))
+
+
+def _number(text: str) -> int:
+    """Return the index that a screen's number in an address means, or a negative number."""
+    number = _decimal(text)
+    return -1 if number is None else number - 1
+
+
+def _decimal(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdecimal() and len(text) < 6 else None
+
+
+def _is_token(text: str) -> bool:
+    return len(text) == 22 and text.isascii() and text.replace("-", "").replace("_", "").isalnum()
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _to(address: str) -> RedirectResponse:
+    return RedirectResponse(address, 303)
+
+
+def serve(survey: SurveyFile, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve a survey until interrupted.
+
+    :raises GuidelensError: where the address cannot be listened on.
+    """
+    import socket
+
+    import uvicorn
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise GuidelensError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        app = create_app(survey, local=is_loopback(host))
+        # No access log: it would keep addresses together with codes. No proxy headers: anyone can send them.
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            lifespan="off",
+        )
+        uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,367 @@
+"""The survey's file: one SQLite database with the design, the pictures, the raters and their votes.
+
+A vote counts once :meth:`SurveyFile.vote` returns: the write-ahead log is on disk then (``synchronous=FULL``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import sqlite3
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError, UsageError
+
+from .design import Rules, answers
+from .wording import Question
+
+FORMAT = 1
+APPLICATION = 0x676C7376
+"""SQLite's application id of our files ("glsv")."""
+
+SEATS_PER_RATER = 10
+"""An open link stops handing out sessions at this many times the raters that were asked for."""
+
+_SCHEMA = """
+CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE image (
+    token TEXT PRIMARY KEY, key TEXT NOT NULL, condition TEXT NOT NULL, prompt TEXT NOT NULL, seed INTEGER NOT NULL,
+    width INTEGER NOT NULL, height INTEGER NOT NULL, png BLOB NOT NULL
+);
+CREATE TABLE item (
+    id INTEGER PRIMARY KEY, seat INTEGER NOT NULL, position INTEGER NOT NULL, kind TEXT NOT NULL,
+    prompt TEXT NOT NULL, seed INTEGER NOT NULL, shown TEXT NOT NULL, tokens TEXT NOT NULL,
+    repeats INTEGER REFERENCES item, expected INTEGER, UNIQUE (seat, position)
+);
+CREATE TABLE rater (
+    id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, seat INTEGER, source TEXT NOT NULL, visit TEXT UNIQUE,
+    consented REAL, instructed REAL, finished REAL, completion TEXT NOT NULL UNIQUE
+);
+CREATE TABLE vote (
+    rater INTEGER NOT NULL REFERENCES rater, item INTEGER NOT NULL REFERENCES item, question TEXT NOT NULL,
+    answer INTEGER NOT NULL, seconds REAL, at REAL NOT NULL, revised INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (rater, item, question)
+) WITHOUT ROWID;
+CREATE INDEX vote_item ON vote (item);
+"""
+
+
+@dataclass(frozen=True)
+class StoredItem:
+    """A screen: what :class:`guidelens.survey.design.Item` says, with its pictures' tokens."""
+
+    id: int
+    seat: int
+    position: int
+    kind: str
+    prompt: str
+    seed: int
+    shown: tuple[str, ...]
+    tokens: tuple[str, ...]
+    repeats: int | None
+    expected: int | None
+
+
+@dataclass(frozen=True)
+class Rater:
+    """One rater: a random code, the seat whose items they see, and how far they are (times in seconds since
+    1970, or None)."""
+
+    id: int
+    code: str
+    seat: int | None
+    source: str
+    consented: float | None
+    instructed: float | None
+    finished: float | None
+    completion: str
+
+
+class SurveyFile:
+    """Reads and writes a survey's file; safe to share between threads.
+
+    :raises UsageError: where the file is missing or not a survey.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._local = threading.local()
+        self._writing = threading.Lock()
+        if not self.path.is_file():
+            raise UsageError(f"{self.path}: no such file; guidelens survey create makes one")
+        try:
+            (application,) = self._db.execute("PRAGMA application_id").fetchone()
+            if application != APPLICATION:
+                raise UsageError(f"{self.path} is not a survey's file")
+            self.meta: dict[str, Any] = {
+                name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM meta")
+            }
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{self.path} is not a survey's file: {error}") from error
+        if self.meta["format"] != FORMAT:
+            raise UsageError(f"{self.path} has format {self.meta['format']}, this version reads {FORMAT}")
+
+    @property
+    def kind(self) -> str:
+        """The design: ``pairwise``, ``rating`` or ``forced-choice``."""
+        return str(self.meta["design"])
+
+    @property
+    def questions(self) -> list[Question]:
+        """What every item asks."""
+        return [Question(**question) for question in self.meta["questions"]]
+
+    @property
+    def conditions(self) -> list[str]:
+        """What is compared, in the study's order."""
+        return list(self.meta["conditions"])
+
+    @property
+    def rules(self) -> Rules:
+        """When raters are left out; fixed when the survey was made."""
+        return Rules.from_dict(self.meta["rules"])
+
+    def items(self, seat: int | None = None) -> list[StoredItem]:
+        """Return the items of a seat, or of all, in order."""
+        where, values = ("", ()) if seat is None else ("WHERE seat = ?", (seat,))
+        rows = self._db.execute(f"SELECT * FROM item {where} ORDER BY seat, position", values)
+        return [
+            StoredItem(
+                id_, of, position, kind, prompt, seed, _names(shown), _names(tokens), repeats, expected
+            )
+            for id_, of, position, kind, prompt, seed, shown, tokens, repeats, expected in rows
+        ]
+
+    def image(self, token: str) -> bytes | None:
+        """Return a picture as PNG, or None for an unknown token."""
+        row = self._db.execute("SELECT png FROM image WHERE token = ?", (token,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def images(self) -> dict[str, dict[str, Any]]:
+        """Return token -> key, condition, prompt, seed, width and height of every picture."""
+        names = ("key", "condition", "prompt", "seed", "width", "height")
+        rows = self._db.execute(f"SELECT token, {', '.join(names)} FROM image ORDER BY token")
+        return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
+
+    def raters(self) -> list[Rater]:
+        """Return all raters, those with personal links who never came included."""
+        return [Rater(*row) for row in self._db.execute(f"{_RATER} ORDER BY id")]
+
+    def rater(self, code: str) -> Rater | None:
+        """Return the rater with a code."""
+        return self._one_rater("code = ?", code)
+
+    def visitor(self, visit: str) -> Rater | None:
+        """Return the rater that an open link's visit became, if it did."""
+        return self._one_rater("visit = ?", visit)
+
+    def join(self, visit: str, source: str = "open") -> Rater | None:
+        """Return the rater of a visit, made now unless there is one; None where the survey is full.
+
+        A new rater gets the seat that fewest have finished, then the one that fewest have taken. Personal links
+        that nobody followed count as not taken.
+        """
+        with self._write() as db:
+            row = db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone()
+            if row is not None:
+                return Rater(*row)
+            (count,) = db.execute("SELECT count(*) FROM rater WHERE source = ?", (source,)).fetchone()
+            if count >= SEATS_PER_RATER * self.meta["raters"]:
+                return None
+            (seat,) = db.execute(
+                "SELECT i.seat FROM (SELECT DISTINCT seat FROM item) i"
+                " LEFT JOIN rater r ON r.seat = i.seat AND r.consented IS NOT NULL"
+                " GROUP BY i.seat ORDER BY count(r.finished), count(r.id), i.seat LIMIT 1"
+            ).fetchone()
+            db.execute(
+                "INSERT INTO rater (code, seat, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?, ?)",
+                (new_token(), seat, source, visit, time.time(), new_completion()),
+            )
+            return Rater(*db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone())
+
+    def external(self, visit: str, source: str) -> Rater:
+        """Return the rater of another platform known as ``visit`` (a hash), made now unless there is one."""
+        with self._write() as db:
+            db.execute(
+                "INSERT OR IGNORE INTO rater (code, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?)",
+                (new_token(), source, visit, time.time(), new_completion()),
+            )
+            return Rater(*db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone())
+
+    def mark(self, rater: Rater, event: str) -> None:
+        """Note the time at which a rater ``consented``, was ``instructed`` or ``finished``; the first counts."""
+        if event not in ("consented", "instructed", "finished"):
+            raise ValueError(f"no such event: {event}")
+        with self._write() as db:
+            db.execute(
+                f"UPDATE rater SET {event} = ? WHERE id = ? AND {event} IS NULL", (time.time(), rater.id)
+            )
+
+    def answered(self, rater: Rater) -> dict[int, dict[str, int]]:
+        """Return item id -> question -> answer of a rater."""
+        found: dict[int, dict[str, int]] = {}
+        rows = self._db.execute("SELECT item, question, answer FROM vote WHERE rater = ?", (rater.id,))
+        for item, question, answer in rows:
+            found.setdefault(item, {})[question] = answer
+        return found
+
+    def vote(
+        self,
+        rater: Rater,
+        item: StoredItem,
+        given: Mapping[str, int],
+        *,
+        seconds: float | None = None,
+        revise: bool = False,
+    ) -> int:
+        """Store a rater's answers to an item, all or none; return how many were stored.
+
+        A second time changes nothing, unless ``revise`` says that the rater went back to change them.
+
+        :raises UsageError: for an answer or a question that the item does not have, or a missing one.
+        """
+        self.check(item, given)
+        conflict = (
+            " ON CONFLICT DO UPDATE SET answer = excluded.answer, at = excluded.at, revised = revised + 1"
+            if revise
+            else " ON CONFLICT DO NOTHING"
+        )
+        now = time.time()
+        with self._write() as db:
+            before = db.total_changes
+            db.executemany(
+                "INSERT INTO vote (rater, item, question, answer, seconds, at) VALUES (?, ?, ?, ?, ?, ?)"
+                + conflict,
+                [(rater.id, item.id, name, answer, seconds, now) for name, answer in given.items()],
+            )
+            return db.total_changes - before
+
+    def check(self, item: StoredItem, given: Mapping[str, int]) -> None:
+        """Raise UsageError unless ``given`` answers every question of an item with an answer it may have."""
+        names = [question.name for question in self.questions]
+        if sorted(given) != sorted(names):
+            raise UsageError(f"answers to {', '.join(sorted(given)) or 'nothing'}, asked: {', '.join(names)}")
+        possible = answers(self.kind, len(item.shown))
+        for name, answer in given.items():
+            if answer not in possible:
+                raise UsageError(f"{name}: {answer} is not one of {', '.join(map(str, possible))}")
+
+    def votes(self) -> list[dict[str, Any]]:
+        """Return every vote with its item: the raw data."""
+        names = ("rater", "item", "question", "answer", "seconds", "at", "revised")
+        rows = self._db.execute(f"SELECT {', '.join(names)} FROM vote ORDER BY rater, item, question")
+        return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def close(self) -> None:
+        """Close this thread's connection; others close with their threads."""
+        connection = getattr(self._local, "db", None)
+        if connection is not None:
+            connection.close()
+            del self._local.db
+
+    @property
+    def _db(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection | None = getattr(self._local, "db", None)
+        if connection is None:
+            connection = self._local.db = _connect(self.path)
+        return connection
+
+    def _one_rater(self, where: str, value: str) -> Rater | None:
+        row = self._db.execute(f"{_RATER} WHERE {where}", (value,)).fetchone()
+        return None if row is None else Rater(*row)
+
+    @contextmanager
+    def _write(self) -> Iterator[sqlite3.Connection]:
+        # One writer at a time in the process, so that threads queue here and not in SQLite's polling.
+        with self._writing, _transaction(self._db, self.path):
+            yield self._db
+
+
+_RATER = "SELECT id, code, seat, source, consented, instructed, finished, completion FROM rater"
+
+
+def write_survey(
+    path: Path, meta: Mapping[str, Any], images: Sequence[tuple[Any, ...]], items: Sequence[StoredItem]
+) -> None:
+    """Write a new survey's file, with a personal code per seat.
+
+    It is made beside its place and linked there when whole, so an existing file is never overwritten.
+
+    :param images: rows of the table ``image``.
+    :raises UsageError: where there is a file already.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists; choose another name, or remove it if its votes are not needed")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        db = _connect(temporary)
+        db.executescript(f"PRAGMA application_id = {APPLICATION};{_SCHEMA}")
+        with _transaction(db, path):
+            values = [(name, json.dumps(value, ensure_ascii=False)) for name, value in meta.items()]
+            db.executemany("INSERT INTO meta VALUES (?, ?)", values)
+            db.executemany("INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", images)
+            db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, items))
+            seats = sorted({item.seat for item in items})
+            db.executemany(
+                "INSERT INTO rater (code, seat, source, completion) VALUES (?, ?, 'personal', ?)",
+                [(new_token(), seat, new_completion()) for seat in seats],
+            )
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        db.close()
+        os.replace(temporary, path)
+    except (OSError, sqlite3.Error) as error:
+        raise GuidelensError(f"cannot write {path}: {error}") from error
+    finally:
+        for leftover in path.parent.glob(f"{temporary.name}*"):
+            leftover.unlink(missing_ok=True)
+
+
+def new_token() -> str:
+    """Return 128 random bits for an address."""
+    return secrets.token_urlsafe(16)
+
+
+def new_completion() -> str:
+    """Return a code that is easy to copy by hand: no letter or digit that looks like another."""
+    return "".join(secrets.choice("ABCDEFGHJKMNPQRSTUVWXYZ23456789") for _ in range(10))
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(json.loads(text))
+
+
+def _row(item: StoredItem) -> tuple[Any, ...]:
+    shown, tokens = json.dumps(item.shown, ensure_ascii=False), json.dumps(item.tokens)
+    about = (item.id, item.seat, item.position, item.kind, item.prompt, item.seed)
+    return (*about, shown, tokens, item.repeats, item.expected)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA synchronous = FULL")
+    db.execute("PRAGMA foreign_keys = ON")
+    return db
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection, path: Path) -> Iterator[None]:
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            db.execute("ROLLBACK")
+            raise
+        db.execute("COMMIT")
+    except sqlite3.OperationalError as error:
+        raise GuidelensError(f"cannot write {path}: {error}; nothing of this was stored") from error

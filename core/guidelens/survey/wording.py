@@ -1,0 +1,97 @@
+"""The texts that raters read: questions, answers, consent, what a check says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from guidelens.errors import UsageError
+
+from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS, answers
+
+_KNOWN = {
+    "realism": {
+        PAIRWISE: "Which picture looks more real?",
+        FORCED_CHOICE: "Which picture looks most real?",
+        RATING: "How real does the picture look?",
+    },
+    "alignment": {
+        PAIRWISE: "Which picture fits the sentence better?",
+        FORCED_CHOICE: "Which picture fits the sentence best?",
+        RATING: "How well does the picture fit the sentence?",
+    },
+    "preference": {
+        PAIRWISE: "Which picture do you prefer?",
+        FORCED_CHOICE: "Which picture do you like best?",
+        RATING: "How much do you like the picture?",
+    },
+}
+
+CONSENT = """\
+You are asked to look at pictures that a computer made from sentences, and to say what you see. This is research.
+Taking part is voluntary: you may stop at any moment by closing the page, without giving a reason.
+Stored are your answers, and when and how fast you gave them, under a random code. Your name, your \
+address on the network and other personal data are not stored.
+The answers are analysed together and may be published in that form."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question that every item asks: a short name for tables, and what raters read."""
+
+    name: str
+    text: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is stored."""
+        return asdict(self)
+
+
+def questions(spellings: Sequence[str], kind: str) -> list[Question]:
+    """Read questions: the name of a known one, or ``name=Text?``.
+
+    :raises UsageError: for an unknown name, or none or two of one name.
+    """
+    found = []
+    for spelling in spellings:
+        name, sign, text = (part.strip() for part in spelling.partition("="))
+        if not _NAME.fullmatch(name):
+            raise UsageError(f"question {spelling!r}: its name has lower-case letters, digits, - and _")
+        if not sign and name not in _KNOWN:
+            raise UsageError(
+                f"unknown question {name!r}; there are {', '.join(_KNOWN)}, or write your own: {name}='What ...?'"
+            )
+        if sign and not text:
+            raise UsageError(f"question {spelling!r} has no text")
+        found.append(Question(name, text or _KNOWN[name][kind]))
+    names = [question.name for question in found]
+    if not found or len(set(names)) < len(names):
+        raise UsageError(f"questions {', '.join(names) or '(none)'}: give one or more, each once")
+    return found
+
+
+def choices(kind: str, places: int) -> list[tuple[int, str]]:
+    """Return the answers of an item with their labels, as they stand on the screen."""
+    if kind == PAIRWISE:
+        return [(1, "Left"), (0, "No difference"), (2, "Right")]
+    if kind == RATING:
+        ends = {1: "1 (not at all)", RATINGS: f"{RATINGS} (completely)"}
+        return [(a, ends.get(a, str(a))) for a in answers(kind, places)]
+    return [(a, f"Picture {a}") for a in answers(kind, places)]
+
+
+def instruction(kind: str, expected: int, places: int) -> str:
+    """Return what a check shows in place of the sentence."""
+    label = dict(choices(kind, places))[expected]
+    return f"This screen checks attention. Please answer “{label}” to every question here."
+
+
+def place_name(kind: str, place: int) -> str:
+    """Name the picture at a place, counted from 1."""
+    if kind == PAIRWISE:
+        return ("Left picture", "Right picture")[place - 1]
+    return "Picture" if kind == RATING else f"Picture {place}"

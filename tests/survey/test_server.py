@@ -1,0 +1,340 @@
+"""The pages: whole sessions, resuming, going back, double clicks, blinding, and attempts to get in."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guidelens.survey.limits import Buckets, Limits
+from guidelens.survey.store import SurveyFile
+from PIL import Image
+from sessions import Client, first, read, walk
+
+fastapi = pytest.importorskip("fastapi")
+from guidelens.survey.server import create_app, is_loopback  # noqa: E402
+
+BASE = "http://127.0.0.1"
+FREE = Limits(1e6, 10**6, 1e6, 10**6)
+
+
+def client_of(survey: SurveyFile, base: str = BASE, **options: Any) -> Client:
+    return Client(create_app(survey, **{"limits": FREE, **options}), base)
+
+
+@pytest.fixture
+def survey(make: Callable[..., SurveyFile]) -> SurveyFile:
+    return make()
+
+
+@pytest.fixture
+def client(survey: SurveyFile) -> Iterator[Client]:
+    with client_of(survey) as client:
+        yield client
+
+
+def personal(survey: SurveyFile, index: int = 0) -> str:
+    return f"/r/{[r for r in survey.raters() if r.source == 'personal'][index].code}"
+
+
+def at_first_item(client: Client, survey: SurveyFile) -> Any:
+    """Consent and read the instructions; return the first screen."""
+    page = client.get(personal(survey))
+    for _ in range(2):
+        form = read(page.text)
+        page = client.post(form.action, data=form.hidden)
+    return page
+
+
+@pytest.mark.parametrize("design", ["pairwise", "rating", "forced-choice"])
+def test_a_whole_session(make: Callable[..., SurveyFile], design: str) -> None:
+    survey = make(design=design, repeats=1, checks=1)
+    with client_of(survey) as client:
+        text = walk(client, "/")
+    (rater,) = [r for r in survey.raters() if r.source == "open"]
+    assert rater.completion in text
+    assert rater.finished is not None
+    votes = survey.votes()
+    assert len(votes) == 8 * 2
+    assert {v["item"] for v in votes} == {item.id for item in survey.items(rater.seat)}
+
+
+def test_votes_say_what_was_chosen(client: Client, survey: SurveyFile) -> None:
+    """Answers follow the picture that was sent, not the place in some other order."""
+    given: dict[tuple[str, ...], str] = {}
+
+    def choose(form: Any) -> dict[str, str]:
+        if form.images:
+            given[tuple(form.images)] = max(form.images)
+        return {name: str(1 + form.images.index(max(form.images))) for name in form.radios}
+
+    walk(client, personal(survey), choose)
+    images = survey.images()
+    items = {item.id: item for item in survey.items()}
+    for vote in survey.votes():
+        item = items[vote["item"]]
+        picked = max(item.tokens)
+        assert item.shown[vote["answer"] - 1] == images[picked]["condition"]
+        assert images[picked]["prompt"] == item.prompt
+
+
+def test_a_rater_resumes_where_they_stopped(client: Client, survey: SurveyFile) -> None:
+    page = at_first_item(client, survey)
+    for _ in range(3):
+        form = read(page.text)
+        page = client.post(form.action, data={**form.hidden, **first(form)})
+    with client_of(survey) as elsewhere:  # another browser, and a server that was started again
+        again = elsewhere.get(personal(survey))
+    assert again.url.path == page.url.path
+    assert again.url.path.endswith("/4")
+
+
+def test_the_open_link_resumes_by_its_cookie(client: Client, survey: SurveyFile) -> None:
+    form = read(client.get("/").text)
+    page = client.post(form.action, data=form.hidden)
+    again = client.post(form.action, data=form.hidden)  # a double click makes one rater
+    assert again.url == page.url
+    assert client.get("/").url == page.url
+    assert len([r for r in survey.raters() if r.source == "open"]) == 1
+
+
+def test_open_raters_get_the_seats_that_are_free(survey: SurveyFile) -> None:
+    taken = []
+    for _ in range(6):
+        with client_of(survey) as client:
+            form = read(client.get("/").text)
+            client.post(form.action, data=form.hidden)
+        taken = [r.seat for r in survey.raters() if r.source == "open"]
+    assert taken == [0, 1, 2, 3, 0, 1]
+
+
+def test_a_survey_gets_full(survey: SurveyFile) -> None:
+    for i in range(40):
+        assert survey.join(f"visit {i}") is not None
+    assert survey.join("visit 0") is not None
+    with client_of(survey) as client:
+        form = read(client.get("/").text)
+        assert client.post(form.action, data=form.hidden).status_code == 410
+
+
+def test_a_double_click_stores_one_answer(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    other = {name: values[-1] for name, values in form.radios.items()}
+    page = client.post(form.action, data={**form.hidden, **first(form)})
+    again = client.post(form.action, data={**form.hidden, **other})
+    assert page.url == again.url
+    assert [(v["answer"], v["revised"]) for v in survey.votes()] == [(1, 0), (1, 0)]
+
+
+def test_back_by_one_changes_the_answer_and_no_further(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    second = client.post(form.action, data={**form.hidden, **first(form)})
+    back = client.get(read(second.text).links["back"])
+    form = read(back.text)
+    assert form.checked == first(form)
+    assert "back" not in form.links
+    third = client.post(form.action, data={**form.hidden, "realism": "2", "alignment": "0"})
+    assert third.url == second.url
+    assert {v["question"]: (v["answer"], v["revised"]) for v in survey.votes()} == {
+        "realism": (2, 1),
+        "alignment": (0, 1),
+    }
+    now = read(third.text)
+    client.post(now.action, data={**now.hidden, **first(now)})
+    client.post(form.action, data={**form.hidden, **first(form)})  # the old form again: too late
+    assert [v["answer"] for v in survey.votes() if v["revised"]] == [0, 2]
+    assert client.get(f"{personal(survey)}/1").url.path.endswith("/3")
+
+
+def test_an_unanswered_question_is_asked_again(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    for answers in (
+        {},
+        {"realism": "1"},
+        {"realism": "1", "alignment": "7"},
+        {"realism": "1", "alignment": "x"},
+    ):
+        page = client.post(form.action, data={**form.hidden, **answers})
+        assert page.status_code == 422
+        assert "Please answer every question." in page.text
+        assert "realism" not in answers or read(page.text).checked["realism"] == "1"
+    assert survey.votes() == []
+
+
+def test_nobody_gets_ahead_or_past_consent(client: Client, survey: SurveyFile) -> None:
+    start = personal(survey)
+    for path in ("", "/1", "/3", "/thanks", "/instructions"):
+        assert client.get(start + path).url.path == f"{start}/consent"
+    at_first_item(client, survey)
+    for path in ("/2", "/9", "/99999", "/999999", "/-1", "/0", "/x", "/thanks"):
+        assert client.get(start + path).url.path == f"{start}/1"
+
+
+def test_no_answer_reveals_a_condition(client: Client, survey: SurveyFile, run: Path) -> None:
+    """Names, sizes and headers of pictures are the same for all; pages name no condition, key or seed."""
+    pages: list[Any] = []
+
+    def look(form: Any) -> dict[str, str]:
+        pages.extend(client.get(address) for address in form.images)
+        return first(form)
+
+    text = walk(client, personal(survey), look)
+    heads = {tuple(sorted(page.headers.items())) for page in pages}
+    assert len(heads) == 1
+    (head,) = heads
+    assert {"etag", "last-modified"}.isdisjoint(dict(head))
+    assert len({len(page.content) for page in pages}) == 1
+    originals = {p.name: p.read_bytes() for p in (run / "samples").iterdir()}
+    for page in pages:
+        assert page.content not in originals.values()
+        picture = Image.open(io.BytesIO(page.content))
+        picture.load()
+        assert picture.info == {}
+    page = at_first_item(client, survey)
+    for shown in (text, page.text):
+        assert not re.search(r"\b(itc|itm|cap|shift|abcdef|samples|real|repeat|check)\b", shown)
+
+
+def test_pictures_are_the_studys(survey: SurveyFile, run: Path) -> None:
+    for token, about in survey.images().items():
+        picture = Image.open(io.BytesIO(survey.image(token) or b""))
+        original = Image.open(run / "samples" / f"{about['key']}.png")
+        assert picture.tobytes() == original.convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/i/../../etc/passwd", "/i/%2e%2e%2fsurvey.db", "/i/..%2F..%2Fetc%2Fpasswd", "/i/' OR 1=1 --", "/i/%00",
+        "/static/../server.py", "/static/%2e%2e%2f__init__.py", "/static/base.html.j2", "/r/' OR '1'='1",
+        "/r/%25", "/join/x", "/docs", "/openapi.json", "/survey.db", "/samples/000000abcdef.png",
+    ],
+)  # fmt: skip
+def test_nothing_but_the_survey_is_reached(client: Client, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 404
+    assert b"root:" not in answer.content
+
+
+def test_injected_text_is_text(make: Callable[..., SurveyFile], run: Path) -> None:
+    nasty = '<script>alert("x")</script>'
+    survey = make(title=nasty, contact=nasty, consent=nasty, questions=[f"taste={nasty}"])
+    with client_of(survey) as client:
+        pages = [client.get(personal(survey)), at_first_item(client, survey)]
+    for page in pages:
+        assert "<script>alert" not in page.text
+        assert "&lt;script&gt;" in page.text
+
+
+def test_injected_sql_changes_nothing(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    for value in ("1); DROP TABLE vote; --", "1 OR 1=1", "1'", "\N{ARABIC-INDIC DIGIT ONE}", "1" * 5000):
+        page = client.post(form.action, data={**form.hidden, "realism": value, "alignment": "1"})
+        assert page.status_code in (400, 422)
+    assert survey.votes() == []
+
+
+def test_forms_are_signed_for_rater_screen_and_moment(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    answers = first(form)
+    others = personal(survey, 1)
+    attempts = [
+        (form.action, {**form.hidden, "signature": "0" * 64}),
+        (form.action, {**form.hidden, "signature": "é"}),
+        (form.action, {k: v for k, v in form.hidden.items() if k != "signature"}),
+        (form.action, {**form.hidden, "shown": "1.0"}),
+        (form.action, {**form.hidden, "revise": "1"}),
+        (form.action[:-1] + "2", form.hidden),
+        (f"{others}/1", form.hidden),
+        (f"{others}/consent", form.hidden),
+    ]
+    for action, hidden in attempts:
+        assert client.post(action, data={**hidden, **answers}).status_code == 403, (action, hidden)
+    assert survey.votes() == []
+
+
+def test_forms_of_other_sites_are_refused(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    data = {**form.hidden, **first(form)}
+    for headers in ({"origin": "https://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+        assert client.post(form.action, data=data, headers=headers).status_code == 403
+    assert survey.votes() == []
+    ours = {"origin": BASE, "sec-fetch-site": "same-origin"}
+    assert client.post(form.action, data=data, headers=ours).status_code == 200
+    assert len(survey.votes()) == 2
+
+
+def test_joining_needs_ones_own_cookie(survey: SurveyFile) -> None:
+    with client_of(survey) as mine, client_of(survey) as theirs:
+        form = read(mine.get("/").text)
+        theirs.get("/")
+        assert theirs.post(form.action, data=form.hidden).status_code == 403
+    assert not [r for r in survey.raters() if r.source == "open"]
+
+
+def test_elsewhere_a_link_is_needed(survey: SurveyFile) -> None:
+    with client_of(survey, "http://survey.example", local=False) as client:
+        assert client.get("/").status_code == 404
+        assert client.get("/join/guess").status_code == 404
+        assert client.get(f"/join/{survey.meta['open']}").status_code == 200
+
+
+def test_here_other_names_are_refused(client: Client) -> None:
+    """A page elsewhere whose name resolves to this machine gets nothing (DNS rebinding)."""
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+    assert client.get("/", headers={"host": "localhost:8000"}).status_code == 200
+
+
+def test_headers_of_every_answer(client: Client, survey: SurveyFile) -> None:
+    token = next(iter(survey.images()))
+    paths = ["/", "/nothing", f"/i/{token}", "/static/survey.css", "/static/survey.js", personal(survey)]
+    for path in paths:
+        head = client.get(path).headers
+        policy = head["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert head["x-content-type-options"] == "nosniff"
+        assert head["x-frame-options"] == "DENY"
+        assert "server" not in head
+    assert client.get("/").headers["cache-control"] == "no-store"
+
+
+def test_pages_obey_their_own_policy(client: Client, survey: SurveyFile) -> None:
+    page = at_first_item(client, survey)
+    assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:|https?://", page.text)
+
+
+def test_requests_are_limited(survey: SurveyFile) -> None:
+    with client_of(survey, limits=Limits(0.001, 5, 0.001, 3)) as client:
+        codes = [client.get(f"/r/{'x' * 22}").status_code for _ in range(5)]
+        assert codes == [404, 404, 404, 429, 429]
+        codes = [client.get(personal(survey) + "/consent").status_code for _ in range(7)]
+        assert codes == [200] * 5 + [429] * 2
+        assert client.get(personal(survey, 1) + "/consent").status_code == 200
+
+
+def test_buckets_fill_again() -> None:
+    buckets = Buckets(2.0, 3, remember=2)
+    assert [buckets.allow("a", 0.0) for _ in range(4)] == [True, True, True, False]
+    assert [buckets.allow("a", 1.0) for _ in range(3)] == [True, True, False]
+    for name in "bc":
+        buckets.allow(name, 1.0)
+    assert list(buckets._levels) == ["b", "c"]
+
+
+def test_large_and_broken_forms_are_refused(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    kind = {"content-type": "application/x-www-form-urlencoded"}
+    assert client.post(form.action, content=b"a=" + b"b" * 20_000, headers=kind).status_code == 413
+    assert client.post(form.action, content=b"\xff\xfe", headers=kind).status_code == 400
+    assert client.post(form.action, content=b"a=1&" * 100, headers=kind).status_code == 400
+
+
+def test_loopback() -> None:
+    assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "[::1]", "127.9.9.9")))
+    assert not any(
+        map(is_loopback, ("0.0.0.0", "::", "192.168.0.2", "example.org", "localhost.evil.example", ""))
+    )

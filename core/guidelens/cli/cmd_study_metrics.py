@@ -75,7 +75,7 @@ def _print_matrix(matrix: Matrix) -> None:
         for judge in matrix.judges:
             entry = matrix.entries[guide.name, judge]
             if entry.own == "objective" and entry.inflation is not None:
-                console.print_out(f"  {guide.name} judged by itself: {_interval(entry.inflation)}")
+                console.print_out(f"  {guide.name} judged by {judge}: {_interval(entry.inflation)}")
     words = {
         "objective": "all judged by the objective that guided",
         "model": "by its model's other objectives",

@@ -123,7 +123,7 @@ def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
     kind = names.index(CATEGORY_COLUMN) if CATEGORY_COLUMN in names else None
     prompts = []
     for line in lines:
-        prompt = line[own].strip() if own < len(line) else ""
+        prompt = " ".join(line[own].splitlines()).strip() if own < len(line) else ""
         if prompt:
             category = line[kind].strip() if kind is not None and kind < len(line) else ""
             prompts.append(Prompt(prompt, category))

@@ -139,7 +139,7 @@ def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
 
 def _canonical(name: str, options: dict[str, Any]) -> str:
     defaults = {option.name: option.default for option in _options(PERTURBATIONS[name])}
-    written = [(k, format_value(v)) for k, v in options.items() if v != defaults[k] or k == "edits"]
+    written = [(k, format_value(v)) for k, v in options.items() if v != defaults[k]]
     return format_component(name, written)
 
 

@@ -6,7 +6,7 @@ import base64
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,7 @@ class PromptView:
     category: str
     reference: str | None
     columns: list[ColumnView]
+    hints: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,16 @@ def _prompt_view(
         columns.append(
             ColumnView(schedule, i, _first_mean(cells), views, _column_charts(cells, colours, ranges))
         )
-    return PromptView(number, prompt["text"], prompt["category"], prompt["reference"], columns)
+    hints = _hints(prompt, config)
+    return PromptView(number, prompt["text"], prompt["category"], prompt["reference"], columns, hints)
+
+
+def _hints(prompt: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return how a prompt was perturbed, and what the text encoder has to say of it."""
+    text, reference = prompt["text"], prompt["reference"]
+    forms = [f for f in config.get("perturbed", []) if (f["text"], f["reference"]) == (text, reference)]
+    told = [note["note"] for note in config.get("notes", []) if note["prompt"] == text]
+    return [*(f"{form['perturbation']}, edit distance {form['edits']}" for form in forms), *told]
 
 
 def _first_mean(rows: Sequence[Row]) -> str:

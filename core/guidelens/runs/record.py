@@ -39,6 +39,8 @@ class Request:
     """The options of ``guidelens generate`` that repeat the settings; None where no command can."""
     perturbed: tuple[dict[str, Any], ...] = ()
     """How perturbed prompts came about: ``text``, ``reference``, ``clean``, ``perturbation``, ``edits``."""
+    notes: tuple[dict[str, str], ...] = ()
+    """What the text encoder had to say: ``prompt``, ``note``."""
 
 
 def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -69,6 +71,7 @@ def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, 
         "schedules": _union(old.get("schedules", []), schedules, ("name",)),
         "prompts": _union(old.get("prompts", []), prompts, ("text", "reference")),
         "perturbed": _union(old.get("perturbed", []), request.perturbed, ("text", "reference")),
+        "notes": _union(old.get("notes", []), request.notes, ("prompt", "note")),
         "seeds": [*old.get("seeds", []), *(s for s in request.seeds if s not in old.get("seeds", []))],
         "metrics": metrics,
         "device": request.device,

@@ -173,7 +173,7 @@ class StudyResults:
                 "preset": "none",
                 "options": {},
                 "objective_scales": settings.get("objective_scales", {}),
-                "notes": [],
+                "notes": [n["note"] for n in self.config.get("notes", []) if n["prompt"] == row["prompt"]],
             }
             for key, row in rows.items()
         ]

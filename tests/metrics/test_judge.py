@@ -1,0 +1,88 @@
+"""Guidance models as judges: minus their losses, against the clean prompt, in columns that name the model."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+from guidelens.metrics.judge import Judge
+from guidelens.plugins import PluginManager
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the tiny world
+
+import tiny_world
+from tiny_world import TinyGuidance
+
+
+@pytest.fixture(scope="module")
+def plugins() -> PluginManager:
+    return PluginManager.load([tiny_world.__file__], environment={})
+
+
+PROMPTS = [Prompt("a red circle"), Prompt("a rde circle", reference="a red circle"), Prompt("dot")]
+
+
+def expected(images: torch.Tensor, targets: list[str], objective: str) -> list[float]:
+    model = TinyGuidance()
+    return [
+        -float(model.losses(image[None], model.encode_text([target]), [objective])[objective])
+        for image, target in zip(images, targets, strict=True)
+    ]
+
+
+def test_scores_are_minus_the_losses_against_the_clean_prompt() -> None:
+    images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    judge = Judge(TinyGuidance(), "tiny", ["cap", "itc"])
+    assert judge.columns == ("cap@tiny", "itc@tiny")
+    rows = judge.score(images, PROMPTS)
+    targets = ["a red circle", "a red circle", "dot"]
+    for objective in ("cap", "itc"):
+        found = [row[f"{objective}@tiny"] for row in rows]
+        assert found == pytest.approx(expected(images, targets, objective), rel=1e-6)
+    likely = Judge(TinyGuidance(), "tiny", ["itc"], probability=True).score(images, PROMPTS)
+    assert [row["p-itc@tiny"] for row in likely] == pytest.approx([math.exp(row["itc@tiny"]) for row in rows])
+
+
+def test_many_pictures_are_paired_with_their_prompts() -> None:
+    images = torch.rand(70, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    targets = [f"{'x' * (i % 9)} end" for i in range(70)]
+    rows = Judge(TinyGuidance(), "t", ["itc"]).score(images, [Prompt(t) for t in targets])
+    assert [row["itc@t"] for row in rows] == pytest.approx(expected(images, targets, "itc"), rel=1e-5)
+
+
+def test_a_closer_picture_scores_higher() -> None:
+    model = TinyGuidance()
+    colour = model.encode_text(["a red circle"]).tensors["colour"][0]
+    right = colour[:, None, None].expand(3, 8, 8)
+    rows = Judge(model, "t").score(torch.stack([right, -right]), [Prompt("a red circle")] * 2)
+    assert rows[0]["itc@t"] == pytest.approx(0, abs=1e-9)
+    assert rows[0]["itc@t"] > rows[1]["itc@t"]
+
+
+def test_mistakes() -> None:
+    with pytest.raises(UsageError, match=r"t has no objective 'itm'; it has cap, itc"):
+        Judge(TinyGuidance(), "t", ["itm"])
+
+    class Noisy(TinyGuidance):
+        reads = "x_t"
+
+    with pytest.raises(UsageError, match="reads noisy images"):
+        Judge(Noisy(), "t")
+
+
+def test_the_plugin_builds_any_guidance_model(plugins: PluginManager) -> None:
+    metric = plugins.build("metric", "judge:guidance=tiny-vl,objectives=itc + cap,device=cpu")
+    assert metric.columns == ("itc@tiny-vl", "cap@tiny-vl")
+    chosen = plugins.resolve("metric", "judge:guidance=shapes:variant=x0,objectives=itm")
+    assert chosen.spec == "judge:guidance=shapes,objectives=itm"  # the default variant is left out
+    quoted = plugins.resolve("metric", "judge:guidance='shapes:variant=clean,itm=margin'")
+    assert plugins.resolve("metric", quoted.spec).spec == quoted.spec
+    with pytest.raises(UsageError, match=r"unknown guidance model 'shape' .did you mean 'shapes'"):
+        plugins.resolve("metric", "judge:guidance=shape")
+    with pytest.raises(UsageError, match="cannot do without guidance="):
+        plugins.resolve("metric", "judge")

@@ -37,12 +37,12 @@ F1 = Claim(
     (
         Question(
             "F1.order",
-            "CAP, more than ITC, draws what is named later as often as what is named first",
+            "what is named later fares better, against what is named first, under CAP than under ITC",
             interaction(CAP, ITC, ("recall_rest",), ("recall_first",)),
         ),
         Question(
             "F1.size",
-            "CAP, more than ITC, draws what is small as often as what is large",
+            "what is small fares better, against what is large, under CAP than under ITC",
             interaction(CAP, ITC, ("recall_small",), ("recall_large",)),
         ),
         Question("F1.scene", "CAP shows more of the whole prompt than ITC", difference(CAP, ITC, ALIGNMENT)),

@@ -47,6 +47,7 @@ def member_data(study: StudyResults) -> list[dict[str, Any]]:
 def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[str, dict[str, Any]]:
     """Return by key what the page shows of a cell when it is opened."""
     data = {}
+    plugins = plugin_words(study)
     for key, cell in study.keys.items():
         if cell["status"] != "done":
             continue
@@ -64,7 +65,7 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
             "frames": [] if steps is None or steps.snapshots is None else _ints(steps.snapshot_steps),
             "nonfinite": cell["nonfinite_steps"],
             "settings": cell["settings"],
-            "command": cell_command(study.settings(key), cell),
+            "command": cell_command(study.settings(key), cell, plugins),
             "notes": cell["notes"],
         }
     return data
@@ -105,9 +106,24 @@ def _spelled(name: str, value: Any) -> str:
     return f"{name.replace('_', ' ')} {value}"
 
 
-def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any]) -> str:
-    """Return the command that draws a cell again."""
-    words = ["guidelens", "generate", cell["prompt"], "--schedule", cell["schedule"]]
+def plugin_words(study: StudyResults) -> list[str]:
+    """Return the options that load the plugins which the study was run with."""
+    from guidelens.runs.store import STUDY
+    from guidelens.studies.run import recorded_study
+
+    requests = list(study.config.get("plugins", []))
+    if study.config.get("kind") == STUDY:
+        recorded = recorded_study(study.directory)
+        requests += [str(recorded.base / p) if p.endswith(".py") else p for p in recorded.plugins]
+    return [word for request in dict.fromkeys(requests) for word in ("-p", request)]
+
+
+def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
+    """Return the command that draws a cell again.
+
+    :param plugins: options before the command (:func:`plugin_words`).
+    """
+    words = ["guidelens", *plugins, "generate", cell["prompt"], "--schedule", cell["schedule"]]
     words += ["--seed", str(cell["seed"])]
     for kind in ("generator", "guidance"):
         words += [f"--{kind}", settings[kind]["name"]]

@@ -42,7 +42,8 @@ class Register(Protocol):
         :param name: lower-case name, as spelled on the command line (letters, digits, ``-``, ``_``, ``.``).
         :param factory: builds the component when it is asked for; its keyword parameters are the component's
             options, their annotations (``int``, ``float``, ``bool``, ``str``, ``Path``, ``Literal``, optional;
-            ``Annotated[Component, KIND]`` for the spelling of another component) and defaults are checked and shown to the user, with what ``:param NAME:`` in its docstring says.
+            ``Annotated[Component, KIND]`` for the spelling of another component) and defaults are checked and
+            shown to the user, with what ``:param NAME:`` in its docstring says.
         :param summary: one line for ``guidelens plugins show``.
         :param requires: names of Python modules that the factory imports; when one is missing the user is told
             which package to install instead of being shown an ImportError.

@@ -136,7 +136,8 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_matrix(directory: Path) -> None:
     shown = CliRunner().invoke(cli, ["study", "matrix", str(directory)])
-    assert "turn@tiny-vl" in shown.output
+    assert "turn@1" in shown.output
+    assert "1: tiny-vl" in shown.output
     assert "6 pairs of prompt and noise, 3 prompts" in shown.output
     as_json = CliRunner().invoke(cli, ["study", "matrix", str(directory), "--json"])
     entries = {(e["guide"], e["judge"]): e for e in json.loads(as_json.output)["entries"]}

@@ -135,15 +135,16 @@ def compare(
 
     if prompts and prompt_set is not None:
         raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
-    if prompt_set == STDIN:
-        prompts, prompt_set = tuple(prompt.text for prompt in read_prompts(STDIN)), None
+    piped = read_prompts(STDIN) if prompt_set == STDIN else None
+    if piped is not None:
+        prompts, prompt_set = tuple(prompt.text for prompt in piped), None
     manager = get_manager(ctx)
     from .progress import comparison_progress
 
     try:
         with comparison_progress() as report:
             result = run(
-                prompts or None,
+                piped or prompts or None,
                 out=out,
                 prompt_set=prompt_set,
                 limit=limit,
@@ -256,6 +257,12 @@ def _print_result(result: Comparison) -> None:
             style="dim",
             markup=False,
         )
+    if result.effects:
+        screen.print(f"{result.column}, perturbed minus clean (the table above has both):", markup=False)
+        for schedule, effects in result.effects.items():
+            for spec, change in effects.items():
+                interval = f" [{change.low:+.2f}, {change.high:+.2f}]" if change.has_interval else ""
+                screen.print(f"  {schedule}  {spec}  {change.mean:+.2f}{interval} n={change.n}", markup=False)
     drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
     screen.print(f"{len(result.rows)} pictures ({drawn})", markup=False)
     screen.print(f"page: {result.page}", markup=False, soft_wrap=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from guidelens.errors import UsageError
+from guidelens.metrics.judge import AT
 
 from . import console
 from .options import get_manager
@@ -60,12 +61,15 @@ def _print_matrix(matrix: Matrix) -> None:
 
     screen = console.out()
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("guide", *matrix.judges):
+    short = _short_names([*(guide.name for guide in matrix.guides), *matrix.judges])
+    for title in ("guide", *(short[judge] for judge in matrix.judges)):
         table.add_column(Text(title), justify="left" if title == "guide" else "right", overflow="fold")
     for guide in matrix.guides:
         row = [_score(matrix.entries[guide.name, judge]) for judge in matrix.judges]
-        table.add_row(Text(guide.name), *map(Text, row))
+        table.add_row(Text(short[guide.name]), *map(Text, row))
     screen.print(table)
+    for model, number in _models(short).items():
+        console.print_out(f"{number}: {model}")
     console.print_out("** judge and guide are the same objective, * the same model")
     console.print_out("")
     console.print_out(
@@ -89,6 +93,25 @@ def _print_matrix(matrix: Matrix) -> None:
     console.print_out(f"{matrix.pairs} pairs of prompt and noise, {matrix.prompts} prompts; 95 % intervals")
     if matrix.left_out:
         console.print_out(f"left out, without scores that differ: {', '.join(matrix.left_out)}")
+
+
+def _short_names(names: Sequence[str]) -> dict[str, str]:
+    """Number the models in ``objective@model``, so that a table of many fits."""
+    models = {
+        model: str(i)
+        for i, model in enumerate(dict.fromkeys(_model(name) for name in names if AT in name), 1)
+    }
+    return {
+        name: f"{name.partition(AT)[0]}{AT}{models[_model(name)]}" if AT in name else name for name in names
+    }
+
+
+def _models(short: Mapping[str, str]) -> dict[str, str]:
+    return {_model(name): _model(brief) for name, brief in short.items() if AT in name}
+
+
+def _model(name: str) -> str:
+    return name.partition(AT)[2]
 
 
 def _score(entry: Entry) -> str:

@@ -22,7 +22,7 @@ from guidelens.runs.plan import all_cells, make_plan
 from guidelens.runs.record import Request, merged_config
 from guidelens.runs.resolve import Components, resolve_components
 from guidelens.runs.scoring import failures
-from guidelens.runs.stats import Estimate, summarise
+from guidelens.runs.stats import Estimate, perturbation_effects, summarise
 from guidelens.runs.store import COMPARISON, RunStore, png_bytes, read_config, refuse_foreign
 
 if TYPE_CHECKING:
@@ -49,6 +49,10 @@ class Comparison:
     """Schedule -> metric column -> mean and interval over these rows."""
     failures: list[tuple[str, str, int]] = field(default_factory=list)
     """(metric, reason, number of cells) for each metric that failed somewhere."""
+    column: str = ""
+    """The first metric column; empty without metrics."""
+    effects: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """Schedule -> perturbation -> mean change of ``column`` from the clean prompt, paired."""
 
 
 def compare(
@@ -184,7 +188,10 @@ def _carry_out(
     grid, page = write_pages(store)
     rows = [store.rows[key] for key in cells]
     estimates, failed = summarise(rows), failures(rows)
-    return Comparison(store.directory, page, grid, rows, driver.computed, driver.reused, estimates, failed)
+    effects = perturbation_effects(rows, request.perturbed, column)
+    return Comparison(
+        store.directory, page, grid, rows, driver.computed, driver.reused, estimates, failed, column, effects
+    )
 
 
 def write_pages(store: RunStore) -> tuple[Path, Path]:

@@ -139,3 +139,33 @@ def paired_differences(rows: Iterable[Mapping[str, Any]], column: str, baseline:
         shared = [cell for cell in cells if cell in base]
         result[schedule] = estimate([cells[c] - base[c] for c in shared], [c[0] for c in shared])
     return result
+
+
+def perturbation_effects(
+    rows: Iterable[Mapping[str, Any]], perturbed: Iterable[Mapping[str, Any]], column: str
+) -> dict[str, dict[str, Estimate]]:
+    """Return, per schedule and perturbation, the mean change of ``column`` from the clean to the perturbed prompt.
+
+    Both are scored against the clean prompt and share all their noise, so the change is taken picture by picture.
+
+    :param perturbed: how prompts came about, as ``config.json`` has it.
+    """
+    scores: dict[tuple[str, str, str, int], float] = {
+        (row["schedule"], row["prompt"], row.get("reference") or row["prompt"], row["seed"]): row["metrics"][
+            column
+        ]
+        for row in rows
+        if column in row["metrics"]
+    }
+    changes: dict[str, dict[str, tuple[list[float], list[str]]]] = {}
+    for form in perturbed:
+        for (schedule, prompt, target, seed), score in scores.items():
+            clean = scores.get((schedule, form["clean"], target, seed))
+            if (prompt, target) == (form["text"], form["reference"]) and clean is not None:
+                values, prompts = changes.setdefault(schedule, {}).setdefault(form["perturbation"], ([], []))
+                values.append(score - clean)
+                prompts.append(form["clean"])
+    return {
+        schedule: {spec: estimate(*found) for spec, found in specs.items()}
+        for schedule, specs in changes.items()
+    }

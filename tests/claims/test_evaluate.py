@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from guidelens.claims.conditions import role_of
+from guidelens.claims.conditions import Condition, role_of
 from guidelens.claims.evaluate import Answer, Verdict, evaluate
 from guidelens.claims.paper import CLAIMS
-from guidelens.claims.questions import slope_factors
+from guidelens.claims.questions import Claim, Question, difference, slope_factors
 from guidelens.claims.table import as_dicts, lines
 
 PROMPTS = 16
@@ -96,6 +96,7 @@ def test_schedules_are_known_by_what_they_do(schedule: str, role: str) -> None:
 def test_other_schedules_have_no_role() -> None:
     assert role_of({"itc": [0.0, 1.0, 0.0], "cap": [1.0, 0.0, 1.0]}) == ""
     assert role_of({"itc": [0.0, 0.0]}) == ""
+    assert role_of({"itc": [0.0, 1.0, 0.5], "cap": [1.0, 0.5, 0.0]}) == ""
     assert role_of({"itc": [0.0, 1.0], "cap": [1.0, 0.0]}) == "shift:cap,itc"
     assert role_of({"itc": [1.0, 0.0], "cap": [0.0, 1.0]}) == "shift:itc,cap"
     assert role_of({"itc": [None, 1.0]}) == "itc"
@@ -239,10 +240,12 @@ def test_another_column_stands_in_where_there_is_no_alignment() -> None:
 
 
 def test_a_claim_is_asked_of_the_grids_that_speak_to_it() -> None:
-    grids = [{"name": "g", "claims": ["F2"]}, {"name": "h", "claims": ["F3"]}]
+    grids = [{"name": "g", "claims": ["F2", "F4.itc", "F1.scene"]}, {"name": "h", "claims": ["F3"]}]
     verdicts = evaluate(study(plain("itc", "cap", "itm"), lambda c: dict.fromkeys(COLUMNS, 0.5), grids))
     assert claim(verdicts, "F2") == "undecided"
-    assert {claim(verdicts, name) for name in ("F1", "F3")} == {"not measured"}
+    assert {claim(verdicts, name) for name in ("F3", "F5")} == {"not measured"}
+    assert found(verdicts, "F1.scene").result is not None
+    assert found(verdicts, "F1.order").result is None
 
 
 def test_unfinished_cells_and_cells_in_two_grids() -> None:
@@ -306,3 +309,15 @@ def test_the_table_has_every_question() -> None:
     scene = next(q for q in rows if q["question"] == "F1.scene")
     assert scene["pairs"] == scene["prompts"] == PROMPTS
     assert next(q for q in rows if q["question"] == "F4.itc")["needs"]
+
+
+def test_a_question_of_your_own_may_compare_options() -> None:
+    cells = [cell(p, "itc", options={"through": t}) for p in range(PROMPTS) for t in ("unet", "x0")]
+    sides = [Condition("itc", columns={"through": t}) for t in ("x0", "unet")]
+    own = Claim("C", "c", (Question("C.through", "t", difference(*sides, ("alignment",)), direction=-1),))
+    scores = lambda c: {"alignment": 0.3 * (c["options"]["through"] == "unet") + jitter(c, "")}  # noqa: E731
+    (verdict,) = evaluate(study(cells, scores), [own])
+    assert verdict.verdict == "supported"
+    (answer,) = verdict.answers
+    assert answer.result is not None
+    assert answer.result.estimate.n == PROMPTS

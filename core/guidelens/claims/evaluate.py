@@ -89,12 +89,13 @@ class Verdict:
 def evaluate(study: StudyResults, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
     """Ask a study, finished or not, every question of the claims.
 
-    Where its grids say which claims they speak to, a claim is asked of these alone; of all grids otherwise.
+    Where its grids say which claims (``F1``) or questions (``F1.size``) they speak to, each is asked of these
+    alone; of all grids otherwise.
     """
     roles = schedule_roles(study.config)
     columns = [column for metric in study.config["metrics"] for column in metric["columns"]]
     asked = [
-        (claim, _ask(question, _cells_for(study, claim), roles, columns))
+        (claim, _ask(question, _cells_for(study, claim, question), roles, columns))
         for claim in claims
         for question in claim.questions
     ]
@@ -138,9 +139,10 @@ def _judged(answer: Answer, adjusted: float, alpha: float) -> Answer:
     return Answer(answer.question, verdict, units, result, adjusted, "", answer.column)
 
 
-def _cells_for(study: StudyResults, claim: Claim) -> list[Cell]:
-    """Return the finished cells that speak to a claim, each once."""
-    speaking = {grid["name"] for grid in study.config.get("grids", []) if claim.id in grid.get("claims", ())}
+def _cells_for(study: StudyResults, claim: Claim, question: Question) -> list[Cell]:
+    """Return the finished cells that speak to a question, each once."""
+    names = {claim.id, question.id}
+    speaking = {grid["name"] for grid in study.config.get("grids", []) if names & set(grid.get("claims", ()))}
     stated = any(grid.get("claims") for grid in study.config.get("grids", []))
     if stated and not speaking:
         return []

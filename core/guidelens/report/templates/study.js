@@ -131,7 +131,7 @@
     $("large").replaceChildren(picture(key, member.prompt), frames(key, cell), scores(cell));
     $("telemetry").replaceChildren(...charts(cell));
     $("rest").replaceChildren(
-      el("p", { className: "group", textContent: "draw it again" }),
+      el("p", { className: "group", textContent: "draw it again (up to rounding)" }),
       el("pre", { tabIndex: 0 }, el("code", { textContent: cell.command })),
       el("details", {}, el("summary", { textContent: "settings" }), list(data.settings[cell.settings] || {}, "settings")),
       ...cell.notes.map((note) => el("p", { className: "hint", textContent: note })),

@@ -20,6 +20,7 @@ from .options import get_manager
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
+    from guidelens.runs.execute import Executor, Workshop
     from guidelens.studies.file import Study
     from guidelens.studies.forecast import Forecast
     from guidelens.studies.run import StudyRun
@@ -55,6 +56,35 @@ def _run_options(function: F) -> F:
     return decorated
 
 
+def _executor_options(function: F) -> F:
+    """Give a command the options that decide where cells are computed."""
+    options = (
+        click.option(
+            "--executor",
+            type=click.Choice(("local", "ray")),
+            default="local",
+            show_default=True,
+            help="Compute in this process, or on a Ray cluster.",
+        ),
+        click.option("--workers", type=click.IntRange(1), help="With ray: workers.  [default: all that fit]"),
+        click.option(
+            "--threads-per-worker",
+            "threads",
+            type=click.IntRange(1),
+            help="With ray: cores per worker.  [default: 1]",
+        ),
+        click.option(
+            "--address",
+            metavar="HOST:PORT|auto",
+            help="With ray: a running cluster.  [default: one on this machine, for this run]",
+        ),
+    )
+    decorated: Any = function
+    for option in reversed(options):
+        decorated = option(decorated)
+    return decorated
+
+
 @study.command("run")
 @click.argument("study_name", metavar="FILE|NAME")
 @click.option(
@@ -80,6 +110,7 @@ def _run_options(function: F) -> F:
     help="Guidance model to ask, in place of the study's.",
 )
 @_run_options
+@_executor_options
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -91,6 +122,10 @@ def run_command(
     retry_failed: bool,
     device: str | None,
     batch_size: str | None,
+    executor: str,
+    workers: int | None,
+    threads: int | None,
+    address: str | None,
 ) -> None:
     """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
 
@@ -110,15 +145,25 @@ def run_command(
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
     words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
-    _run(ctx, found, manager, directory, retry_failed, device, size, shlex.join(words))
+    where = _executor(executor, workers, threads, address, found, manager)
+    _run(ctx, found, manager, directory, retry_failed, device, size, shlex.join(words), where)
 
 
 @study.command("resume")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @_run_options
+@_executor_options
 @click.pass_context
 def resume_command(
-    ctx: click.Context, directory: Path, retry_failed: bool, device: str | None, batch_size: str | None
+    ctx: click.Context,
+    directory: Path,
+    retry_failed: bool,
+    device: str | None,
+    batch_size: str | None,
+    executor: str,
+    workers: int | None,
+    threads: int | None,
+    address: str | None,
 ) -> None:
     """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
     from guidelens.plugins import PluginManager
@@ -131,7 +176,8 @@ def resume_command(
     missing = [request for request in recorded if request not in plugin_requests(manager)]
     if missing:
         manager = PluginManager.load([*missing, *plugin_requests(manager)])
-    _run(ctx, found, manager, directory, retry_failed, device, _size(batch_size), "")
+    where = _executor(executor, workers, threads, address, found, manager)
+    _run(ctx, found, manager, directory, retry_failed, device, _size(batch_size), "", where)
 
 
 def _run(
@@ -143,6 +189,7 @@ def _run(
     device: str | None,
     batch_size: int | str | None,
     command: str,
+    executor: Callable[[Workshop], Executor],
 ) -> None:
     from guidelens.studies.run import run_study
 
@@ -159,6 +206,7 @@ def _run(
                 device=device,
                 batch_size=batch_size,
                 retry_failed=retry_failed,
+                executor=executor,
                 command=command,
                 on_progress=report,
                 on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
@@ -173,6 +221,30 @@ def _run(
         ctx.exit(INTERRUPTED)
     if not done.complete:
         ctx.exit(1)
+
+
+def _executor(
+    name: str,
+    workers: int | None,
+    threads: int | None,
+    address: str | None,
+    found: Study,
+    manager: PluginManager,
+) -> Callable[[Workshop], Executor]:
+    """Return what makes the executor that was asked for."""
+    from guidelens.runs.execute import InProcess
+
+    if name == "local":
+        given = {"--workers": workers, "--threads-per-worker": threads, "--address": address}
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(f"{option} is for --executor ray")
+        return InProcess
+    from guidelens.executors.ray import LOCAL, RayOptions, ray_executor
+    from guidelens.studies.run import study_plugins
+
+    options = RayOptions(workers, threads or 1, LOCAL if address is None else address)
+    return ray_executor(study_plugins(found, manager), options)
 
 
 def _size(text: str | None) -> int | str | None:

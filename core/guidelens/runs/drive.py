@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +78,10 @@ class Driver:
             for batch in todo
         ]
         self._work = math.fsum(_work(task) for task in tasks)
-        for task, outcome in executor.outcomes(self._feed(tasks), self._progress):
-            self._commit(task, outcome)
+        ordered = getattr(executor, "order", list)(tasks)
+        with closing(executor.outcomes(self._feed(ordered), self._progress)) as outcomes:
+            for task, outcome in outcomes:
+                self._commit(task, outcome)
 
     def _feed(self, tasks: Sequence[Task]) -> Iterator[Task]:
         for task in tasks:

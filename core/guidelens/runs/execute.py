@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from guidelens.errors import GuidelensError
 from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json
@@ -106,10 +106,17 @@ class Outcome:
         self.failures |= other.failures
 
 
-class Executor(Protocol):
-    """Computes tasks, here or elsewhere."""
+Outcomes: TypeAlias = Generator[tuple[Task, Outcome], None, None]
+"""Tasks and what came of them; to be closed by whoever stops early."""
 
-    def outcomes(self, tasks: Iterable[Task], report: Report) -> Iterator[tuple[Task, Outcome]]:
+
+class Executor(Protocol):
+    """Computes tasks, here or elsewhere.
+
+    Optional: ``order(tasks)`` returns them in the order in which they are to be handed over.
+    """
+
+    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
         """Compute tasks and yield each with its outcome, in whatever order they finish.
 
         ``tasks`` may end early, when the run is to stop; what was taken from it is to be finished. ``report``
@@ -181,7 +188,7 @@ class InProcess:
     def __init__(self, workshop: Workshop) -> None:
         self.workshop = workshop
 
-    def outcomes(self, tasks: Iterable[Task], report: Report) -> Iterator[tuple[Task, Outcome]]:
+    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
         """See :class:`Executor`."""
         for task in tasks:
             yield task, compute(task, self.workshop, report)

@@ -1,0 +1,5 @@
+"""Executors beyond this process's own (:class:`guidelens.runs.execute.InProcess`).
+
+- :mod:`.shipping` says what a worker elsewhere has to load; :mod:`.placing` which task comes first, and what is
+  tried again; :mod:`.ray` computes on a Ray cluster.
+"""

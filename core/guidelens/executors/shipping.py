@@ -1,0 +1,116 @@
+"""What a worker in another process, maybe on another machine, loads to build the same components."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guidelens.errors import GuidelensError, UsageError
+from guidelens.runs.execute import Outcome, Task, Workshop, compute
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+
+
+@dataclass(frozen=True)
+class Request:
+    """A plugin to ask for.
+
+    :param text: as ``--plugin`` takes it.
+    :param content: of a ``.py`` file, for a machine that does not have it; None: it is no file.
+    """
+
+    text: str
+    content: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How to make a workshop elsewhere: plain data.
+
+    :param version: of guidelens here; another one is refused.
+    :param torch: the version of PyTorch here; another one would round differently.
+    """
+
+    requests: tuple[Request, ...]
+    device: str
+    version: str
+    torch: str
+
+
+def make_recipe(plugins: PluginManager, device: str) -> Recipe:
+    """Return what a worker needs to build what ``plugins`` build here.
+
+    :raises UsageError: for a plugin that is an object of this process: no other can load it.
+    """
+    import torch
+
+    from guidelens import __version__
+    from guidelens.studies.run import plugin_requests
+
+    for plugin in plugins.plugins:
+        if plugin.source.via == "object" and plugin.loaded:
+            raise UsageError(
+                f"plugin {plugin.name!r} is an object of this process, which workers cannot load; "
+                "put it into a module or a .py file"
+            )
+    files = {p.source.origin for p in plugins.plugins if p.source.via == "file"}
+    requests = [
+        Request(text, Path(text).read_bytes() if text in files else None) for text in plugin_requests(plugins)
+    ]
+    return Recipe(tuple(requests), device, __version__, torch.__version__)
+
+
+def make_workshop(recipe: Recipe) -> Workshop:
+    """Load the plugins of a recipe and return a workshop that builds their components.
+
+    A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
+    variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the recipe.
+
+    :raises GuidelensError: for another version of guidelens or PyTorch, or a plugin that cannot be loaded.
+    """
+    import torch
+
+    from guidelens import __version__
+    from guidelens.plugins import PluginManager
+
+    for what, here, there in (
+        ("guidelens", __version__, recipe.version),
+        ("PyTorch", torch.__version__, recipe.torch),
+    ):
+        if here != there:
+            raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
+    plugins = PluginManager.load([_local(request) for request in recipe.requests], environment={})
+    return Workshop(plugins.build, device=recipe.device)
+
+
+def compute_alike(task: Task, workshop: Workshop) -> Outcome:
+    """Compute a task with models that are the same as the driver's.
+
+    :raises GuidelensError: where a model's weights are others than those the cells were planned with.
+    """
+    settings = task.settings
+    for kind, name, planned in (
+        ("generator", settings.generator, settings.generator_fingerprint),
+        ("guidance", settings.guidance, settings.guidance_fingerprint),
+    ):
+        here = str(workshop.model(kind, name).fingerprint)
+        if here != planned:
+            raise GuidelensError(
+                f"a worker's {kind} {name!r} has the fingerprint {here}, the study's has {planned}: "
+                "its machine has other weights or another plugin"
+            )
+    return compute(task, workshop)
+
+
+def _local(request: Request) -> str:
+    if request.content is None:
+        return request.text
+    path = Path(request.text)
+    if path.is_file() and path.read_bytes() == request.content:
+        return request.text
+    copy = Path(tempfile.mkdtemp(prefix="guidelens-plugin-")) / path.name
+    copy.write_bytes(request.content)
+    return str(copy)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
+import torch
+from guidelens import Engine, run_study
 from guidelens.cli.main import cli, split_plugin_options
 from guidelens.plugins import PluginManager
+from guidelens.testing import check_generator, check_schedule
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
-    *sorted((ROOT / "docs").glob("*.md")),
-    *sorted((ROOT / "docs" / "plugins").glob("*.md")),
+    *sorted(path for path in (ROOT / "docs").rglob("*.md") if "examples" not in path.parts),
     *sorted((ROOT / "plugins").glob("*/weights/*.md")),
 ]
 
@@ -79,8 +82,87 @@ def test_the_plugin_example_is_a_plugin(tmp_path: Path) -> None:
     assert schedule.weights(1.0) == {"itc": 1.0}
 
 
+def test_the_schedule_of_the_how_to(tmp_path: Path) -> None:
+    plugins, _ = _as_plugin("howto/schedule.md", tmp_path)
+    schedule = plugins.build("schedule", "step:at=0.2")
+    assert schedule.weights(0.1) == {"cap": 1.0}
+    assert schedule.weights(0.2) == {"itc": 1.0}
+    check_schedule(schedule)
+
+
+def test_the_generator_of_the_how_to(tmp_path: Path) -> None:
+    """It keeps the contract, and has the closed form that it claims: samples have its mean and variance."""
+    plugins, space = _as_plugin("howto/generator.md", tmp_path)
+    generator = plugins.build("generator")
+    check_generator(generator)
+    engine = Engine(space["GreyPixels"](m=0.3, v=0.04), None, steps=1000)
+    images = torch.stack([result.image for result in engine.generate(["x"], None, seeds=range(8))])
+    assert images.mean().item() == pytest.approx(0.3, abs=0.02)
+    assert images.var().item() == pytest.approx(0.04, rel=0.06)
+
+
+def _as_plugin(page: str, folder: Path) -> tuple[PluginManager, dict[str, Any]]:
+    """Load the only Python block of a page as a plugin, and return its names as well."""
+    (block,) = _blocks(ROOT / "docs" / page, "python")
+    path = folder / "of_the_page.py"
+    path.write_text(block, encoding="utf-8")
+    space: dict[str, Any] = {"__name__": "of_the_page"}
+    exec(compile(block, page, "exec"), space)
+    return PluginManager.load([str(path)]), space
+
+
+def test_the_page_on_embedding_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All its blocks, in order, in one namespace."""
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"__name__": "embedding"}
+    for block in _blocks(ROOT / "docs" / "embedding.md", "python"):
+        exec(compile(block, "embedding.md", "exec"), space)
+    assert space["half_done"].shape == (2, 3, 32, 32)
+    assert (tmp_path / "runs" / "bright" / "index.html").is_file()
+    assert "unknown schedule 'shif' (did you mean 'shift'?)" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_tutorial_from_its_study_to_its_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The study file as it stands but for fewer pictures and steps; the block that reads it as it stands."""
+    monkeypatch.chdir(tmp_path)
+    page = ROOT / "docs" / "tutorial.md"
+    (study,) = _blocks(page, "toml")
+    smaller = study.replace("n=6", "n=2").replace("seeds = 3", "seeds = 2").replace("steps = 25", "steps = 4")
+    (tmp_path / "binding.toml").write_text(smaller, encoding="utf-8")
+    run_study("binding.toml", out="runs/binding")
+    (block,) = _blocks(page, "python")
+    exec(compile(block, page.name, "exec"), {"__name__": "tutorial"})
+    assert "over 4 pairs" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_to_files_are_right(page: Path) -> None:
-    targets = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
-    missing = [t for t in targets if "://" not in t and not (page.parent / t).exists()]
+def test_python_blocks_compile(page: Path) -> None:
+    for number, block in enumerate(_blocks(page, "python")):
+        compile(block, f"{page.name}, block {number}", "exec")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_are_right(page: Path) -> None:
+    """Files exist, and have the headings that anchors name."""
+    missing = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", _prose(page)):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        if "://" not in target and (not file.exists() or (anchor and anchor not in _anchors(file))):
+            missing.append(target)
     assert not missing
+
+
+def _prose(page: Path) -> str:
+    return re.sub(r"^ *```.*?^ *```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+
+
+def _anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as code hosts and the site make them."""
+    headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}

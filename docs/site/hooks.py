@@ -6,6 +6,7 @@ the repository, so that they can be read there too; here these links are turned 
 
 from __future__ import annotations
 
+import json
 import posixpath
 import re
 import sys
@@ -26,8 +27,10 @@ ADOPTED = {
     "models/shapes-generator.md": "plugins/guidelens_shapes/weights/generator.md",
     "models/shapes-blip.md": "plugins/guidelens_shapes/weights/blip.md",
     "changelog.md": "CHANGELOG.md",
+    "notebooks/explore.md": "docs/notebooks/explore.ipynb",
+    "notebooks/analyse.md": "docs/notebooks/analyse.ipynb",
 }
-"""Page of the site -> the file outside docs/ that it shows."""
+"""Page of the site -> the file, no page of docs/, that it shows."""
 
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
@@ -35,7 +38,9 @@ LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
     """Add the pages that are not files of docs/."""
     for page, source in ADOPTED.items():
-        files.append(File.generated(config, page, content=(ROOT / source).read_text(encoding="utf-8")))
+        text = (ROOT / source).read_text(encoding="utf-8")
+        content = _notebook(text, source) if source.endswith(".ipynb") else text
+        files.append(File.generated(config, page, content=content))
     for page, text in reference.pages().items():
         files.append(File.generated(config, page, content=text))
     return files
@@ -46,6 +51,15 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     here = page.file.src_uri
     source = ADOPTED.get(here, f"docs/{here}")
     return re.sub(LINK, lambda match: _turned(match, here, source), markdown)
+
+
+def _notebook(text: str, source: str) -> str:
+    """Return a notebook as a page: its text, and its code in blocks."""
+    parts = []
+    for cell in json.loads(text)["cells"]:
+        content = "".join(cell["source"])
+        parts.append(content if cell["cell_type"] == "markdown" else f"```python\n{content}\n```")
+    return "\n\n".join([parts[0], f"The notebook itself: `{source}`.", *parts[1:]]) + "\n"
 
 
 def _turned(match: re.Match[str], here: str, source: str) -> str:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import click
 from guidelens.cli.cmd_plugins import default_text
 from guidelens.cli.main import cli
-from guidelens.plugins import KINDS, ComponentInfo, PluginManager
+from guidelens.plugins import KINDS, ComponentInfo, PluginInfo, PluginManager
 
 MODULES = {
     "library": (
         "Library",
-        ["guidelens.engine", "guidelens.samples", "guidelens.guidance", "guidelens.errors"],
+        ["guidelens.engine", "guidelens.guidance", "guidelens.errors"],
     ),
     "runs": (
         "Runs and studies",
@@ -42,6 +43,11 @@ MODULES = {
     ),
 }
 """Page under reference/api -> its title, and the modules whose public names it documents."""
+
+
+README = Path(__file__).parents[2] / "README.md"
+TABLE = re.compile(r"(<!-- components: .*? -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+"""Where README has the table of components."""
 
 
 def pages() -> dict[str, str]:
@@ -83,13 +89,29 @@ def components_page(plugins: PluginManager) -> str:
         "# Components",
         "Everything the built-in plugins offer, by kind. `guidelens plugins show NAME` says the same on a terminal.",
     ]
-    built_in = [plugin for plugin in plugins.plugins if plugin.source.dist == "guidelens"]
     for kind in KINDS.values():
-        found = [(p.name, info) for p in built_in for info in p.components if info.kind == kind.name]
+        found = [
+            (p.name, info) for p in _built_in(plugins) for info in p.components if info.kind == kind.name
+        ]
         if found:
             parts.append(f"## {kind.plural.capitalize()}")
             parts += [_component(owner, info) for owner, info in found]
     return "\n\n".join(parts) + "\n"
+
+
+def components_table(plugins: PluginManager) -> str:
+    """Return the built-in components as a table of one row each."""
+    rows = ["| | name | | plugin |", "|---|---|---|---|"]
+    for kind in KINDS.values():
+        for plugin in _built_in(plugins):
+            for info in plugin.components:
+                if info.kind == kind.name:
+                    rows.append(f"| {kind.noun} | `{info.name}` | {_cell(info.summary)} | `{plugin.name}` |")
+    return "\n".join(rows) + "\n"
+
+
+def _built_in(plugins: PluginManager) -> list[PluginInfo]:
+    return [plugin for plugin in plugins.plugins if plugin.source.dist == "guidelens"]
 
 
 def _component(owner: str, info: ComponentInfo) -> str:
@@ -104,12 +126,18 @@ def _component(owner: str, info: ComponentInfo) -> str:
             text = default_text(option)
             default = "needed" if text is None and option.name != "*" else f"`{text}`" if text else ""
             name = "NAME" if option.name == "*" else option.name
-            lines.append(
-                f"| `{name}` | {_cell(option.type_name)} | {_cell(default)} | {_cell(option.help)} |"
-            )
+            values = option.type_name.replace("|", " | ")
+            cells = [f"`{name}`", _cell(values), _cell(default), _cell(option.help)]
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def _cell(text: str) -> str:
     """Return text for a cell of a table: one line, no bars, nothing taken for a tag."""
     return re.sub(r"\s+", " ", text or "").replace("|", "\\|").replace("<", "&lt;")
+
+
+if __name__ == "__main__":
+    text = README.read_text(encoding="utf-8")
+    table = components_table(PluginManager.load())
+    README.write_text(TABLE.sub(lambda found: found[1] + table + found[3], text), encoding="utf-8")

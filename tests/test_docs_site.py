@@ -1,0 +1,121 @@
+"""The site builds strictly, and what it says of the program is so: pages, components, messages, notebooks."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from guidelens.plugins import PluginManager
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+SOURCES = [path for root in ("core", "plugins") for path in sorted((ROOT / root).rglob("*.py"))]
+JOINED = re.compile(r'"\s*\n\s*f?"')
+"""Where one string literal ends and the next one goes on."""
+
+
+@pytest.fixture(scope="module")
+def reference() -> ModuleType:
+    sys.path.insert(0, str(DOCS / "site"))
+    try:
+        import reference
+    finally:
+        sys.path.remove(str(DOCS / "site"))
+    return reference
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    """Dead links, dead anchors, names that the reference cannot find and pages out of reach are errors."""
+    pytest.importorskip("material")
+    pytest.importorskip("mkdocstrings_handlers.python")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
+    library = (tmp_path / "site" / "reference" / "api" / "library.html").read_text(encoding="utf-8")
+    assert "images/demo.png" in home
+    assert 'id="guidelens.engine.Engine.stream"' in library
+    assert ":class:" not in library
+    asked = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', home)
+    assert not asked, "the site asks the net for something"
+
+
+def test_readme_lists_the_built_in_components(reference: ModuleType) -> None:
+    found = reference.TABLE.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    assert found is not None
+    assert found[2] == reference.components_table(PluginManager.load()), "run python docs/site/reference.py"
+
+
+def test_the_command_reference_has_every_command(reference: ModuleType) -> None:
+    page = reference.cli_page(PluginManager.load())
+    for command in ("guidelens", "guidelens compare", "guidelens study run", "guidelens shapes train-blip"):
+        assert re.search(rf"^#+ {command}$", page, re.MULTILINE), command
+    assert "--objective-scale NAME=VALUE" in page
+    assert page.count("Usage: ") == len(re.findall(r"^#+ guidelens", page, re.MULTILINE))
+
+
+def test_the_component_reference_has_every_option(reference: ModuleType) -> None:
+    plugins = PluginManager.load()
+    page = reference.components_page(plugins)
+    for plugin in plugins.plugins:
+        for info in plugin.components:
+            heading = f"### `{info.name}` {{ #{info.kind}-{info.name} }}"
+            section = page.partition(heading)[2].partition("\n###")[0]
+            assert section, heading
+            assert all(f"| `{o.name}` |" in section for o in info.options if o.name != "*")
+
+
+def _messages() -> list[str]:
+    text = "\n".join((DOCS / name).read_text(encoding="utf-8") for name in ("faq.md", "reproducibility.md"))
+    blocks = re.findall(r"^```text\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line.removeprefix("error: ") for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.parametrize("message", _messages())
+def test_quoted_messages_are_in_the_source(message: str) -> None:
+    """Each piece between the parts that vary, in the order of the message, within one string of the source."""
+    pieces = [piece.strip(" ;:,") for piece in message.split("…")]
+    pieces = [re.escape(piece) for piece in pieces if len(piece) > 2]
+    assert pieces
+    pattern = re.compile(r"(?:(?!\n\s*\n).){0,120}?".join(pieces), re.DOTALL)
+    assert any(pattern.search(JOINED.sub("", path.read_text(encoding="utf-8"))) for path in SOURCES)
+
+
+NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_are_kept_without_outputs(path: Path) -> None:
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    assert len(cells) >= 4
+    assert all(not cell["outputs"] and cell["execution_count"] is None for cell in cells)
+    assert path.stat().st_size < 20_000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their code cells, in order, in one namespace, as a kernel would; with fewer steps than a reader takes."""
+    pytest.importorskip("pandas")
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    space: dict[str, object] = {"__name__": path.stem}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            source = "".join(cell["source"]).replace("steps=50", "steps=6").replace("steps = 25", "steps = 4")
+            exec(compile(source.replace("n=6", "n=2"), path.name, "exec"), space)
+    if path.stem == "explore":
+        assert len(space["history"]) == 6  # type: ignore[arg-type]
+        assert space["side_by_side"].size == (576, 192)  # type: ignore[attr-defined]
+    else:
+        assert len(space["difference"]) == 4  # type: ignore[arg-type]
+        assert space["low"] <= space["high"]  # type: ignore[operator]

@@ -45,6 +45,8 @@ class GuidedDiffusionGenerator(nn.Module):
         such process exists.
     """
 
+    _compiled: Callable[..., Any] | None
+
     def __init__(
         self,
         unet: UNet,
@@ -83,7 +85,7 @@ class GuidedDiffusionGenerator(nn.Module):
         """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W)."""
         if self._time_unit is not None:
             timesteps = timesteps.float() * self._time_unit
-        network = self.unet if self._compiled is None else self._compiled
+        network: Callable[..., Any] = self.unet if self._compiled is None else self._compiled
         if self.label is None:
             return cast(Tensor, network(x_t, timesteps))
         return cast(

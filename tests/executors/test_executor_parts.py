@@ -50,7 +50,7 @@ def test_a_lost_task_comes_before_new_ones_and_fails_in_the_end() -> None:
     outcome = queue.lost(first, "gone")
     assert outcome is not None
     assert {k: (f.reason, f.error) for k, f in outcome.failures.items()} == dict.fromkeys(
-        ("a0", "a1"), (f"{ATTEMPTS} workers were lost over it; the last: gone", "WorkerLost")
+        ("a0", "a1"), (f"{ATTEMPTS} workers were lost over it, the last so: gone", "WorkerLost")
     )
     second = queue.take()
     assert second is not None

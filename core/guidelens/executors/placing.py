@@ -46,5 +46,5 @@ class Queue:
         if self._lost[name] < ATTEMPTS:
             self._again.append(task)
             return None
-        failure = Failure(f"{ATTEMPTS} workers were lost over it; the last: {reason}", "WorkerLost")
+        failure = Failure(f"{ATTEMPTS} workers were lost over it, the last so: {reason}", "WorkerLost")
         return Outcome(failures=dict.fromkeys(task.wanted, failure))

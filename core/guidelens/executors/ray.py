@@ -38,6 +38,7 @@ POLL = 0.5
 _STORE_BYTES = 256 * 2**20  # of a local cluster: tasks and outcomes are small
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",  # else workers wait behind all that runs on the machine, unlike one process
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it, it warns
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

@@ -93,11 +93,13 @@
 
   const mosaic = (members) => {
     const box = el("div", { className: "mosaic" });
-    for (const variant of unique(members.map((m) => (m.changed ? `${m.variant}: ${m.prompt}` : m.variant)))) {
-      if (variant) box.append(el("p", { className: "variant", textContent: variant }));
-      for (const m of members.filter((x) => (x.changed ? `${x.variant}: ${x.prompt}` : x.variant) === variant)) {
-        box.append(figure(m));
-      }
+    const label = (m) => (m.changed ? `${m.variant}: ${m.prompt}` : m.variant);
+    const variants = unique(members.map(label)).map((name) => [name, members.filter((m) => label(m) === name)]);
+    // A line for each variant where it has several pictures or another prompt; else its name is under its picture.
+    const lines = variants.some(([, mine]) => mine.length > 1 || mine[0].changed);
+    for (const [name, mine] of variants) {
+      if (name && lines) box.append(el("p", { className: "variant", textContent: name }));
+      box.append(...mine.map((m) => figure(m, lines ? "" : name)));
     }
     return box;
   };
@@ -105,13 +107,13 @@
   const picture = (key, alt) =>
     el("img", { src: data.cells[key].image, loading: "lazy", width: 32, height: 32, alt });
 
-  const figure = (member) => {
+  const figure = (member, name) => {
     const alt = `${member.prompt}, drawn by ${member.schedule}, seed ${member.seed}`;
     const button = el("button", { type: "button", className: "picture" }, picture(member.key, alt));
     button.dataset.key = member.key;
     button.setAttribute("aria-label", `Details: ${alt}`);
     return el("figure", {}, button, el("figcaption", {},
-      el("span", { className: "score" }, el("span", { textContent: `seed ${member.seed}` }),
+      el("span", { className: "score" }, el("span", { textContent: name || `seed ${member.seed}` }),
         el("b", { textContent: text(scoreOf(member)) }))));
   };
 

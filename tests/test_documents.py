@@ -10,6 +10,7 @@ from typing import Any
 import click
 import pytest
 import torch
+from click.testing import CliRunner
 from guidelens import Engine, run_study
 from guidelens.cli.main import cli, split_plugin_options
 from guidelens.plugins import PluginManager
@@ -70,6 +71,37 @@ def test_the_readme_example_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[-1].startswith("1.0 ")
     assert "'itc'" in lines[0]
     assert "'cap'" in lines[0]
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples one after the other, as they stand, with options appended that make them quick."""
+    monkeypatch.chdir(tmp_path)
+    mirror = _blocks(ROOT / "docs" / "plugins" / "tutorial.md", "python")[0]
+    (tmp_path / "mirror.py").write_text(mirror, encoding="utf-8")
+    quick = {
+        "compare": ["--steps", "2", "--seeds", "1"],
+        "generate": ["--steps", "2"],
+        "study run": ["--generator", "tiny:size=32", "--guidance", "tiny", "-p", "guidelens.testing.tiny"],
+    }
+    section = _section(ROOT / "README.md", "Five examples")
+    commands = [shlex.split(line)[1:] for line in _lines(section) if line.startswith("guidelens ")]
+    assert len(commands) == 6
+    for words in commands:
+        more = next((extra for name, extra in quick.items() if " ".join(words).startswith(name)), [])
+        done = CliRunner().invoke(cli, [*words, *more])
+        assert done.exit_code == 0, (words, done.output)
+    made = ["runs/first/index.html", "x.png", "x.webp", "runs/findings-quick/report.html", "mirror.png"]
+    assert all((tmp_path / name).is_file() for name in made)
+
+
+def _section(page: Path, title: str) -> str:
+    return page.read_text(encoding="utf-8").partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+
+
+def _lines(text: str) -> list[str]:
+    blocks = re.findall(r"^```\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
 def test_the_plugin_example_is_a_plugin(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from guidelens.errors import GuidelensError, UsageError
 from . import console
 
 if TYPE_CHECKING:
-    from guidelens.survey.statistics import SurveyResults
+    from guidelens.survey.statistics import Interval, SurveyResults
 
 _FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -166,10 +166,13 @@ def serve_command(file: Path, host: str, port: int) -> None:
     shown = f"[{host}]" if ":" in host else host
     local = is_loopback(host)
     path = "" if local else f"join/{opened.meta['open']}"
-    console.print_out(f"open link: http://{shown}:{port}/{path}")
     if not local:
         console.echo_line("warning", "plain HTTP can be read on the way: put a proxy with TLS before it")
-    serve(opened, host=host, port=port)
+
+    def say(port: int) -> None:
+        console.print_out(f"open link: http://{shown}:{port}/{path}\nCtrl-C stops; the same command goes on")
+
+    serve(opened, host=host, port=port, on_listening=say)
 
 
 @survey.command("links")
@@ -241,9 +244,7 @@ def _print(found: SurveyResults) -> None:
             table.add_column("score (log)", justify="right")
         for name, mean in question.means.items():
             cells = [mean, *([question.scores[name]] if question.scores else [])]
-            table.add_row(
-                name, *(f"{number(c.value)} [dim]({number(c.low)} to {number(c.high)})[/dim]" for c in cells)
-            )
+            table.add_row(name, *map(_interval, cells))
         screen.print(table)
         screen.print(
             f"{question.n} answers; agreement (Krippendorff's alpha) {number(question.alpha)}", markup=False
@@ -254,6 +255,13 @@ def _print(found: SurveyResults) -> None:
                 "with a probability of 80 %",
                 markup=False,
             )
+
+
+def _interval(found: Interval) -> str:
+    from guidelens.survey.figure import number
+
+    around = f" [dim]({number(found.low)} to {number(found.high)})[/dim]" if found.low == found.low else ""
+    return number(found.value) + around
 
 
 _FORMATS = ("offline", "label-studio", "mturk", "csv")

@@ -406,9 +406,16 @@ def _to(address: str) -> RedirectResponse:
     return RedirectResponse(address, 303)
 
 
-def serve(survey: SurveyFile, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(
+    survey: SurveyFile,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    on_listening: Callable[[int], None] = lambda port: None,
+) -> None:
     """Serve a survey until interrupted.
 
+    :param on_listening: called with the port (chosen by the system for port 0) once raters can come.
     :raises GuidelensError: where the address cannot be listened on.
     """
     import socket
@@ -422,8 +429,11 @@ def serve(survey: SurveyFile, *, host: str = "127.0.0.1", port: int = 8000) -> N
             listener.bind((host.strip("[]"), port))
         except OSError as error:
             raise GuidelensError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
+        listener.listen(2048)
+        on_listening(listener.getsockname()[1])
         app = create_app(survey, local=is_loopback(host))
         # No access log: it would keep addresses together with codes. No proxy headers: anyone can send them.
+        # Raters think for longer than the usual five seconds: keep their connections.
         config = uvicorn.Config(
             app,
             log_level="warning",
@@ -431,5 +441,6 @@ def serve(survey: SurveyFile, *, host: str = "127.0.0.1", port: int = 8000) -> N
             proxy_headers=False,
             server_header=False,
             lifespan="off",
+            timeout_keep_alive=75,
         )
         uvicorn.Server(config).run(sockets=[listener])

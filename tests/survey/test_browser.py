@@ -1,0 +1,225 @@
+"""Whole sessions in Chromium: on a desktop with keys, on a phone with fingers, without JavaScript, and offline."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from guidelens.survey.exchange import export, import_answers
+from guidelens.survey.limits import Limits
+from guidelens.survey.store import SurveyFile
+
+pytest.importorskip("playwright")
+uvicorn = pytest.importorskip("uvicorn")
+pytestmark = pytest.mark.slow
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+PHONE = {
+    "viewport": {"width": 375, "height": 667},
+    "is_mobile": True,
+    "has_touch": True,
+    "color_scheme": "dark",
+}
+DESKTOP = {"viewport": {"width": 1280, "height": 800}}
+
+CONTRAST = """() => {
+  const parse = (c) => c.match(/[\\d.]+/g).map(Number);
+  const light = (c) => { const v = parse(c).slice(0, 3).map((x) => { x /= 255;
+    return x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4; });
+    return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2]; };
+  const behind = (e) => { for (; e; e = e.parentElement) { const c = getComputedStyle(e).backgroundColor;
+    const p = parse(c); if (p.length < 4 || p[3] > 0) return c; } return "rgb(255, 255, 255)"; };
+  const found = [];
+  for (const e of document.querySelectorAll("main *")) {
+    const own = [...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim());
+    if (!own || !e.checkVisibility()) continue;
+    const [a, b] = [light(getComputedStyle(e).color), light(behind(e))].sort((x, y) => y - x);
+    if ((a + 0.05) / (b + 0.05) < 4.5) found.push(e.outerHTML.slice(0, 120));
+  }
+  return found;
+}"""
+"""Texts whose contrast is below 4.5 (WCAG 2.1, 1.4.3)."""
+
+NAMES = """() => [...document.querySelectorAll("input:not([type=hidden]), button, a, img, progress, fieldset, dialog")]
+  .filter((e) => !(e.labels?.length || e.textContent.trim() || e.getAttribute("aria-label") || e.alt
+    || e.closest("dialog:not([open])")))
+  .map((e) => e.outerHTML)"""
+"""Elements without a name."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def survey(make: Callable[..., SurveyFile]) -> SurveyFile:
+    return make()
+
+
+@pytest.fixture
+def address(survey: SurveyFile) -> Iterator[str]:
+    """Serve the survey from a thread."""
+    import socket
+
+    from guidelens.survey.server import create_app
+
+    app = create_app(survey, limits=Limits(1e6, 10**6, 1e6, 10**6))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        server.should_exit = True
+        thread.join()
+
+
+def opened(browser: Any, **options: Any) -> tuple[Any, list[str]]:
+    """Return a page, and what its console complains about."""
+    page = browser.new_context(**options).new_page()
+    complaints: list[str] = []
+    page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    return page, complaints
+
+
+def check(page: Any) -> None:
+    """What an accessibility checker would ask of any page, as far as it can be told here."""
+    assert page.evaluate(NAMES) == []
+    assert page.evaluate(CONTRAST) == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.locator("h1:visible").count() == 1
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.parametrize("options", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_a_session(browser: Any, address: str, survey: SurveyFile, options: dict[str, Any]) -> None:
+    page, complaints = opened(browser, **options)
+    page.goto(address)
+    check(page)
+    page.click("text=Continue")  # not agreed: the browser asks for the box
+    assert "/join/" in page.url
+    page.check("#agree")
+    page.click("text=Continue")
+    check(page)
+    page.click("text=Begin")
+    for number in range(1, 9):
+        page.wait_for_url(re.compile(f"/{number}$"))
+        check(page)
+        if options is DESKTOP:
+            page.keyboard.press("ArrowRight")
+            page.keyboard.press("0")
+            assert page.evaluate("document.activeElement.textContent") == "Next"
+            page.keyboard.press("Enter")
+        else:
+            small = page.evaluate(
+                "[...document.querySelectorAll('.choices span, button.primary')].filter("
+                "(e) => e.getBoundingClientRect().height < 44).length"
+            )
+            assert small == 0
+            page.locator("fieldset >> nth=0").get_by_text("Right").tap()
+            page.locator("fieldset >> nth=1").get_by_text("No difference").tap()
+            page.get_by_role("button", name="Next").tap()
+    page.wait_for_url(re.compile("/thanks$"))
+    check(page)
+    (rater,) = [r for r in survey.raters() if r.source == "open"]
+    assert page.inner_text(".completion") == rater.completion
+    assert {(v["question"], v["answer"]) for v in survey.votes()} == {("realism", 2), ("alignment", 0)}
+    assert len(survey.votes()) == 16
+    assert complaints == []
+    page.context.close()
+
+
+def test_going_back_enlarging_and_looking_ahead(browser: Any, address: str, survey: SurveyFile) -> None:
+    page, complaints = opened(browser, **DESKTOP)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url.rpartition("/")[2]))
+    page.goto(address)
+    page.check("#agree")
+    page.click("text=Continue")
+    page.click("text=Begin")
+    page.wait_for_url(re.compile("/1$"))
+    page.wait_for_load_state("networkidle")
+    (rater,) = [r for r in survey.raters() if r.source == "open"]
+    items = survey.items(rater.seat)
+    assert {token for item in items[:3] for token in item.tokens} <= set(asked)
+    page.click("a.zoom >> nth=0")
+    assert page.locator("dialog").is_visible()
+    page.keyboard.press("1")  # answers nothing behind the dialog
+    page.keyboard.press("Escape")
+    assert not page.locator("dialog").is_visible()
+    assert page.locator("input:checked").count() == 0
+    page.keyboard.press("1")
+    page.keyboard.press("1")
+    page.get_by_role("button", name="Next").dblclick()
+    page.wait_for_url(re.compile("/2$"))
+    page.keyboard.press("Backspace")
+    page.wait_for_url(re.compile("/1$"))
+    assert page.locator("input:checked").count() == 2
+    page.locator("fieldset >> nth=1").get_by_text("Right").click()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("/2$"))
+    assert {v["question"]: v["answer"] for v in survey.votes()} == {"realism": 1, "alignment": 2}
+    assert complaints == []
+    page.context.close()
+
+
+def test_without_javascript(browser: Any, address: str, survey: SurveyFile) -> None:
+    page, _ = opened(browser, java_script_enabled=False, **DESKTOP)
+    page.goto(address)
+    page.locator("#agree").check()
+    page.get_by_role("button").click()
+    page.get_by_role("button").click()
+    for _ in range(8):
+        page.locator("fieldset >> nth=0").get_by_text("Left").click()
+        page.locator("fieldset >> nth=1").get_by_text("Right").click()
+        page.get_by_role("button", name="Next").click()
+    assert page.url.endswith("/thanks")
+    assert len(survey.votes()) == 16
+    page.context.close()
+
+
+@pytest.mark.parametrize("options", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_offline(browser: Any, survey: SurveyFile, tmp_path: Path, options: dict[str, Any]) -> None:
+    file = export(survey, "offline", tmp_path / "pages")[0]
+    page, complaints = opened(browser, offline=True, accept_downloads=True, **options)
+    page.goto(file.as_uri())
+    check(page)
+    page.check("#agree")
+    page.click("#accept")
+    page.click("#begin")
+    for number in range(8):
+        check(page)
+        if number == 3:
+            page.wait_for_timeout(300)  # the browser writes what a page keeps a little later
+            page.reload()
+            page.wait_for_selector("text=Screen 4 of 8")  # it goes on where it was
+            page.click("#back")
+            assert page.locator("#screen input:checked").count() == 2
+            page.keyboard.press("Enter")
+        page.keyboard.press("1")
+        page.keyboard.press("2")
+        page.keyboard.press("Enter")
+    check(page)
+    with page.expect_download() as download:
+        page.click("#save")
+    answers = Path(download.value.path())
+    assert len(json.loads(answers.read_text())["answers"]) == 8
+    assert import_answers(survey, "offline", answers).stored == 16
+    assert {(v["question"], v["answer"]) for v in survey.votes()} == {("realism", 1), ("alignment", 2)}
+    assert complaints == []
+    page.context.close()

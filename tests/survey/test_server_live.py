@@ -1,0 +1,146 @@
+"""A real server in a process of its own: many raters at once, killed under load, ended by Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from guidelens.survey.store import SurveyFile
+from sessions import first, read
+
+pytest.importorskip("uvicorn")
+pytestmark = pytest.mark.slow
+
+SERVE = "from guidelens.cli.main import cli; cli()"
+
+
+@contextmanager
+def served(survey: SurveyFile) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Serve with the command and yield the address."""
+    command = [sys.executable, "-c", SERVE, "survey", "serve", str(survey.path), "--port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
+        try:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            found = re.search(r"http://[\d.]+:(\d+)/", line)
+            assert found, line + process.stdout.read()
+            yield f"http://127.0.0.1:{found[1]}", process
+        finally:
+            process.kill()
+
+
+class Rater:
+    """Goes through a session and notes what the server confirmed."""
+
+    def __init__(self, client: httpx.AsyncClient, code: str) -> None:
+        self.client, self.code = client, code
+        self.confirmed: list[int] = []
+        self.latencies: list[float] = []
+
+    async def request(self, method: str, url: str, **options: object) -> httpx.Response:
+        answer = await self.client.request(method, url, **options)  # type: ignore[arg-type]
+        self.latencies.append(answer.elapsed.total_seconds())
+        return answer
+
+    async def session(self) -> None:
+        where = f"/r/{self.code}"
+        while not where.endswith("/thanks"):
+            page = await self.request("GET", where)
+            if page.status_code == 303:
+                where = page.headers["location"]
+                continue
+            assert page.status_code == 200, page.text
+            form = read(page.text)
+            for image in form.images:
+                assert (await self.request("GET", image)).status_code == 200
+            answer = await self.request("POST", form.action, data={**form.hidden, **first(form)})
+            assert answer.status_code == 303, answer.text
+            if form.radios:
+                self.confirmed.append(int(form.action.rpartition("/")[2]))
+            where = answer.headers["location"]
+
+
+def codes(survey: SurveyFile) -> list[str]:
+    return [rater.code for rater in survey.raters() if rater.source == "personal"]
+
+
+def check_stored(survey: SurveyFile, raters: list[Rater]) -> int:
+    """Every confirmed screen of every rater is in the file, with all its questions."""
+    stored = 0
+    for rater in raters:
+        about = survey.rater(rater.code)
+        assert about is not None
+        position = {item.id: item.position + 1 for item in survey.items(about.seat)}
+        found = {position[item]: given for item, given in survey.answered(about).items()}
+        assert set(rater.confirmed) <= set(found)
+        assert all(given == {"realism": 1, "alignment": 1} for given in found.values())
+        stored += len(found)
+    return stored
+
+
+def test_two_hundred_raters_at_once(make: Callable[..., SurveyFile]) -> None:
+    survey = make(raters=200, items=4, repeats=0, checks=0, overlap=50)
+
+    async def run(base: str) -> list[Rater]:
+        limits = httpx.Limits(max_connections=200, max_keepalive_connections=200)
+        async with httpx.AsyncClient(base_url=base, limits=limits, timeout=120) as client:
+            raters = [Rater(client, code) for code in codes(survey)]
+            await asyncio.gather(*(rater.session() for rater in raters))
+            return raters
+
+    with served(survey) as (base, _):
+        raters = asyncio.run(run(base))
+    assert check_stored(survey, raters) == 200 * 4
+    assert all(rater.finished for rater in survey.raters())
+    latencies = sorted(value for rater in raters for value in rater.latencies)
+    print(
+        f"{len(latencies)} answers to 200 raters at once: median {statistics.median(latencies):.3f} s, "
+        f"95 % under {latencies[int(0.95 * len(latencies))]:.3f} s"
+    )
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # of connections cut by the kill
+def test_killed_under_load_no_confirmed_vote_is_lost(make: Callable[..., SurveyFile]) -> None:
+    survey = make(raters=16, items=6, overlap=50)
+
+    async def run(base: str, process: subprocess.Popen[str]) -> list[Rater]:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            raters = [Rater(client, code) for code in codes(survey)]
+            tasks = [asyncio.create_task(rater.session()) for rater in raters]
+            while sum(len(rater.confirmed) for rater in raters) < 40 and not any(t.done() for t in tasks):
+                await asyncio.sleep(0.005)
+            process.send_signal(signal.SIGKILL)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(error, httpx.TransportError) for error in ended), ended
+            return raters
+
+    with served(survey) as (base, process):
+        raters = asyncio.run(run(base, process))
+    confirmed = sum(len(rater.confirmed) for rater in raters)
+    stored = check_stored(SurveyFile(survey.path), raters)
+    print(f"killed with {confirmed} screens confirmed; {stored} are stored")
+    assert 40 <= confirmed <= stored < 16 * 8
+
+    async def go_on(base: str) -> None:
+        async with httpx.AsyncClient(base_url=base, timeout=60) as client:
+            await asyncio.gather(*(Rater(client, code).session() for code in codes(survey)))
+
+    with served(survey) as (base, process):
+        asyncio.run(go_on(base))
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) in (0, 130)
+    assert len(survey.votes()) == 16 * 8 * 2

@@ -24,7 +24,7 @@ def plugins() -> PluginManager:
     return PluginManager.load([tiny_world.__file__], environment={})
 
 
-PROMPTS = [Prompt("a red circle"), Prompt("a rde circle", reference="a red circle"), Prompt("dot")]
+PROMPTS = [Prompt("a red circle"), Prompt("a rd crcle", reference="a red circle"), Prompt("dot")]
 
 
 def expected(images: torch.Tensor, targets: list[str], objective: str) -> list[float]:

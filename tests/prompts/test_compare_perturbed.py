@@ -18,28 +18,19 @@ import tiny_world
 
 
 def compare(*words: str, stdin: str | None = None) -> Result:
-    settings = [
-        "--steps",
-        "2",
-        "--seeds",
-        "2",
-        "--device",
-        "cpu",
-        "--schedule",
-        "only-itc",
-        "--metric",
-        "brightness",
-    ]
+    settings = "--steps 8 --scale 100 --seeds 2 --device cpu --schedule only-itc --metric brightness".split()
     return CliRunner().invoke(cli, ["-p", tiny_world.__file__, "compare", *settings, *words], input=stdin)
 
 
 TEXT = "a dot above a blorp"
+SPECS = ("typo:edits=2", "order", "typo:edits=4,kind=drop")
+PERTURB = [word for spec in SPECS for word in ("--perturb", spec)]
 
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     out = tmp_path_factory.mktemp("perturbed") / "run"
-    return out, compare("--perturb", "typo:edits=2", "--perturb", "order", "--out", str(out), TEXT, "the cat")
+    return out, compare(*PERTURB, "--out", str(out), TEXT, "the cat")
 
 
 def test_clean_and_perturbed_are_paired(done: tuple[Path, Result]) -> None:
@@ -52,7 +43,7 @@ def test_clean_and_perturbed_are_paired(done: tuple[Path, Result]) -> None:
     assert {(c["perturbation"], c["edits"], c["reference"]) for c in drawn} == {("typo:edits=2", 2, TEXT)}
     assert [c["pair"] for c in drawn] == [c["pair"] for c in cells.where(prompt=TEXT)]
     assert all("above" in cell["metrics"] for cell in drawn)  # the clean prompt names it
-    assert {c["perturbation"] for c in cells} == {"none", "typo:edits=2", "order"}
+    assert {c["perturbation"] for c in cells} == {"none", *SPECS}
     assert "'the cat': typo:edits=2 finds nothing to perturb" in result.stderr
     assert not cells.where(clean="the cat", perturbation="typo:edits=2")
 
@@ -63,12 +54,13 @@ def test_the_change_is_printed_and_right(done: tuple[Path, Result]) -> None:
     changes = [
         cell["metrics"]["bright"]
         - cells.where(prompt=cell["clean"], seed=cell["seed"])[0]["metrics"]["bright"]
-        for cell in cells.where(perturbation="order")
+        for cell in cells.where(perturbation="typo:edits=4,kind=drop")
     ]
-    assert len(changes) == 4
-    mean = sum(changes) / 4
-    assert f"only-itc  order  {mean:+.2f}" in result.stdout
-    assert "n=4" in result.stdout
+    assert len(changes) == 2
+    mean = sum(changes) / 2
+    assert abs(mean) > 0.01
+    assert f"typo:edits=4,kind=drop  {mean:+.2f}" in result.stdout
+    assert "n=2" in result.stdout
 
 
 def test_notes_reach_the_rows_and_the_page(done: tuple[Path, Result]) -> None:
@@ -84,7 +76,7 @@ def test_notes_reach_the_rows_and_the_page(done: tuple[Path, Result]) -> None:
 def test_the_recorded_command_repeats_it(done: tuple[Path, Result]) -> None:
     command = json.loads((done[0] / "config.json").read_text())["commands"][0]
     assert "--perturb typo:edits=2 --perturb order" in command
-    again = compare("--perturb", "typo:edits=2", "--perturb", "order", "--out", str(done[0]), TEXT, "the cat")
+    again = compare(*PERTURB, "--out", str(done[0]), TEXT, "the cat")
     assert "were there" in again.stdout
     assert "(0 drawn" in again.stdout
 

@@ -46,4 +46,4 @@ def register_metrics(register: Register) -> None:
 def register_studies(register: RegisterStudies) -> None:
     """Offer ``judges``."""
     path = Path(__file__).parent / "studies" / "judges.toml"
-    register("judges", path, summary="guides judging each other, on the shapes world, 3 minutes")
+    register("judges", path, summary="guides judging each other, on the shapes world, 216 pictures")

@@ -18,7 +18,14 @@ import tiny_world
 
 
 def compare(*words: str, stdin: str | None = None) -> Result:
-    settings = "--steps 8 --scale 100 --seeds 2 --device cpu --schedule only-itc --metric brightness".split()
+    settings = [
+        "--steps=8",
+        "--scale=100",
+        "--seeds=2",
+        "--device=cpu",
+        "--schedule=only-itc",
+        "--metric=brightness",
+    ]
     return CliRunner().invoke(cli, ["-p", tiny_world.__file__, "compare", *settings, *words], input=stdin)
 
 

@@ -8,10 +8,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 
 import pytest
+from guidelens.claims.paper import CLAIMS
 from guidelens.plugins import PluginManager
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -87,6 +94,30 @@ def test_quoted_messages_are_in_the_source(message: str) -> None:
     assert pieces
     pattern = re.compile(r"(?:(?!\n\s*\n).){0,120}?".join(pieces), re.DOTALL)
     assert any(pattern.search(JOINED.sub("", path.read_text(encoding="utf-8"))) for path in SOURCES)
+
+
+def test_the_architecture_page_names_files_that_are_there() -> None:
+    text = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = {name for name in re.findall(r"`([\w/]+\.py)\b", text) if "NAME" not in name}
+    folders = set(re.findall(r"(?<![\w/])([a-z]+)/(?= )", text.partition("```text")[2].partition("```")[0]))
+    core = ROOT / "core" / "guidelens"
+    assert len(named) > 15
+    assert len(folders) > 8
+    assert not [name for name in named if not ((core / name).is_file() or (ROOT / name).is_file())]
+    assert not [name for name in folders if not ((core / name).is_dir() or (ROOT / name).is_dir())]
+
+
+def test_the_page_on_the_paper_names_what_is_there() -> None:
+    text = (DOCS / "paper.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(guidelens[\w.]*\.\w+)`", text)
+    assert len(named) >= 4
+    for name in named:
+        assert resolve_name(name) is not None
+    (study,) = [s for s in PluginManager.load().studies() if s.name == "findings"]
+    grids = {grid["name"] for grid in tomllib.loads(study.path.read_text(encoding="utf-8"))["grid"]}
+    rows = re.findall(r"^\| (F\d) \|[^|]*\| ([^|]*) \|", text, re.MULTILINE)
+    assert [claim for claim, _ in rows] == [claim.id for claim in CLAIMS]
+    assert {name for _, cell in rows for name in re.findall(r"`([\w-]+)`", cell)} <= grids
 
 
 NOTEBOOKS = sorted((DOCS / "notebooks").glob("*.ipynb"))

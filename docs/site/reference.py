@@ -20,6 +20,18 @@ MODULES = {
         "Runs and studies",
         ["guidelens.runs.compare", "guidelens.studies.run", "guidelens.studies.results"],
     ),
+    "questions": (
+        "Claims, metrics, prompts",
+        [
+            "guidelens.claims.questions",
+            "guidelens.claims.evaluate",
+            "guidelens.claims.statistics",
+            "guidelens.metrics.judge",
+            "guidelens.metrics.matrix",
+            "guidelens.metrics.distribution",
+            "guidelens.prompts",
+        ],
+    ),
     "contracts": ("Contracts", ["guidelens.contracts"]),
     "hookspecs": ("Hooks", ["guidelens.hookspecs"]),
     "plugins": ("Plugin manager", ["guidelens.plugins.manager", "guidelens.plugins.components"]),

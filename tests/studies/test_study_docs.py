@@ -63,10 +63,12 @@ def test_the_examples_run(
         text = text.replace(whole, part)
     monkeypatch.chdir(tmp_path)
     Path("my.toml").write_text(text, encoding="utf-8")
-    reading, running = blocks("python")
+    asking, reading, running = blocks("python")
     exec(compile(running, "docs/studies.md", "exec"), {})
     assert capsys.readouterr().out == "44 cells drawn, 0 failed\n"
     names: dict[str, object] = {}
     exec(compile(reading, "docs/studies.md", "exec"), names)
     assert len(capsys.readouterr().out.splitlines()) == 16
     assert len(names["frame"]) == 64  # type: ignore[arg-type]
+    exec(compile(asking, "docs/studies.md", "exec"), {})
+    assert "F3 undecided\nF3.relation" in capsys.readouterr().out

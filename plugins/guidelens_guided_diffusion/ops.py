@@ -2,8 +2,8 @@
 
 The fast ways are for CPUs. They keep less for the backward pass: a frozen convolution needs no input of its own,
 and an activation is computed again from what its normalisation keeps anyway. They have no gradient of a weight to
-compute, and pass over memory less often. Where a weight needs a gradient, on other devices, and under
-``torch.compile``, which fuses by itself, the plain ways are taken. Both give the same numbers up to rounding.
+compute, and pass over memory less often. Where a weight needs a gradient, for small tensors, on other devices,
+and under ``torch.compile``, which fuses by itself, the plain ways are taken. All give the same numbers up to rounding.
 
 Tensors may be in half precision while the weights are not: weights are then cast once and kept (:func:`held`),
 and normalisation computes in float32 with its own float32 weights, as the original does.
@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 HALF_PRECISION = (torch.float16, torch.bfloat16)
-SMALL = 2**16
-"""Elements of a sample below which looping over the samples of a batch costs more than it saves."""
+SMALL = 2**17
+"""Elements of a sample below which the fast ways, of more operations, cost more than they save."""
 
 _KEPT = "_kept_weights"
 _PHASES_PAY = 32
@@ -54,8 +54,7 @@ def norm(
     :param scale: (B, C), as ``shift``: both or neither.
     """
     wide = torch.float32 if x.dtype in HALF_PRECISION else x.dtype
-    small = len(x) > 1 and x[0].numel() < SMALL
-    if _plain(x, layer) or small or (scale is not None and scale.requires_grad):
+    if _plain(x, layer) or (scale is not None and scale.requires_grad):
         return _plain_norm(x, layer, scale, shift, silu)
     gain, offset = layer.weight.to(wide), layer.bias.to(wide)
     if scale is not None and shift is not None:
@@ -95,7 +94,9 @@ def upsample(x: Tensor) -> Tensor:
 def _plain(x: Tensor, layer: nn.Module) -> bool:
     """Whether the plain way has to be taken."""
     weight: Tensor = layer.weight  # type: ignore[assignment]  # every layer here has one
-    return weight.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling()
+    if weight.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling():
+        return True
+    return x[0].numel() < SMALL
 
 
 def held(
@@ -192,8 +193,9 @@ class _FrozenNorm(torch.autograd.Function):
 
         dx = rstd * (gain * dz - m1 - x^ * m2),   m1 = sum(gain * dz) / n,   m2 = sum(gain * dz * x^) / n
 
-    Each of its terms is one of batch normalisation's, whose kernels compute in float32 whatever the dtype of
-    the tensors: z and the two summands of dx as it does in evaluation, the sums as gradients of its weights.
+    PyTorch has this for float32. Its kernel for half precision is several times slower than one for batch
+    normalisation is, and each term is one of that, computed in float32 whatever the dtype of the tensors: z and
+    the two summands of dx as it computes in evaluation, the sums as gradients of its weights.
     """
 
     @staticmethod
@@ -225,26 +227,42 @@ class _FrozenNorm(torch.autograd.Function):
         x, gain, offset, means, rstds = ctx.saved_tensors
         last = x.is_contiguous(memory_format=torch.channels_last)
         grad = grad.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
-        groups = means.shape[1]
-        width = x.shape[1] // groups
-        size = width * x.shape[2:].numel()
-        dx = torch.empty_like(x)
+        width = x.shape[1] // means.shape[1]
+        found = []
         for i in range(len(x)):
-            x_i, dz = x[i : i + 1], grad[i : i + 1]
-            mean, rstd = means[i].repeat_interleave(width), rstds[i].repeat_interleave(width)
-            slope = gain[i] * rstd
+            x_i, dz, sample = x[i : i + 1], grad[i : i + 1], (gain[i], means[i : i + 1], rstds[i : i + 1])
             if ctx.silu:
-                dz = torch.ops.aten.silu_backward(dz, _affine(x_i, slope, offset[i], mean))
-            _, of_product, of_dz = torch.ops.aten.native_batch_norm_backward(
-                dz, x_i, gain[i], None, None, mean, rstd, True, 0.0, [False, True, True]
-            )
-            m1, m2 = (
-                ((gain[i] * total).view(groups, width).sum(1) / size).repeat_interleave(width)
-                for total in (of_dz, of_product)
-            )
-            scaled = _affine(dz, slope, torch.zeros_like(slope), torch.zeros_like(slope))
-            torch.add(scaled, _affine(x_i, -rstd * rstd * m2, -rstd * m1, mean), out=dx[i : i + 1])
-        return dx, None, None, None, None, None
+                mean, rstd = means[i].repeat_interleave(width), rstds[i].repeat_interleave(width)
+                dz = torch.ops.aten.silu_backward(dz, _affine(x_i, gain[i] * rstd, offset[i], mean))
+            through_norm = _half_gradient if x.dtype in HALF_PRECISION else _own_gradient
+            found.append(through_norm(dz, x_i, *sample))
+        return found[0] if len(x) == 1 else torch.cat(found), None, None, None, None, None
+
+
+def _own_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """The dx of :class:`_FrozenNorm` for one sample, by PyTorch's own kernel."""
+    size = (1, x.shape[1], x.shape[2:].numel(), mean.shape[1])
+    dx: Tensor = torch.ops.aten.native_group_norm_backward(
+        dz, x, mean, rstd, gain, *size, [True, False, False]
+    )[0]
+    return dx
+
+
+def _half_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
+    """The dx of :class:`_FrozenNorm` for one sample, by the kernels of batch normalisation."""
+    groups = mean.shape[1]
+    width = x.shape[1] // groups
+    mean, rstd = mean[0].repeat_interleave(width), rstd[0].repeat_interleave(width)
+    _, of_product, of_dz = torch.ops.aten.native_batch_norm_backward(
+        dz, x, gain, None, None, mean, rstd, True, 0.0, [False, True, True]
+    )
+    size = width * x.shape[2:].numel()
+    m1, m2 = (
+        ((gain * total).view(groups, width).sum(1) / size).repeat_interleave(width)
+        for total in (of_dz, of_product)
+    )
+    zero = torch.zeros_like(gain)
+    return _affine(dz, gain * rstd, zero, zero).add_(_affine(x, -rstd * rstd * m2, -rstd * m1, mean))
 
 
 def _affine(x: Tensor, slope: Tensor, offset: Tensor, centre: Tensor) -> Tensor:

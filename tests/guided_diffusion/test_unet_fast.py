@@ -83,6 +83,26 @@ def test_norm(
 
 
 @pytest.mark.usefixtures("every_size")
+@pytest.mark.parametrize("silu", [False, True], ids=["bare", "silu"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_the_gradient_of_half_precision_is_exact_as_well(
+    batch: int, silu: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernels, given float64."""
+    x = randn(batch, 64, 6, 8) + 3 * randn(batch, 64, 1, 1, seed=3)
+    scale, shift = randn(batch, 64, seed=4), randn(batch, 64, seed=5)
+    layer = group_norm(torch.float64)
+
+    def apply(point: Tensor) -> Tensor:
+        return ops.norm(point, layer, scale, shift, silu=silu)
+
+    expected = output_and_gradient(apply, x)
+    monkeypatch.setattr(ops, "_own_gradient", ops._half_gradient)
+    for one, other in zip(output_and_gradient(apply, x), expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.usefixtures("every_size")
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("shifted", [False, True], ids=["own", "scale-shift"])
 def test_norm_in_half_precision_is_no_worse(
@@ -123,6 +143,7 @@ def test_convolution(upsampled: bool, slow: Callable[..., Any]) -> None:
     assert fast[0].shape == ((2, 7, 8, 12) if upsampled else (2, 7, 4, 6))
 
 
+@pytest.mark.usefixtures("every_size")
 @pytest.mark.parametrize("options", [{"size": 1}, {"stride": 2, "padding": 1}], ids=["1x1", "strided"])
 def test_other_convolutions(options: dict[str, Any]) -> None:
     layer = conv(**options)
@@ -204,6 +225,7 @@ def test_golden_numbers_the_fast_way() -> None:
     assert error(grad, numbers["forward/grad_of_sum_of_squares"]) < 1e-4
 
 
+@pytest.mark.usefixtures("every_size")
 def test_training_and_other_users_of_the_layers_take_the_plain_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
         monkeypatch.setattr(ops, name, None)
@@ -231,6 +253,13 @@ def test_less_is_kept_for_the_gradient(slow: Callable[..., Any]) -> None:
     unet(x, torch.tensor([4]))  # lays the weights out
     fast = kept_bytes(lambda: unet(x, torch.tensor([4])))
     assert fast < 0.6 * slow(kept_bytes, lambda: unet(x, torch.tensor([4])))
+
+
+def test_small_tensors_take_the_plain_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
+        monkeypatch.setattr(ops, name, None)
+    unet = lively(UNet(32, 3, 32, 3, 1, (2,), channel_mult=(1, 2), resblock_updown=True))
+    output_and_gradient(lambda x: unet(x, torch.tensor([4, 5])), randn(2, 3, 32, 32, dtype=torch.float32))
 
 
 def test_weights_are_cast_once(monkeypatch: pytest.MonkeyPatch) -> None:

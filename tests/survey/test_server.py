@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from guidelens.errors import GuidelensError
 from guidelens.survey.limits import Buckets, Limits
 from guidelens.survey.store import SurveyFile
 from PIL import Image
@@ -338,3 +340,36 @@ def test_loopback() -> None:
     assert not any(
         map(is_loopback, ("0.0.0.0", "::", "192.168.0.2", "example.org", "localhost.evil.example", ""))
     )
+
+
+def test_a_full_disk_is_said_and_the_answer_can_be_sent_again(
+    client: Client, survey: SurveyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = read(at_first_item(client, survey).text)
+    data = {**form.hidden, **first(form)}
+    with monkeypatch.context() as patch:
+        patch.setattr(survey, "vote", broken)
+        page = client.post(form.action, data=data)
+        assert page.status_code == 503
+        assert "could not be stored" in page.text
+        assert "content-security-policy" in page.headers
+    assert client.post(form.action, data=data).url.path.endswith("/2")
+    assert len(survey.votes()) == 2
+
+
+def broken(*_: object, **__: object) -> int:
+    raise GuidelensError("cannot write: database or disk is full")
+
+
+def test_a_failed_write_stores_nothing_of_a_screen(survey: SurveyFile) -> None:
+    """Both questions or none: the second row of a screen is made to fail."""
+    rater = survey.join("v")
+    assert rater is not None
+    item = survey.items(rater.seat)[0]
+    survey._db.execute(
+        "CREATE TRIGGER full BEFORE INSERT ON vote WHEN NEW.question = 'alignment'"
+        " BEGIN SELECT RAISE(ABORT, 'disk is full'); END"
+    )
+    with pytest.raises(sqlite3.IntegrityError):
+        survey.vote(rater, item, {"realism": 1, "alignment": 1})
+    assert survey.votes() == []

@@ -120,7 +120,10 @@ def create_command(
         "consistency": exclude_consistency,
     }
     if consent is not None:
-        options["consent"] = consent.read_text(encoding="utf-8")
+        try:
+            options["consent"] = consent.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read --consent {consent}: {error}") from error
     path = out if out is not None else study_dir / "survey.db"
     made = create_survey(
         study_dir,

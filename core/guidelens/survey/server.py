@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import logging
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
 from importlib import resources
@@ -27,6 +29,8 @@ from . import wording
 from .design import CHECK
 from .limits import Buckets, Limits
 from .store import Rater, StoredItem, SurveyFile, new_token
+
+logger = logging.getLogger(__name__)
 
 MAX_BODY = 16_384
 """Bytes of a form that are read; ours need a few hundred."""
@@ -68,6 +72,8 @@ def create_app(survey: SurveyFile, *, local: bool = True, limits: Limits | None 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     site = _Site(survey, local, limits or Limits())
     app.add_exception_handler(Refused, site.refused)
+    app.add_exception_handler(GuidelensError, site.failed)
+    app.add_exception_handler(sqlite3.Error, site.failed)
     app.middleware("http")(site.guard)
     app.get("/")(site.home)
     app.get("/join/{token}")(site.join_page)
@@ -95,6 +101,8 @@ def is_loopback(host: str) -> bool:
 
 
 class _Site:
+    """The pages. Reading the file takes microseconds and happens in place; what waits for the disk has a thread."""
+
     def __init__(self, survey: SurveyFile, local: bool, limits: Limits) -> None:
         self.survey, self.local = survey, local
         self.by_rater = Buckets(limits.rater_rate, limits.rater_burst)
@@ -144,6 +152,12 @@ class _Site:
         assert isinstance(error, Refused)
         return self.page("message.html.j2", error.status, message=error.message)
 
+    async def failed(self, request: Request, error: Exception) -> Response:
+        """Say that nothing was stored, where the file could not be read or written (a full disk, say)."""
+        logger.error("%s: %s", request.method, error)
+        message = "This could not be stored just now. Please go back and try again in a minute."
+        return self.page("message.html.j2", 503, message=message)
+
     async def home(self, request: Request) -> Response:
         """Lead to the open link where only this machine can ask, else say that a link is needed."""
         if self.local:
@@ -154,7 +168,7 @@ class _Site:
         """Ask for consent, or lead back a visitor who was here before."""
         self.check_open(request, token)
         visit = request.cookies.get(VISIT, "")
-        known = await run_in_threadpool(self.survey.visitor, visit) if visit else None
+        known = self.survey.visitor(visit) if visit else None
         if known is not None:
             return _to(f"/r/{known.code}")
         visit = visit if _is_token(visit) else new_token()
@@ -213,7 +227,7 @@ class _Site:
     async def item_page(self, request: Request, code: str, number: str) -> Response:
         """Show a screen: the next one, or the one before it to change its answers."""
         rater = await self.rater(request, code)
-        items, answered = self.items(rater), await run_in_threadpool(self.survey.answered, rater)
+        items, answered = self.items(rater), self.survey.answered(rater)
         current = _first_open(items, answered)
         at = _number(number)
         ready = rater.consented is not None and rater.instructed is not None and current < len(items)
@@ -234,7 +248,7 @@ class _Site:
             return _to(f"/r/{code}/thanks")
         chosen = {question.name: _decimal(form.get(question.name, "")) for question in self.survey.questions}
         given = {name: answer for name, answer in chosen.items() if answer is not None}
-        answered = await run_in_threadpool(self.survey.answered, rater)
+        answered = self.survey.answered(rater)
         current = _first_open(items, answered)
         if at > current:  # only a signed form of another moment could be ahead; never leave a gap
             return _to(await self.next_address(rater))
@@ -256,7 +270,7 @@ class _Site:
 
     async def picture(self, token: str) -> Response:
         """Send a picture, by its random name."""
-        content = await run_in_threadpool(self.survey.image, token)
+        content = self.survey.image(token)
         if content is None:
             raise Refused(404, "There is no such page.")
         return Response(content, media_type="image/png", headers={"Cache-Control": _PICTURE})
@@ -335,14 +349,14 @@ class _Site:
         if rater.instructed is None:
             return f"{base}/instructions"
         items = self.items(rater)
-        current = _first_open(items, await run_in_threadpool(self.survey.answered, rater))
+        current = _first_open(items, self.survey.answered(rater))
         if current < len(items):
             return f"{base}/{current + 1}"
         await run_in_threadpool(self.survey.mark, rater, "finished")
         return f"{base}/thanks"
 
     async def rater(self, request: Request, code: str) -> Rater:
-        rater = await run_in_threadpool(self.survey.rater, code)
+        rater = self.survey.rater(code)
         if rater is None or rater.seat is None:
             self.slow_down(self.by_address, _address(request))
             raise Refused(404, "There is no such page. Please check the link that you were given.")

@@ -11,16 +11,18 @@ import secrets
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from guidelens.errors import GuidelensError, UsageError
 
 from .design import Rules, answers
 from .wording import Question
+
+R = TypeVar("R")
 
 FORMAT = 1
 APPLICATION = 0x676C7376
@@ -93,7 +95,8 @@ class SurveyFile:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._local = threading.local()
-        self._writing = threading.Lock()
+        self._writing, self._queueing = threading.Lock(), threading.Lock()
+        self._queue: list[_Job] = []
         if not self.path.is_file():
             raise UsageError(f"{self.path}: no such file; guidelens survey create makes one")
         try:
@@ -104,7 +107,7 @@ class SurveyFile:
                 name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM meta")
             }
         except sqlite3.DatabaseError as error:
-            raise UsageError(f"{self.path} is not a survey's file: {error}") from error
+            raise UsageError(f"{self.path} is not a survey's file, or cannot be opened: {error}") from error
         if self.meta["format"] != FORMAT:
             raise UsageError(f"{self.path} has format {self.meta['format']}, this version reads {FORMAT}")
 
@@ -168,7 +171,8 @@ class SurveyFile:
         A new rater gets the seat that fewest have finished, then the one that fewest have taken. Personal links
         that nobody followed count as not taken.
         """
-        with self._write() as db:
+
+        def work(db: sqlite3.Connection) -> Rater | None:
             row = db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone()
             if row is not None:
                 return Rater(*row)
@@ -186,23 +190,26 @@ class SurveyFile:
             )
             return Rater(*db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone())
 
+        return self._write(work)
+
     def external(self, visit: str, source: str) -> Rater:
         """Return the rater of another platform known as ``visit`` (a hash), made now unless there is one."""
-        with self._write() as db:
+
+        def work(db: sqlite3.Connection) -> Rater:
             db.execute(
                 "INSERT OR IGNORE INTO rater (code, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?)",
                 (new_token(), source, visit, time.time(), new_completion()),
             )
             return Rater(*db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone())
 
+        return self._write(work)
+
     def mark(self, rater: Rater, event: str) -> None:
         """Note the time at which a rater ``consented``, was ``instructed`` or ``finished``; the first counts."""
         if event not in ("consented", "instructed", "finished"):
             raise ValueError(f"no such event: {event}")
-        with self._write() as db:
-            db.execute(
-                f"UPDATE rater SET {event} = ? WHERE id = ? AND {event} IS NULL", (time.time(), rater.id)
-            )
+        statement = f"UPDATE rater SET {event} = ? WHERE id = ? AND {event} IS NULL"
+        self._write(lambda db: db.execute(statement, (time.time(), rater.id)))
 
     def answered(self, rater: Rater) -> dict[int, dict[str, int]]:
         """Return item id -> question -> answer of a rater."""
@@ -234,14 +241,18 @@ class SurveyFile:
             else " ON CONFLICT DO NOTHING"
         )
         now = time.time()
-        with self._write() as db:
+        rows = [(rater.id, item.id, name, answer, seconds, now) for name, answer in given.items()]
+
+        def work(db: sqlite3.Connection) -> int:
             before = db.total_changes
             db.executemany(
                 "INSERT INTO vote (rater, item, question, answer, seconds, at) VALUES (?, ?, ?, ?, ?, ?)"
                 + conflict,
-                [(rater.id, item.id, name, answer, seconds, now) for name, answer in given.items()],
+                rows,
             )
             return db.total_changes - before
+
+        return self._write(work)
 
     def check(self, item: StoredItem, given: Mapping[str, int]) -> None:
         """Raise UsageError unless ``given`` answers every question of an item with an answer it may have."""
@@ -277,11 +288,55 @@ class SurveyFile:
         row = self._db.execute(f"{_RATER} WHERE {where}", (value,)).fetchone()
         return None if row is None else Rater(*row)
 
-    @contextmanager
-    def _write(self) -> Iterator[sqlite3.Connection]:
-        # One writer at a time in the process, so that threads queue here and not in SQLite's polling.
-        with self._writing, _transaction(self._db, self.path):
-            yield self._db
+    def _write(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """Do ``work`` in a transaction and return its result once that is on disk.
+
+        Waiting for the disk takes longer than anything else here. So who comes meanwhile queues up, and the next to
+        get in commits the work of all who wait: one wait for all (a group commit). Each work is a savepoint of its
+        own, undone alone where it fails.
+        """
+        job = _Job(work)
+        with self._queueing:
+            self._queue.append(job)
+        with self._writing:
+            if not job.done:
+                with self._queueing:
+                    batch, self._queue = self._queue, []
+                self._commit(batch)
+        if job.error is not None:
+            raise job.error
+        return cast(R, job.result)
+
+    def _commit(self, batch: Sequence[_Job]) -> None:
+        try:
+            with _transaction(self._db, self.path):
+                for job in batch:
+                    job.run(self._db)
+        except BaseException as error:
+            for job in batch:
+                job.error = job.error or error
+        finally:
+            for job in batch:
+                job.done = True
+
+
+class _Job:
+    """Work of one thread that another may do."""
+
+    def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
+        self.work = work
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+
+    def run(self, db: sqlite3.Connection) -> None:
+        db.execute("SAVEPOINT job")
+        try:
+            self.result = self.work(db)
+        except Exception as error:
+            self.error = error
+            db.execute("ROLLBACK TO job")
+        db.execute("RELEASE job")
 
 
 _RATER = "SELECT id, code, seat, source, consented, instructed, finished, completion FROM rater"

@@ -14,10 +14,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from conftest import EXPLOSIVE, TOY_PLUGINS
 from guidelens.plugins import PluginManager
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import run_study
+from study_worlds import EXPLOSIVE, TOY_PLUGINS
 
 TICK = 0.001
 

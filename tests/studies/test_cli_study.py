@@ -14,8 +14,8 @@ import brittle_world
 import pytest
 import tiny_world
 from click.testing import CliRunner, Result
-from conftest import EXPLOSIVE, TOY, rows_of, snapshot
 from guidelens.cli.main import cli
+from study_worlds import EXPLOSIVE, TOY, rows_of, snapshot
 
 Guidelens = Callable[..., Result]
 WORLDS = ("-p", tiny_world.__file__, "-p", brittle_world.__file__)

@@ -6,13 +6,13 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import EXPLOSIVE
 from guidelens.plugins import PluginManager
 from guidelens.studies.export import table
 from guidelens.studies.file import parse_study
 from guidelens.studies.keys import AXES, CONDITIONS, GRID_KEYS, STUDY_KEYS
 from guidelens.studies.results import load_study
 from guidelens.studies.run import run_study
+from study_worlds import EXPLOSIVE
 
 PAGE = (Path(__file__).parents[2] / "docs" / "studies.md").read_text(encoding="utf-8")
 

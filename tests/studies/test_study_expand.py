@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import tiny_world
-from conftest import drop_letters
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.guidance import PRESETS, GuidanceOptions
@@ -18,6 +17,7 @@ from guidelens.runs.compare import compare
 from guidelens.studies.expand import Expansion, expand, pair_id
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import plugin_workshop
+from study_worlds import drop_letters
 
 Expand = Callable[..., Expansion]
 BASE = 'schedules = ["only-itc", "turn"]\nprompts = ["a dot", "rain"]\nseeds = 2\ndevice = "cpu"\n'

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conftest import rows_of, snapshot
+from study_worlds import rows_of, snapshot
 
 KILLS = 50
 Ask = Callable[..., str]

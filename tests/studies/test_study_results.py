@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 import torch
 from brittle_world import BrittleGuidance
-from conftest import EXPLOSIVE, TOY
 from filelock import FileLock
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
@@ -28,6 +27,7 @@ from guidelens.studies.export import csv_bytes, export, parquet_bytes, table
 from guidelens.studies.results import StudyResults, load_study
 from guidelens.studies.run import StudyRun
 from guidelens.studies.status import Counts, status, statuses
+from study_worlds import EXPLOSIVE, TOY
 from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
 
 

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import tiny_world
 from brittle_world import BrittleGuidance
-from conftest import EXPLOSIVE, TOY, rows_of, snapshot
 from filelock import FileLock
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import PluginManager
@@ -22,6 +21,7 @@ from guidelens.runs.compare import compare
 from guidelens.runs.drive import Progress
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import StudyRun, find_study, plugin_requests, recorded_study, run_study
+from study_worlds import EXPLOSIVE, TOY, rows_of, snapshot
 
 Run = Callable[..., StudyRun]
 

@@ -441,6 +441,7 @@ def test_what_a_requested_plugin_alone_offers_comes_before_the_default(site: Pat
     ):
         write_module(site, module, source.format(names=list(names), default=default))
     write_distribution(site, "acme-many", {"std": "acme_std", "one": "acme_one", "two": "acme_b"})
+
     def default(*requests: str) -> str:
         return PluginManager.load([*BLOCK_BUILT_IN, *requests], environment=NO_ENV).resolve("generator").spec
 

@@ -99,6 +99,7 @@ def opened(browser: Any, **options: Any) -> tuple[Any, list[str]]:
 
 def check(page: Any) -> None:
     """What an accessibility checker would ask of any page, as far as it can be told here."""
+    page.wait_for_load_state("load")
     assert page.evaluate(NAMES) == []
     assert page.evaluate(CONTRAST) == []
     assert page.evaluate("document.documentElement.lang") == "en"
@@ -115,6 +116,7 @@ def test_a_session(browser: Any, address: str, survey: SurveyFile, options: dict
     assert "/join/" in page.url
     page.check("#agree")
     page.click("text=Continue")
+    page.wait_for_url(re.compile("/instructions$"))
     check(page)
     page.click("text=Begin")
     for number in range(1, 9):

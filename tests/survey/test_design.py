@@ -56,6 +56,10 @@ def test_pairwise_is_balanced(numbers: tuple[int, ...]) -> None:
         assert spread(Counter(i.unit.prompt for i in mine), used) <= 1
         assert spread(Counter(i.unit for i in mine), plan.units) <= 1
         assert spread(Counter(i.shown[0] for i in mine), pair) <= 1
+        for prompt in used:  # nor does a side go with a prompt, or a seed of it
+            assert spread(Counter(i.shown[0] for i in mine if i.unit.prompt == prompt), pair) <= 1
+        for unit in plan.units:
+            assert spread(Counter(i.shown[0] for i in mine if i.unit == unit), pair) <= 1
     for seat in plan.seats:
         assert spread(Counter(frozenset(i.shown) for i in seat), pairs) <= 1
         assert max(Counter((i.unit, frozenset(i.shown)) for i in seat).values()) == 1

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from conftest import PROMPTS, SCHEDULES, make_run
 from guidelens.cli.main import cli
 from guidelens.errors import UsageError
 from guidelens.survey.create import create_survey, pad, read_where
 from guidelens.survey.design import Rules
 from guidelens.survey.store import SurveyFile
+from survey_runs import PROMPTS, SCHEDULES, make_run
 
 
 def run_command(*args: str) -> Result:

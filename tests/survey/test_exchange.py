@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import SCHEDULES
 from guidelens.errors import UsageError
 from guidelens.survey.exchange import export, import_answers, votes_csv, write_results
 from guidelens.survey.statistics import results
 from guidelens.survey.store import SurveyFile
+from survey_runs import SCHEDULES
 
 
 @pytest.fixture(params=["pairwise", "rating", "forced-choice"])

@@ -34,7 +34,7 @@ def test_components_are_defaults() -> None:
     assert options["prompts"] == ["category", "n", "seed", "split"]
     assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing"]
     assert options["generator"] == ["weights"]
-    assert options["metric"] == []
+    assert options["metric"] == ["details"]
 
 
 def test_the_prompt_set_is_built_with_its_options() -> None:

@@ -1,0 +1,63 @@
+"""Measures, in a process of its own, what a large block costs with and without a kept heap; prints JSON.
+
+In a process that has done other things a free block may lie anywhere in the heap, and tell nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+
+import torch
+from guidelens.engine import Engine, Sample
+from guidelens.heap import kept_heap
+from toys import GaussianGenerator
+
+CPU = torch.device("cpu")
+BYTES = 48 * 2**20
+LARGER = 4 * BYTES
+"""More than any gap that blocks of the former size may have left in the heap."""
+
+
+def faults_of_a_block(size: int = BYTES) -> float:
+    """Page faults per page of writing to a block larger than what glibc keeps by itself: once blocks fit, at best.
+
+    An aligned block may need a few more bytes than the last one of its size left free.
+    """
+    found = []
+    for _ in range(8):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(size, dtype=torch.uint8)
+        found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    return min(found[4:]) / (size // resource.getpagesize())
+
+
+def resident() -> int:
+    """Bytes of the process in memory."""
+    with open("/proc/self/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def measure() -> dict[str, float]:
+    """Return page faults per page by situation, and the bytes that came back."""
+    found = {"before": faults_of_a_block()}
+    with kept_heap(torch.device("cuda")):
+        found["other device"] = faults_of_a_block()
+    with kept_heap(CPU):
+        found["inside"] = faults_of_a_block()
+        with kept_heap(CPU):
+            pass
+        found["after an inner one"] = faults_of_a_block()
+        inside = resident()
+    found["returned"] = inside - resident()
+    found["after"] = faults_of_a_block(LARGER)
+    stream = Engine(GaussianGenerator(), None, steps=3, device="cpu").stream([Sample("", None)])
+    next(stream)
+    found["stream open"] = faults_of_a_block()
+    stream.close()
+    found["stream closed"] = faults_of_a_block(LARGER)
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure()))

@@ -202,24 +202,18 @@ class _FrozenNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, gain: Tensor, offset: Tensor, groups: int, eps: float, silu: bool
     ) -> Tensor:
-        out = torch.empty_like(x)
         channels, pixels = x.shape[1], x.shape[2:].numel()
-        means, rstds = [], []
+        parts, means, rstds = [], [], []
         for i in range(len(x)):
             z, mean, rstd = torch.native_group_norm(
                 x[i : i + 1], gain[i], offset[i], 1, channels, pixels, groups, eps
             )
-            if silu:
-                torch.ops.aten.silu.out(z, out=out[i : i + 1])
-            elif len(x) == 1:
-                out = z
-            else:
-                out[i] = z[0]
+            parts.append(F.silu(z, inplace=True) if silu else z)
             means.append(mean[0])
             rstds.append(rstd[0])
         ctx.save_for_backward(x, gain, offset, torch.stack(means), torch.stack(rstds))
         ctx.silu = silu
-        return out
+        return parts[0] if len(x) == 1 else torch.cat(parts)
 
     @staticmethod
     @once_differentiable
@@ -233,7 +227,9 @@ class _FrozenNorm(torch.autograd.Function):
             x_i, dz, sample = x[i : i + 1], grad[i : i + 1], (gain[i], means[i : i + 1], rstds[i : i + 1])
             if ctx.silu:
                 mean, rstd = means[i].repeat_interleave(width), rstds[i].repeat_interleave(width)
-                dz = torch.ops.aten.silu_backward(dz, _affine(x_i, gain[i] * rstd, offset[i], mean))
+                z = _affine(x_i, gain[i] * rstd, offset[i], mean)
+                # In place, as is SiLU itself: a fresh tensor has to be read into the cache before it is written.
+                dz = torch.ops.aten.silu_backward.grad_input(dz, z, grad_input=z)
             through_norm = _half_gradient if x.dtype in HALF_PRECISION else _own_gradient
             found.append(through_norm(dz, x_i, *sample))
         return found[0] if len(x) == 1 else torch.cat(found), None, None, None, None, None

@@ -2,9 +2,8 @@
 
 The fast ways are for CPUs. They keep less for the backward pass: a frozen convolution needs no input of its own,
 and an activation is computed again from what its normalisation keeps anyway. They have no gradient of a weight to
-compute, and pass over memory less often; in float32 large convolutions take fewer products (:mod:`.winograd`).
-Where a weight needs a gradient, for small tensors, on other devices, and under ``torch.compile``, which fuses by
-itself, the plain ways are taken. All give the same numbers up to rounding.
+compute, and pass over memory less often. Where a weight needs a gradient, for small tensors, on other devices,
+and under ``torch.compile``, which fuses by itself, the plain ways are taken. All give the same numbers up to rounding.
 
 Tensors may be in half precision while the weights are not: weights are then cast once and kept (:func:`held`),
 and normalisation computes in float32 with its own float32 weights, as the original does.
@@ -12,25 +11,18 @@ and normalisation computes in float32 with its own float32 weights, as the origi
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from . import winograd
-
-Form = Literal["own", "phases", "winograd", "winograd, mirrored"]
-
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 SMALL = 2**17
 """Elements of a sample below which the fast ways, of more operations, cost more than they save."""
 
 _KEPT = "_kept_weights"
-_VECTOR = 16
-"""Channels per group below which PyTorch's gradient of group normalisation is slow in half precision."""
 _PHASES_PAY = 32
 """Height from which on an upsampled convolution is faster as a transposed one."""
 
@@ -39,14 +31,12 @@ def conv(x: Tensor, layer: nn.Conv2d, *, upsampled: bool = False) -> Tensor:
     """Apply a convolution: to ``x``, or to ``x`` with its height and width doubled by nearest neighbour."""
     if upsampled and (_plain(x, layer) or x.shape[2] < _PHASES_PAY):
         x, upsampled = upsample(x), False
+    weight, bias = held(layer, x.dtype, upsampled=upsampled)
     if upsampled:
-        return _FrozenUpsampledConv.apply(x, *held(layer, x.dtype, "phases"))
+        return _FrozenUpsampledConv.apply(x, weight, bias)
     if _plain(x, layer) or layer.stride != (1, 1):
-        return F.conv2d(x, *held(layer, x.dtype), layer.stride, layer.padding)
-    if layer.kernel_size == (3, 3) and winograd.pays(x, layer.weight):
-        mirrored, _ = held(layer, x.dtype, "winograd, mirrored")
-        return _FrozenWinogradConv.apply(x, *held(layer, x.dtype, "winograd"), mirrored)
-    return _FrozenConv.apply(x, *held(layer, x.dtype), layer.padding)
+        return F.conv2d(x, weight, bias, layer.stride, layer.padding)
+    return _FrozenConv.apply(x, weight, bias, layer.padding)
 
 
 def linear(tokens: Tensor, layer: nn.Conv1d) -> Tensor:
@@ -110,22 +100,20 @@ def _plain(x: Tensor, layer: nn.Module) -> bool:
 
 
 def held(
-    layer: nn.Conv1d | nn.Conv2d, dtype: torch.dtype, form: Form = "own"
+    layer: nn.Conv1d | nn.Conv2d, dtype: torch.dtype, *, upsampled: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a layer in ``dtype``; of a frozen layer they are made once and kept.
 
     What is kept follows the layer's own weights when these are replaced or changed in place.
 
-    :param form: what the weight is brought to, of a 3x3 convolution. ``phases``: the weight (C_in, C_out, 4, 4)
-        of the transposed convolution, of stride 2 and padding 1, that equals the convolution of an upsampled
-        input. Upsampling shows several taps the same pixel; their weights are added beforehand, which leaves 4
-        of 9 products. ``winograd``: see :mod:`.winograd`; ``mirrored``: for the gradient, which is a convolution
-        with the weight turned round.
+    :param upsampled: the weight (C_in, C_out, 4, 4) of the transposed convolution, of stride 2 and padding 1,
+        that equals the layer's 3x3 convolution of an upsampled input. Upsampling shows several taps the same
+        pixel; their weights are added beforehand, which leaves 4 of 9 products.
     """
     weight, bias = layer.weight, layer.bias
     if weight.requires_grad or torch.compiler.is_compiling():
         return weight.to(dtype), None if bias is None else bias.to(dtype)
-    if weight.dtype == dtype and form == "own":
+    if weight.dtype == dtype and not upsampled:
         _lay_out(layer)
         return layer.weight, bias
     kept: dict[Any, Any] = layer.__dict__.setdefault(_KEPT, {})
@@ -134,12 +122,12 @@ def held(
         kept.clear()
         # The tensors too: while they live, their addresses cannot come to mean other weights.
         kept.update(source=source, alive=(weight.detach(), bias))
-    if (dtype, form) not in kept:
-        made = _FORMS[form](weight.detach()).to(dtype)
+    if (dtype, upsampled) not in kept:
+        made = (_of_phases(weight) if upsampled else weight).detach().to(dtype)
         if made.ndim == 4:
             made = made.contiguous(memory_format=torch.channels_last)
-        kept[dtype, form] = made, None if bias is None else bias.detach().to(dtype)
-    return kept[dtype, form]
+        kept[dtype, upsampled] = made, None if bias is None else bias.detach().to(dtype)
+    return kept[dtype, upsampled]
 
 
 def _state(tensor: Tensor) -> tuple[int, int]:
@@ -155,25 +143,13 @@ def _lay_out(layer: nn.Conv1d | nn.Conv2d) -> None:
         weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
-def _mirrored(weight: Tensor) -> Tensor:
-    return weight.transpose(0, 1).flip(2, 3)
-
-
 def _of_phases(weight: Tensor) -> Tensor:
-    mirrored = _mirrored(weight)
+    mirrored = weight.detach().transpose(0, 1).flip(2, 3)
     summed = mirrored.new_zeros(*mirrored.shape[:2], 4, 4)
     for down in (0, 1):
         for right in (0, 1):
             summed[:, :, down : down + 3, right : right + 3] += mirrored
     return summed
-
-
-_FORMS: dict[Form, Callable[[Tensor], Tensor]] = {
-    "own": lambda weight: weight,
-    "phases": _of_phases,
-    "winograd": winograd.transformed,
-    "winograd, mirrored": lambda weight: winograd.transformed(_mirrored(weight)),
-}
 
 
 class _FrozenConv(torch.autograd.Function):
@@ -192,21 +168,6 @@ class _FrozenConv(torch.autograd.Function):
         if weight.shape[2:] == (1, 1):  # faster than as a transposed convolution
             return F.conv2d(grad, weight.transpose(0, 1)), None, None, None
         return F.conv_transpose2d(grad, weight, padding=ctx.padding), None, None, None
-
-
-class _FrozenWinogradConv(torch.autograd.Function):
-    """A 3x3 convolution of stride 1 and padding 1, by the matrices of :mod:`.winograd`."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, matrices: Tensor, bias: Tensor | None, mirrored: Tensor) -> Tensor:
-        ctx.save_for_backward(mirrored)
-        return winograd.convolve(x, matrices, bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (mirrored,) = ctx.saved_tensors
-        return winograd.convolve(grad, mirrored, None), None, None, None
 
 
 class _FrozenUpsampledConv(torch.autograd.Function):
@@ -232,9 +193,9 @@ class _FrozenNorm(torch.autograd.Function):
 
         dx = rstd * (gain * dz - m1 - x^ * m2),   m1 = sum(gain * dz) / n,   m2 = sum(gain * dz * x^) / n
 
-    PyTorch has this. Its kernel is several times slower in half precision where groups are narrow. There the
-    terms are computed by kernels of batch normalisation, which work in float32 whatever the dtype of the tensors:
-    z and the two summands of dx as it computes in evaluation, the sums as gradients of its weights.
+    PyTorch has this for float32. Its kernel for half precision is several times slower than one for batch
+    normalisation is, and each term is one of that, computed in float32 whatever the dtype of the tensors: z and
+    the two summands of dx as it computes in evaluation, the sums as gradients of its weights.
     """
 
     @staticmethod
@@ -269,8 +230,7 @@ class _FrozenNorm(torch.autograd.Function):
                 z = _affine(x_i, gain[i] * rstd, offset[i], mean)
                 # In place, as is SiLU itself: a fresh tensor has to be read into the cache before it is written.
                 dz = torch.ops.aten.silu_backward.grad_input(dz, z, grad_input=z)
-            slow = x.dtype in HALF_PRECISION and width < _VECTOR
-            through_norm = _half_gradient if slow else _own_gradient
+            through_norm = _half_gradient if x.dtype in HALF_PRECISION else _own_gradient
             found.append(through_norm(dz, x_i, *sample))
         return found[0] if len(x) == 1 else torch.cat(found), None, None, None, None, None
 

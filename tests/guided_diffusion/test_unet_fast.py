@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from guidelens_guided_diffusion import UNet, ops, winograd
+from guidelens_guided_diffusion import UNet, ops
 from guidelens_guided_diffusion.layers import Upsample
 from small_unet import golden, lively
 from torch import Tensor, nn
 
 HALVES = [torch.bfloat16, torch.float16]
-FAST = ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenWinogradConv", "_FrozenNorm")
 
 
 def error(actual: Tensor, expected: Tensor) -> float:
@@ -39,7 +38,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     def call(function: Callable[..., Any], *args: Any) -> Any:
         with monkeypatch.context() as patched:
             patched.setattr(ops, "_plain", lambda x, layer: True)
-            for name in FAST:
+            for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
                 patched.setattr(ops, name, None)
             return function(*args)
 
@@ -51,8 +50,6 @@ def every_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """Small tensors take the fast ways too."""
     monkeypatch.setattr(ops, "SMALL", 0)
     monkeypatch.setattr(ops, "_PHASES_PAY", 0)
-    monkeypatch.setattr(winograd, "_CHANNELS", 1)
-    monkeypatch.setattr(winograd, "_PIXELS", 1)
 
 
 def group_norm(dtype: torch.dtype) -> nn.GroupNorm:
@@ -156,56 +153,6 @@ def test_other_convolutions(options: dict[str, Any]) -> None:
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("bias", [False, True])
-@pytest.mark.parametrize("rows", [1, 3, 100])
-@pytest.mark.parametrize("size", [(2, 2), (8, 4), (10, 6)])
-def test_winograd_is_the_convolution(
-    size: tuple[int, int], rows: int, bias: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In float64, to the last digits, however many rows of tiles are taken at a time."""
-    layer = conv(padding=1, bias=bias)
-    x = randn(2, 5, *size)
-    one_row = 16 * (size[1] // 2) * 5 * x.element_size()
-    monkeypatch.setattr(winograd, "_CACHE", -(-rows * one_row // torch.get_num_threads()))
-    out = winograd.convolve(x, winograd.transformed(layer.weight), layer.bias)
-    torch.testing.assert_close(out, layer(x), rtol=1e-12, atol=1e-12)
-    assert out.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.usefixtures("every_size")
-def test_winograd_rounds_no_worse(slow: Callable[..., Any]) -> None:
-    """Output and gradient in float32 against float64, beside the direct convolution; with many channels."""
-    layer = lively(nn.Conv2d(192, 256, 3, padding=1).double())  # type: ignore[arg-type]  # redraws any module
-    x = randn(1, 192, 16, 16)
-    exact = output_and_gradient(lambda point: ops.conv(point, layer), x)  # type: ignore[arg-type]  # a conv
-    layer.float()
-
-    def apply(point: Tensor) -> Tensor:
-        return ops.conv(point, layer)  # type: ignore[arg-type]  # a convolution still
-
-    assert "Winograd" in type(apply(x.float().requires_grad_()).grad_fn).__name__
-    fast, plain = output_and_gradient(apply, x.float()), slow(output_and_gradient, apply, x.float())
-    for ours, theirs, true in zip(fast, plain, exact, strict=True):
-        assert 0 < error(ours, true) < max(1e-6, 1.5 * error(theirs, true))
-
-
-@pytest.mark.parametrize(
-    ("shape", "dtype", "expected"),
-    [
-        ((1, 256, 64, 64), torch.float32, True),
-        ((1, 256, 32, 32), torch.float32, False),
-        ((1, 128, 64, 64), torch.float32, False),
-        ((1, 256, 65, 64), torch.float32, False),
-        ((1, 256, 64, 64), torch.bfloat16, False),
-        ((1, 256, 64, 64), torch.float64, False),
-    ],
-)
-def test_where_winograd_pays(shape: tuple[int, ...], dtype: torch.dtype, expected: bool) -> None:
-    x = torch.empty(shape, dtype=dtype, device="meta")
-    assert winograd.pays(x, torch.empty(256, shape[1], 3, 3, device="meta")) is expected
-    assert not winograd.pays(x, torch.empty(6, shape[1], 3, 3, device="meta"))
-
-
 @pytest.mark.parametrize("change", [ops.upsample, ops.downsample])
 def test_resampling_gradients_are_autograds(
     change: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
@@ -280,7 +227,7 @@ def test_golden_numbers_the_fast_way() -> None:
 
 @pytest.mark.usefixtures("every_size")
 def test_training_and_other_users_of_the_layers_take_the_plain_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FAST:
+    for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
         monkeypatch.setattr(ops, name, None)
     unet = lively(UNet(32, 3, 32, 3, 1, (2,), channel_mult=(1, 2), resblock_updown=True))
     unet.train().requires_grad_(True)
@@ -309,7 +256,7 @@ def test_less_is_kept_for_the_gradient(slow: Callable[..., Any]) -> None:
 
 
 def test_small_tensors_take_the_plain_ways(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in FAST:
+    for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
         monkeypatch.setattr(ops, name, None)
     unet = lively(UNet(32, 3, 32, 3, 1, (2,), channel_mult=(1, 2), resblock_updown=True))
     output_and_gradient(lambda x: unet(x, torch.tensor([4, 5])), randn(2, 3, 32, 32, dtype=torch.float32))
@@ -360,23 +307,6 @@ def test_held_weights_follow_the_layers_own(change: str, upsampled: bool) -> Non
     after = ops.conv(x, layer, upsampled=upsampled)
     assert torch.equal(after, ops.conv(x, fresh, upsampled=upsampled))
     assert torch.equal(after, before) == (change == "dtype")
-
-
-@pytest.mark.usefixtures("every_size")
-@pytest.mark.parametrize("change", [name for name in CHANGES if name != "dtype"])
-def test_matrices_of_winograd_follow_as_well(change: str) -> None:
-    layer = conv(padding=1).float()
-    x = randn(1, 5, 4, 4, dtype=torch.float32)
-
-    def apply(point: Tensor) -> Tensor:
-        return ops.conv(point, layer)
-
-    output_and_gradient(apply, x)
-    with torch.no_grad():
-        CHANGES[change](layer)
-    layer.requires_grad_(False)
-    for ours, own in zip(output_and_gradient(apply, x), output_and_gradient(layer, x), strict=True):
-        torch.testing.assert_close(ours, own, rtol=1e-4, atol=1e-5)
 
 
 def test_names_and_values_stay(network: UNet) -> None:

@@ -10,7 +10,7 @@ import resource
 
 import torch
 from guidelens.engine import Engine, Sample
-from guidelens.heap import kept_heap, returned_heap
+from guidelens.heap import kept_heap
 from toys import GaussianGenerator
 
 CPU = torch.device("cpu")
@@ -48,9 +48,6 @@ def measure() -> dict[str, float]:
         with kept_heap(CPU):
             pass
         found["after an inner one"] = faults_of_a_block()
-        with returned_heap(CPU):
-            found["inside, given back"] = faults_of_a_block(LARGER)
-        found["inside again"] = faults_of_a_block(LARGER)
         inside = resident()
     found["returned"] = inside - resident()
     found["after"] = faults_of_a_block(LARGER)

@@ -39,23 +39,6 @@ def kept_heap(device: torch.device) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def returned_heap(device: torch.device) -> Iterator[None]:
-    """Let freed memory go back to the system meanwhile, whoever keeps it: to measure code that knows of no such thing.
-
-    Not for several threads at once.
-    """
-    libc = _glibc()
-    if libc is None or device.type != "cpu" or _holders == 0:
-        yield
-        return
-    _give_back(libc)
-    try:
-        yield
-    finally:
-        _keep(libc)
-
-
-@contextmanager
 def _kept() -> Iterator[None]:
     global _holders
     libc = _glibc()
@@ -65,25 +48,17 @@ def _kept() -> Iterator[None]:
     with _LOCK:
         _holders += 1
         if _holders == 1:
-            _keep(libc)
+            libc.mallopt(_M_MMAP_MAX, 0)
+            libc.mallopt(_M_TRIM_THRESHOLD, -1)
     try:
         yield
     finally:
         with _LOCK:
             _holders -= 1
             if _holders == 0:
-                _give_back(libc)
-
-
-def _keep(libc: Any) -> None:
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, -1)
-
-
-def _give_back(libc: Any) -> None:
-    libc.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
-    libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
-    libc.malloc_trim(0)
+                libc.mallopt(_M_MMAP_MAX, _DEFAULT_MMAP_MAX)
+                libc.mallopt(_M_TRIM_THRESHOLD, _LARGEST_TRIM_THRESHOLD)
+                libc.malloc_trim(0)
 
 
 @cache

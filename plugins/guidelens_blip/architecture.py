@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError
+from guidelens.quiet import quiet
 
-from .lavis_import import import_quietly, quiet
+from .lavis_import import import_quietly
 from .tokenizer import load_tokenizer
 
 MOMENTUM_PARTS = ("visual_encoder_m", "text_encoder_m", "vision_proj_m", "text_proj_m")

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import pickle
-import zipfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
+from guidelens.weights.reading import read_torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -77,14 +76,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
-    try:
-        # Mapped where the format allows it (PyTorch >= 1.6): momentum parts and queues are then never read.
-        payload = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
-            reason = "it is damaged or holds more than plain weights"
-        raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {reason}") from error
+    # Mapped: momentum parts and queues stay unread.
+    payload = read_torch(path, f"{path} as a BLIP checkpoint", contents="weights")
     if isinstance(payload, Mapping) and isinstance(payload.get("model"), Mapping):
         payload = payload["model"]
     if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
-
-from .lavis_import import quiet
+from guidelens.quiet import quiet
 
 if TYPE_CHECKING:
     from torch import Tensor

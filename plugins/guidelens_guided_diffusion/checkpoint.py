@@ -9,9 +9,6 @@ and ``num_timesteps``, and where needed ``rescale_timesteps`` and ``fixed_varian
 from __future__ import annotations
 
 import json
-import pickle
-import warnings
-import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import TypeVar
 
 import torch
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights.reading import read_torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -82,17 +80,7 @@ def _read_safetensors(path: Path) -> Checkpoint:
 
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
-    try:
-        # Only the zip format of PyTorch >= 1.6 can be mapped; older files are read.
-        mapped = zipfile.is_zipfile(path)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on files of other origin
-            payload = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
-        reason = _first_line(error)
-        if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
-            reason = "it is damaged, no PyTorch file, or holds more than plain tensors (which could run code)"
-        raise GuidelensError(f"cannot read {path} as a PyTorch checkpoint: {reason}") from error
+    payload = read_torch(path, f"{path} as a PyTorch checkpoint")
     if not isinstance(payload, Mapping):
         raise GuidelensError(
             f"{path} is no UNet checkpoint: it holds a {type(payload).__name__}, no named tensors"

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from guidelens.errors import GuidelensError
+from guidelens.quiet import quiet
 
 from .checkpoint import load_state, read_checkpoint
 from .hub import fetch_hub, retries_unseen, short_reason
-from .open_clip_import import import_open_clip, quiet
+from .open_clip_import import import_open_clip
 from .preprocess import Preprocess
 from .sources import Source
 from .text import Tokenizer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
+from guidelens.weights.reading import read_torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .open_clip_import import import_open_clip, quiet
+from .open_clip_import import import_open_clip
 from .text import vocabulary
 
 if TYPE_CHECKING:
@@ -50,24 +50,16 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         except (SafetensorError, OSError) as error:
             raise GuidelensError(f"cannot read the checkpoint {path}: {error}") from error
     try:
-        with quiet():  # of an odd file torch warns before it fails
-            payload = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
-        raise GuidelensError(f"cannot read the checkpoint {path}: {_reason(error)}") from error
+        payload = read_torch(path, f"the checkpoint {path}", contents="weights")
+    except GuidelensError as error:
+        if "TorchScript" in str(error):
+            raise GuidelensError(f"{error} (pretrained=openai has them)") from error
+        raise
     if isinstance(payload, Mapping) and isinstance(payload.get("state_dict"), Mapping):
         payload = payload["state_dict"]
     if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):
         raise GuidelensError(f"{path} is no checkpoint of open_clip: it holds no table of named tensors")
     return {name.removeprefix("module."): tensor for name, tensor in payload.items()}
-
-
-def _reason(error: Exception) -> str:
-    first = (str(error).splitlines() or [""])[0] or type(error).__name__
-    if "TorchScript" in str(error):
-        return "it is a TorchScript archive, which is a program; give the weights alone (pretrained=openai has them)"
-    if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
-        return "it is damaged or holds more than plain weights"
-    return first
 
 
 def _is_named_tensor(entry: tuple[Any, Any]) -> bool:

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 import importlib
-import threading
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import ModuleType
 
-_LOCK = threading.RLock()
-"""``warnings.catch_warnings`` swaps process-wide state, so two threads must not be inside it at once."""
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence Python warnings for the enclosed block, under a lock. May nest; safe from any thread."""
-    with _LOCK, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+from guidelens.quiet import quiet
 
 
 def import_open_clip(module: str = "") -> ModuleType:

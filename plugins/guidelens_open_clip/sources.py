@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.quiet import quiet
 
 from .hub import fetch_hub, short_reason
-from .open_clip_import import import_open_clip, quiet
+from .open_clip_import import import_open_clip
 
 logger = logging.getLogger("guidelens.open_clip")
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
 
+from .reading import read_torch
 from .store import explained, sha256_of
 
 if TYPE_CHECKING:
@@ -102,22 +100,11 @@ def separate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 
 
 def _read(path: Path) -> Any:
-    import torch
-
     if not path.is_file():
         raise GuidelensError(f"there is no checkpoint {path}")
     if path.suffix == ".safetensors":
         raise UsageError(f"{path} is safetensors already")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's remarks on files of other origin
-            # Only the zip format of PyTorch >= 1.6 can be mapped; older files are read.
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
-            reason = "it is damaged, or holds more than plain tensors (which could run code)"
-        raise GuidelensError(f"cannot read {path} as a PyTorch checkpoint: {reason}") from error
+    return read_torch(path, f"{path} as a PyTorch checkpoint")
 
 
 def _choose(payload: Any, path: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:

@@ -6,8 +6,9 @@ plugin.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from guidelens.contracts import (
@@ -26,33 +27,35 @@ if TYPE_CHECKING:
     from guidelens.hookspecs import hookimpl
     from guidelens.plugins import ComponentInfo, PluginManager
     from guidelens.runs.compare import compare
+    from guidelens.runs.stream import stream
     from guidelens.studies.results import load_study
     from guidelens.studies.run import run_study
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "CONTRACT_VERSION": "guidelens.contracts",
-    "ComponentInfo": "guidelens.plugins",
-    "Engine": "guidelens.engine",
-    "Generator": "guidelens.contracts",
-    "GuidanceModel": "guidelens.contracts",
-    "GuidanceOptions": "guidelens.guidance",
-    "GuidelensError": "guidelens.errors",
-    "Metric": "guidelens.contracts",
-    "PluginManager": "guidelens.plugins",
-    "Prompt": "guidelens.contracts",
-    "PromptSet": "guidelens.contracts",
-    "Result": "guidelens.engine",
-    "Sample": "guidelens.engine",
-    "Schedule": "guidelens.contracts",
-    "Step": "guidelens.engine",
-    "TextBatch": "guidelens.contracts",
-    "UsageError": "guidelens.errors",
-    "compare": "guidelens.runs.compare",
-    "hookimpl": "guidelens.hookspecs",
-    "load_study": "guidelens.studies.results",
-    "run_study": "guidelens.studies.run",
+    "CONTRACT_VERSION": "contracts",
+    "ComponentInfo": "plugins",
+    "Engine": "engine",
+    "Generator": "contracts",
+    "GuidanceModel": "contracts",
+    "GuidanceOptions": "guidance",
+    "GuidelensError": "errors",
+    "Metric": "contracts",
+    "PluginManager": "plugins",
+    "Prompt": "contracts",
+    "PromptSet": "contracts",
+    "Result": "engine",
+    "Sample": "engine",
+    "Schedule": "contracts",
+    "Step": "engine",
+    "TextBatch": "contracts",
+    "UsageError": "errors",
+    "compare": "runs.compare",
+    "hookimpl": "hookspecs",
+    "load_study": "studies.results",
+    "run_study": "studies.run",
+    "stream": "runs.stream",
 }
 """Public name -> the module that defines it."""
 
@@ -79,17 +82,7 @@ __all__ = [
     "hookimpl",
     "load_study",
     "run_study",
+    "stream",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOME.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(home), name)
-    globals()[name] = value  # the next access is an ordinary one
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

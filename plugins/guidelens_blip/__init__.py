@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .architecture import PRESETS, BlipConfig, build_blip
     from .checkpoint import load_model, save_blip
     from .guidance import BlipGuidance, BlipOptions, load_blip
 
-_EXPORTS = {
+_HOME = {
     "PRESETS": "architecture",
     "BlipConfig": "architecture",
     "build_blip": "architecture",
@@ -31,15 +33,5 @@ __all__ = [
     "save_blip",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the public names when first used: importing this package loads neither torch nor LAVIS."""
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Late: the program loads every plugin at each start, and that imports neither torch nor LAVIS.
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .conversion import as_unet2d_model, conversion_problems
@@ -28,9 +29,5 @@ _HOME = {
     "training_process": "process",
 }
 
-
-def __getattr__(name: str) -> Any:
-    # Lazy, so that listing plugins imports neither torch nor diffusers.
-    if name in _HOME:
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Late: the program loads every plugin at each start, and that imports neither torch nor diffusers.
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

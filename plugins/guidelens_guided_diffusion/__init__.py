@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 from .description import Description, from_classifier_script, from_script
 from .flags import EncoderFlags, UNetFlags
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .generator import GuidedDiffusionGenerator, load_generator, save_generator
     from .unet import SuperResUNet, UNet
 
-_LAZY = {
+_HOME = {
     "EncoderUNet": "encoder",
     "GuidedDiffusionGenerator": "generator",
     "NoisyClassifierGuidance": "classifier",
@@ -44,9 +45,5 @@ __all__ = [
     "save_generator",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    # Lazy, so that listing plugins imports no torch.
-    if name in _LAZY:
-        return getattr(importlib.import_module(f".{_LAZY[name]}", __name__), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Late: the program loads every plugin at each start, and that imports no torch.
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .guidance import OpenClipGuidance, OpenClipOptions, load_open_clip
@@ -10,7 +12,7 @@ if TYPE_CHECKING:
     from .preprocess import Preprocess
     from .templates import read_templates
 
-_EXPORTS = {
+_HOME = {
     "ClipScore": "metrics",
     "OpenClipGuidance": "guidance",
     "OpenClipOptions": "guidance",
@@ -28,15 +30,5 @@ __all__ = [
     "read_templates",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the public names when first used: importing this package loads neither torch nor open_clip."""
-    if name not in _EXPORTS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f".{_EXPORTS[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+# Late: the program loads every plugin at each start, and that imports neither torch nor open_clip.
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -6,8 +6,9 @@ read them.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .gradients import HALF_PRECISION_LOSS_SCALES, scaled_vjp
@@ -48,10 +49,4 @@ __all__ = [
     "scaled_vjp",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value  # the next access is an ordinary one
-    return value
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -13,6 +13,8 @@ from collections.abc import Callable, Collection, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from guidelens.lazy import lazy_names
+
 from .report import Check, ConformanceError, Report
 
 if TYPE_CHECKING:
@@ -165,7 +167,5 @@ def _checked(kind: str, component: Any, **options: Any) -> Report:
     return report
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("TinyGenerator", "TinyGuidanceModel"):  # they need torch
-        return getattr(import_module(f"{__name__}.toys"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# They need torch.
+__getattr__, __dir__ = lazy_names(__name__, {"TinyGenerator": "toys", "TinyGuidanceModel": "toys"})

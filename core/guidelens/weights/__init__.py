@@ -6,8 +6,9 @@ component asks :func:`require` for the path when it is built. The command ``guid
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from guidelens.lazy import lazy_names
 
 from .registry import WeightsFile
 
@@ -49,9 +50,5 @@ __all__ = [
     "weights_home",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import a function when it is first used: plugins register weights each time the program starts."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOME[name]}", __name__), name)
+# Late: plugins register weights each time the program starts.
+__getattr__, __dir__ = lazy_names(__name__, _HOME)

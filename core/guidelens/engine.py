@@ -343,6 +343,7 @@ class Engine:
             sample=batch.state,
             weights=dict(zip(names, batch.weights[k].T, strict=True)),
             losses=dict(zip(names, guided.losses, strict=True)),
+            gradients=guided.gradients,
             gradient_norms=dict(zip(names, guided.gradient_norms, strict=True)),
             cosines=guided.cosines,
             nonfinite=guided.nonfinite if nonfinite is None else nonfinite,

@@ -39,7 +39,9 @@ class Step:
     :param sample: the state after the step; after the last step the picture, not clamped.
     :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
     :param losses: L_k likewise, nan where the objective is inactive for the sample.
-    :param gradient_norms: the norm of dL_k/dx0 likewise, before weights and scales.
+    :param gradients: dL_k/dx0 likewise, (B, C, H, W), before weights and scales: with respect to what the guidance
+        model is shown, x0 unclamped, or its blend with x_t, or x_t itself. Over random views, their average.
+    :param gradient_norms: their norms (B,), nan likewise.
     :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
     :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
 
@@ -54,6 +56,7 @@ class Step:
     sample: Tensor
     weights: dict[str, Tensor]
     losses: dict[str, Tensor]
+    gradients: dict[str, Tensor]
     gradient_norms: dict[str, Tensor]
     cosines: dict[tuple[str, str], Tensor]
     nonfinite: Tensor

@@ -5,8 +5,9 @@ For a sample with weights w_k(p) of its schedule and constant scales c_k, the gr
     g = -d( sum_k w_k(p) c_k L_k(x0(x_t)) ) / dx_t
 
 which a sampler adds, times s * Sigma, to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021,
-algorithm 1). It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms and
-pairwise cosines for nothing. Then one vector-Jacobian product of their weighted sum through the network.
+algorithm 1). It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms, pairwise
+cosines and maps of where an objective pulls for nothing. Then one vector-Jacobian product of their weighted sum
+through the network.
 Since x0 = a * x_t + b * output with known a and b, only the output's part goes through autograd.
 
 Losses are summed over the batch and no network mixes samples, so a sample's gradient is that of its own loss.
@@ -42,7 +43,9 @@ class Guided:
     :param output: the network's output (B, C or 2C, H, W), detached.
     :param gradient: s * g (B, C, H, W), zero for samples without guidance; None if no sample has any.
     :param losses: (K, B) L_k, nan where inactive; the mean over views where there are several.
-    :param gradient_norms: (K, B) the norm of dL_k/d(image that the model sees), before weights and scales.
+    :param gradients: dL_k/d(image that the model sees) by objective, (B, C, H, W), before weights and scales; nan
+        where inactive.
+    :param gradient_norms: (K, B) their norms.
     :param cosines: of these gradients, by pair of objectives (B,); nan where either is inactive or 0.
     :param nonfinite: (B,) bool, the samples left unguided because their gradient was not finite.
     """
@@ -50,6 +53,7 @@ class Guided:
     output: Tensor
     gradient: Tensor | None
     losses: Tensor
+    gradients: dict[str, Tensor]
     gradient_norms: Tensor
     cosines: dict[tuple[str, str], Tensor]
     nonfinite: Tensor
@@ -75,6 +79,9 @@ class Guided:
             output=torch.cat([part.output for part in parts]),
             gradient=gradient,
             losses=torch.cat([part.losses for part in parts], dim=1),
+            gradients={
+                name: torch.cat([part.gradients[name] for part in parts]) for name in parts[0].gradients
+            },
             gradient_norms=torch.cat([part.gradient_norms for part in parts], dim=1),
             cosines={pair: torch.cat([part.cosines[pair] for part in parts]) for pair in parts[0].cosines},
             nonfinite=torch.cat([part.nonfinite for part in parts]),
@@ -329,10 +336,15 @@ class _Selection:
 
 
 class _Telemetry:
-    """Collects losses, norms and cosines of the groups of a batch, nan where nothing was evaluated."""
+    """Collects losses, gradients, norms and cosines of the groups of a batch, nan where nothing was evaluated.
+
+    :param like: (B, C, H, W), of the batch's shape, type and device.
+    """
 
     def __init__(self, objectives: tuple[str, ...], like: Tensor) -> None:
+        self._like = like
         self._position = {name: k for k, name in enumerate(objectives)}
+        self._gradients: dict[str, Tensor] = {}
         shape = (len(objectives), len(like))
         self._losses = like.new_full(shape, math.nan)
         self._norms = like.new_full(shape, math.nan)
@@ -354,13 +366,25 @@ class _Telemetry:
         for name in names:
             self._losses[self._position[name], rows] = losses[name]
             self._norms[self._position[name], rows] = norms[name]
+            self._keep(name, rows, gradients[name])
         for first, second in combinations(names, 2):
             # Normalised before the product, which might overflow or vanish otherwise; 0 / 0 is nan.
             units = (flat[first] / norms[first][:, None], flat[second] / norms[second][:, None])
             self._cosines[first, second][rows] = (units[0] * units[1]).sum(dim=1)
 
+    def _keep(self, name: str, rows: Tensor, gradient: Tensor) -> None:
+        if len(rows) == len(self._like):  # all of them, in order: no copy
+            self._gradients[name] = gradient
+            return
+        if name not in self._gradients:
+            self._gradients[name] = torch.full_like(self._like, math.nan)
+        self._gradients[name][rows] = gradient
+
     def guided(self, output: Tensor, gradient: Tensor | None, nonfinite: Tensor) -> Guided:
-        return Guided(output, gradient, self._losses, self._norms, self._cosines, nonfinite)
+        for name in self._position.keys() - self._gradients.keys():
+            self._gradients[name] = torch.full_like(self._like, math.nan)
+        gradients = {name: self._gradients[name] for name in self._position}
+        return Guided(output, gradient, self._losses, gradients, self._norms, self._cosines, nonfinite)
 
 
 def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:

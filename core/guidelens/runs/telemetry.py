@@ -29,7 +29,12 @@ SERIES = ("losses", "gradient_norms", "cosines", "weights")
 """What is kept per step by objective, or pair of objectives (``"a|b"``, in sorted order)."""
 
 SNAPSHOT_SIDE = 64
-"""Snapshots of x0 are reduced to at most this many pixels a side: they show what forms when, not detail."""
+"""Snapshots of x0 and maps of saliency are reduced to at most this many pixels a side: they show what forms when
+and where, not detail.
+"""
+
+MAPS = ("saliency", "saliency_peaks")
+"""What is kept by objective of the steps with snapshots."""
 
 DIGITS = 7
 """Significant digits of telemetry in rows: what float32 carries."""
@@ -46,6 +51,10 @@ class Telemetry:
     :param nonfinite: (N,) bool, the steps left unguided because their gradient was not finite.
     :param snapshot_steps: (S,) the steps whose predicted x0 was kept.
     :param snapshots: (S, H, W, C) uint8, these predictions, at most :data:`SNAPSHOT_SIDE` pixels a side.
+    :param saliency: where each objective pulled at these steps, (S, H, W) uint8: the mean over channels of
+        |dL_k/dx0|, reduced like the snapshots, each map in 255ths of its own peak.
+    :param saliency_peaks: (S,) float32, what 255 stands for in each map; nan, and the map 0, where the objective
+        was inactive or its gradient not finite.
     """
 
     losses: dict[str, np.ndarray] = field(default_factory=dict)
@@ -55,6 +64,8 @@ class Telemetry:
     nonfinite: np.ndarray | None = None
     snapshot_steps: np.ndarray | None = None
     snapshots: np.ndarray | None = None
+    saliency: dict[str, np.ndarray] = field(default_factory=dict)
+    saliency_peaks: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class StepRecorder:
@@ -70,12 +81,15 @@ class StepRecorder:
         self.snapshot_steps = sorted({round(p * max(steps - 1, 0)) for p in snapshots})
         self._nonfinite: list[Tensor] = []
         self._snapshots: list[Tensor] = []
+        self._maps: dict[str, list[tuple[Tensor, Tensor]]] = {}
 
     def __call__(self, step: Step) -> None:
         """Record a step; a callback of :meth:`guidelens.engine.Engine.run`."""
         self._nonfinite.append(step.nonfinite)
         if step.index in self.snapshot_steps:
             self._snapshots.append(_small(step.pred_x0))
+            for name, gradient in step.gradients.items():
+                self._maps.setdefault(name, []).append(saliency_maps(gradient))
 
     def nonfinite(self) -> np.ndarray:
         """Return (B, N) bool: which steps of which samples were left unguided."""
@@ -90,6 +104,35 @@ class StepRecorder:
         kept = torch.stack(self._snapshots, 1).cpu()
         levels = ((kept.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
         return _array(levels.permute(0, 1, 3, 4, 2))
+
+    def saliency(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return maps (B, S, H, W) uint8 and their peaks (B, S) float32 by objective, in sorted order."""
+        import torch
+
+        return {
+            name: (
+                _array(torch.stack([levels for levels, _ in kept], 1).cpu()),
+                _array(torch.stack([peaks for _, peaks in kept], 1).cpu()),
+            )
+            for name, kept in sorted(self._maps.items())
+        }
+
+
+def saliency_maps(gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean over channels of |gradient| in 255ths of each map's peak, and the peaks.
+
+    Maps that are not finite are 0, with the peak nan. Nothing is waited for.
+
+    :param gradient: dL_k/dx0 (B, C, H, W).
+    :returns: (B, h, w) uint8, at most :data:`SNAPSHOT_SIDE` pixels a side, and (B,) float32.
+    """
+    import torch
+
+    maps = _small(gradient.abs().mean(dim=1, keepdim=True))[:, 0]
+    peaks = maps.amax(dim=(1, 2))
+    peaks = torch.where(peaks.isfinite(), peaks, torch.nan)
+    shares = maps / peaks[:, None, None]  # 0 / 0 and whatever is by nan is nan, and nothing to see
+    return (shares.nan_to_num(0.0) * 255).round().to(torch.uint8), peaks
 
 
 def _small(images: Tensor) -> Tensor:
@@ -121,8 +164,32 @@ def pack(
     """Return the telemetry of a batch as the content of its file; the same numbers give the same bytes.
 
     Arrays: ``keys`` (B,), ``SERIES/name`` (B, N) float32 with nan where a sample has none, ``nonfinite`` (B, N),
-    ``snapshot_steps`` (S,), ``snapshots`` (B, S, H, W, C).
+    ``snapshot_steps`` (S,), ``snapshots`` (B, S, H, W, C), ``saliency/name`` (B, S, H, W) and
+    ``saliency_peaks/name`` (B, S).
     """
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **_arrays(keys, results, weights, recorder))
+    return buffer.getvalue()
+
+
+def single_telemetry(
+    result: Result, weights: Mapping[str, Sequence[float]], recorder: StepRecorder
+) -> Telemetry:
+    """Return the telemetry of a batch of one, as a file of it would have it.
+
+    :param weights: of its schedule at each step, by objective.
+    """
+    return _of_row(_arrays([""], [result], [weights], recorder), 0)
+
+
+def _arrays(
+    keys: Sequence[str],
+    results: Sequence[Result],
+    weights: Sequence[Mapping[str, Sequence[float]]],
+    recorder: StepRecorder,
+) -> dict[str, np.ndarray]:
     import numpy as np
 
     tables: dict[str, Sequence[Mapping[str, Sequence[float]]]] = {
@@ -140,9 +207,9 @@ def pack(
     if recorder.snapshot_steps:
         arrays["snapshot_steps"] = np.array(recorder.snapshot_steps, dtype=np.int32)
         arrays["snapshots"] = recorder.snapshots()
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
+    for name, (maps, peaks) in recorder.saliency().items():
+        arrays |= {f"saliency/{name}": maps, f"saliency_peaks/{name}": peaks}
+    return arrays
 
 
 def load_telemetry(path: Path, key: str) -> Telemetry:
@@ -175,10 +242,12 @@ def load_batch(path: Path, only: str | None = None) -> dict[str, Telemetry]:
 def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
     import numpy as np
 
-    parts: dict[str, Any] = {kind: {} for kind in SERIES}
+    parts: dict[str, Any] = {kind: {} for kind in (*SERIES, *MAPS)}
     for name, values in arrays.items():
         kind, slash, what = name.partition("/")
-        if slash and not np.isnan(values[row]).all():
+        # Levels are whole numbers: whether a map is of anything, its peak says.
+        told = arrays[f"saliency_peaks/{what}"] if kind == "saliency" else values
+        if slash and not np.isnan(told[row]).all():
             parts[kind][what] = values[row]
     if "snapshots" in arrays:
         parts |= {"snapshot_steps": arrays["snapshot_steps"], "snapshots": arrays["snapshots"][row]}

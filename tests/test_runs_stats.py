@@ -119,3 +119,19 @@ def test_differences_are_paired_by_prompt_and_seed() -> None:
     assert set(differences) == {"cap"}
     assert differences["cap"].mean == pytest.approx(0.25)
     assert differences["cap"].n == 2
+
+
+def test_forms_of_a_prompt_do_not_count_as_prompts() -> None:
+    """A prompt and its typos are one cluster: copies of its scores narrow no interval."""
+    rng = np.random.default_rng(3)
+    rows = []
+    for p in "abcde":
+        value = float(rng.random())
+        rows += [_row(s, p, 0, x=value + shift) for s, shift in (("itc", 0.0), ("cap", value / 2))]
+    forms = [
+        {**row, "prompt": f"{row['prompt']}{n}", "reference": row["prompt"]} for row in rows for n in range(9)
+    ]
+    for table in (summarise, lambda them: {"cap": {"x": paired_differences(them, "x", "itc")["cap"]}}):
+        once, both = table(rows)["cap"]["x"], table(rows + forms)["cap"]["x"]
+        assert both.clusters == once.clusters == 5
+        assert (both.low, both.high) == pytest.approx((once.low, once.high))

@@ -75,5 +75,6 @@ def _falls(values: Sequence[float]) -> bool:
 
 
 def schedule_roles(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what every schedule of a study does, by name."""
-    return {schedule["name"]: role_of(schedule["weights"]) for schedule in config["schedules"]}
+    """Return what every schedule of a study does, by name: over the most steps, since one step shows no change."""
+    schedules = sorted(config["schedules"], key=lambda schedule: schedule.get("steps", 0))
+    return {schedule["name"]: role_of(schedule["weights"]) for schedule in schedules}

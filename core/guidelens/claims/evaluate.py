@@ -16,15 +16,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from guidelens.runs.config import canonical_json
 
-from .conditions import schedule_roles
+from .conditions import NONE, schedule_roles
 from .paper import CLAIMS
-from .questions import Claim, Question, Term
-from .statistics import ALPHA, Paired, holm, paired, prompts_needed
+from .questions import COSINE, Claim, Question, Term
+from .statistics import ALPHA, Paired, holm, paired, pairs_needed, prompts_needed
 
 if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
 
-_UNIT = ("pair", "generator", "guidance", "preset", "sampler", "eta", "scale", "steps")
+_UNIT = (
+    *("pair", "clean", "generator", "guidance", "preset", "sampler"),
+    *("eta", "scale", "objective_scales", "steps"),
+)
 
 Cell = Mapping[str, Any]
 
@@ -99,20 +102,17 @@ def evaluate(study: StudyResults, claims: Sequence[Claim] = CLAIMS) -> list[Verd
         for claim in claims
         for question in claim.questions
     ]
-    tested = [a for _, a in asked if a.result is not None and not a.question.exploratory]
-    alpha = ALPHA / max(1, len(tested))
-    adjusted = dict(
-        zip(
-            (a.question.id for a in tested),
-            holm([a.result.p for a in tested if a.result is not None]),
-            strict=True,
-        )
-    )
+    adjusted = holm([_tested(answer) for _, answer in asked])
+    alpha = ALPHA / max(1, sum(map(math.isfinite, adjusted)))
     found: dict[str, list[Answer]] = {}
-    for claim, answer in asked:
-        p = adjusted.get(answer.question.id, math.nan)
+    for (claim, answer), p in zip(asked, adjusted, strict=True):
         found.setdefault(claim.id, []).append(_judged(answer, p, alpha))
     return [Verdict(claim, overall(found[claim.id]), tuple(found[claim.id])) for claim in claims]
+
+
+def _tested(answer: Answer) -> float:
+    """Return p where the question is one of those that a verdict is drawn from, else NaN."""
+    return math.nan if answer.result is None or answer.question.exploratory else answer.result.p
 
 
 def overall(answers: Iterable[Answer]) -> str:
@@ -128,15 +128,15 @@ def overall(answers: Iterable[Answer]) -> str:
 def _judged(answer: Answer, adjusted: float, alpha: float) -> Answer:
     if answer.result is None:
         return answer
-    units = answer.units
-    result = paired([u.value for u in units], [u.prompt for u in units], alpha=alpha)
+    values, prompts = [u.value for u in answer.units], [u.prompt for u in answer.units]
+    result = replace(answer.result, needed=pairs_needed(values, prompts, alpha=alpha))
     verdict = EXPLORATORY
     if not answer.question.exploratory:
         verdict = UNDECIDED
         if adjusted <= ALPHA:
             agrees = result.estimate.mean * answer.question.direction > 0
             verdict = SUPPORTED if agrees else CONTRADICTED
-    return Answer(answer.question, verdict, units, result, adjusted, "", answer.column)
+    return replace(answer, verdict=verdict, result=result, adjusted=adjusted)
 
 
 def _cells_for(study: StudyResults, claim: Claim, question: Question) -> list[Cell]:
@@ -185,7 +185,7 @@ def _sides(terms: Iterable[Term]) -> str:
 def _column(term: Term, columns: Sequence[str]) -> str | None:
     """Return the first of the term's columns that the study has, whether or not it applies to some cell."""
     for column in term.column:
-        if column.startswith("cosine:") or column in columns:
+        if column.startswith(COSINE) or column in columns:
             return column
     return None
 
@@ -203,8 +203,9 @@ def _units(
         found = _value(question.terms, columns, members, roles)
         if found is not None:
             value, keys = found
-            # The clean prompt is what is drawn at random; all its forms and seeds are one cluster.
-            units.append(Unit(value, members[0]["clean"], members[0]["seed"], keys))
+            # What is meant is drawn at random; all its wordings, forms and seeds are one cluster.
+            prompt = members[0]["reference"] or members[0]["clean"]
+            units.append(Unit(value, prompt, members[0]["seed"], keys))
     return units
 
 
@@ -216,13 +217,22 @@ def _unit_id(cell: Cell, fixed: set[str]) -> str:
 def _value(
     terms: Sequence[Term], columns: Sequence[str], cells: Sequence[Cell], roles: Mapping[str, str]
 ) -> tuple[float, tuple[str, ...]] | None:
-    total, keys = 0.0, []
-    for term, column in zip(terms, columns, strict=True):
-        present = [
-            (cell["key"], value)
+    sides = [
+        [
+            (cell, value)
             for cell in cells
             if term.condition.holds(cell, roles) and (value := term.value(cell, column)) is not None
         ]
+        for term, column in zip(terms, columns, strict=True)
+    ]
+    # A perturbation that one side lacks is none to charge the other with.
+    forms = [
+        {c["perturbation"] for c, _ in s} for s, t in zip(sides, terms, strict=True) if t.condition.perturbed
+    ]
+    shared = {NONE}.union(set.intersection(*forms) if forms else ())
+    total, keys = 0.0, []
+    for term, side in zip(terms, sides, strict=True):
+        present = [(cell["key"], value) for cell, value in side if cell["perturbation"] in shared]
         if not present:
             return None
         total += term.factor * math.fsum(value for _, value in present) / len(present)

@@ -8,11 +8,11 @@ as well for F6, are not measured.
 from __future__ import annotations
 
 from .conditions import Condition
-from .questions import ALIGNMENT, FIDELITY, Claim, Question, Term, difference, interaction
+from .questions import ALIGNMENT, COSINE, FIDELITY, Claim, Question, Term, difference, interaction
 
 ITC, ITM, CAP = Condition("itc"), Condition("itm"), Condition("cap")
 SHIFT, BLEND = Condition("shift:cap,itc"), Condition("blend:cap,itc")
-COSINE = ("cosine:cap|itc",)
+COSINES = (f"{COSINE}cap|itc",)
 
 
 def _typos(resists: str, other: str, edits: int | None = None) -> tuple[Term, ...]:
@@ -145,7 +145,7 @@ F6 = Claim(
         Question(
             "F6.conflict",
             "under BLEND the gradients of ITC and CAP point apart: their mean cosine is negative",
-            (Term(1.0, BLEND, COSINE),),
+            (Term(1.0, BLEND, COSINES),),
             direction=-1,
         ),
     ),

@@ -13,6 +13,8 @@ Cell = Mapping[str, Any]
 
 ALIGNMENT = ("alignment", "clip_score")
 FIDELITY = ("fidelity",)
+COSINE = "cosine:"
+"""What a column is called that is no metric's: the mean cosine of two objectives, ``cosine:a|b``."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,9 @@ class Term:
 
     def value(self, cell: Cell, column: str) -> float | None:
         """Return the cell's value, or None where it has none."""
-        kind, _, name = column.rpartition(":")
-        found = (cell["cosines"] if kind == "cosine" else cell["metrics"]) or {}
-        value = found.get(name)
+        of_steps = column.startswith(COSINE)
+        found = (cell["cosines"] if of_steps else cell["metrics"]) or {}
+        value = found.get(column.removeprefix(COSINE) if of_steps else column)
         return None if value is None or not math.isfinite(value) else float(value)
 
 

@@ -114,7 +114,7 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Estimate
             columns[column] = None
             values, prompts = scores.setdefault(column, ([], []))
             values.append(value)
-            prompts.append(row["prompt"])
+            prompts.append(_target(row))
     return {
         schedule: {column: estimate(*scores.get(column, ([], []))) for column in columns}
         for schedule, scores in collected.items()
@@ -131,14 +131,19 @@ def paired_differences(rows: Iterable[Mapping[str, Any]], column: str, baseline:
     scores: dict[str, dict[tuple[str, str, int], float]] = {}
     for row in rows:
         if column in row["metrics"]:
-            cell = (row["prompt"], row.get("reference") or "", row["seed"])
+            cell = (_target(row), row["prompt"], row["seed"])
             scores.setdefault(row["schedule"], {})[cell] = row["metrics"][column]
     base = scores.pop(baseline, {})
     result = {}
     for schedule, cells in scores.items():
         shared = [cell for cell in cells if cell in base]
-        result[schedule] = estimate([cells[c] - base[c] for c in shared], [c[0] for c in shared])
+        result[schedule] = estimate([cells[c] - base[c] for c in shared], [target for target, _, _ in shared])
     return result
+
+
+def _target(row: Mapping[str, Any]) -> str:
+    """Return what a row's picture is scored against: a prompt and its perturbed forms are one cluster."""
+    return str(row.get("reference") or row["prompt"])
 
 
 def perturbation_effects(
@@ -151,9 +156,7 @@ def perturbation_effects(
     :param perturbed: how prompts came about, as ``config.json`` has it.
     """
     scores: dict[tuple[str, str, str, int], float] = {
-        (row["schedule"], row["prompt"], row.get("reference") or row["prompt"], row["seed"]): row["metrics"][
-            column
-        ]
+        (row["schedule"], row["prompt"], _target(row), row["seed"]): row["metrics"][column]
         for row in rows
         if column in row["metrics"]
     }
@@ -164,7 +167,7 @@ def perturbation_effects(
             if (prompt, target) == (form["text"], form["reference"]) and clean is not None:
                 values, prompts = changes.setdefault(schedule, {}).setdefault(form["perturbation"], ([], []))
                 values.append(score - clean)
-                prompts.append(form["clean"])
+                prompts.append(target)
     return {
         schedule: {spec: estimate(*found) for spec, found in specs.items()}
         for schedule, specs in changes.items()

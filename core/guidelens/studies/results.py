@@ -158,7 +158,6 @@ class StudyResults:
         """Return a comparison's rows as members of one grid."""
         settings = self.config["settings"]
         forms = {(form["text"], form["reference"]): form for form in self.config.get("perturbed", [])}
-        clean = {"perturbation": "none", "edits": 0}
         return [
             {
                 "grid": COMPARISON,
@@ -166,8 +165,7 @@ class StudyResults:
                 "settings": "",
                 "pair": pair_id(row.get("reference") or row["prompt"], row["seed"]),
                 **{name: row[name] for name in ("prompt", "category", "reference", "schedule", "seed")},
-                "clean": row.get("reference") or row["prompt"],
-                **{name: forms.get((row["prompt"], row["reference"]), clean)[name] for name in clean},
+                **_form(row, forms),
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
                 "eta": settings["eta"],
                 "preset": "none",
@@ -177,6 +175,13 @@ class StudyResults:
             }
             for key, row in rows.items()
         ]
+
+
+def _form(row: Mapping[str, Any], forms: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how the prompt of a comparison's row came about."""
+    clean = {"perturbation": "none", "edits": 0, "clean": row["prompt"]}
+    found = forms.get((row["prompt"], row["reference"]), clean)
+    return {name: found[name] for name in clean}
 
 
 def load_study(directory: str | Path) -> StudyResults:

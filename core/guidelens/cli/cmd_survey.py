@@ -112,6 +112,7 @@ def create_command(
     Who is left out, and when, is fixed here, before there is any answer.
     """
     from guidelens.survey.create import create_survey, read_where
+    from guidelens.survey.store import DEFAULT_NAME
 
     rules = {
         "failed_checks": exclude_failed_checks,
@@ -124,7 +125,7 @@ def create_command(
             options["consent"] = consent.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read --consent {consent}: {error}") from error
-    path = out if out is not None else study_dir / "survey.db"
+    path = out if out is not None else study_dir / DEFAULT_NAME
     made = create_survey(
         study_dir,
         path,
@@ -188,7 +189,7 @@ def links_command(file: Path, url: str, as_json: bool) -> None:
     """Print the open link (any number of raters), then a personal link per planned rater."""
     from guidelens.survey.store import SurveyFile
 
-    opened = SurveyFile(file)
+    opened = SurveyFile(file, read_only=True)
     base = url.rstrip("/")
     personal = [r for r in opened.raters() if r.source == "personal"]
     if as_json:
@@ -214,7 +215,7 @@ def results_command(file: Path, as_json: bool, out: Path | None) -> None:
     from guidelens.survey.statistics import results
     from guidelens.survey.store import SurveyFile
 
-    opened = SurveyFile(file)
+    opened = SurveyFile(file, read_only=True)
     found = results(opened)
     if out is not None:
         from guidelens.survey.exchange import write_results
@@ -235,9 +236,8 @@ def _print(found: SurveyResults) -> None:
     from guidelens.survey.figure import AXES, number
 
     screen = console.out()
-    left_out = [rater for rater in found.raters if rater.excluded]
     screen.print(f"{found.title}: {len(found.included)} raters count, {found.prompts} prompts", markup=False)
-    for rater in left_out:
+    for rater in found.excluded:
         screen.print(f"left out: rater {rater.rater}: {'; '.join(rater.excluded)}", markup=False)
     for question in found.questions:
         table = Table(title=f"{question.name}: {question.text}", title_justify="left", box=box.SIMPLE_HEAD)
@@ -250,7 +250,9 @@ def _print(found: SurveyResults) -> None:
             table.add_row(name, *map(_interval, cells))
         screen.print(table)
         screen.print(
-            f"{question.n} answers; agreement (Krippendorff's alpha) {number(question.alpha)}", markup=False
+            f"{question.n} answers; agreement (Krippendorff's alpha) {number(question.alpha)}"
+            + (f" ({question.no_alpha})" if question.no_alpha else ""),
+            markup=False,
         )
         if question.power:
             screen.print(
@@ -292,7 +294,7 @@ def export_command(file: Path, form: str, out: Path, url: str) -> None:
 
     if form == "mturk" and not url:
         raise UsageError("--format mturk needs --url: where the workers' browsers find the pictures")
-    written = export(SurveyFile(file), form, out, url=url)
+    written = export(SurveyFile(file, read_only=True), form, out, url=url)
     console.print_out(f"{len(written)} files: {out}" if len(written) > 1 else f"written: {written[0]}")
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup, escape
 
+from guidelens.errors import GuidelensError
 from guidelens.report.charts import short
 
 from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS
 from .statistics import Interval, SurveyResults
+from .statistics import results as results_of
+from .store import SurveyFile, find_surveys
 
 _COLOURS = ("#1f66c1", "#b4540a", "#0f7b55", "#8a3fb0", "#a8324a", "#5c6b00", "#4a4f57", "#00727a")
 _BAR, _GAP, _LEFT, _TOP, _PLOT, _BOTTOM = 34.0, 30.0, 54.0, 26.0, 210.0, 44.0
@@ -34,7 +39,7 @@ def figure(results: SurveyResults) -> Markup:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
         f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(_label(results))}" '
-        'font-family="system-ui, sans-serif" font-size="12">'
+        'style="max-width: 100%; height: auto" font-family="system-ui, sans-serif" font-size="12">'
         f'<rect width="{width:g}" height="{height:g}" fill="#ffffff"/>'
         f'<text x="8" y="15" fill="#1b1c1f">{escape(AXES[results.design])}</text>'
     ]
@@ -116,9 +121,44 @@ def _label(results: SurveyResults) -> str:
     return f"{AXES[results.design]}; {'; '.join(said)}"
 
 
+def study_sections(directory: str | Path) -> list[tuple[str, Markup]]:
+    """Return a title and HTML below it for each survey that lies in the directory of a study or a comparison.
+
+    A survey without answers, one that cannot be read, or a missing library, is said in a line. Files are only read,
+    also while a server uses them. The HTML has headings of level 3 and no ids.
+    """
+    paths = find_surveys(Path(directory))
+    titles = [TITLE if len(paths) == 1 else f"{TITLE}: {path.name}" for path in paths]
+    return [(title, _of_file(path, title)) for path, title in zip(paths, titles, strict=True)]
+
+
+def _of_file(path: Path, title: str) -> Markup:
+    try:
+        survey = SurveyFile(path, read_only=True)
+        try:
+            return fragment(results_of(survey), title)
+        finally:
+            survey.close()
+    except (GuidelensError, sqlite3.Error, LookupError, TypeError, ValueError) as error:
+        why = str(error) if isinstance(error, GuidelensError) else f"{path}: {type(error).__name__}: {error}"
+        return Markup('<p class="warning">A survey here cannot be read: {}</p>').format(why)
+
+
+TITLE = "What people said"
+
+
+def fragment(results: SurveyResults, title: str = TITLE) -> Markup:
+    """Return the figure and all tables as HTML without a heading of its own, for a page of any style.
+
+    :param title: what the heading above it says, to tell apart the parts of several surveys on one page.
+    """
+    return Markup(environment().get_template("fragment.html.j2").render(**_values(results), title=title))
+
+
 def section(results: SurveyResults) -> Markup:
-    """Return an HTML section with the figure and all tables, for a page of any style; it asks for nothing else."""
-    return Markup(environment().get_template("section.html.j2").render(**_values(results)))
+    """Return :func:`fragment` as an HTML section with its heading."""
+    text = environment().get_template("section.html.j2").render(title=TITLE, fragment=fragment(results))
+    return Markup(text)
 
 
 def page(results: SurveyResults) -> str:

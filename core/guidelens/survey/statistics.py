@@ -29,6 +29,7 @@ RESAMPLES = 2000
 PRIOR = 0.1
 """Wins that each of a pair is given over the other beforehand, so that one that always wins has a finite score."""
 
+_NO_ALPHA = "no item has two raters yet, or all answers are the same"
 _POWER = 0.8
 _REACH = 1.959964 + 0.841621
 """Standard errors that an effect must have to be found (two-sided 5 %) with a probability of 80 %."""
@@ -98,7 +99,8 @@ class QuestionResult:
     :param scores: condition -> Bradley-Terry log-strength, zero on average (for forced choice Luce's: the log of the
         share); None for ratings.
     :param wins: ``wins[i][j]``: how often condition i was preferred to j, a tie being half for each.
-    :param alpha: Krippendorff's alpha; None where no item has two raters, or all answers are the same.
+    :param alpha: Krippendorff's alpha, or None.
+    :param no_alpha: why there is no alpha; empty where there is one.
     """
 
     name: str
@@ -109,6 +111,7 @@ class QuestionResult:
     wins: list[list[float]] | None
     alpha: float | None
     power: Power | None
+    no_alpha: str = ""
 
 
 @dataclass(frozen=True)
@@ -131,6 +134,17 @@ class SurveyResults:
         """Raters whose answers count."""
         return [rater for rater in self.raters if not rater.excluded]
 
+    @property
+    def excluded(self) -> list[RaterReport]:
+        """Raters who are left out."""
+        return [rater for rater in self.raters if rater.excluded]
+
+    @property
+    def consistency(self) -> float | None:
+        """Mean over the raters that count of their share of repeats answered alike; None without repeats."""
+        shares = [rater.consistency for rater in self.included if rater.consistency is not None]
+        return statistics.fmean(shares) if shares else None
+
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON; NaN becomes None."""
         found: dict[str, Any] = _plain(asdict(self))
@@ -138,10 +152,7 @@ class SurveyResults:
 
 
 def results(survey: SurveyFile, *, resamples: int = RESAMPLES, seed: int = 0) -> SurveyResults:
-    """Compute the results of a survey from its file, at any moment.
-
-    :raises GuidelensError: where the library for agreement is missing.
-    """
+    """Compute the results of a survey from its file, at any moment."""
     items = {item.id: item for item in survey.items()}
     reports = rater_reports(survey, items)
     kept = {report.rater for report in reports if not report.excluded}
@@ -185,7 +196,9 @@ def analyse(
 
     if not given:
         none = Interval(math.nan, math.nan, math.nan)
-        return QuestionResult(name, text, 0, dict.fromkeys(conditions, none), None, None, None, None)
+        return QuestionResult(
+            name, text, 0, dict.fromkeys(conditions, none), None, None, None, None, _NO_ALPHA
+        )
     sums, counts, wins = tabulate(kind, conditions, given)
     weights = draw_weights(sums.shape[0], sums.shape[1], resamples, np.random.default_rng(seed))
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -199,6 +212,10 @@ def analyse(
         scores = intervals(
             conditions, fit(table.sum((0, 1))[None])[0], fit(weighted(tables, *weights)), level
         )
+    try:
+        alpha, no_alpha = agreement(kind, conditions, given), _NO_ALPHA
+    except GuidelensError as error:  # all the rest does without that library
+        alpha, no_alpha = None, str(error)
     return QuestionResult(
         name,
         text,
@@ -206,8 +223,9 @@ def analyse(
         intervals(conditions, means, drawn, level),
         scores,
         None if kind == RATING else wins.sum((0, 1)).tolist(),
-        agreement(kind, conditions, given),
+        alpha,
         power(kind, sums, counts, np.random.default_rng(seed)),
+        "" if alpha is not None else no_alpha,
     )
 
 

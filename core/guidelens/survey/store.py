@@ -28,6 +28,9 @@ FORMAT = 1
 APPLICATION = 0x676C7376
 """SQLite's application id of our files ("glsv")."""
 
+DEFAULT_NAME = "survey.db"
+"""What a survey's file is called where nothing else is said."""
+
 SEATS_PER_RATER = 10
 """An open link stops handing out sessions at this many times the raters that were asked for."""
 
@@ -89,11 +92,13 @@ class Rater:
 class SurveyFile:
     """Reads and writes a survey's file; safe to share between threads.
 
+    :param read_only: leave the file, and what lies beside it, as it is: to look at a survey that may be served at
+        this moment, or that lies where nothing can be written.
     :raises UsageError: where the file is missing or not a survey.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+    def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
+        self.path, self.read_only = Path(path), read_only
         self._local = threading.local()
         self._writing, self._queueing = threading.Lock(), threading.Lock()
         self._queue: list[_Job] = []
@@ -106,10 +111,10 @@ class SurveyFile:
             self.meta: dict[str, Any] = {
                 name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM meta")
             }
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, ValueError) as error:
             raise UsageError(f"{self.path} is not a survey's file, or cannot be opened: {error}") from error
-        if self.meta["format"] != FORMAT:
-            raise UsageError(f"{self.path} has format {self.meta['format']}, this version reads {FORMAT}")
+        if self.meta.get("format") != FORMAT:
+            raise UsageError(f"{self.path} has format {self.meta.get('format')}, this version reads {FORMAT}")
 
     @property
     def kind(self) -> str:
@@ -281,7 +286,8 @@ class SurveyFile:
     def _db(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "db", None)
         if connection is None:
-            connection = self._local.db = _connect(self.path)
+            connect = _connect_to_read if self.read_only else _connect
+            connection = self._local.db = connect(self.path)
         return connection
 
     def _one_rater(self, where: str, value: str) -> Rater | None:
@@ -406,6 +412,40 @@ def _connect(path: Path) -> sqlite3.Connection:
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
     return db
+
+
+def _connect_to_read(path: Path) -> sqlite3.Connection:
+    """Connect without writing anything.
+
+    A reader of a write-ahead log waits for nobody and nobody waits for it. Where there is none, nobody has the file
+    open; SQLite would make an empty one and leave it there, unless told that the file does not change.
+    """
+    in_use = path.with_name(f"{path.name}-wal").exists()
+    address = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
+    return sqlite3.connect(address, timeout=30, isolation_level=None, uri=True)
+
+
+def find_surveys(directory: Path) -> list[Path]:
+    """Return the surveys' files that lie in a directory, by what they hold and not by their names.
+
+    A file of the name that ``guidelens survey create`` gives is among them even where it holds something else:
+    it was a survey, and is damaged.
+    """
+    try:
+        files = sorted(path for path in directory.iterdir() if path.is_file())
+    except OSError:
+        return []
+    return [path for path in files if path.name == DEFAULT_NAME or _is_survey(path)]
+
+
+def _is_survey(path: Path) -> bool:
+    """Whether a file starts as SQLite's do, with our application id in bytes 68 to 71 (its file format, 1.3)."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(72)
+    except OSError:
+        return False
+    return head.startswith(b"SQLite format 3\0") and head[68:] == APPLICATION.to_bytes(4, "big")
 
 
 @contextmanager

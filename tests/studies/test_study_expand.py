@@ -32,7 +32,7 @@ def plugins() -> PluginManager:
 def expanded(plugins: PluginManager, tmp_path: Path) -> Expand:
     def expanded(text: str, **extra: Any) -> Expansion:
         study = parse_study(text, label="s.toml", base=tmp_path)
-        return expand(study, plugins, plugin_workshop(plugins, "cpu"), **extra)
+        return expand(study, plugins, plugin_workshop(plugins, study.device), **extra)
 
     return expanded
 
@@ -201,10 +201,15 @@ def test_notes_of_the_text_encoder_go_with_the_cells(expanded: Expand) -> None:
         ('steps = 2\nmetrics = ["brightnes"]', "line 2: unknown metric 'brightnes' (did you mean"),
         ('prompts = { set = "tiny-prompts", category = "x" }', "line 1: tiny-prompts has no category 'x'; it has"),
         ('steps = 2\nprompts = { file = "gone.txt" }', "line 2: cannot read the prompts"),
-        ('[[grid]]\nname = "a"\nschedules = "turn"\nsteps = 200', "line 1: grid 'a': 200 sampling steps"),
-        ('[[grid]]\nname = "a"\noptions = { start = 0.5, stop = 0.1 }', "line 1: grid 'a': start (0.5) lies"),
-        ('[[grid]]\nname = "a"\neta = 0.5', "line 1: grid 'a': "),
-        ('objective_scales = { clip = 1 }', "the objective 'clip', unknown to the guidance model"),
+        ('[[grid]]\nname = "a"\nschedules = "turn"\nsteps = 200', "line 4: grid 'a': 200 sampling steps"),
+        ('seeds = 1\nsteps = [\n2,\n200,\n]', "line 2: grid 'main': 200 sampling steps"),
+        ('[[grid]]\nname = "a"\noptions = { start = 0.5, stop = 0.1 }', "line 3: grid 'a': start (0.5) lies"),
+        ('[options]\ndose = "matched"\ndose_steps = 900', "line 3: grid 'main': dose_steps (900) exceeds"),
+        ('seeds = 1\nsteps = 9\n[options]\nevery = 1\n[[grid]]\nname = "a"\noptions = { start = 2 }', "line 7: grid"),
+        ('[[grid]]\nname = "a"\neta = 0.5', "line 3: grid 'a': eta (0.5) belongs"),
+        ('seeds = 1\nobjective_scales = { clip = 1 }', "line 2: grid 'main': the objective scales"),
+        ('seeds = 1\nsteps = 2\ndevice = "tpu"', "line 3: "),
+        ('seeds = 1\ngenerator = "nothing"', "s.toml, line 2: unknown generator 'nothing'"),
         ('steps = 2\n[[exclude]]\nschedule = "tun"', "line 3: unknown schedule 'tun' (did you mean 'turn'?)"),
         ('\nperturbations = "typos"', "line 2: unknown perturbation 'typos' (did you mean 'typo'?)"),
     ],
@@ -214,7 +219,7 @@ def test_mistakes_that_only_plugins_can_tell_have_their_line(
 ) -> None:
     with pytest.raises(UsageError) as caught:
         expanded(text)
-    assert "s.toml, line" in str(caught.value)
+    assert str(caught.value).count("s.toml, line") == 1
     assert message in str(caught.value)
 
 

@@ -121,6 +121,11 @@ def test_every_guidance_option_may_be_given() -> None:
         ("scales = nan", "line 1: scales: expected a number, not nan"),
         ("\n\nseeds = [0, -1]", "line 3: seeds: expected a whole number from 0 on, not -1"),
         ('seeds = "5-3"', "line 1: seeds: '5-3': '5-3' is not a rising range"),
+        (f"seeds = [{2**63}]", "line 1: seeds: a seed is a whole number from 0 to 2**63 - 1"),
+        (
+            'prompts = { text = "a", category = ["b", "c"] }',
+            "prompts: a text has one category, not ['b', 'c']",
+        ),
         ('samplers = "ddpn"', "line 1: samplers: expected ddpm or ddim, not 'ddpn' (did you mean 'ddpm'?)"),
         ('presets = "fredom"', "not 'fredom' (did you mean 'freedom'?)"),
         ("objective_scales = 3", "line 1: objective_scales: expected a table such as { itc = 500 }, not 3"),

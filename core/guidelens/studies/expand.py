@@ -25,6 +25,7 @@ from guidelens.runs.scoring import NamedMetric, check_columns
 
 from .file import Grid, Rule, Study
 from .keys import NONE, PromptSource
+from .lines import Place
 from .prompts import Perturb, StudyPrompt, gather, perturbed
 
 if TYPE_CHECKING:
@@ -103,8 +104,7 @@ class _Expander:
         self._hits = [0] * len(self._rules)
 
     def run(self) -> Expansion:
-        with self._at(("metrics",)):
-            metrics = self._metric_specs()
+        metrics = self._metric_specs()
         for grid in self.study.grids:
             before = len(self.result.members)
             self._grid(grid)
@@ -229,7 +229,7 @@ class _Expander:
             return self._resolved[known]
         generator = self.workshop.model("generator", columns["generator"])
         guidance = self.workshop.model("guidance", columns["guidance"])
-        with self._at(grid.place, f"grid {grid.name!r}: "):
+        with self._settling(grid):
             options = GuidanceOptions.of(values)
             if options.dose == "plain" or options.dose_steps == columns["steps"]:
                 # Both say the same, and the reference means nothing then: one and the same cell.
@@ -258,10 +258,12 @@ class _Expander:
     def _metric_specs(self) -> list[str]:
         names = self.study.metrics
         if names is None:
-            with self._at(("generator",)):
-                first = self.plugins.resolve("generator", self.study.grids[0].generator[0])
+            grid = self.study.grids[0]
+            with self._at(self.study.key_place(grid, "generator")):
+                first = self.plugins.resolve("generator", grid.generator[0])
             names = tuple(c.spec for c in default_components(self.plugins, "metric", first))
-        return list(dict.fromkeys(self.plugins.resolve("metric", name).spec for name in names))
+        with self._at(("metrics",)):
+            return list(dict.fromkeys(self.plugins.resolve("metric", name).spec for name in names))
 
     def _default(self, kind: str) -> list[str]:
         found = [component.spec for component in default_components(self.plugins, kind)]
@@ -330,9 +332,18 @@ class _Expander:
         return False
 
     @contextmanager
-    def _at(self, place: tuple[str | int, ...], prefix: str = "") -> Iterator[None]:
+    def _at(self, place: Place) -> Iterator[None]:
         """Say on which line of the study a mistake is."""
         try:
             yield
         except UsageError as error:
-            raise self.study.error(place, f"{prefix}{error}") from error
+            raise self.study.error(place, str(error)) from error
+
+    @contextmanager
+    def _settling(self, grid: Grid) -> Iterator[None]:
+        """Say on which line of a grid a setting is that does not fit."""
+        try:
+            yield
+        except UsageError as error:
+            place = self.study.blamed_place(grid, str(error))
+            raise self.study.error(place, f"grid {grid.name!r}: {error}") from error

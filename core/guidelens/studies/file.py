@@ -24,6 +24,18 @@ MAIN = "main"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
+_BLAMED = (
+    ("objective_scale", "objective_scales"),
+    ("eta", "eta"),
+    ("sampler ", "samplers"),
+    ("steps", "steps"),
+    ("scale", "scales"),
+    ("preset", "presets"),
+    ("device", "device"),
+    ("dtype", "dtype"),
+)
+"""Words of messages, and the keys that they blame."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -102,8 +114,28 @@ class Study:
 
     def key_place(self, grid: Grid, key: str) -> Place:
         """Return where ``key`` of a grid is written: in the grid, or at the top."""
-        inner = (*grid.place, key)
-        return inner if inner in self.lines else (key,) if (key,) in self.lines else grid.place
+        return self._written(grid, (key,)) or grid.place
+
+    def blamed_place(self, grid: Grid, message: str) -> Place:
+        """Return where the key is written that a message about a grid's settings is about; else the grid.
+
+        That is the first of its guidance options, then of the other keys, whose name the message has.
+        """
+        text = message.replace("_", " ")
+        options = sorted(grid.options, key=len, reverse=True)  # dose_steps before dose
+        for name, *place in (*((name, "options", name) for name in options), *_BLAMED):
+            found = self._written(grid, tuple(place))
+            if found and re.search(rf"\b{name.replace('_', ' ')}", text):
+                return found
+        return grid.place
+
+    def _written(self, grid: Grid, key: Place) -> Place | None:
+        """Return the place of a key in a grid or at the top; of what holds it, where it has no line of its own."""
+        for around in (key, key[:-1]):
+            for outer in (grid.place, ()):
+                if around and (*outer, *around) in self.lines:
+                    return (*outer, *around)
+        return None
 
 
 def load_study_file(path: str | Path) -> Study:

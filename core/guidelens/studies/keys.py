@@ -86,7 +86,10 @@ def one_or_more(read: Reader, *, what: str = "value") -> Reader:
 def read_seeds(value: Any) -> tuple[int, ...]:
     """Read a number of seeds, a list of seeds, or a text such as ``"0,3,7-9"``."""
     if isinstance(value, list):
-        return one_or_more(lambda item: read_count(item, 0), what="seed")(value)
+        seeds: tuple[int, ...] = one_or_more(lambda item: read_count(item, 0), what="seed")(value)
+        if max(seeds) >= 2**63:
+            raise ValueError(f"a seed is a whole number from 0 to 2**63 - 1, not {shown(max(seeds))}")
+        return seeds
     if isinstance(value, bool) or not isinstance(value, int | str):
         raise ValueError(
             f'expected a number of seeds, a list, or a text such as "0,3,7-9", not {shown(value)}'
@@ -308,6 +311,8 @@ def _prompt_source(value: Any) -> PromptSource:
         raise ValueError(f"{alien[0]} does not go with {kinds[0]} in {shown(value)}")
     checked = {name: readers[name](given) for name, given in value.items()}
     categories = checked.pop("category", ())
+    if kinds == ["text"] and len(categories) > 1:
+        raise ValueError(f"a text has one category, not {shown(list(categories))}")
     return PromptSource(**checked, categories=categories)
 
 

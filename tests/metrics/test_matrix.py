@@ -23,6 +23,7 @@ CONDITION = {
     "scale": 1.0,
     "perturbation": "none",
     "options": {},
+    "reference": None,
     "status": "done",
     "grid": "main",
 }
@@ -133,13 +134,24 @@ def test_only_complete_pairs_count() -> None:
     assert matrix.pairs == 22
     twice = judge_matrix(study([*made, *({**c, "grid": "again"} for c in made)]))
     assert twice.pairs == 22
+    stated = judge_matrix(study([*made, *({**c, "grid": "again", "options": {"every": 1}} for c in made)]))
+    assert stated.pairs == 22  # one picture is one, whether or not its grid states a default
     for cell in made:
         cell["metrics"]["truth"] = 1.0
     assert judge_matrix(study(made)).left_out == ["truth"]
 
 
+def test_prompts_of_one_wording_and_two_references_are_two() -> None:
+    made = cells(0.5)
+    other = [{**c, "key": f"{c['key']}r", "reference": f"meant by {c['prompt']}"} for c in made]
+    assert judge_matrix(study([*made, *other])).pairs == 48
+
+
 def test_what_makes_no_matrix() -> None:
     made = cells(0.5)
+    scaled = [{**c, "key": f"{c['key']}x"} for c in made]
+    with pytest.raises(UsageError, match="itc@m has several pictures of one prompt and noise"):
+        judge_matrix(study([*made, *scaled]))
     with pytest.raises(UsageError, match="has no grid 'x'; it has main"):
         judge_matrix(study(made), grid="x")
     with pytest.raises(UsageError, match="at least two guides"):

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 Own = Literal["objective", "model", ""]
 """Whether a judge had a part in the guidance: the same objective of the same model, the same model, or none."""
 
-_UNIT = ("prompt", "seed", "generator", "preset", "sampler", "eta", "steps", "scale", "perturbation")
+_UNIT = (
+    *("prompt", "reference", "seed", "generator", "preset"),
+    *("sampler", "eta", "steps", "scale", "perturbation"),
+)
 
 
 @dataclass(frozen=True)
@@ -151,15 +154,12 @@ def _units(
     cells: Sequence[Cell], guides: Sequence[Guide], names: Sequence[str]
 ) -> tuple[list[tuple[str, Unit]], list[str], list[str]]:
     """Return (prompt, unit) of the complete units, the judges that have a score there, and the others."""
-    found: dict[str, tuple[str, Unit]] = {}
-    for cell in cells:
-        condition = json.dumps(
-            [*(cell[name] for name in _UNIT), cell["options"]], sort_keys=True, default=str
-        )
-        _, unit = found.setdefault(condition, (cell["clean"], {}))
-        if cell["status"] == "done":
-            unit[f"{cell['schedule']}{AT}{cell['guidance']}"] = cell["metrics"]
-    complete = [(prompt, unit) for prompt, unit in found.values() if len(unit) == len(guides)]
+    found = _drawn(cells)
+    complete = [
+        (next(iter(unit.values())), {guide: cell["metrics"] for guide, cell in unit.items()})
+        for unit in found
+        if len(unit) == len(guides)
+    ]
     if not complete:
         raise UsageError(
             f"no prompt and noise has pictures of all {len(guides)} guides under the same conditions: finish the "
@@ -167,12 +167,34 @@ def _units(
         )
     there = [n for n in names if any(n in scores for _, unit in complete for scores in unit.values())]
     missing = [name for name in names if name not in there]
-    complete = [
-        (prompt, unit) for prompt, unit in complete if all(n in s for s in unit.values() for n in there)
+    scored = [
+        (cell["reference"] or cell["clean"], unit)
+        for cell, unit in complete
+        if all(n in scores for scores in unit.values() for n in there)
     ]
-    if not complete:
+    if not scored:
         raise UsageError(f"no picture has a score of all of {', '.join(there)}; choose fewer judges")
-    return complete, there, missing
+    return scored, there, missing
+
+
+def _drawn(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
+    """Return the finished cells of each prompt and noise under the same conditions, by guide; no picture twice.
+
+    :raises UsageError: where a guide has several, which differ in what makes no condition, such as an objective's
+        scale.
+    """
+    found: dict[str, dict[str, Cell]] = {}
+    for cell in cells:
+        if cell["status"] == "done":
+            stated = [*(cell[name] for name in _UNIT), cell["options"]]
+            unit = found.setdefault(json.dumps(stated, sort_keys=True, default=str), {})
+            guide = f"{cell['schedule']}{AT}{cell['guidance']}"
+            if unit.setdefault(guide, cell)["key"] != cell["key"]:
+                raise UsageError(
+                    f"{guide} has several pictures of one prompt and noise, of other objective scales, say: choose one "
+                    "of the study's grids"
+                )
+    return list({tuple(cell["key"] for cell in unit.values()): unit for unit in found.values()}.values())
 
 
 def _matrix(

@@ -39,6 +39,16 @@ def test_the_findings_are_asked_within_their_time(name: str, installed: PluginMa
     assert [note for _, note in study.notes if "unknown" in note] == []
 
 
+def test_the_paper_study_has_a_measure_of_alignment(installed: PluginManager) -> None:
+    """The generator's plugin offers no metric, so that the study has to name one."""
+    from guidelens.claims.questions import ALIGNMENT
+    from guidelens_open_clip.metrics import ClipScore
+
+    names = find_study("paper", installed).metrics or ()
+    assert [installed.resolve("metric", name).info.name for name in names] == ["clip-score"]
+    assert set(ClipScore.columns) & set(ALIGNMENT)
+
+
 def test_conditions_are_paired(installed: PluginManager) -> None:
     """Within a grid every condition has the same prompts and seeds."""
     study = expanded("findings-quick", installed)

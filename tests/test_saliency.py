@@ -5,14 +5,22 @@ from __future__ import annotations
 import gc
 import io
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import tiny_world
 import torch
+from click.testing import CliRunner
+from guidelens import PluginManager
+from guidelens.cli.main import cli
 from guidelens.contracts import TextBatch
 from guidelens.engine import Engine, Sample
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import GuidanceOptions
+from guidelens.report.saliency import HEAT, heat_colours, labelled_strip, saliency_image, write_saliency
+from guidelens.runs.single import draw
 from guidelens.runs.telemetry import (
     MAPS,
     StepRecorder,
@@ -22,9 +30,11 @@ from guidelens.runs.telemetry import (
     saliency_maps,
     single_telemetry,
 )
+from PIL import Image
 from test_guidance import SCALES, central_differences, tiny_setup
 from test_memory import Narrow
 from test_no_waiting import EVERYTHING, NoWaiting
+from tiny_world import Weights
 from toys import SHAPE, Constant, GaussianGenerator, Shift, TinyNet, TinyVision
 
 MIXED = [
@@ -351,3 +361,168 @@ class TestTelemetry:
         with NoWaiting():
             for _ in range(3):
                 recorder(next(stream))
+
+
+def lightness(colour):
+    """CIELAB L* of sRGB in [0, 1], from its definition (CIE 15, D65 white)."""
+    linear = np.where(colour <= 0.04045, colour / 12.92, ((colour + 0.055) / 1.055) ** 2.4)
+    y = linear @ np.array([0.2126, 0.7152, 0.0722])
+    return np.where(y > (6 / 29) ** 3, 116 * np.cbrt(y) - 16, y * (29 / 3) ** 3)
+
+
+class TestPictures:
+    def test_equal_levels_are_equal_steps_of_lightness(self):
+        steps = lightness(heat_colours(np.linspace(0, 255, 18)))
+        np.testing.assert_allclose(np.diff(steps), (94 - 8) / 17, rtol=0.12)
+        assert (np.diff(lightness(heat_colours(np.arange(256)))) > 0).all()
+
+    def test_no_heat_leaves_the_picture_in_grey_and_full_heat_covers_it(self):
+        picture = np.zeros((2, 4, 3), dtype=np.uint8)
+        picture[:, 2:] = 255
+        picture[1, :, 0] = 255
+        levels = np.zeros((2, 4), dtype=np.uint8)
+        levels[0, [0, 3]] = 255
+        drawn = np.asarray(saliency_image(picture, levels))
+        assert drawn.shape == (2, 4, 3)
+        peak = [int(HEAT[-1][i : i + 2], 16) for i in (0, 2, 4)]
+        assert drawn[0, 0].tolist() == drawn[0, 3].tolist() == peak  # whatever lies beneath
+        calm = drawn[levels == 0]
+        assert (calm == calm[:, :1]).all()  # grey
+        assert drawn[0, 1, 0] < drawn[1, 1, 0] < drawn[1, 2, 0] == drawn[0, 2, 0]  # black, red, white
+        more = np.asarray(saliency_image(picture, levels // 3))
+        assert drawn[0, 1].tolist() == more[0, 1].tolist()
+        assert 0 < lightness(more[0, 0] / 255) < lightness(drawn[0, 0] / 255)
+
+    @pytest.mark.parametrize("channels", [1, 3])
+    def test_small_ones_are_enlarged_by_whole_pixels(self, channels):
+        picture = np.random.default_rng(0).integers(0, 256, (2, 4, channels), dtype=np.uint8)
+        levels = np.random.default_rng(1).integers(0, 256, (1, 2), dtype=np.uint8)
+        small, large = (np.asarray(saliency_image(picture, levels, side=side)) for side in (0, 10))
+        assert large.shape == (6, 12, 3)
+        np.testing.assert_array_equal(large, small.repeat(3, 0).repeat(3, 1))
+        whole = np.asarray(saliency_image(picture, levels.repeat(2, 0).repeat(2, 1)))
+        np.testing.assert_array_equal(small, whole)
+
+    @pytest.mark.parametrize(
+        ("picture", "levels"), [((4, 4), (4, 4)), ((4, 4, 3), (4, 4, 1)), ((4, 4, 2), (4, 4))]
+    )
+    def test_other_shapes_are_refused(self, picture, levels):
+        with pytest.raises(ValueError, match="expected a picture"):
+            saliency_image(np.zeros(picture, np.uint8), np.zeros(levels, np.uint8))
+
+    def test_a_strip_has_objectives_down_and_steps_across(self, tmp_path):
+        content, _ = recorded(MIXED, tiny_engine(), (0.0, 0.5, 1.0))
+        cells = loaded(content, tmp_path)
+        write_saliency(tmp_path, cells)
+        folder = tmp_path / "trajectories"
+        assert sorted(path.name for path in folder.iterdir()) == [
+            f"cell{row}-saliency.png"
+            for row in (0, 1, 3, 4)  # the third is unguided
+        ]
+        cell = cells["cell1"]
+        with Image.open(folder / "cell1-saliency.png") as image:
+            strip = np.asarray(image)
+        side = SHAPE[1]
+        assert strip.shape == (2 * side, 3 * side, 3)
+        for row, name in enumerate(NAMES):
+            for column in range(3):
+                part = strip[row * side : (row + 1) * side, column * side : (column + 1) * side]
+                expected = saliency_image(cell.snapshots[column], cell.saliency[name][column])
+                np.testing.assert_array_equal(part, np.asarray(expected))
+        (folder / "cell0-saliency.png").write_bytes(b"mine")
+        (folder / "cell1-saliency.png").unlink()
+        write_saliency(tmp_path, cells)
+        assert (folder / "cell0-saliency.png").read_bytes() == b"mine"
+        assert (folder / "cell1-saliency.png").exists()
+
+    def test_without_maps_there_is_nothing(self, tmp_path):
+        content, _ = recorded(MIXED, tiny_engine(), ())
+        cells = loaded(content, tmp_path)
+        write_saliency(tmp_path, cells)
+        assert not (tmp_path / "trajectories").exists()
+        with pytest.raises(GuidelensError, match="no saliency maps"):
+            labelled_strip(cells["cell0"])
+
+    def test_labels_stand_beside_the_same_pictures(self, tmp_path):
+        content, _ = recorded([BOTH], tiny_engine(), (0.0, 1.0))
+        (cell,) = loaded(content, tmp_path).values()
+        sheet = np.asarray(labelled_strip(cell))
+        for name in NAMES:
+            for column in range(2):
+                part = saliency_image(cell.snapshots[column], cell.saliency[name][column], side=128)
+                assert holds(sheet, np.asarray(part))
+        frame = cell.snapshots[1].repeat(32, 0).repeat(32, 1)
+        assert holds(sheet, frame)
+
+
+def holds(sheet, part):
+    """Whether a picture is somewhere in a larger one."""
+    windows = np.lib.stride_tricks.sliding_window_view(sheet[..., 0], part.shape[:2])
+    places = np.argwhere((windows[..., 0, 0] == part[0, 0, 0]) & (windows[..., -1, -1] == part[-1, -1, 0]))
+    height, width = part.shape[:2]
+    return any((sheet[y : y + height, x : x + width] == part).all() for y, x in places)
+
+
+class TestOnePicture:
+    def test_the_steps_kept_are_guided_ones(self):
+        drawing = draw_tiny("turn", steps=21, options=GuidanceOptions(start=0.5))
+        assert drawing.telemetry.snapshot_steps.tolist() == [10, 12, 14, 16, 18, 20]
+        assert np.isnan(drawing.telemetry.saliency_peaks["cap"]).tolist() == [False] * 5 + [True]
+        assert not np.isnan(drawing.telemetry.saliency_peaks["itc"]).any()
+        assert draw_tiny("turn", steps=3).telemetry.snapshot_steps.tolist() == [0, 1, 2]
+        assert draw_tiny("only-itc", steps=1).telemetry.snapshot_steps.tolist() == [0]
+        assert draw_tiny("turn", steps=3, keep_saliency=False).telemetry is None
+
+    @pytest.mark.parametrize("schedule", [Weights("none", {}), Weights("zero", {"itc": 0.0}), "only-itc"])
+    def test_an_unguided_one_has_none(self, schedule):
+        options = GuidanceOptions(scale=0.0 if schedule == "only-itc" else 1.0)
+        with pytest.raises(UsageError, match="an unguided picture has no saliency"):
+            draw_tiny(schedule, steps=3, options=options)
+        assert draw_tiny(schedule, steps=3, options=options, keep_saliency=False).picture.size == (8, 8)
+
+
+def draw_tiny(schedule, keep_saliency=True, **settings):
+    plugins = PluginManager.load([tiny_world.__file__], environment={})
+    return draw(
+        "a dot", schedule, plugins=plugins, metrics=[], device="cpu", keep_saliency=keep_saliency, **settings
+    )
+
+
+class TestCommand:
+    @pytest.fixture
+    def guidelens(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        return lambda *words: CliRunner().invoke(
+            cli, ["-p", tiny_world.__file__, *words], catch_exceptions=False
+        )
+
+    def test_writes_the_strip_beside_the_picture(self, guidelens):
+        result = guidelens(
+            *("generate", "a dot above", "--schedule", "turn", "--steps", "8"),
+            *("--out", "x.png", "--saliency", "new/where.PNG"),
+        )
+        assert result.exit_code == 0, result.output
+        assert [line.split(":")[0] for line in result.stdout.splitlines()][-2:] == ["picture", "saliency"]
+        with Image.open("new/where.PNG") as sheet:
+            assert sheet.size[0] > 6 * 128
+            assert 3 * 128 < sheet.size[1] < 4 * 128  # x0, cap, itc
+
+    @pytest.mark.parametrize(
+        ("arguments", "code", "message"),
+        [
+            (("--saliency", "x.webp"), 2, "--saliency x.webp: the maps are a .png"),
+            (("--saliency", "file.txt/x.png"), 1, "file.txt/x.png"),
+            (("--saliency", "x.png", "--scale", "0"), 2, "an unguided picture has no saliency"),
+            (("--saliency", "out.png"), 2, "the same file"),
+        ],
+    )
+    def test_bad_requests_are_one_line_before_anything_is_drawn(self, guidelens, arguments, code, message):
+        Path("file.txt").write_text("mine")
+        result = guidelens(
+            *("generate", "a", "--schedule", "turn", "--steps", "4", "--out", "out.png", *arguments)
+        )
+        assert result.exit_code == code, result.output
+        errors = [line for line in result.stderr.splitlines() if not line.startswith("warning:")]
+        assert len(errors) == 1
+        assert message in errors[0]
+        assert [path.name for path in Path().iterdir()] == ["file.txt"]

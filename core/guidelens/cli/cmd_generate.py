@@ -20,6 +20,7 @@ _EPILOG = """\b
 Examples:
   guidelens generate "two small green triangles" --schedule shift --seed 0 --out x.png
   guidelens generate "a red circle" --schedule itc --out x.png --trajectory x.webp
+  guidelens generate "a red circle" --schedule shift --out x.png --saliency where.png
 """
 
 
@@ -58,6 +59,13 @@ Examples:
     section=_PICTURE,
     help="Animation of the predicted x0 over the steps, a .webp or .gif.",
 )
+@click.option(
+    "--saliency",
+    type=click.Path(path_type=Path, dir_okay=False),
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="Maps of where each objective pulled at six steps, a .png.",
+)
 @engine_options
 @click.pass_context
 def generate(
@@ -67,28 +75,46 @@ def generate(
     seed: int,
     out: Path,
     trajectory: Path | None,
+    saliency: Path | None,
     engine: EngineRequest,
 ) -> None:
     """Draw PROMPT under one schedule and print its scores."""
     from guidelens.errors import UsageError
+    from guidelens.report.saliency import labelled_strip
     from guidelens.report.trajectory import animation_format, encode_trajectory
     from guidelens.runs.store import check_writable, png_bytes, write_file
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a .png")
+    if saliency is not None and saliency.suffix.lower() != ".png":
+        raise UsageError(f"--saliency {saliency}: the maps are a .png")
+    if saliency is not None and saliency.resolve() == out.resolve():
+        raise UsageError(f"--saliency {saliency}: the same file as --out; give the maps one of their own")
     kind = animation_format(trajectory) if trajectory is not None else ""
     # Sampling may take minutes: find out now, not then, that there is no place for the picture.
-    for path in filter(None, (out, trajectory)):
+    for path in filter(None, (out, trajectory, saliency)):
         check_writable(path)
-    drawing = _draw(ctx, prompt, schedule, seed, engine, keep_frames=trajectory is not None)
+    drawing = _draw(
+        ctx,
+        prompt,
+        schedule,
+        seed,
+        engine,
+        keep_frames=trajectory is not None,
+        keep_saliency=saliency is not None,
+    )
     write_file(out, png_bytes(drawing.picture))
     if trajectory is not None:
         write_file(trajectory, encode_trajectory(drawing.frames, kind))
+    if saliency is not None and drawing.telemetry is not None:
+        write_file(saliency, png_bytes(labelled_strip(drawing.telemetry)))
     for column, value in drawing.scores.values.items():
         click.echo(f"{column}: {value:.2f}")
     click.echo(f"picture: {out}")
     if trajectory is not None:
         click.echo(f"trajectory: {trajectory}")
+    if saliency is not None:
+        click.echo(f"saliency: {saliency}")
     for metric, reason in drawing.scores.errors.items():
         console.echo_line("error", f"metric {metric} failed: {reason}")
     if drawing.scores.errors:
@@ -96,7 +122,14 @@ def generate(
 
 
 def _draw(
-    ctx: click.Context, prompt: str, schedule: str, seed: int, engine: EngineRequest, *, keep_frames: bool
+    ctx: click.Context,
+    prompt: str,
+    schedule: str,
+    seed: int,
+    engine: EngineRequest,
+    *,
+    keep_frames: bool,
+    keep_saliency: bool,
 ) -> Drawing:
     from guidelens.runs.single import draw
 
@@ -117,5 +150,6 @@ def _draw(
             dtype=engine.dtype,
             plugins=get_manager(ctx),
             keep_frames=keep_frames,
+            keep_saliency=keep_saliency,
             on_step=on_step,
         )

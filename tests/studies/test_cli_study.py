@@ -107,7 +107,27 @@ def test_dry_run_writes_nothing(guidelens: Guidelens) -> None:
         "0 of these are missing, 12 failed before"
         in guidelens("study", "run", "explosive.toml", "--out", "out", "--dry-run").stdout
     )
+    again = guidelens("study", "run", "explosive.toml", "--out", "out", "--dry-run", "--retry-failed").stdout
+    assert "12 of these are missing\n" in again
+    assert " for 0 steps" not in again
     assert snapshot(Path("out")) == before
+    other = guidelens("study", "run", "toy.toml", "--out", "out", "--dry-run", "--guidance", "tiny-vl")
+    assert (other.exit_code, "choose another --out" in other.stderr) == (2, True)
+    for_ray = guidelens("study", "run", "toy.toml", "--dry-run", "--workers", "2")
+    assert (for_ray.exit_code, for_ray.stderr) == (2, "error: --workers is for --executor ray\n")
+
+
+def test_a_forecast_of_batches_that_fit_says_how_many(guidelens: Guidelens) -> None:
+    """What fits is asked of the engine, as by the run itself, and kept to where the directory has begun."""
+    forecast = guidelens(
+        "study", "run", "toy.toml", "--out", "out", "--dry-run", "--batch-size", "auto"
+    ).stdout
+    assert guidelens("study", "run", "toy.toml", "--out", "out", "--batch-size", "auto").exit_code == 0
+    size = json.loads(Path("out/config.json").read_text())["batch_size"]
+    assert f" {size} pictures at once" in forecast
+    assert guidelens("study", "run", "toy.toml", "--out", "five", "--batch-size", "5").exit_code == 0
+    begun = guidelens("study", "run", "toy.toml", "--out", "five", "--dry-run", "--batch-size", "auto").stdout
+    assert " 5 pictures at once" in begun
 
 
 def test_failures_are_told_with_the_exit_code(guidelens: Guidelens) -> None:
@@ -127,7 +147,7 @@ def test_failures_are_told_with_the_exit_code(guidelens: Guidelens) -> None:
         (("resume", "gone"), "gone holds no study; guidelens study run FILE --out DIR starts one"),
         (("status", "gone"), "gone holds no study"),
         (("export", "gone"), "gone holds no study and no comparison"),
-        (("run", "toy.toml", "--batch-size", "0"), "--batch-size '0': give a number from 1 on, or auto"),
+        (("run", "toy.toml", "--batch-size", "0"), "'0' is neither a number from 1 on nor auto"),
         (("run", "toy.toml", "--device", "abacus"), "unknown device 'abacus'"),
     ],
 )  # fmt: skip

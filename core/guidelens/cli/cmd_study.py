@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import shlex
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -16,7 +18,7 @@ from guidelens.errors import UsageError
 from . import console
 from .cmd_study_metrics import distribution_command, matrix_command
 from .completion import complete_component
-from .options import get_manager
+from .options import BatchSize, get_manager
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -41,47 +43,80 @@ def study() -> None:
     """
 
 
-def _run_options(function: F) -> F:
-    """Give a command the options that decide how, not what, is computed."""
-    options = (
-        click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
-        click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the study's]"),
-        click.option(
-            "--batch-size", metavar="N|auto", help="Pictures computed at once.  [default: the study's]"
-        ),
-    )
-    decorated: Any = function
-    for option in reversed(options):
-        decorated = option(decorated)
-    return decorated
+@dataclass(frozen=True)
+class _Way:
+    """How and where cells are computed; what is computed is the study's."""
+
+    retry_failed: bool
+    device: str | None
+    batch_size: int | str | None
+    executor: str
+    workers: int | None
+    threads: int | None
+    address: str | None
+
+    def maker(self, found: Study, manager: PluginManager) -> Callable[[Workshop], Executor]:
+        """Return what makes the executor that was asked for.
+
+        :raises UsageError: for options that do not go with it, or where it is not installed.
+        """
+        from guidelens.runs.execute import InProcess
+
+        if self.executor == "local":
+            given = {
+                "--workers": self.workers,
+                "--threads-per-worker": self.threads,
+                "--address": self.address,
+            }
+            for option, value in given.items():
+                if value is not None:
+                    raise UsageError(f"{option} is for --executor ray")
+            return InProcess
+        from guidelens.executors.ray import LOCAL, RayOptions, ray_executor
+        from guidelens.studies.run import study_plugins
+
+        address = LOCAL if self.address is None else self.address
+        options = RayOptions(self.workers, self.threads or 1, address)
+        return ray_executor(study_plugins(found, manager), options)
 
 
-def _executor_options(function: F) -> F:
-    """Give a command the options that decide where cells are computed."""
-    options = (
-        click.option(
-            "--executor",
-            type=click.Choice(("local", "ray")),
-            default="local",
-            show_default=True,
-            help="Compute in this process, or on a Ray cluster.",
-        ),
-        click.option("--workers", type=click.IntRange(1), help="With ray: workers.  [default: all that fit]"),
-        click.option(
-            "--threads-per-worker",
-            "threads",
-            type=click.IntRange(1),
-            help="With ray: cores per worker.  [default: 1]",
-        ),
-        click.option(
-            "--address",
-            metavar="HOST:PORT|auto",
-            help="With ray: a running cluster.  [default: one on this machine, for this run]",
-        ),
-    )
-    decorated: Any = function
-    for option in reversed(options):
-        decorated = option(decorated)
+_WAY_OPTIONS = (
+    click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
+    click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the study's]"),
+    click.option("--batch-size", type=BatchSize(), help="Pictures computed at once.  [default: the study's]"),
+    click.option(
+        "--executor",
+        type=click.Choice(("local", "ray")),
+        default="local",
+        show_default=True,
+        help="Compute in this process, or on a Ray cluster.",
+    ),
+    click.option("--workers", type=click.IntRange(1), help="With ray: workers.  [default: all that fit]"),
+    click.option(
+        "--threads-per-worker",
+        "threads",
+        type=click.IntRange(1),
+        help="With ray: cores per worker.  [default: 1]",
+    ),
+    click.option(
+        "--address",
+        metavar="HOST:PORT|auto",
+        help="With ray: a running cluster.  [default: one on this machine, for this run]",
+    ),
+)
+
+
+def _way_options(function: F) -> F:
+    """Give a command the options of :class:`_Way`; its function gets them as ``way``."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        way = _Way(**{part.name: kwargs.pop(part.name) for part in fields(_Way)})
+        return function(*args, way=way, **kwargs)
+
+    decorated: Any = wrapper
+    for declare in reversed(_WAY_OPTIONS):
+        decorated = declare(decorated)
     return decorated
 
 
@@ -109,8 +144,7 @@ def _executor_options(function: F) -> F:
     shell_complete=complete_component("guidance"),
     help="Guidance model to ask, in place of the study's.",
 )
-@_run_options
-@_executor_options
+@_way_options
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -119,13 +153,7 @@ def run_command(
     dry_run: bool,
     generator: str | None,
     guidance: str | None,
-    retry_failed: bool,
-    device: str | None,
-    batch_size: str | None,
-    executor: str,
-    workers: int | None,
-    threads: int | None,
-    address: str | None,
+    way: _Way,
 ) -> None:
     """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
 
@@ -137,34 +165,30 @@ def run_command(
     manager = get_manager(ctx)
     found = find_study(study_name, manager).with_models(generator, guidance)
     directory = out if out is not None else RUNS / found.name
-    size = _size(batch_size)
+    executor = way.maker(found, manager)
     if dry_run:
         from guidelens.studies.forecast import forecast
 
-        _print_forecast(forecast(found, manager, out=directory, device=device, batch_size=size))
+        told = forecast(
+            found,
+            manager,
+            out=directory,
+            device=way.device,
+            batch_size=way.batch_size,
+            retry_failed=way.retry_failed,
+        )
+        _print_forecast(told, one_process=way.executor != "local")
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
     words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
-    where = _executor(executor, workers, threads, address, found, manager)
-    _run(ctx, found, manager, directory, retry_failed, device, size, shlex.join(words), where)
+    _run(ctx, found, manager, directory, way, executor, shlex.join(words))
 
 
 @study.command("resume")
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
-@_run_options
-@_executor_options
+@_way_options
 @click.pass_context
-def resume_command(
-    ctx: click.Context,
-    directory: Path,
-    retry_failed: bool,
-    device: str | None,
-    batch_size: str | None,
-    executor: str,
-    workers: int | None,
-    threads: int | None,
-    address: str | None,
-) -> None:
+def resume_command(ctx: click.Context, directory: Path, way: _Way) -> None:
     """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
     from guidelens.plugins import PluginManager
     from guidelens.runs.store import read_config
@@ -176,8 +200,7 @@ def resume_command(
     missing = [request for request in recorded if request not in plugin_requests(manager)]
     if missing:
         manager = PluginManager.load([*missing, *plugin_requests(manager)])
-    where = _executor(executor, workers, threads, address, found, manager)
-    _run(ctx, found, manager, directory, retry_failed, device, _size(batch_size), "", where)
+    _run(ctx, found, manager, directory, way, way.maker(found, manager))
 
 
 def _run(
@@ -185,11 +208,9 @@ def _run(
     found: Study,
     manager: PluginManager,
     directory: Path,
-    retry_failed: bool,
-    device: str | None,
-    batch_size: int | str | None,
-    command: str,
+    way: _Way,
     executor: Callable[[Workshop], Executor],
+    command: str = "",
 ) -> None:
     from guidelens.studies.run import run_study
 
@@ -203,9 +224,9 @@ def _run(
                 found,
                 out=directory,
                 plugins=manager,
-                device=device,
-                batch_size=batch_size,
-                retry_failed=retry_failed,
+                device=way.device,
+                batch_size=way.batch_size,
+                retry_failed=way.retry_failed,
                 executor=executor,
                 command=command,
                 on_progress=report,
@@ -221,38 +242,6 @@ def _run(
         ctx.exit(INTERRUPTED)
     if not done.complete:
         ctx.exit(1)
-
-
-def _executor(
-    name: str,
-    workers: int | None,
-    threads: int | None,
-    address: str | None,
-    found: Study,
-    manager: PluginManager,
-) -> Callable[[Workshop], Executor]:
-    """Return what makes the executor that was asked for."""
-    from guidelens.runs.execute import InProcess
-
-    if name == "local":
-        given = {"--workers": workers, "--threads-per-worker": threads, "--address": address}
-        for option, value in given.items():
-            if value is not None:
-                raise UsageError(f"{option} is for --executor ray")
-        return InProcess
-    from guidelens.executors.ray import LOCAL, RayOptions, ray_executor
-    from guidelens.studies.run import study_plugins
-
-    options = RayOptions(workers, threads or 1, LOCAL if address is None else address)
-    return ray_executor(study_plugins(found, manager), options)
-
-
-def _size(text: str | None) -> int | str | None:
-    if text is None or text == "auto":
-        return text
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError(f"--batch-size {text!r}: give a number from 1 on, or auto")
-    return int(text)
 
 
 def _print_run(done: StudyRun) -> None:
@@ -274,7 +263,7 @@ def _print_stopped(directory: Path) -> None:
     console.echo_line("interrupted", f"what is finished is in {directory}; the same command goes on with it")
 
 
-def _print_forecast(found: Forecast) -> None:
+def _print_forecast(found: Forecast, *, one_process: bool) -> None:
     from .progress import duration
 
     screen = console.out()
@@ -289,7 +278,7 @@ def _print_forecast(found: Forecast) -> None:
         screen.print(f"{found.missing} of these are missing{failed}", markup=False)
     screen.print(
         f"time: {duration(found.seconds)} for {found.steps} steps of a picture, on {found.device}, "
-        f"{found.batch_size} pictures at once (measured on a few steps)",
+        f"{found.batch_size} pictures at once{', in one process' if one_process else ''} (measured on a few steps)",
         markup=False,
     )
     screen.print(f"memory: {found.memory / 2**20:.0f} MiB at their peak", markup=False)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DTYPES",
     "SAMPLERS",
+    "BatchSize",
     "EngineRequest",
     "SectionedCommand",
     "SectionedOption",

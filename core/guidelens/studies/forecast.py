@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,6 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from guidelens.errors import GuidelensError
 from guidelens.runs.compare import notes_once
 from guidelens.runs.execute import Group, TabledSchedule, Workshop
 from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_rows, refuse_foreign
@@ -17,13 +17,15 @@ from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_row
 from .expand import Expansion, expand
 from .file import Study
 from .prompts import Perturb
-from .run import plugin_workshop, study_plugins
+from .run import chosen_batch_size, plugin_workshop, refuse_other, study_plugins
 
 if TYPE_CHECKING:
     import torch
 
     from guidelens.engine import Engine, Sample
     from guidelens.plugins import PluginManager
+
+logger = logging.getLogger(__name__)
 
 SLOW_STEP = 2.0
 """Seconds: where one step of one picture takes longer, batches are taken to cost as much per picture."""
@@ -64,26 +66,30 @@ def forecast(
     out: str | Path | None = None,
     device: str | None = None,
     batch_size: int | str | None = None,
+    retry_failed: bool = False,
     perturb: Perturb | None = None,
 ) -> Forecast:
     """Expand a study and measure a few steps of each kind of cell that ``out`` lacks; nothing is written.
 
+    :param retry_failed: cells that failed before count as missing.
     :raises UsageError, GuidelensError: as :func:`~guidelens.studies.run.run_study`.
     """
     plugins = study_plugins(study, plugins)
     workshop = plugin_workshop(plugins, device or study.device)
     done: set[str] = set()
     failed: set[str] = set()
+    old = None
     if out is not None:
         refuse_foreign(Path(out))
         if Path(out).is_dir():
-            read_config(Path(out), STUDY)
+            old = read_config(Path(out), STUDY)
+            refuse_other(Path(out), old, study)
             done = set(read_rows(Path(out) / RESULTS)[0])
-            failed = set(read_rows(Path(out) / FAILURES)[0]) - done
+            failed = set() if retry_failed else set(read_rows(Path(out) / FAILURES)[0]) - done
     with notes_once():
         expansion = expand(study, plugins, workshop, perturb=perturb)
         keys = set(expansion.prompts)
-        size = _size(batch_size or study.batch_size)
+        size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
         measured = _measure(expansion, done | failed, workshop, size)
     return Forecast(
         study=study,
@@ -97,10 +103,6 @@ def forecast(
         device=str(measured.device),
         batch_size=size,
     )
-
-
-def _size(batch_size: int | str) -> int:
-    return batch_size if isinstance(batch_size, int) else 16
 
 
 def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_size: int) -> _Measured:
@@ -175,8 +177,8 @@ class _Probe:
             for step in islice(stream, steps + 1):
                 float(step.sample.sum())  # waits for the device
                 marks.append(time.perf_counter())
-        except GuidelensError:
-            pass  # it diverges: running it would say so as well, cell by cell
+        except Exception:  # it diverges, or a plugin raises: running it would say so as well, cell by cell
+            logger.debug("a step could not be measured", exc_info=True)
         finally:
             stream.close()
         spans = [b - a for a, b in pairwise(marks)]

@@ -171,13 +171,13 @@ def run_study(
     directory = Path(out)
     refuse_foreign(directory)
     old = read_config(directory, STUDY) if directory.is_dir() else None
-    _refuse_other(directory, old, study)
+    refuse_other(directory, old, study)
     requests = plugin_requests(given)
     loaded = study_plugins(study, given)
     workshop = plugin_workshop(loaded, device or study.device)
     with notes_once():
         expansion = expand(study, loaded, workshop, perturb=perturb)
-        size = _batch_size(batch_size or study.batch_size, old, workshop, expansion)
+        size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
         with RunStore(directory, STUDY) as store:
             for prompt, note in dict.fromkeys(expansion.notes) if on_note is not None else ():
                 on_note(prompt, note)  # type: ignore[misc]  # the line above has looked
@@ -199,7 +199,8 @@ def run_study(
             return _result(store, study, expansion, driver)
 
 
-def _refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
+def refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
+    """Raise UsageError where a directory, by its configuration ``old``, holds another study."""
     if old is None:
         return
     name, models = old["study"]["name"], old["study"].get("overrides", {})
@@ -210,7 +211,7 @@ def _refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) 
         raise UsageError(f"{directory} holds the study {name!r} with {asked}; choose another --out")
 
 
-def _batch_size(
+def chosen_batch_size(
     wanted: int | str, old: Mapping[str, Any] | None, workshop: Workshop, expansion: Expansion
 ) -> int:
     """Return the number of pictures computed at once: ``auto`` stays what the directory was begun with."""

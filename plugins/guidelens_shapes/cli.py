@@ -99,7 +99,7 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     show_default=True,
     help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is -n of each kind.",
 )
-@click.option("-n", "--n", "n", type=_POSITIVE, default=20, show_default=True, help="How many prompts.")
+@click.option("-n", "--n", "n", type=_POSITIVE, help="How many prompts.  [default: 20, or all of demo]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same prompts.")
 @click.option(
     "--split",
@@ -108,7 +108,7 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     show_default=True,
     help="test for scores, sweep for choosing settings; no prompt is in both.",
 )
-def prompts_command(category: Category, n: int, seed: int, split: Split) -> None:
+def prompts_command(category: Category, n: int | None, seed: int, split: Split) -> None:
     """Print prompts, one a line."""
     from .prompts import shapes_prompts
 

@@ -57,7 +57,7 @@ def _metric(details: bool = False) -> Metric:
 
 
 def _prompts(
-    category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test"
+    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
 ) -> Sequence[Prompt]:
     from .prompts import shapes_prompts
 

@@ -29,20 +29,24 @@ DEMO = (
 
 
 def shapes_prompts(
-    category: Category = "demo", n: int = 20, seed: int = 0, split: Split = "test"
+    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
 ) -> list[Prompt]:
     """Draw ``n`` different prompts of a category, or of each category for ``all``.
 
-    :param category: ``demo`` is four fixed prompts, whatever ``n``; ``misspellings`` keeps the clean prompt
-        as the reference that metrics use.
+    :param category: ``demo`` is four fixed prompts; ``misspellings`` keeps the clean prompt as the reference
+        that metrics use.
+    :param n: None: 20, and all four of ``demo``.
     :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
     :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
     :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
     """
-    if n < 1:
+    if n is not None and n < 1:
         raise UsageError(f"n must be at least 1, not {n}")
     if category == "demo":
-        return [Prompt(text, kind) for text, kind in DEMO]
+        if n is not None and n > len(DEMO):
+            raise UsageError(f"the category 'demo' has {len(DEMO)} prompts, not {n}; choose a category for more")
+        return [Prompt(text, kind) for text, kind in DEMO[:n]]
+    n = 20 if n is None else n
     if category == "all":
         return [prompt for name in _DRAW for prompt in _drawn(name, n, seed, split)]
     if category not in _DRAW:

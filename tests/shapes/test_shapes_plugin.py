@@ -64,9 +64,9 @@ def test_the_vocabulary_has_every_letter_and_every_word() -> None:
 
 @pytest.mark.parametrize("category", ["demo", "misspellings", "long"])
 def test_prompts_are_printed_one_a_line(category: str) -> None:
-    result = run("prompts", "--category", category, "-n", 5, "--seed", 3, "--split", "sweep")
+    result = run("prompts", "--category", category, "-n", 4, "--seed", 3, "--split", "sweep")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [p.text for p in shapes_prompts(category, 5, 3, "sweep")]  # type: ignore[arg-type]
+    assert result.stdout.splitlines() == [p.text for p in shapes_prompts(category, 4, 3, "sweep")]  # type: ignore[arg-type]
 
 
 def test_draw_shows_what_the_sentence_says(tmp_path: Path) -> None:

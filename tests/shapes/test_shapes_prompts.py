@@ -71,7 +71,9 @@ def test_misspellings_cannot_be_read_but_their_reference_can() -> None:
 
 def test_demo_and_all() -> None:
     assert [prompt.text for prompt in shapes_prompts()] == [text for text, _ in DEMO]
-    assert shapes_prompts("demo", n=2, seed=9) == shapes_prompts()
+    assert shapes_prompts("demo", n=2, seed=9) == shapes_prompts()[:2]
+    with pytest.raises(UsageError, match="'demo' has 4 prompts, not 12"):
+        shapes_prompts(n=12)
     everything = shapes_prompts("all", 3)
     assert [prompt.category for prompt in everything] == [name for name in CATEGORIES for _ in range(3)]
 

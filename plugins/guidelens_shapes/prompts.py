@@ -44,7 +44,9 @@ def shapes_prompts(
         raise UsageError(f"n must be at least 1, not {n}")
     if category == "demo":
         if n is not None and n > len(DEMO):
-            raise UsageError(f"the category 'demo' has {len(DEMO)} prompts, not {n}; choose a category for more")
+            raise UsageError(
+                f"the category 'demo' has {len(DEMO)} prompts, not {n}; choose a category for more"
+            )
         return [Prompt(text, kind) for text, kind in DEMO[:n]]
     n = 20 if n is None else n
     if category == "all":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from guidelens import PluginManager
 from guidelens.errors import UsageError
 
 from .cli import JSON_OUT, THREADS, check_json, report, say, set_threads
@@ -29,6 +30,12 @@ _VARIANT = click.option(
     show_default=True,
     help="Which shipped BLIP.",
 )
+
+
+def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
+    plugins = ctx.find_object(PluginManager)
+    names = [info.name for info in plugins.components("schedule")] if plugins is not None else []
+    return [name for name in names if name.startswith(incomplete)]
 
 
 @click.command("sweep", short_help="Try scales of each objective.")
@@ -85,6 +92,7 @@ def sweep(
     default=("itc", "itm", "cap", "shift", "blend"),
     show_default=True,
     metavar="SPEC",
+    shell_complete=_complete_schedule,
     help="Schedules to score. Repeatable.",
 )
 @click.option(
@@ -114,11 +122,11 @@ def score(
     threads: int | None,
 ) -> None:
     """Draw prompts of the test half under each schedule at the default scales, and print mean scores."""
-    from guidelens.cli.options import get_manager
-
     check_json(out)
     set_threads(threads)
-    built = {spec: get_manager(ctx).build("schedule", spec) for spec in schedules}
+    plugins = ctx.find_object(PluginManager)
+    assert plugins is not None  # guidelens has loaded them before it parsed the command line
+    built = {spec: plugins.build("schedule", spec) for spec in schedules}
     from .training.sweep import score_guidance
 
     models = _models(generator, blip, variant)

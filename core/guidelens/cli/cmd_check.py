@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.plugins import KINDS
 
 from . import console
 from .completion import complete_component_or_plugin
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     from guidelens.plugins import PluginInfo
     from guidelens.testing import Report
 
-_KINDS = ("generator", "guidance", "schedule", "metric", "prompts")
 _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
 
 @click.command("check")
 @click.argument("name", shell_complete=complete_component_or_plugin)
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
-@click.option("--kind", type=click.Choice(_KINDS), help="Only components of this kind.")
+@click.option("--kind", type=click.Choice(tuple(KINDS)), help="Only components of this kind.")
 @click.option(
     "--device", default="cpu", show_default=True, help="Where networks run: cpu, cuda, cuda:N or mps."
 )

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-from .options import get_manager
+from guidelens.scaffold import KINDS, write_package
 
-KINDS = ("guidance", "schedule", "generator", "metric", "prompts", "commands")
+from .options import get_manager
 
 _EPILOG = """\b
 Examples:
@@ -19,7 +19,7 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("name")
-@click.option("--kind", type=click.Choice(KINDS), required=True, help="What the plugin offers.")
+@click.option("--kind", type=click.Choice(tuple(KINDS)), required=True, help="What the plugin offers.")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -29,8 +29,6 @@ Examples:
 @click.pass_context
 def new(ctx: click.Context, name: str, kind: str, out: Path | None) -> None:
     """Write a package with a plugin called NAME: it works and passes its tests as it is."""
-    from guidelens.scaffold import write_package
-
     taken = [plugin.name for plugin in get_manager(ctx).plugins]
     folder = out if out is not None else Path(name)
     for path in write_package(name, kind, folder, taken=taken):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guidelens.errors import UsageError
+from guidelens.plugins import KINDS
 
 from .cmd_check import check
 from .cmd_new import new
@@ -18,8 +19,6 @@ from .options import get_manager
 
 if TYPE_CHECKING:
     from guidelens.plugins import ComponentInfo, OptionInfo, PluginInfo, PluginManager
-
-_KINDS = ("generator", "guidance", "schedule", "metric", "prompts")
 
 
 @click.group()
@@ -57,7 +56,7 @@ def list_command(ctx: click.Context, as_json: bool, verbose: bool) -> None:
 
 @plugins.command("show")
 @click.argument("name", shell_complete=complete_component_or_plugin)
-@click.option("--kind", type=click.Choice(_KINDS), help="Only components of this kind.")
+@click.option("--kind", type=click.Choice(tuple(KINDS)), help="Only components of this kind.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show_command(ctx: click.Context, name: str, kind: str | None, as_json: bool) -> None:

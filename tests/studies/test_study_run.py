@@ -227,6 +227,23 @@ def test_rescoring_survives_an_end_in_the_middle(
     assert all({"bright", "contrast"} <= set(row["metrics"]) for row in rows_of(copy))
 
 
+def test_asked_to_stop_it_scores_no_further_batch(copy: Path, run: Run) -> None:
+    """Scoring what is there by a new metric may take as long as drawing it."""
+    text = TOY.replace('["brightness"]', '["brightness", "contrast"]')
+    asked: list[bool] = []
+
+    def stop() -> bool:
+        asked.append(True)
+        return len(asked) > 3
+
+    part = run(text, copy, should_stop=stop)
+    assert (part.stopped, part.complete) == (True, False)
+    assert sum("contrast" in row["metrics"] for row in rows_of(copy)) == 9  # three batches of three
+    rest = run(text, copy)
+    assert (rest.complete, rest.computed) == (True, 0)
+    assert all("contrast" in row["metrics"] for row in rows_of(copy))
+
+
 def test_asked_to_stop_it_finishes_the_batch(tmp_path: Path, run: Run, toy: Path) -> None:
     asked = False
 

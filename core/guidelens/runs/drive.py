@@ -153,11 +153,15 @@ def score_again(
     *,
     leave: Iterable[str] = (),
     batch_size: int = 16,
-) -> None:
+    should_stop: Callable[[], bool] | None = None,
+) -> bool:
     """Score pictures on disk by metrics that are new to them or that failed on them before.
+
+    Returns whether all were scored: False where it was asked to stop.
 
     :param prompts: what each key's picture is scored against.
     :param leave: keys whose failed metrics are not tried again (they have just failed).
+    :param should_stop: asked before every batch.
     """
     left = set(leave)
     by_need: dict[tuple[tuple[str, ...], str], list[str]] = {}
@@ -172,10 +176,13 @@ def score_again(
     for (need, _), keys in by_need.items():
         chosen = [m for m in metrics if m.name in need]
         for start in range(0, len(keys), batch_size):
+            if should_stop is not None and should_stop():
+                return False
             part = keys[start : start + batch_size]
             pictures = [store.load_image(key) for key in part]
             scores = score(chosen, pictures, [prompts[key] for key in part])
             store.update([rescored(store.rows[k], s) for k, s in zip(part, scores, strict=True)])
+    return True
 
 
 def sort_rows(store: RunStore, batches: Iterable[Sequence[str]]) -> None:

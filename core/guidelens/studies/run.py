@@ -192,8 +192,13 @@ def run_study(
             if not driver.stopped:
                 leave = () if retry_failed else expansion.prompts
                 fresh = [key for batch in plan.todo for key in batch]
-                score_again(
-                    store, expansion.prompts, expansion.metrics, leave=[*leave, *fresh], batch_size=size
+                driver.stopped = not score_again(
+                    store,
+                    expansion.prompts,
+                    expansion.metrics,
+                    leave=[*leave, *fresh],
+                    batch_size=size,
+                    should_stop=should_stop,
                 )
             sort_rows(store, plan.batches)
             return _result(store, study, expansion, driver)

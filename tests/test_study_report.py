@@ -122,7 +122,8 @@ def test_nothing_is_asked_of_anyone(done: Path, page: Page) -> None:
     assert all(link.startswith(("#", "data:")) for link in page.links)
     assert page.sources
     assert all((done / source).is_file() for source in page.sources)
-    assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+    inside = {link[1:] for link in page.links if link.startswith("#")}
+    assert inside <= set(page.ids) | set(page.data["cells"])
     assert len(page.ids) == len(set(page.ids))
     assert not page.labelless
 
@@ -168,13 +169,9 @@ def test_every_picture_is_in_the_data(done: Path, page: Page) -> None:
             )
     turning = next(c for c in page.data["cells"].values() if "cap|itc" in c["steps"]["cosines"])
     assert turning["frames"] == sorted(turning["frames"])
-    variants = {m["variant"] for m in page.data["members"] if m["grid"] == "steps"}
-    assert variants == {
-        "3 steps, dose plain",
-        "3 steps, dose matched",
-        "5 steps, dose plain",
-        "5 steps, dose matched",
-    }
+    assert page.data["axes"] == {"objects": [], "steps": ["steps", "dose"]}
+    values = {tuple(m["values"]) for m in page.data["members"] if m["grid"] == "steps"}
+    assert values == {(f"{n} steps", f"dose {dose}") for n in (3, 5) for dose in ("plain", "matched")}
 
 
 def test_trajectories_lie_beside_the_page(done: Path) -> None:
@@ -192,7 +189,7 @@ def test_the_command_draws_the_same_picture(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     hostile = next(m for m in page.data["members"] if "script" in m["prompt"])
-    matched = next(m for m in page.data["members"] if m["variant"] == "3 steps, dose matched")
+    matched = next(m for m in page.data["members"] if m["values"] == ["3 steps", "dose matched"])
     for member in (hostile, matched):
         words = shlex.split(page.data["cells"][member["key"]]["command"])
         assert words[0] == "guidelens"
@@ -282,7 +279,7 @@ def test_in_a_browser(done: Path, tmp_path: Path) -> None:
     """The script runs: pictures are listed, and a link to a cell opens it."""
     key = next(iter(load_study(done).keys))
     command = ["chromium", "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
-    command += [f"--user-data-dir={tmp_path}", f"file://{done / 'report.html'}#cell={key}"]
+    command += [f"--user-data-dir={tmp_path}", f"file://{done / 'report.html'}#{key}"]
     seen = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False).stdout
     assert "pictures of 6 prompts" in seen
     assert re.search(r"<dialog[^>]* open", seen)

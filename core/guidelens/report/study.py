@@ -18,9 +18,17 @@ from guidelens.claims.evaluate import Answer, Unit, Verdict, evaluate
 from guidelens.errors import GuidelensError
 from guidelens.report.charts import interval_mark
 from guidelens.report.page import page_environment
-from guidelens.report.study_cells import cell_data, member_data, read_telemetry, write_strips
-from guidelens.report.study_charts import Palette, panels
-from guidelens.runs.store import COMPARISON, write_file
+from guidelens.report.study_cells import (
+    cell_data,
+    member_data,
+    read_telemetry,
+    varied_columns,
+    write_animations,
+    write_strips,
+)
+from guidelens.report.study_charts import COLOURS, Palette, panels
+from guidelens.report.study_judges import breakable, inflated, matrix_views
+from guidelens.runs.store import COMPARISON, STUDY, write_file
 
 if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
@@ -48,15 +56,22 @@ class VerdictView:
 
 
 def write_study_report(study: StudyResults, verdicts: Sequence[Verdict] | None = None) -> Path:
-    """Write ``report.html`` and the strips of x0 predictions into the study's directory; return the page's path.
+    """Write ``report.html`` into the study's directory, and what it shows of the steps beside it.
+
+    That is, in ``trajectories/``: the predictions of x0 of each cell side by side and as an animation, and the
+    maps of where its objectives pulled. Files that are there stay. Returns the page's path.
 
     :param verdicts: what :func:`~guidelens.claims.evaluate.evaluate` said, where the caller has asked already.
     :raises GuidelensError: when nothing has been drawn yet, or the directory cannot be written.
     """
     if not any(cell["status"] == "done" for cell in study.cells):
         raise GuidelensError(f"{study.directory} has no finished cell yet: guidelens study resume draws them")
+    from guidelens.report.saliency import write_saliency
+
     telemetry = read_telemetry(study)
     write_strips(study.directory, telemetry)
+    write_animations(study.directory, telemetry)
+    write_saliency(study.directory, telemetry)
     page = _render(study, evaluate(study) if verdicts is None else verdicts, telemetry)
     path = study.directory / REPORT
     write_file(path, page.encode())
@@ -71,6 +86,8 @@ def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping
     environment.filters["p"] = p_text
     environment.filters["count"] = count_text
     environment.filters["effect"] = effect_text
+    environment.filters["inflated"] = inflated
+    environment.filters["breakable"] = breakable
     return str(
         environment.get_template("study.html.j2").render(
             config=study.config,
@@ -79,6 +96,8 @@ def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping
             verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],
             tested=sum(not math.isnan(a.adjusted) for v in verdicts for a in v.answers),
             panels=panels(study, telemetry, palette),
+            matrices=matrix_views(study),
+            surveys=_surveys(study.directory),
             palette=palette,
             keys=keys,
             done=sum(cell["status"] == "done" for cell in keys.values()),
@@ -89,9 +108,12 @@ def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping
                 {
                     "members": member_data(study),
                     "cells": cell_data(study, telemetry),
+                    "axes": varied_columns(study),
                     "settings": _settings(study),
+                    "steps": {i: table["steps"] for i, table in _tables(study).items()},
+                    "ratios": {i: _ratio(table) for i, table in _tables(study).items()},
                     "colours": dict(palette.numbers),
-                    "objectives": _objective_colours(cells),
+                    "objectives": _objective_colours(cells, palette),
                     "columns": list(dict.fromkeys(name for cell in cells for name in cell["metrics"] or {})),
                 }
             ),
@@ -137,15 +159,36 @@ def count_text(value: float) -> str:
     return f"{math.ceil(value)}" if value < 100_000 else "> 100 000"
 
 
-def _objective_colours(cells: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+def _objective_colours(cells: Sequence[Mapping[str, Any]], palette: Palette) -> dict[str, int]:
+    """Number the objectives' colours: an objective has that of the schedule of its name, others what is left."""
     names = sorted({name for cell in cells for name in cell["losses"] or {}})
-    return {name: i % 6 for i, name in enumerate(names)}
+    colours = {name: palette.numbers[name] for name in names if name in palette.numbers}
+    free = [i for i in range(COLOURS) if i not in colours.values()] or list(range(COLOURS))
+    others = [name for name in names if name not in colours]
+    return colours | {name: free[i % len(free)] for i, name in enumerate(others)}
+
+
+def _tables(study: StudyResults) -> dict[str, Mapping[str, Any]]:
+    """Return the settings by their id; those of a comparison have the empty one."""
+    settings = study.config["settings"]
+    return settings if study.config.get("kind") == STUDY else {"": settings}
 
 
 def _settings(study: StudyResults) -> dict[str, dict[str, str]]:
-    settings = study.config["settings"]
-    by_id = settings if study.config.get("kind") == "study" else {"": settings}
-    return {i: {name: _plain(value) for name, value in table.items()} for i, table in by_id.items()}
+    return {i: {name: _plain(value) for name, value in table.items()} for i, table in _tables(study).items()}
+
+
+def _ratio(settings: Mapping[str, Any]) -> float:
+    """Return width over height of the pictures."""
+    _, height, width = settings["image_shape"]
+    return float(width / height)
+
+
+def _surveys(directory: Path) -> list[tuple[str, Markup]]:
+    """Return title and content of each survey that lies beside the study."""
+    from guidelens.survey.figure import study_sections
+
+    return study_sections(directory)
 
 
 def _plain(value: Any) -> str:

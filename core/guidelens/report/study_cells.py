@@ -16,16 +16,22 @@ if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
 
 STRIPS = "trajectories"
-"""Folder beside the page with a strip of x0 predictions per cell."""
+"""Folder beside the page with a strip of x0 predictions per cell, an animation of it, and maps of saliency."""
 
 POINTS = 60
 """Longest series in the page; longer ones are thinned."""
+
+ANIMATION_SIDE = 128
+"""Of an animation beside the page, at least: a study has thousands, and the page shows the strip enlarged."""
 
 _SERIES = ("losses", "gradient_norms", "cosines")
 
 
 def member_data(study: StudyResults) -> list[dict[str, Any]]:
-    """Return one entry per finished row of the study's table: in which grid, under which condition, which cell."""
+    """Return one entry per finished row of the study's table: in which grid, under which condition, which cell.
+
+    ``values`` are of the grid's :func:`varied_columns`, in words.
+    """
     varied = varied_columns(study)
     return [
         {
@@ -36,7 +42,7 @@ def member_data(study: StudyResults) -> list[dict[str, Any]]:
             "category": cell["category"],
             "schedule": cell["schedule"],
             "seed": cell["seed"],
-            "variant": _variant(cell, varied[cell["grid"]]),
+            "values": _values(cell, varied[cell["grid"]]),
             "changed": cell["prompt"] != cell["clean"],
         }
         for cell in study.cells
@@ -63,6 +69,7 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
             if steps is not None
             else {},
             "frames": [] if steps is None or steps.snapshots is None else _ints(steps.snapshot_steps),
+            **({"saliency": _peaks(steps)} if steps is not None and steps.saliency else {}),
             "nonfinite": cell["nonfinite_steps"],
             "settings": cell["settings"],
             "command": cell_command(study.settings(key), cell, plugins),
@@ -91,9 +98,9 @@ def varied_columns(study: StudyResults) -> dict[str, list[str]]:
     return {grid: [name for name, values in names.items() if len(values) > 1] for grid, names in seen.items()}
 
 
-def _variant(cell: Mapping[str, Any], varied: Sequence[str]) -> str:
+def _values(cell: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
     values = {**cell["options"], **cell}
-    return ", ".join(_spelled(name, values.get(name)) for name in varied)
+    return [_spelled(name, values.get(name)) for name in varied]
 
 
 def _spelled(name: str, value: Any) -> str:
@@ -127,7 +134,7 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
     words += ["--seed", str(cell["seed"])]
     for kind in ("generator", "guidance"):
         words += [f"--{kind}", settings[kind]["name"]]
-    words += ["--steps", str(settings["steps"]), "--sampler", settings["sampler"]]
+    words += ["--steps", str(join_steps(settings["steps"], settings.get("respacing", ""))), "--sampler", settings["sampler"]]
     if settings["eta"]:
         words += ["--eta", f"{settings['eta']:g}"]
     if settings["dtype"] != "float32":
@@ -183,6 +190,38 @@ def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
         path.parent.mkdir(exist_ok=True)
         frames = np.concatenate(list(steps.snapshots), axis=1)
         write_file(path, png_bytes(Image.fromarray(frames[..., 0] if frames.shape[2] == 1 else frames)))
+
+
+def write_animations(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
+    """Write the predictions of x0 that were kept of each cell as ``trajectories/KEY.webp``, where there are several.
+
+    An animation that is there stays.
+    """
+    from PIL import Image
+
+    from guidelens.report.trajectory import encode_trajectory
+    from guidelens.runs.store import write_file
+
+    for key, steps in telemetry.items():
+        path = directory / STRIPS / f"{key}.webp"
+        if steps.snapshots is None or len(steps.snapshots) < 2 or path.exists():
+            continue
+        path.parent.mkdir(exist_ok=True)
+        frames = [Image.fromarray(f[..., 0] if f.shape[2] == 1 else f) for f in steps.snapshots]
+        write_file(path, encode_trajectory(frames, "WEBP", side=ANIMATION_SIDE, quick=True))
+
+
+def _peaks(steps: Telemetry) -> dict[str, list[float | None]]:
+    """Return what the brightest colour of each map stands for: None where inactive, -1 where not finite."""
+    assert steps.snapshot_steps is not None  # maps are of the steps with snapshots
+    peaks: dict[str, list[float | None]] = {}
+    for name in steps.saliency:
+        losses = steps.losses[name][steps.snapshot_steps].tolist()
+        peaks[name] = [
+            float(f"{peak:.3g}") if math.isfinite(peak) else None if math.isnan(loss) else -1.0
+            for peak, loss in zip(steps.saliency_peaks[name].tolist(), losses, strict=True)
+        ]
+    return peaks
 
 
 def _series(values: Any) -> list[float | None]:

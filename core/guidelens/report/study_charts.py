@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAIN_COLUMNS = ("alignment", "clip_score", "fidelity")
 PROGRESS_POINTS = 21
+COLOURS = 6
+"""The style sheet has as many; then they repeat."""
 
 Cell = Mapping[str, Any]
 
@@ -26,7 +28,7 @@ class Palette:
     """Colours of schedules, by number, the same all over the page."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self.numbers = {name: i % 6 for i, name in enumerate(names)}
+        self.numbers = {name: i % COLOURS for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import UsageError
 
@@ -27,24 +27,30 @@ def animation_format(path: Path) -> str:
         raise UsageError(f"a trajectory is a .webp or a .gif, not {path.name!r}") from None
 
 
-def encode_trajectory(frames: Sequence[Image], kind: str) -> bytes:
+def encode_trajectory(
+    frames: Sequence[Image], kind: str, *, side: int = SMALLEST_SIDE, quick: bool = False
+) -> bytes:
     """Return an endless animation of about four seconds that rests on the last frame; small pictures are
     enlarged.
 
     :param kind: ``WEBP`` (lossless) or ``GIF``.
+    :param side: pixels that the longer side of the result has at least.
+    :param quick: for many files: WebP with less effort, so somewhat larger.
     :raises ValueError: when there are no frames.
     """
     from PIL import Image
 
     if not frames:
         raise ValueError("no frames")
-    factor = max(1, -(-SMALLEST_SIDE // max(frames[0].size)))
+    factor = max(1, -(-side // max(frames[0].size)))
     size = (frames[0].width * factor, frames[0].height * factor)
     enlarged = [frame.convert("RGB").resize(size, Image.Resampling.NEAREST) for frame in frames]
     # 20 ms is the shortest delay that browsers honour in a GIF.
     delay = max(20, round(SECONDS * 1000 / len(frames)))
     durations = [delay] * (len(frames) - 1) + [HOLD_MS]
-    options = {"lossless": True} if kind == "WEBP" else {}
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
+    if kind == "WEBP" and quick:
+        options |= {"method": 0, "quality": 0}
     buffer = io.BytesIO()
     enlarged[0].save(
         buffer, format=kind, save_all=True, append_images=enlarged[1:], duration=durations, loop=0, **options

@@ -110,6 +110,11 @@ def register_studies(register: RegisterStudies) -> None:
     register(
         "findings-quick", folder / "findings-quick.toml", summary="the same with few pictures, 2 minutes"
     )
+    register(
+        "replication",
+        folder / "replication.toml",
+        summary="what findings left undecided, on other prompts and noise, 13 minutes",
+    )
 
 
 @hookimpl

@@ -208,6 +208,29 @@ def test_other_settings_are_refused(guidelens: Guidelens) -> None:
     assert "error: --out holds a run with other settings: steps is 2 there and 3 here" in result.stderr
 
 
+def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
+    """Its pictures are others than those of as many steps, under keys of their own, in both commands."""
+    run = ("compare", "a circle", "--schedule", "turn", "--seeds", "1")
+    for name, steps in (("even", "5"), ("strided", "ddim5"), ("sections", "3,2")):
+        assert guidelens(*run, "--steps", steps, "--out", name).exit_code == 0
+    found = [rows(name)[0] for name in ("even", "strided", "sections")]
+    assert {row["steps"] for row in found} == {5}
+    assert len({row["key"] for row in found}) == 3
+    pictures = [Path(n, r["image"]).read_bytes() for n, r in zip(("even", "strided"), found, strict=False)]
+    assert pictures[0] != pictures[1]
+    (command,) = json.loads(Path("strided", "config.json").read_text())["commands"]
+    assert "--steps ddim5" in command
+    again = guidelens(*run, "--steps", "ddim5", "--out", "strided")
+    assert "(0 drawn, 1 were there)" in again.stdout
+    refused = guidelens(*run, "--steps", "5", "--out", "strided")
+    assert (refused.exit_code, "respacing is 'ddim' there and None here" in refused.stderr) == (2, True)
+    alone = guidelens("generate", "a circle", "--schedule", "turn", "--steps", "ddim5", "--out", "x.png")
+    assert alone.exit_code == 0, alone.output
+    assert Path("x.png").read_bytes() == pictures[1]
+    wrong = guidelens(*run, "--steps", "ddim37", "--out", "none")
+    assert (wrong.exit_code, "no integer stride visits exactly 37 of 100" in wrong.stderr) == (2, True)
+
+
 def test_generate_writes_picture_and_trajectory(guidelens: Guidelens) -> None:
     result = guidelens(
         *("generate", "a dot above", "--schedule", "turn", "--seed", "3", "--steps", "4"),

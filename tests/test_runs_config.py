@@ -7,7 +7,16 @@ from dataclasses import replace
 import pytest
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import Cell, NamedSchedule, Settings, as_prompts, first_difference, parse_seeds
+from guidelens.runs.config import (
+    Cell,
+    NamedSchedule,
+    Settings,
+    as_prompts,
+    first_difference,
+    join_steps,
+    parse_seeds,
+    split_steps,
+)
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
 from tiny_world import Weights
 
@@ -39,6 +48,41 @@ def test_bad_seeds_are_named(text: str) -> None:
         parse_seeds(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "steps", "canonical"),
+    [
+        (50, (50, ""), 50),
+        ("50", (50, ""), 50),
+        (" 50 ", (50, ""), 50),
+        ("ddim25", (25, "ddim"), "ddim25"),
+        ("10, 10,5", (25, "10,10,5"), "10,10,5"),
+    ],
+)
+def test_steps_are_a_number_or_a_respacing(
+    text: int | str, steps: tuple[int, str], canonical: int | str
+) -> None:
+    assert split_steps(text) == steps
+    assert join_steps(*steps) == canonical
+    assert split_steps(canonical) == steps
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0", 0, -3, "ddim", "ddim0", "ddim5,5", "5,,5", "5,0", "2.5", True, "x"]
+)
+def test_bad_steps_are_named(text: int | str) -> None:
+    with pytest.raises(UsageError, match=r"sampling steps: give a number from 1 on, ddim and a number"):
+        split_steps(text)
+
+
+def test_steps_name_as_many_timesteps_as_they_say() -> None:
+    """Held to what the sampler makes of the same spelling."""
+    from guidelens.diffusion.process import space_timesteps
+
+    chosen = [space_timesteps(100, steps) for steps in (20, "ddim20", "10,10")]
+    assert [len(timesteps) for timesteps in chosen] == [split_steps(s)[0] for s in (20, "ddim20", "10,10")]
+    assert len({tuple(timesteps) for timesteps in chosen}) == 3  # so each needs a key of its own
+
+
 def test_key_depends_on_everything_that_a_picture_depends_on() -> None:
     cell = Cell(Prompt("a red circle"), ITC, 0)
     changed = [
@@ -51,6 +95,8 @@ def test_key_depends_on_everything_that_a_picture_depends_on() -> None:
         cell.key(replace(SETTINGS, generator_fingerprint="g2")),
         cell.key(replace(SETTINGS, guidance_fingerprint="v2")),
         cell.key(replace(SETTINGS, steps=6)),
+        cell.key(replace(SETTINGS, respacing="ddim")),
+        cell.key(replace(SETTINGS, respacing="3,2")),
         cell.key(replace(SETTINGS, sampler="ddim")),
         cell.key(replace(SETTINGS, eta=0.5)),
         cell.key(replace(SETTINGS, dtype="bfloat16")),

@@ -52,6 +52,7 @@ def cell(number: int, schedule: str, **changes: Any) -> dict[str, Any]:
         "perturbation": "none",
         "edits": 0,
         "reference": None,
+        "respacing": "",
         "options": {},
         "objective_scales": {},
         "cosines": {},
@@ -270,6 +271,22 @@ def test_other_settings_make_other_pairs() -> None:
     assert scene is not None
     assert (scene.estimate.n, scene.estimate.clusters) == (2 * PROMPTS, PROMPTS)
     assert scene.estimate.mean == pytest.approx(0.1, abs=0.02)
+
+
+def test_slopes_are_taken_within_one_way_of_choosing_timesteps() -> None:
+    """Evenly and by stride 10 and 20 steps each: two slopes a prompt, and no mean of the two ways."""
+    cells = [
+        cell(p, s, steps=n, respacing=way, options={"dose": "matched"})
+        for p in range(PROMPTS)
+        for s in ("itc", "cap")
+        for n in (10, 20)
+        for way in ("", "ddim")
+    ]
+    gain = {"": 0.1, "ddim": 0.3}
+    scores = lambda c: {"alignment": gain[c["respacing"]] * (c["schedule"] == "cap") * (c["steps"] == 20)}  # noqa: E731
+    slope = found(evaluate(study(cells, scores)), "F5.alignment.itc")
+    assert len(slope.units) == 2 * PROMPTS
+    assert sorted(u.value for u in slope.units) == pytest.approx([0.1] * PROMPTS + [0.3] * PROMPTS, abs=0.15)
 
 
 def test_scales_of_an_objective_make_other_pairs_too() -> None:

@@ -20,6 +20,7 @@ CONDITION = {
     "sampler": "ddpm",
     "eta": 0.0,
     "steps": 5,
+    "respacing": "",
     "scale": 1.0,
     "perturbation": "none",
     "options": {},

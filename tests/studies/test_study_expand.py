@@ -168,6 +168,32 @@ def test_a_matched_dose_is_the_plain_one_at_its_reference(expanded: Expand) -> N
     assert set(column(without, "key")) == {m["key"] for m in study.members if m["options"]["dose"] == "plain"}
 
 
+def test_steps_may_be_respacings(expanded: Expand, plugins: PluginManager, tmp_path: Path) -> None:
+    """A column tells them apart, by which they can be left out; a matched dose is another than at as many steps."""
+    text = BASE + 'guidance = "tiny-vl"\nsteps = [5, "ddim5", "3,2"]\n'
+    study = expanded(text)
+    assert {(m["steps"], m["respacing"]) for m in study.members} == {(5, ""), (5, "ddim"), (5, "3,2")}
+    assert len({m["key"] for m in study.members}) == len(study.members) == 3 * 8
+    rest = expanded(text + '[[exclude]]\nrespacing = ["ddim", "3,2"]').members
+    assert {m["key"] for m in rest} == set(column(study, "key", respacing=""))
+    rows = compare(
+        ["a dot", "rain"],
+        out=tmp_path / "out",
+        schedules=["only-itc", "turn"],
+        seeds=2,
+        steps="ddim5",
+        guidance="tiny-vl",
+        plugins=plugins,
+        device="cpu",
+    ).rows
+    assert column(study, "key", respacing="ddim") == [row["key"] for row in rows]
+    dosed = expanded(text + 'options = { dose = ["plain", "matched"], dose_steps = 5 }')
+    keys = [{m["key"] for m in dosed.members if m["respacing"] == r} for r in ("", "ddim")]
+    assert [len(found) for found in keys] == [8, 16]
+    with pytest.raises(UsageError, match="line 2: steps: 'ddim' sampling steps: give a number"):
+        expanded('seeds = 1\nsteps = [5, "ddim"]')
+
+
 def test_prompts_come_from_files_and_sets(expanded: Expand, tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("one\n\n two \n")
     (tmp_path / "p.csv").write_text('Prompts,Category\n"a, b",x\nc,"y "\n')

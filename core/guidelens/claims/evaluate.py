@@ -34,7 +34,7 @@ NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
 
 _UNIT = (
     *("pair", "clean", "generator", "guidance", "preset", "sampler"),
-    *("eta", "scale", "objective_scales", "steps"),
+    *("eta", "scale", "objective_scales", "steps", "respacing"),
 )
 
 Cell = Mapping[str, Any]

@@ -131,11 +131,12 @@ def _draw(
     keep_frames: bool,
     keep_saliency: bool,
 ) -> Drawing:
+    from guidelens.runs.config import split_steps
     from guidelens.runs.single import draw
 
     from .progress import step_progress
 
-    with step_progress(engine.steps) as on_step:
+    with step_progress(split_steps(engine.steps)[0]) as on_step:
         return draw(
             prompt,
             schedule,

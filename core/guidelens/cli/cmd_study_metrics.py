@@ -201,9 +201,13 @@ def _unguided(
     study: StudyResults, manager: PluginManager, grid: str | None, n: int, device: str
 ) -> list[Image]:
     from guidelens.metrics.distribution import unguided_pictures
+    from guidelens.runs.config import join_steps
 
     cells = [cell for cell in study.cells if grid in (None, cell["grid"])]
-    settings = {(cell["generator"], cell["steps"], cell["sampler"], cell["eta"]) for cell in cells}
+    settings = {
+        (cell["generator"], join_steps(cell["steps"], cell["respacing"]), cell["sampler"], cell["eta"])
+        for cell in cells
+    }
     if len(settings) != 1:
         raise UsageError(
             f"the cells have {len(settings)} generators, samplers or numbers of steps; choose a --grid with one, or "

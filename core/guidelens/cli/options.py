@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from guidelens.errors import UsageError
+
 from .completion import complete_component, complete_plugin
 from .guidance_flags import GUIDANCE_FLAGS
 from .sections import SectionedCommand, SectionedOption, option
@@ -49,7 +51,7 @@ class EngineRequest:
     guidance: str | None = None
     preset: str | None = None
     sampler: str = "ddpm"
-    steps: int = 50
+    steps: int | str = 50
     eta: float = 0.0
     fixed_variance: str | None = None
     clip_denoised: bool | None = None
@@ -163,6 +165,21 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
+class Steps(click.ParamType):
+    """A number of sampling steps, or a respacing such as ``ddim25``."""
+
+    name = "N|ddimN"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """Return it in its one spelling."""
+        from guidelens.runs.config import join_steps, split_steps
+
+        try:
+            return join_steps(*split_steps(value))
+        except UsageError as error:
+            self.fail(str(error), param, ctx)
+
+
 _MODELS, _SAMPLING, _COMPUTE = "Models", "Sampling", "Computing"
 
 _ENGINE_OPTIONS = (
@@ -198,11 +215,12 @@ _ENGINE_OPTIONS = (
     ),
     option(
         "--steps",
-        type=click.IntRange(min=1),
+        type=Steps(),
         default=50,
         show_default=True,
         section=_SAMPLING,
-        help="Sampling steps.",
+        help="Sampling steps, spread evenly; ddim25: 25 at one stride; 10,10,5: so many in each third of the "
+        "timesteps, the cleanest first.",
     ),
     option(
         "--eta",

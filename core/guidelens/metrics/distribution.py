@@ -241,7 +241,13 @@ def open_pictures(folder: Path) -> Iterator[Image]:
 
 
 def unguided_pictures(
-    generator: Generator, seeds: Sequence[int], *, steps: int, sampler: str, eta: float, device: str = "auto"
+    generator: Generator,
+    seeds: Sequence[int],
+    *,
+    steps: int | str,
+    sampler: str,
+    eta: float,
+    device: str = "auto",
 ) -> list[Image]:
     """Draw what a generator draws when nothing guides it, one picture a seed."""
     from guidelens.engine import Engine, Sample

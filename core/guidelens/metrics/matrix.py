@@ -25,7 +25,7 @@ Own = Literal["objective", "model", ""]
 
 _UNIT = (
     *("prompt", "reference", "seed", "generator", "preset"),
-    *("sampler", "eta", "steps", "scale", "perturbation"),
+    *("sampler", "eta", "steps", "respacing", "scale", "perturbation"),
 )
 
 

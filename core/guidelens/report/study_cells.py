@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError
+from guidelens.runs.config import join_steps
 from guidelens.runs.telemetry import Telemetry, load_batch
 
 if TYPE_CHECKING:
@@ -134,7 +135,8 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
     words += ["--seed", str(cell["seed"])]
     for kind in ("generator", "guidance"):
         words += [f"--{kind}", settings[kind]["name"]]
-    words += ["--steps", str(join_steps(settings["steps"], settings.get("respacing", ""))), "--sampler", settings["sampler"]]
+    steps = join_steps(settings["steps"], settings.get("respacing", ""))
+    words += ["--steps", str(steps), "--sampler", settings["sampler"]]
     if settings["eta"]:
         words += ["--eta", f"{settings['eta']:g}"]
     if settings["dtype"] != "float32":

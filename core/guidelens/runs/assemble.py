@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guidelens.runs.config import Settings
+from guidelens.runs.config import Settings, join_steps, split_steps
 from guidelens.runs.plan import check_schedules
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def assemble(
     parts: Components,
     *,
-    steps: int,
+    steps: int | str,
     sampler: str,
     eta: float,
     options: GuidanceOptions | None,
@@ -27,17 +27,19 @@ def assemble(
 ) -> tuple[Engine, Settings]:
     """Return the engine of a run, and its settings with every default filled in.
 
+    :param steps: as :func:`~guidelens.runs.config.split_steps` reads them.
     :param batch_size: ``auto`` becomes what should fit into memory, the engine's ``batch_size``.
     :param prompt: one of the run's, on which ``auto`` is tried.
     :raises UsageError: for parts or settings that do not fit each other.
     """
     from guidelens.engine import Engine, Sample
 
+    number, respacing = split_steps(steps)
     generator, guidance = parts.generator.component, parts.guidance.component
     engine = Engine(
         generator,
         guidance,
-        steps=steps,
+        steps=join_steps(number, respacing),
         sampler=sampler,
         eta=eta,
         options=options,
@@ -58,6 +60,7 @@ def assemble(
         eta=eta,
         dtype=dtype,
         options=engine.resolved_options(),
+        respacing=respacing,
     )
     if engine.batch_size == "auto":
         engine.batch_size = engine.predict_batch_size(Sample(prompt, parts.schedules[0].schedule))

@@ -65,7 +65,7 @@ def compare(
     perturbation_seed: int = 0,
     schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
     seeds: int | str | Sequence[int] = 4,
-    steps: int = 50,
+    steps: int | str = 50,
     sampler: str = "ddpm",
     eta: float = 0.0,
     generator: str | Generator | None = None,
@@ -96,6 +96,8 @@ def compare(
     :param perturbation_seed: of the perturbations.
     :param schedules: names or objects, or objects by the name they go by.
     :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
+    :param steps: a number of sampling steps, or a respacing such as ``"ddim25"``
+        (:func:`~guidelens.diffusion.process.space_timesteps`).
     :param metrics: names or objects; None takes those of the plugin that offers the generator; ``()`` none.
     :param batch_size: pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: recorded in ``config.json`` and shown on the page as the way to repeat the run.

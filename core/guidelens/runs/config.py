@@ -23,6 +23,7 @@ KEY_LENGTH = 20
 """Hexadecimal digits of a key: 80 bits, so a clash among a million cells is a one in 10^12 event."""
 
 MAX_SEEDS = 100_000
+_RESPACING = re.compile(r"ddim[1-9]\d*|[1-9]\d*(,[1-9]\d*)*")
 _SEED_PART = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -55,6 +56,8 @@ class Settings:
     dtype: str
     options: Mapping[str, Any] = field(default_factory=dict)
     """The guidance options, with the scale of every objective filled in."""
+    respacing: str = ""
+    """How ``steps`` timesteps are chosen, as :func:`split_steps` has it."""
 
     @property
     def scale(self) -> float:
@@ -70,6 +73,8 @@ class Settings:
             "guidance": {"name": self.guidance, "fingerprint": self.guidance_fingerprint},
             "image_shape": list(self.image_shape),
             "steps": self.steps,
+            # Left out where it is the usual one, so that keys are what they were before there was a choice.
+            **({"respacing": self.respacing} if self.respacing else {}),
             "sampler": self.sampler,
             "eta": float(self.eta),
             "dtype": self.dtype,
@@ -157,6 +162,31 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             )
         seeds.update(dict.fromkeys(range(first, last + 1)))
     return tuple(seeds)
+
+
+def split_steps(steps: int | str) -> tuple[int, str]:
+    """Return the number of sampling steps, and how their timesteps are chosen.
+
+    :param steps: a number; ``ddim25``; or numbers by section such as ``10,10,5``: see
+        :func:`guidelens.diffusion.process.space_timesteps`.
+    :returns: the number, and an empty text (spread evenly), ``ddim``, or the numbers by section.
+    :raises UsageError: when it is none of these.
+    """
+    text = re.sub(r"\s", "", str(steps))
+    if not _RESPACING.fullmatch(text):
+        raise UsageError(
+            f"{steps!r} sampling steps: give a number from 1 on, ddim and a number (ddim25), or numbers by section "
+            "(10,10,5)"
+        )
+    if text.startswith("ddim"):
+        return int(text.removeprefix("ddim")), "ddim"
+    counts = [int(part) for part in text.split(",")]
+    return sum(counts), text if len(counts) > 1 else ""
+
+
+def join_steps(number: int, respacing: str) -> int | str:
+    """Return steps as :func:`split_steps` reads them, in their one spelling."""
+    return f"ddim{number}" if respacing == "ddim" else respacing or number
 
 
 def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:

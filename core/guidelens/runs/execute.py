@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from guidelens.errors import GuidelensError
-from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json
+from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.store import png_bytes
@@ -167,7 +167,7 @@ class Workshop:
             engine = Engine(
                 self.model("generator", settings.generator),
                 self.model("guidance", settings.guidance),
-                steps=settings.steps,
+                steps=join_steps(settings.steps, settings.respacing),
                 sampler=settings.sampler,
                 eta=settings.eta,
                 options=options,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.runs.assemble import assemble
-from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json
+from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps, split_steps
 from guidelens.runs.execute import Group, Workshop
 from guidelens.runs.plan import check_schedules
 from guidelens.runs.resolve import Components, Named, default_components
@@ -183,7 +183,7 @@ class _Expander:
                     "preset": preset,
                     "sampler": used,
                     "eta": inherited if eta is None else eta,
-                    "steps": steps,
+                    **dict(zip(("steps", "respacing"), split_steps(steps), strict=True)),
                     "scale": values.get("scale", 1.0),
                     "options": given,
                 }
@@ -223,7 +223,8 @@ class _Expander:
         """Return the settings of a condition and their id; its engine is made once, to check them."""
         from guidelens.guidance import GuidanceOptions
 
-        named = {name: columns[name] for name in ("generator", "guidance", "sampler", "eta", "steps")}
+        steps = join_steps(columns["steps"], columns["respacing"])
+        named = [steps, *(columns[name] for name in ("generator", "guidance", "sampler", "eta"))]
         known = canonical_json([named, values])
         if known in self._resolved:
             return self._resolved[known]
@@ -231,14 +232,14 @@ class _Expander:
         guidance = self.workshop.model("guidance", columns["guidance"])
         with self._settling(grid):
             options = GuidanceOptions.of(values)
-            if options.dose == "plain" or options.dose_steps == columns["steps"]:
+            if options.dose == "plain" or options.dose_steps == steps:
                 # Both say the same, and the reference means nothing then: one and the same cell.
                 options = replace(options, dose="plain", dose_steps=GuidanceOptions.dose_steps)
             _, settings = assemble(
                 Components(
                     Named(columns["generator"], generator), Named(columns["guidance"], guidance), [], []
                 ),
-                steps=columns["steps"],
+                steps=steps,
                 sampler=columns["sampler"],
                 eta=columns["eta"],
                 options=options,

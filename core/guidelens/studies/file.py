@@ -54,7 +54,7 @@ class Grid:
     perturbations: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    steps: tuple[int, ...] = (50,)
+    steps: tuple[int | str, ...] = (50,)
     samplers: tuple[str | None, ...] = (None,)
     eta: tuple[float | None, ...] = (None,)
     scales: tuple[float | None, ...] = (None,)

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.config import parse_seeds
+from guidelens.runs.config import join_steps, parse_seeds, split_steps
 
 NONE = "none"
 """Stands for no perturbation, no preset, or no value, which TOML has no word for."""
@@ -65,6 +65,16 @@ def read_count(value: Any, least: int = 1) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ValueError(f"expected a whole number from {least} on, not {shown(value)}")
     return value
+
+
+def read_steps(value: Any) -> int | str:
+    """Read a number of sampling steps, or a respacing such as ``"ddim25"``."""
+    if not isinstance(value, str):
+        return read_count(value)
+    try:
+        return join_steps(*split_steps(value))
+    except UsageError as error:
+        raise ValueError(str(error)) from None
 
 
 def one_or_more(read: Reader, *, what: str = "value") -> Reader:
@@ -200,6 +210,7 @@ CONDITIONS = (
     "sampler",
     "eta",
     "steps",
+    "respacing",
     "scale",
     "prompt",
     "category",
@@ -229,7 +240,7 @@ AXES: dict[str, Reader] = {
     "perturbations": one_or_more(read_text),
     "schedules": one_or_more(read_text, what="schedule"),
     "seeds": read_seeds,
-    "steps": one_or_more(read_count),
+    "steps": one_or_more(read_steps),
     "samplers": one_or_more(read_sampler),
     "eta": one_or_more(read_number),
     "scales": one_or_more(read_number),

@@ -168,6 +168,7 @@ class StudyResults:
                 **_form(row, forms),
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
                 "eta": settings["eta"],
+                "respacing": settings.get("respacing", ""),
                 "preset": "none",
                 "options": {},
                 "objective_scales": settings.get("objective_scales", {}),
@@ -216,6 +217,7 @@ def _joined(
     rows: Mapping[str, Mapping[str, Any]],
     failures: Mapping[str, Mapping[str, Any]],
 ) -> Cell:
+    member = {**member, "respacing": member.get("respacing", "")}  # a study from before there was a choice
     row = rows.get(member["key"])
     if row is not None:
         return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}

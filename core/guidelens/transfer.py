@@ -6,12 +6,21 @@ import torch
 from torch import Tensor
 
 
+def send(values: Tensor, device: torch.device) -> Tensor:
+    """Return ``values`` on the device, without waiting for the copy where that is safe.
+
+    On CUDA it is: ordinary memory has been read when the call returns. An Apple GPU reads it later, when a
+    temporary tensor may be gone and its memory hold other numbers (pytorch/pytorch issue 189690).
+    """
+    return values.to(device, non_blocking=device.type == "cuda")
+
+
 def upload(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     """Return ``values`` on the device; on CUDA through pinned memory, so that the copy overlaps computation."""
     values = values.to(dtype)
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
-    return values.to(device, non_blocking=True)
+    return send(values, device)
 
 
 class Reading:

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from guidelens.contracts import TextBatch
 from guidelens.errors import UsageError
+from guidelens.transfer import send, upload
 
 from .architecture import BlipConfig
 from .checkpoint import digest, load_model
@@ -105,6 +106,9 @@ class BlipGuidance:
         self.config = config
         self.options = options
         self.default_scales: dict[str, float] = dict(default_scales or {})
+        # As a float, and once: to read it off the device would make every step wait.
+        learned = options.temperature == "learned"
+        self._temperature = float(model.temp) if learned else float(options.temperature)
         self._digest = digest(model, config)
         self._negatives = _Negatives()
         if options.negatives:
@@ -253,8 +257,10 @@ class BlipGuidance:
         size = (self.config.image_size, self.config.image_size)
         if images.shape[2:] != size:
             images = F.interpolate(images, size=size, mode="bicubic", align_corners=False, antialias=True)
-        mean = images.new_tensor(self.config.image_mean)[:, None, None]
-        std = images.new_tensor(self.config.image_std)[:, None, None]
+        mean, std = (
+            upload(torch.tensor(values, dtype=torch.float64), images.device, images.dtype)[:, None, None]
+            for values in (self.config.image_mean, self.config.image_std)
+        )
         patches: Tensor = self.model.visual_encoder((((images + 1) / 2 - mean) / std).to(self.dtype))
         return patches
 
@@ -281,13 +287,11 @@ class BlipGuidance:
 
     def _itc(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         features = self._image_features(patches)
-        temperature = self.options.temperature
-        if temperature == "learned":
-            temperature = float(self.model.temp)
+        temperature = self._temperature
         own = (features * text["text_features"].to(features)).sum(dim=-1) / temperature
         if self.options.itc_mode == "cosine":
             return -own
-        others = features @ self._negatives.features.to(features).T / temperature
+        others = features @ send(self._negatives.features, features.device).to(features).T / temperature
         others = others.masked_fill(text["is_own_negative"], -torch.inf)
         return torch.logsumexp(torch.cat((own[:, None], others), dim=1), dim=1) - own
 

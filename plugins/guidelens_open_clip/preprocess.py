@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.transfer import upload
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -78,8 +80,10 @@ class Preprocess:
                 images, size=(height, width), mode=self.interpolation, align_corners=False, antialias=True
             )
         images = self._cropped(images)
-        mean = images.new_tensor(self.mean)[:, None, None]
-        std = images.new_tensor(self.std)[:, None, None]
+        mean, std = (
+            upload(torch.tensor(values, dtype=torch.float64), images.device, images.dtype)[:, None, None]
+            for values in (self.mean, self.std)
+        )
         return (images - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from ..contracts import FixedVariance, Prediction
 from ..errors import UsageError
+from ..transfer import send
 
 Respacing = int | str | Sequence[int]
 
@@ -258,7 +259,7 @@ class DiffusionProcess:
 def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
     """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
     values = table[index.to(table.device)].to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
-    return values if values.device == like.device else values.to(like.device, non_blocking=True)
+    return send(values, like.device)
 
 
 def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[Tensor, Tensor | None]:

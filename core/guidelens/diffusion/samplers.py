@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..contracts import FixedVariance, Into, Prediction
 from ..errors import UsageError
+from ..transfer import send
 from .process import DiffusionProcess, lookup, split_output
 
 
@@ -223,4 +224,4 @@ def make_sampler(name: str, *, eta: float = 0.0, fixed_variance: FixedVariance =
 
 def _where_not_last(index: Tensor, like: Tensor) -> Tensor:
     keep = (index > 0).to(like.dtype)
-    return keep.reshape(-1, *(1,) * (like.ndim - 1)).to(like.device, non_blocking=True)
+    return send(keep.reshape(-1, *(1,) * (like.ndim - 1)), like.device)

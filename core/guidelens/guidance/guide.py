@@ -30,6 +30,7 @@ from ..contracts import GuidanceModel, Prediction, TextBatch
 from ..diffusion.noise import KeyedNoise
 from ..diffusion.process import DiffusionProcess, lookup, split_output
 from ..errors import GuidelensError
+from ..transfer import send
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
 from .options import GuidanceOptions
 from .plan import Group, GuidancePlan
@@ -147,7 +148,7 @@ class Guide:
         """
         rows = range(len(x_t)) if rows is None else rows
         here = _Here(x_t, index, step, lap, rows, self._plan.groups(step, rows))
-        timesteps = self._process.timesteps[index.to("cpu")].to(x_t.device, non_blocking=True)
+        timesteps = send(self._process.timesteps[index.to("cpu")], x_t.device)
         differentiate = bool(here.groups) and self._options.through == "unet" and not self._reads_x_t
         with torch.set_grad_enabled(differentiate):
             point = x_t.detach().requires_grad_(differentiate)
@@ -203,7 +204,7 @@ class Guide:
             return gradient
         guided = torch.zeros(len(x0), dtype=torch.bool)
         guided[members] = True
-        return zero_rows(gradient, ~guided.to(x0.device, non_blocking=True))
+        return zero_rows(gradient, ~send(guided, x0.device))
 
     def _step(self, gradient: Tensor, predicted: Tensor, here: _Here, telemetry: _Telemetry) -> Tensor:
         """Return s times the gradient, normalised and clipped."""
@@ -213,7 +214,7 @@ class Guide:
             noise = self._lookup(self._process.alphas_cumprod.rsqrt(), here) * x_t - x0
         gradient = step_length(gradient, self._options, telemetry.weighted_loss, noise)
         scales = self._scales[here.rows.start : here.rows.stop]
-        return gradient * per_sample(scales.to(x_t.dtype).to(x_t.device, non_blocking=True), x_t)
+        return gradient * per_sample(send(scales.to(x_t.dtype), x_t.device), x_t)
 
     def _lookup(self, table: Tensor, here: _Here) -> Tensor:
         return lookup(table, here.index, here.x_t)
@@ -224,7 +225,7 @@ class Guide:
         """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
         total = torch.zeros_like(images)
         coefficients = self._coefficients[here.step, here.rows.start : here.rows.stop]
-        coefficients = coefficients.to(images.dtype).to(images.device, non_blocking=True)
+        coefficients = send(coefficients.to(images.dtype), images.device)
         for names, members in here.groups:
             selection = self._select(tuple(here.rows[row] for row in members), members, images.device)
             weights = {n: coefficients[selection.rows, self._plan.objectives.index(n)] for n in names}
@@ -240,7 +241,7 @@ class Guide:
         if self._text is None:
             raise GuidelensError("guidance needs encoded prompts; this batch has none")
         if (samples, rows) not in self._selections:
-            on_device = torch.tensor(rows).to(device, non_blocking=True)
+            on_device = send(torch.tensor(rows), device)
             self._selections[samples, rows] = _Selection(samples, on_device, _text_of(self._text, samples))
         return self._selections[samples, rows]
 
@@ -395,9 +396,7 @@ def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:
     return replace(
         text,
         prompts=tuple(text.prompts[sample] for sample in samples),
-        tensors={
-            name: tensor[chosen.to(tensor.device, non_blocking=True)] for name, tensor in text.tensors.items()
-        },
+        tensors={name: tensor[send(chosen, tensor.device)] for name, tensor in text.tensors.items()},
         notes=tuple(text.notes[sample] for sample in samples) if text.notes else (),
     )
 

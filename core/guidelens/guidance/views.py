@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.noise import KeyedNoise
+from ..transfer import send
 from .options import GuidanceOptions
 
 SMALLEST_CROP = 0.55
@@ -55,13 +56,13 @@ class Views:
         shape = images.shape[1:]
         if radius is not None:
             z = self._noise.normal(shape, "smoothing", *key, draw, rows=rows)
-            images = images + radius * z.to(images.dtype).to(images.device, non_blocking=True)
+            images = images + radius * send(z.to(images.dtype), images.device)
         where = (*key, draw, n)
         if "crop" in self._kinds or "affine" in self._kinds:
             images = _resampled(images, self._transform(images, rows, where))
         if "noise" in self._kinds:
             z = self._noise.normal(shape, "augment-noise", *where, rows=rows)
-            z = z.to(images.dtype).to(images.device, non_blocking=True)
+            z = send(z.to(images.dtype), images.device)
             images = images + NOISE * self._strength * z
         return images
 
@@ -72,7 +73,7 @@ class Views:
             theta = theta @ _window(self._noise.uniform((3,), "crop", *where, rows=rows), self._strength)
         if "affine" in self._kinds:
             theta = theta @ _motion(self._noise.uniform((4,), "affine", *where, rows=rows), self._strength)
-        return theta[:, :2].to(images.dtype).to(images.device, non_blocking=True)
+        return send(theta[:, :2].to(images.dtype), images.device)
 
 
 def combined_loss(losses: Tensor, average: str) -> tuple[Tensor, Tensor]:

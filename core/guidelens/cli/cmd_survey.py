@@ -46,7 +46,7 @@ def survey() -> None:
 @click.option(
     "--question", "own", multiple=True, metavar="NAME=TEXT", help="A question of your own. Repeatable."
 )
-@click.option("--items", type=int, default=20, show_default=True, help="Items of each rater, extras aside.")
+@click.option("--items", type=int, help="Items of each rater, extras aside.  [default: 20, or all there are]")
 @click.option("--raters", type=int, default=10, show_default=True, help="Raters to plan for.")
 @click.option("--repeats", type=click.IntRange(min=0), help="Items asked twice.  [default: a tenth]")
 @click.option("--checks", type=click.IntRange(min=0), help="Items that say what to answer.  [default: 3]")

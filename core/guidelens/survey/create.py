@@ -19,7 +19,7 @@ from guidelens.runs.store import png_bytes
 from guidelens.studies.results import Cell, StudyResults, flat, load_study
 
 from . import wording
-from .design import CHECK, Plan, Rules, Unit, draw
+from .design import CHECK, Plan, Rules, Unit, draw, most_items
 from .store import FORMAT, StoredItem, SurveyFile, new_token, write_survey
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def create_survey(
     *,
     design: str = "pairwise",
     questions: Sequence[str] = ("realism", "alignment"),
-    items: int = 20,
+    items: int | None = None,
     raters: int = 10,
     repeats: int | None = None,
     checks: int | None = None,
@@ -58,7 +58,7 @@ def create_survey(
     :param design: ``pairwise`` (two pictures, ties allowed), ``rating`` (one picture, 1 to 5) or
         ``forced-choice`` (a picture of every condition, one is chosen).
     :param questions: names of known questions, or ``name=Text?``.
-    :param items: how many each rater gets, without repeats and checks.
+    :param items: how many each rater gets, without repeats and checks; by default 20, or as many as there are.
     :param repeats: items that are asked twice; by default a tenth.
     :param checks: items that say what to answer; by default 3, or 1 with fewer than 10 items.
     :param overlap: raters per item to aim at; agreement cannot be told from one.
@@ -72,47 +72,42 @@ def create_survey(
     table = select(study, compare, where or {})
     conditions = list(dict.fromkeys(name for cells in table.values() for name in cells))
     units = [unit for unit, cells in table.items() if len(cells) == len(conditions)]
-    repeats = items // 10 if repeats is None else repeats
-    checks = (3 if items >= 10 else 1) if checks is None else checks
-    plan = draw(
-        design,
-        conditions,
-        units,
-        items=items,
-        raters=raters,
-        repeats=repeats,
-        checks=checks,
-        overlap=overlap,
-        seed=seed,
-    )
-    fixed = Rules(**{"failed_checks": checks // 3, **(rules or {})})
+    counts = {"items": min(20, most_items(design, conditions, units)) if items is None else items}
+    counts["raters"] = raters
+    counts["repeats"] = counts["items"] // 10 if repeats is None else repeats
+    counts["checks"] = (3 if counts["items"] >= 10 else 1) if checks is None else checks
+    plan = draw(design, conditions, units, **counts, overlap=overlap, seed=seed)
     meta = {
-        "format": FORMAT,
-        "guidelens": __version__,
-        "id": secrets.token_hex(8),
-        "secret": secrets.token_hex(32),
-        "open": new_token(),
-        "created": time.time(),
+        **_identity(),
         "study": study.name,
         "design": design,
         "compare": compare,
         "where": dict(where or {}),
         "conditions": conditions,
         "questions": [question.as_dict() for question in asked],
-        "items": items,
-        "raters": raters,
-        "repeats": repeats,
-        "checks": checks,
+        **counts,
         "overlap": overlap,
         "seed": seed,
         "title": title,
         "consent": consent,
         "contact": contact,
-        "rules": asdict(fixed),
+        "rules": asdict(Rules(**{"failed_checks": counts["checks"] // 3, **(rules or {})})),
     }
     images, tokens = _images(study, plan, table)
     write_survey(Path(path), meta, images, _stored(plan, tokens))
     return SurveyFile(path)
+
+
+def _identity() -> dict[str, Any]:
+    """Return what is new with every survey: its name, the key that signs its forms, the token of its open link."""
+    return {
+        "format": FORMAT,
+        "guidelens": __version__,
+        "id": secrets.token_hex(8),
+        "secret": secrets.token_hex(32),
+        "open": new_token(),
+        "created": time.time(),
+    }
 
 
 def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[Unit, dict[str, Cell]]:

@@ -120,6 +120,17 @@ def _contrasts(kind: str, conditions: Sequence[str]) -> list[tuple[str, ...]]:
     return [(name,) for name in conditions] if kind == RATING else [tuple(conditions)]
 
 
+def most_items(kind: str, conditions: Sequence[str], units: Sequence[Unit]) -> int:
+    """Return how many different items one rater can get; 1 where there are no units at all.
+
+    :raises UsageError: for an unknown design, or fewer than two conditions.
+    """
+    seeds: dict[str, int] = {}
+    for unit in units:
+        seeds[unit.prompt] = seeds.get(unit.prompt, 0) + 1
+    return max(1, min(seeds.values(), default=0) * len(seeds) * len(_contrasts(kind, conditions)))
+
+
 def _pool(
     units: Sequence[Unit], contrasts: int, items: int, raters: int, overlap: int, seed: int
 ) -> list[Unit]:
@@ -135,8 +146,8 @@ def _pool(
         raise UsageError("no prompt and seed has a picture under every condition")
     there = min(map(len, by_prompt.values()))
     needed = ceil(items / contrasts)
-    if needed > there * len(by_prompt):
-        most = there * len(by_prompt) * contrasts
+    most = there * len(by_prompt) * contrasts
+    if needed * contrasts > most:
         raise UsageError(f"--items {items}: these pictures give each rater at most {most} different items")
     wanted = max(needed, raters * items / (contrasts * overlap))
     rounds = min(there, max(1, ceil(wanted / len(by_prompt))))

@@ -215,6 +215,7 @@ def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
                 {
                     "id": item.id,
                     "sentence": _sentence(survey, item),
+                    "quoted": item.kind != CHECK,
                     "pictures": [tokens.index(token) for token in item.tokens],
                     "names": [wording.place_name(survey.kind, i + 1) for i in range(len(item.tokens))],
                     "choices": wording.choices(survey.kind, len(item.shown)),
@@ -227,6 +228,7 @@ def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
             contact=survey.meta["contact"],
             paragraphs=[line for line in survey.meta["consent"].splitlines() if line.strip()],
             count=len(items),
+            minutes=wording.minutes(len(items), len(survey.questions)),
             kind=survey.kind,
             questions=survey.questions,
             content=content,

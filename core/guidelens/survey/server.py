@@ -295,7 +295,12 @@ class _Site:
         paragraphs = [line for line in self.survey.meta["consent"].splitlines() if line.strip()]
         count = self.survey.meta["items"] + self.survey.meta["repeats"] + self.survey.meta["checks"]
         return self.page(
-            "consent.html.j2", action=action, signature=signature, paragraphs=paragraphs, count=count
+            "consent.html.j2",
+            action=action,
+            signature=signature,
+            paragraphs=paragraphs,
+            count=count,
+            minutes=wording.minutes(count, len(self.survey.questions)),
         )
 
     def item(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import ceil
 from typing import Any
 
 from guidelens.errors import UsageError
@@ -88,6 +89,11 @@ def instruction(kind: str, expected: int, places: int) -> str:
     """Return what a check shows in place of the sentence."""
     label = dict(choices(kind, places))[expected]
     return f"This screen checks attention. Please answer “{label}” to every question here."
+
+
+def minutes(screens: int, asked: int) -> int:
+    """Return about how many minutes a session takes: three seconds to look at a screen, two for each answer."""
+    return max(1, ceil(screens * (3 + 2 * asked) / 60))
 
 
 def place_name(kind: str, place: int) -> str:

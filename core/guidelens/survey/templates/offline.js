@@ -21,13 +21,16 @@
   };
 
   const question = (asked, item, given) => {
-    const choices = part("div", { class: "choices" });
+    const choices = part("div", { class: item.choices.length > 5 ? "choices many" : "choices" });
     for (const [value, label] of item.choices) {
       const input = part("input", { type: "radio", name: asked.name, value, required: "" });
       input.checked = given !== undefined && given[asked.name] === value;
-      choices.append(part("label", {}, input, part("span", {}, label)));
+      const [, head, tail] = content.kind === "rating" ? label.match(/^(\S+)(.*)$/) : [label, label, ""];
+      choices.append(part("label", {}, input, part("span", {}, head, ...(tail ? [part("small", {}, tail)] : []))));
     }
-    return part("fieldset", {}, part("legend", {}, asked.text), choices);
+    const ends = [item.choices[0], item.choices[item.choices.length - 1]].map(([, label]) => part("span", {}, label));
+    const below = content.kind === "rating" ? [part("p", { class: "ends", "aria-hidden": "true" }, ...ends)] : [];
+    return part("fieldset", {}, part("legend", {}, asked.text), choices, ...below);
   };
 
   const picture = (index, label) => {
@@ -66,7 +69,7 @@
     byId("screen").replaceChildren(
       part("div", { class: "progress" }, part("label", { for: "progress" }, label),
         part("progress", { id: "progress", max: total, value: at })),
-      part("h1", { class: "sentence" }, item.sentence),
+      part("h1", { class: "sentence" }, item.quoted ? part("q", {}, item.sentence) : item.sentence),
       part("div", { class: `pictures n${pictures.length}` }, ...pictures),
       form,
     );

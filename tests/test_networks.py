@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
-from guidelens.networks import place
+from guidelens import networks
+from guidelens.errors import UsageError
+from guidelens.networks import place, resolve_dtype
 from torch import nn
 
 
@@ -24,3 +27,23 @@ def test_a_higher_precision_is_undone_by_a_lower_one_and_tables_keep_their_digit
     place(network, cpu, torch.float32)
     assert {name: tensor.dtype for name, tensor in network.state_dict().items()} == before
     network.norm(torch.zeros(1, 3, 2, 2))
+
+
+def test_tables_stay_behind_where_the_device_has_no_float64(monkeypatch) -> None:
+    """The meta device stands in for an Apple GPU, to which moving a float64 tensor is an error."""
+    monkeypatch.setattr(networks, "WITHOUT_FLOAT64", ("meta",))
+    network = Buffered().eval()
+    table = network.table.clone()
+    place(network, torch.device("cpu"), torch.float64)
+    place(network, torch.device("meta"), torch.float32)
+    assert network.table.device.type == "cpu"
+    assert torch.equal(network.table, table)
+    rest = [tensor for name, tensor in network.state_dict().items() if name != "table"]
+    assert {tensor.device.type for tensor in rest} == {"meta"}
+
+
+def test_float64_is_refused_where_the_device_has_none() -> None:
+    assert resolve_dtype("float64", torch.device("cpu")) == torch.float64
+    assert resolve_dtype("bf16", torch.device("mps")) == torch.bfloat16
+    with pytest.raises(UsageError, match="mps has no float64; use --device cpu"):
+        resolve_dtype("float64", torch.device("mps"))

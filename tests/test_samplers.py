@@ -278,6 +278,16 @@ def test_a_streams_noise_is_its_seeds_alone():
     assert torch.equal(before, torch.get_rng_state())
 
 
+def test_every_bit_of_a_seed_counts():
+    """PyTorch's own generator reads 32 of them."""
+    seeds = [5, 2**32 + 5, 2**40 + 5, 2**62 + 5]
+    draws = NoiseStream(seeds, SHAPE).next()
+    for i in range(4):
+        for j in range(i):
+            assert not torch.equal(draws[i], draws[j])
+    assert torch.equal(draws[0], torch.empty(SHAPE).normal_(generator=torch.Generator().manual_seed(5)))
+
+
 def test_noise_is_standard_normal():
     draws = NoiseStream(range(20), (3, 32, 32)).next()
     assert abs(draws.mean()) < 0.02

@@ -113,7 +113,7 @@ class Engine:
         self.batch_size = batch_size
         self.max_nonfinite = self.steps // 2 if max_nonfinite is None else max_nonfinite
         self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype)
+        self.dtype = resolve_dtype(dtype, self.device)
         self._state_dtype = weights_dtype(self.dtype)
         self.generator: Generator = place(generator, self.device, self._state_dtype)
         self.guidance_model: GuidanceModel | None = (

@@ -25,6 +25,10 @@ DTYPES: dict[str, torch.dtype] = {
 """What networks may compute in, by name. float64 is for verification: the state is float64 then too."""
 
 
+WITHOUT_FLOAT64 = ("mps",)
+"""Kinds of device on which no float64 tensor can be."""
+
+
 def resolve_device(name: str) -> torch.device:
     """Return the device called ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is the fastest present.
 
@@ -51,13 +55,15 @@ def resolve_device(name: str) -> torch.device:
     return torch.device(kind)
 
 
-def resolve_dtype(name: str) -> torch.dtype:
-    """Return the dtype called ``name``.
+def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Return the dtype called ``name``, to compute in on a device.
 
-    :raises UsageError: for a name not in :data:`DTYPES`.
+    :raises UsageError: for a name not in :data:`DTYPES`, or a dtype that the device does not have.
     """
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}; choose {', '.join(DTYPES)}")
+    if DTYPES[name] == torch.float64 and device.type in WITHOUT_FLOAT64:
+        raise UsageError(f"{device.type} has no float64; use --device cpu, or --dtype float32")
     return DTYPES[name]
 
 
@@ -70,18 +76,27 @@ def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Move a network in place, if it can be moved, and return it.
 
     A module's parameters and buffers are cast, except float64 buffers, which are tables that need their
-    digits (``alphas_cumprod``, say). Other objects get what the contract promises: ``to(device, dtype)``.
+    digits (``alphas_cumprod``, say); they stay behind where the device has no float64. Other objects get what
+    the contract promises: ``to(device, dtype)``.
     """
     if isinstance(network, nn.Module):
-        network.to(device)
-        for tensor in [*network.parameters(), *_castable_buffers(network)]:
-            if tensor.is_floating_point() and tensor.dtype != dtype:
-                tensor.data = tensor.data.to(dtype)
+        if device.type in WITHOUT_FLOAT64:
+            _cast(network, dtype)
+            network._apply(lambda tensor: tensor if tensor.dtype == torch.float64 else tensor.to(device))
+        else:
+            network.to(device)
+            _cast(network, dtype)
         return network
     if callable(getattr(network, "to", None)):
         moved = network.to(device, dtype)
         return network if moved is None else moved
     return network
+
+
+def _cast(network: nn.Module, dtype: torch.dtype) -> None:
+    for tensor in [*network.parameters(), *_castable_buffers(network)]:
+        if tensor.is_floating_point() and tensor.dtype != dtype:
+            tensor.data = tensor.data.to(dtype)
 
 
 # Names of the buffers that were not float64 of themselves, so that a later, lower precision reaches them again.

@@ -181,9 +181,9 @@ class _Subject:
         return peaks
 
     def _difference(self, situation: Situation, name: str) -> float:
-        own = evaluate(situation, self.engine.generator).double()
+        own = evaluate(situation, self.engine.generator).cpu().double()
         float32 = self.chosen[name].float32
-        other = evaluate(situation, self.networks[name], float32=float32).double()
+        other = evaluate(situation, self.networks[name], float32=float32).cpu().double()
         if own.shape != other.shape:
             raise GuidelensError(
                 f"the alternative {name!r} returned {tuple(other.shape)}, not {tuple(own.shape)} as the generator"

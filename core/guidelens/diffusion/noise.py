@@ -32,7 +32,7 @@ class NoiseStream:
 
     def __init__(self, seeds: Sequence[int], shape: Sequence[int]) -> None:
         self._shape = tuple(shape)
-        self._generators = [torch.Generator("cpu").manual_seed(checked_seed(seed)) for seed in seeds]
+        self._generators = [torch.Generator("cpu").manual_seed(_folded(checked_seed(seed))) for seed in seeds]
 
     def next(self) -> Tensor:
         """Draw (B, C, H, W) float32 on the CPU."""
@@ -94,6 +94,11 @@ class KeyedNoise:
         for draw, seed in zip(draws, seeds, strict=True):
             fill(draw, torch.Generator("cpu").manual_seed(_derived_seed(seed, key)))
         return draws
+
+
+def _folded(seed: int) -> int:
+    """Return a seed of 32 bits, all that PyTorch's CPU generator takes: itself, or a hash of all of a larger one."""
+    return seed if seed < 2**32 else _derived_seed(seed, ("large",)) % 2**32
 
 
 def _derived_seed(seed: int, key: tuple[str | int, ...]) -> int:

@@ -50,7 +50,7 @@ def scaled_vjp(
     :param cotangent: of the output's shape.
     """
     peak = cotangent.abs().flatten(1).amax(dim=1) if cotangent.ndim > 1 else cotangent.abs()
-    exponent = torch.frexp(torch.where(peak.isfinite(), peak, 0)).exponent
+    exponent = _exponent(torch.where(peak.isfinite(), peak, 0))
     unit = torch.ldexp(cotangent, -per_sample(exponent, cotangent))
     result: Tensor | None = None
     for attempt, scale in enumerate(loss_scales):
@@ -66,6 +66,13 @@ def scaled_vjp(
     if result is None:
         raise UsageError("scaled_vjp needs at least one loss scale")
     return torch.ldexp(result, per_sample(exponent, result))
+
+
+def _exponent(values: Tensor) -> Tensor:
+    """The least e with |v| < 2**e."""
+    if values.device.type == "mps":  # has no frexp; float16 waits for the device anyway
+        return torch.frexp(values.cpu()).exponent.to(values.device)
+    return torch.frexp(values).exponent
 
 
 def _grad(output: Tensor, point: Tensor, cotangent: Tensor, keep_graph: bool) -> Tensor:

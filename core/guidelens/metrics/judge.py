@@ -69,7 +69,7 @@ class Judge:
                 shown = images[part] if device is None else images[part].to(device)
                 paired = text.select([distinct.index(target) for target in targets[part]])
                 losses = self.model.losses(shown, paired, self.objectives)
-                values = [-losses[objective].double() for objective in self.objectives]
+                values = [-losses[objective].cpu().double() for objective in self.objectives]
                 values = [value.exp() for value in values] if self.probability else values
                 rows = zip(*(value.tolist() for value in values), strict=True)
                 scores += [dict(zip(self.columns, row, strict=True)) for row in rows]

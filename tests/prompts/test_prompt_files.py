@@ -103,6 +103,8 @@ def test_a_column_of_ones_own(write) -> None:  # type: ignore[no-untyped-def]
         ("a.txt", "x\n", "words", "it has no column 'words'"),
         ("a.txt", "\n \n", "", "holds no prompt"),
         ("a.csv", "prompt\n", "", "holds no prompt"),
+        ("a.csv", 'prompt\na\n"b\nc\nd\n', "", r"a\.csv: line 3: a quote is opened and never closed"),
+        ("a.tsv", 'id\tprompt\n1\t"b\tc', "", r"a\.tsv: line 2: a quote is opened and never closed"),
         ("a.txt", b"\xff\xfe\xfa", "", "no UTF-8 text"),
     ],
 )

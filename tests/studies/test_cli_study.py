@@ -142,6 +142,9 @@ def test_failures_are_told_with_the_exit_code(guidelens: Guidelens) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("run", "toy.toml", "--device", "tpu"), "error: unknown device 'tpu'"),
+        (("run", "toy.toml", "--guidance", "no"), "error: unknown guidance model 'no'"),
+        (("run", "toy.toml", "--dry-run", "--generator", "no"), "error: unknown generator 'no'"),
         (("run", "gone.toml"), "cannot read the study gone.toml: No such file"),
         (("run", "nothing"), "unknown study 'nothing'"),
         (("resume", "gone"), "gone holds no study; guidelens study run FILE --out DIR starts one"),

@@ -109,11 +109,7 @@ def _sniffed(text: str, column: str) -> str | None:
 
 
 def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        header, *lines = [row for row in rows if row] or [[]]
-    except csv.Error as error:
-        raise UsageError(f"cannot read the prompts {name}: line {rows.line_num}: {error}") from None
+    header, *lines = _rows(text, delimiter, name) or [[]]
     names = [cell.strip().lower() for cell in header]
     wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
     own = next((names.index(want) for want in wanted if want in names), None)
@@ -128,3 +124,23 @@ def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
             category = line[kind].strip() if kind is not None and kind < len(line) else ""
             prompts.append(Prompt(prompt, category))
     return prompts
+
+
+def _rows(text: str, delimiter: str, name: str) -> list[list[str]]:
+    """Return the rows of a table that are not empty.
+
+    :raises UsageError: for what is no CSV, such as a quote that nothing closes: it would swallow all that follows.
+    """
+    end = "\x1fend"  # comes out as a row of its own, unless a quote is open
+    reader = csv.reader(io.StringIO(f"{text.rstrip()}\n{end}", newline=""), delimiter=delimiter)
+    found: list[list[str]] = []
+    begun = last = 0
+    try:
+        for row in reader:
+            found.append(row)
+            begun, last = last + 1, reader.line_num
+    except csv.Error as error:
+        raise UsageError(f"cannot read the prompts {name}: line {reader.line_num}: {error}") from None
+    if found.pop() != [end]:
+        raise UsageError(f"cannot read the prompts {name}: line {begun}: a quote is opened and never closed")
+    return [row for row in found if row]

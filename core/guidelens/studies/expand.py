@@ -137,9 +137,9 @@ class _Expander:
     def _grid(self, grid: Grid) -> None:
         from guidelens.guidance import GuidanceOptions
 
-        with self._at(self.study.key_place(grid, "generator")):
+        with self._at(self._model_place(grid, "generator")):
             generators = [self.plugins.resolve("generator", spec).spec for spec in grid.generator]
-        with self._at(self.study.key_place(grid, "guidance")):
+        with self._at(self._model_place(grid, "guidance")):
             models = [self.plugins.resolve("guidance", spec).spec for spec in grid.guidance]
         with self._at(self.study.key_place(grid, "schedules")):
             schedules = [self._schedule(name) for name in grid.schedules or self._default("schedule")]
@@ -260,7 +260,7 @@ class _Expander:
         names = self.study.metrics
         if names is None:
             grid = self.study.grids[0]
-            with self._at(self.study.key_place(grid, "generator")):
+            with self._at(self._model_place(grid, "generator")):
                 first = self.plugins.resolve("generator", grid.generator[0])
             names = tuple(c.spec for c in default_components(self.plugins, "metric", first))
         with self._at(("metrics",)):
@@ -332,12 +332,18 @@ class _Expander:
                 return True
         return False
 
+    def _model_place(self, grid: Grid, kind: str) -> Place | None:
+        """Return where a model is named; None where the caller has put another in its place."""
+        return None if kind in self.study.overrides else self.study.key_place(grid, kind)
+
     @contextmanager
-    def _at(self, place: Place) -> Iterator[None]:
-        """Say on which line of the study a mistake is."""
+    def _at(self, place: Place | None) -> Iterator[None]:
+        """Say on which line of the study a mistake is; None: on none."""
         try:
             yield
         except UsageError as error:
+            if place is None:
+                raise
             raise self.study.error(place, str(error)) from error
 
     @contextmanager

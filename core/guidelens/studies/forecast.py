@@ -17,7 +17,7 @@ from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_row
 from .expand import Expansion, expand
 from .file import Study
 from .prompts import Perturb
-from .run import chosen_batch_size, plugin_workshop, refuse_other, study_plugins
+from .run import chosen_batch_size, refuse_other, study_plugins, workshop_for
 
 if TYPE_CHECKING:
     import torch
@@ -75,7 +75,7 @@ def forecast(
     :raises UsageError, GuidelensError: as :func:`~guidelens.studies.run.run_study`.
     """
     plugins = study_plugins(study, plugins)
-    workshop = plugin_workshop(plugins, device or study.device)
+    workshop = workshop_for(study, plugins, device)
     done: set[str] = set()
     failed: set[str] = set()
     old = None

@@ -131,6 +131,19 @@ def plugin_workshop(plugins: PluginManager, device: str) -> Workshop:
     return Workshop(plugins.build, device=device)
 
 
+def workshop_for(study: Study, plugins: PluginManager, device: str | None) -> Workshop:
+    """Return the workshop of a study.
+
+    :param device: in place of the study's.
+    :raises UsageError: where there is no such device; of the study's own, its line is told later.
+    """
+    if device is not None:
+        from guidelens.networks import resolve_device
+
+        resolve_device(device)
+    return plugin_workshop(plugins, device or study.device)
+
+
 def run_study(
     study: Study | str | Path,
     *,
@@ -174,7 +187,7 @@ def run_study(
     refuse_other(directory, old, study)
     requests = plugin_requests(given)
     loaded = study_plugins(study, given)
-    workshop = plugin_workshop(loaded, device or study.device)
+    workshop = workshop_for(study, loaded, device)
     with notes_once():
         expansion = expand(study, loaded, workshop, perturb=perturb)
         size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)

@@ -129,13 +129,18 @@ def page_environment() -> Any:
     )
     environment.filters["short"] = short
     environment.filters["score"] = score_text
-    environment.filters["signed"] = lambda value: f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
+    environment.filters["signed"] = signed_text
     return environment
 
 
 def score_text(value: float) -> str:
     """Write a score: two decimals, or a dash for none."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def signed_text(value: float) -> str:
+    """Write a difference: its sign and two decimals; what rounds to nothing has none."""
+    return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def cell_command(config: Mapping[str, Any], row: Row) -> str:

@@ -19,9 +19,12 @@ if TYPE_CHECKING:
 HEAT = 32
 """Share of the colour, in percent, in the field with the largest score: text on it stays readable."""
 
+FEWEST = 6
+"""Prompts below which nothing is concluded from an interval, as no test of a claim can come out with fewer."""
+
 WORDS: dict[Own, str] = {
-    "objective": "Judged by the objective that guided, pictures score above the judges without a part in it by",
-    "model": "Judged by other objectives of the model that guided, by",
+    "objective": "Judged by the objective that guided, pictures score",
+    "model": "Judged by the other objectives of the model that guided, they score",
 }
 
 
@@ -79,14 +82,14 @@ def breakable(text: str) -> Markup:
 
 
 def inflated(found: Estimate) -> str:
-    """Say what an inflation and its interval mean."""
-    if not found.has_interval:
-        return "too few to tell more"
+    """Say what an inflation and its interval mean, as the end of a sentence."""
+    if not found.has_interval or found.clusters < FEWEST:
+        return f" (fewer than {FEWEST} prompts: too few to conclude)" if found.clusters < FEWEST else ""
     if found.low > 0:
-        return "so the judge thinks more of what it guided than others do"
+        return ": the judge thinks more of what it guided than others do"
     if found.high < 0:
-        return "so the judge thinks less of what it guided than others do"
-    return "which is undecided: 0 lies within the interval"
+        return ": the judge thinks less of what it guided than others do"
+    return ": undecided, 0 lies within the interval"
 
 
 def _matrix(study: StudyResults, grid: str | None) -> Matrix | None:

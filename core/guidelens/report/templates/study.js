@@ -9,7 +9,7 @@ const el = (tag, properties = {}, ...children) => {
 const withRole = (node, role) => { node.setAttribute("role", role); return node; };
 const unique = (values) => [...new Set(values)];
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : NaN);
-const text = (value) => (value === undefined || Number.isNaN(value) ? "–" : value.toFixed(2).replace("-", "−"));
+const text = (value) => (value === undefined || Number.isNaN(value) ? "–" : (Math.abs(value) < 0.005 ? "0.00" : value.toFixed(2).replace("-", "−")));
 const entry = new Map(data.members.map((member) => [member.key, member]));
 const ratio = (key) => data.ratios[data.cells[key].settings] || 1;
 const PAGE = 10;

@@ -134,7 +134,7 @@ const strips = (key, cell) => {
     })), "row");
   const head = withRole(el("tr", {}, withRole(el("td", { className: "corner" }), "cell"), ...cell.frames.map((step) =>
     withRole(el("th", { scope: "col", textContent: `step ${step + 1}` }), "columnheader"))), "row");
-  const peak = (values) => (i) => (values[i] === null ? "inactive" : values[i] < 0 ? "not finite" : short(values[i]));
+  const peak = (values) => (i) => (values[i] === null ? "inactive" : values[i] < 0 ? "not finite" : short(values[i], 1));
   const table = withRole(el("table", { className: "strips" }, withRole(el("thead", {}, head), "rowgroup"),
     withRole(el("tbody", {}, row("x0", "x0", "prediction of x0"),
       ...maps.map(([name, values]) => row(name, name, `where ${name} pulled`, peak(values)))), "rowgroup")), "table");
@@ -176,7 +176,7 @@ const charts = (cell) => {
   return parts.length ? parts : [el("p", { className: "hint", textContent: "No steps were recorded." })];
 };
 
-const short = (v) => (v !== 0 && (Math.abs(v) >= 1e4 || Math.abs(v) < 1e-2) ? v.toExponential(0) : String(+v.toPrecision(3))).replace("-", "−");
+const short = (v, digits = 0) => (v !== 0 && (Math.abs(v) >= 1e4 || Math.abs(v) < 1e-2) ? v.toExponential(digits) : String(+v.toPrecision(3))).replace("-", "−");
 
 // Numbers alone go into this markup.
 const chart = (values, colour, range, steps) => {

@@ -11,7 +11,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from guidelens.cli.main import cli
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.metrics.distribution import distance, features_of, load_extractor, open_pictures
 from guidelens.plugins import PluginManager
 from guidelens.studies.file import parse_study
@@ -109,6 +109,17 @@ def test_extractors(tmp_path: Path) -> None:
         load_extractor(f"{file}:Median", plugins, "cpu")
     with pytest.raises(UsageError, match="there is no file"):
         load_extractor(f"{tmp_path}/gone.py:Mean", plugins, "cpu")
+    file.write_text(
+        "def number():\n    return 3\n\ndef broken():\n    return 1 / 0\n\nlists = lambda: list\n"
+    )
+    with pytest.raises(UsageError, match="number returned int, which is no extractor"):
+        load_extractor(f"{file}:number", plugins, "cpu")
+    with pytest.raises(
+        GuidelensError, match="broken makes no extractor: ZeroDivisionError: division by zero"
+    ):
+        load_extractor(f"{file}:broken", plugins, "cpu")
+    with pytest.raises(UsageError, match="the extractor returned a list for 1 pictures"):
+        features_of([Image.new("RGB", (4, 4))], load_extractor(f"{file}:lists", plugins, "cpu"))
     with pytest.raises(UsageError, match="tiny-vl has no image features"):
         load_extractor("tiny-vl", plugins, "cpu")
     shapes = load_extractor("shapes", plugins, "cpu")

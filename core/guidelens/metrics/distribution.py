@@ -81,9 +81,10 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
             return
         with torch.no_grad():
             features = extractor(torch.stack(waiting))
-        if features.ndim != 2 or len(features) != len(waiting):
+        if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != len(waiting):
+            shape = tuple(getattr(features, "shape", ())) or f"a {type(features).__name__}"
             raise UsageError(
-                f"the extractor returned {tuple(features.shape)} for {len(waiting)} pictures, not ({len(waiting)}, D)"
+                f"the extractor returned {shape} for {len(waiting)} pictures, not ({len(waiting)}, D)"
             )
         found.append(features.detach().to("cpu", torch.float64))
         waiting.clear()
@@ -185,6 +186,7 @@ def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> E
     :param spec: a guidance model that has ``image_features``, or ``FILE.py:NAME``: what NAME of that file returns
         when it is called without arguments, a torch module for instance.
     :raises UsageError: for one that does not exist, or a guidance model without features.
+    :raises GuidelensError: for a file that raises something.
     """
     from guidelens.networks import resolve_device
 
@@ -215,10 +217,19 @@ def _from_file(path: Path, name: str) -> Any:
     if not path.is_file() or found is None or found.loader is None:
         raise UsageError(f"there is no file {path} to take features from")
     module = importlib.util.module_from_spec(found)
-    found.loader.exec_module(module)
-    if not callable(getattr(module, name, None)):
-        raise UsageError(f"{path} has no function or class {name!r}")
-    return getattr(module, name)()
+    try:
+        found.loader.exec_module(module)
+        if not callable(getattr(module, name, None)):
+            raise UsageError(f"{path} has no function or class {name!r}")
+        extractor = getattr(module, name)()
+    except GuidelensError:
+        raise
+    except Exception as error:  # the user's code: anything may come
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise GuidelensError(f"{path}:{name} makes no extractor: {reason}") from error
+    if not callable(extractor):
+        raise UsageError(f"{path}:{name} returned {type(extractor).__name__}, which is no extractor")
+    return extractor
 
 
 def open_pictures(folder: Path) -> Iterator[Image]:

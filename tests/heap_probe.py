@@ -10,26 +10,28 @@ import resource
 
 import torch
 from guidelens.engine import Engine, Sample
-from guidelens.heap import kept_heap
+from guidelens.heap import kept_heap, returned_heap
 from toys import GaussianGenerator
 
 CPU = torch.device("cpu")
 BYTES = 48 * 2**20
+MIDDLING = 12 * 2**20
+"""Of a size that glibc by itself comes to keep, once one has been freed."""
 LARGER = 4 * BYTES
 """More than any gap that blocks of the former size may have left in the heap."""
 
 
-def faults_of_a_block(size: int = BYTES) -> float:
+def faults_of_a_block(size: int = BYTES, tries: int = 8) -> float:
     """Page faults per page of writing to a block larger than what glibc keeps by itself: once blocks fit, at best.
 
     An aligned block may need a few more bytes than the last one of its size left free.
     """
     found = []
-    for _ in range(8):
+    for _ in range(tries):
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         torch.ones(size, dtype=torch.uint8)
         found.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-    return min(found[4:]) / (size // resource.getpagesize())
+    return min(found[tries // 2 :]) / (size // resource.getpagesize())
 
 
 def resident() -> int:
@@ -48,9 +50,14 @@ def measure() -> dict[str, float]:
         with kept_heap(CPU):
             pass
         found["after an inner one"] = faults_of_a_block()
+        with returned_heap(CPU):
+            found["inside, given back"] = faults_of_a_block(LARGER)
+        found["inside, the first again"] = faults_of_a_block(tries=1)
+        found["inside again"] = faults_of_a_block(LARGER)
         inside = resident()
     found["returned"] = inside - resident()
     found["after"] = faults_of_a_block(LARGER)
+    found["middling"] = faults_of_a_block(MIDDLING)
     stream = Engine(GaussianGenerator(), None, steps=3, device="cpu").stream([Sample("", None)])
     next(stream)
     found["stream open"] = faults_of_a_block()

@@ -40,6 +40,18 @@ def test_a_freed_block_is_used_again(measured: dict[str, float]) -> None:
 
 
 @needs_glibc
+def test_it_can_be_given_back_meanwhile(measured: dict[str, float]) -> None:
+    assert measured["inside, given back"] > 0.5
+    assert measured["inside, the first again"] < 0.05
+    assert measured["inside again"] < 0.05
+
+
+@needs_glibc
+def test_afterwards_blocks_of_usual_sizes_are_kept_as_glibc_keeps_them(measured: dict[str, float]) -> None:
+    assert measured["middling"] < 0.05
+
+
+@needs_glibc
 def test_memory_is_returned_at_the_end(measured: dict[str, float]) -> None:
     assert measured["returned"] > BYTES / 2
 

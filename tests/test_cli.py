@@ -232,6 +232,14 @@ def test_version() -> None:
     assert CliRunner().invoke(cli, ["--version"]).stdout == f"guidelens, version {guidelens.__version__}\n"
 
 
+@pytest.mark.parametrize("args", [[], ["study"], ["plugins"]])
+def test_without_a_command_help_is_shown_in_lines(args: list[str]) -> None:
+    """On stderr or stdout, as the version of click has it, and not as an error."""
+    shown = CliRunner().invoke(cli, args).output.splitlines()
+    assert shown[0].startswith("Usage: ")
+    assert "Commands:" in shown
+
+
 def test_help_is_grouped_and_its_examples_parse() -> None:
     shown = CliRunner().invoke(cli, ["-h"]).stdout
     for name in ("compare", "generate", "plugins"):

@@ -50,6 +50,9 @@ _COMMANDS = {
 }
 """Name -> module, attribute, and help, so that listing commands imports none."""
 
+_HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
+"""What click 8.2 and later raise instead of printing help."""
+
 _EPILOG = """\b
 Examples:
   guidelens compare "a red circle above a blue square" --schedule itc --schedule shift --out DIR
@@ -212,7 +215,9 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
     if isinstance(error, click.Abort):
         console.echo_line("error", "aborted")
         sys.exit(1)
-    if isinstance(error, click.UsageError) and error.ctx is not None:
+    if isinstance(error, _HELP):
+        error.show()  # a group without a command: its help, in lines
+    elif isinstance(error, click.UsageError) and error.ctx is not None:
         console.echo_line("error", f"{error.format_message()} (see `{error.ctx.command_path} --help`)")
     elif isinstance(error, click.ClickException):
         console.echo_line("error", error.format_message())

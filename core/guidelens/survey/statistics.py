@@ -2,7 +2,8 @@
 
 Raters and prompts are both samples: the same rater answers many items, the same prompt meets many raters. Intervals
 therefore resample both (Owen 2007, "The pigeonhole bootstrap"): raters with replacement and, independently, prompts
-with replacement; an answer counts as often as its rater times as often as its prompt was drawn.
+with replacement; an answer counts as often as its rater times as often as its prompt was drawn. That counts the noise
+of single answers three times, so the intervals are then drawn in to the variance of two-way clusters (:func:`share`).
 """
 
 from __future__ import annotations
@@ -209,9 +210,9 @@ def analyse(
     if kind != RATING:
         fit = bradley_terry if kind == PAIRWISE else luce
         table, tables = (wins, wins) if kind == PAIRWISE else (sums, sums)
-        scores = intervals(
-            conditions, fit(table.sum((0, 1))[None])[0], fit(weighted(tables, *weights)), level
-        )
+        theta = fit(table.sum((0, 1))[None])[0]
+        moves = bradley_terry_moves(wins, theta) if kind == PAIRWISE else luce_moves(sums)
+        scores = intervals(conditions, theta, fit(weighted(tables, *weights)), level, share(moves))
     try:
         alpha, no_alpha = agreement(kind, conditions, given), _NO_ALPHA
     except GuidelensError as error:  # all the rest does without that library
@@ -220,7 +221,7 @@ def analyse(
         name,
         text,
         len(given),
-        intervals(conditions, means, drawn, level),
+        intervals(conditions, means, drawn, level, share((sums - means * counts) / counts.sum((0, 1)))),
         scores,
         None if kind == RATING else wins.sum((0, 1)).tolist(),
         alpha,
@@ -315,8 +316,53 @@ def luce(chosen: Array, *, prior: float = PRIOR) -> Array:
     return np.asarray(theta - theta.mean(1, keepdims=True))
 
 
-def intervals(names: Sequence[str], values: Array, drawn: Array, level: float) -> dict[str, Interval]:
-    """Return percentile intervals of resamples (B, K) around ``values`` (K,)."""
+def bradley_terry_moves(wins: Array, theta: Array) -> Array:
+    """Return how far each cell's answers move :func:`bradley_terry`'s scores, to first order: (raters, prompts, K).
+
+    The inverse of the likelihood's curvature times its slope at ``theta`` (K,) over the wins (raters, prompts, K, K).
+    """
+    import numpy as np
+
+    chance = 1 / (1 + np.exp(theta[None, :] - theta[:, None]))
+    met = wins + wins.swapaxes(2, 3)
+    slope = (wins - met * chance).sum(3)
+    each = met.sum((0, 1)) * chance * chance.T
+    curvature = np.diag(each.sum(1)) - each
+    return np.asarray(slope @ np.linalg.pinv(curvature))
+
+
+def luce_moves(chosen: Array) -> Array:
+    """Return the same for :func:`luce`, from choices (raters, prompts, K)."""
+    total = chosen.sum((0, 1)) + PRIOR
+    shares = total / total.sum()
+    moves = (chosen - chosen.sum(2, keepdims=True) * shares) / total
+    return moves - moves.mean(2, keepdims=True)
+
+
+def share(moves: Array) -> Array:
+    """Return by how much intervals from resampling are too long, as factors up to 1 (K,).
+
+    ``moves`` (raters, prompts, K) is what each rater's answers to each prompt contribute to an estimate. With V_r,
+    V_p and V_c the sums of squares by rater, by prompt and by cell, resampling both has variance V_r + V_p + V_c
+    (Owen 2007), and clusters of both kinds V_r + V_p - V_c (Cameron, Gelbach & Miller 2011, "Robust inference with
+    multiway clustering"), here no less than either of the first two. 1 with one rater or one prompt.
+    """
+    import numpy as np
+
+    if min(moves.shape[:2]) < 2:
+        return np.ones(moves.shape[2])
+    of_raters, of_prompts = (moves.sum(1) ** 2).sum(0), (moves.sum(0) ** 2).sum(0)
+    of_cells = (moves**2).sum((0, 1))
+    clustered = np.maximum(of_raters + of_prompts - of_cells, np.maximum(of_raters, of_prompts))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio = clustered / (of_raters + of_prompts + of_cells)
+    return np.sqrt(np.where(np.isfinite(ratio), ratio, 1.0))
+
+
+def intervals(
+    names: Sequence[str], values: Array, drawn: Array, level: float, factors: Array
+) -> dict[str, Interval]:
+    """Return percentile intervals of resamples (B, K) around ``values`` (K,), their arms times ``factors`` (K,)."""
     import numpy as np
 
     found = {}
@@ -324,7 +370,8 @@ def intervals(names: Sequence[str], values: Array, drawn: Array, level: float) -
         usable = drawn[:, i][np.isfinite(drawn[:, i])]
         low, high = math.nan, math.nan
         if math.isfinite(level) and len(usable) > 1 and usable.min() < usable.max():
-            low, high = (float(q) for q in np.quantile(usable, [(1 - level) / 2, (1 + level) / 2]))
+            ends = np.quantile(usable, [(1 - level) / 2, (1 + level) / 2])
+            low, high = (float(values[i] + factors[i] * (end - values[i])) for end in ends)
         found[name] = Interval(float(values[i]), low, high)
     return found
 

@@ -12,7 +12,7 @@ import pytest
 from guidelens.claims.conditions import Condition, role_of
 from guidelens.claims.evaluate import Answer, Verdict, evaluate
 from guidelens.claims.paper import CLAIMS
-from guidelens.claims.questions import Claim, Question, difference, slope_factors
+from guidelens.claims.questions import Claim, Question, Term, difference, slope_factors
 from guidelens.claims.table import as_dicts, lines
 
 PROMPTS = 16
@@ -249,6 +249,25 @@ def test_a_claim_is_asked_of_the_grids_that_speak_to_it() -> None:
     assert {claim(verdicts, name) for name in ("F3", "F5")} == {"not measured"}
     assert found(verdicts, "F1.scene").result is not None
     assert found(verdicts, "F1.order").result is None
+
+
+def test_claims_that_nothing_is_called_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    grids = [{"name": "g", "claims": ["F2", "F1.scen"]}]
+    evaluate(study(plain("itc", "cap"), lambda c: dict.fromkeys(COLUMNS, 0.5), grids))
+    assert [record.getMessage() for record in caplog.records] == [
+        "the grid 'g' speaks to 'F1.scen', which nothing asked is called (did you mean 'F1.scene'?)"
+    ]
+
+
+def test_a_small_p_is_not_written_as_none() -> None:
+    cells = [cell(p, s) for p in range(40) for s in ("itc", "both")]
+    for c in cells:
+        c["cosines"] = {"cap|itc": -0.5}
+    own = Claim(
+        "C", "c", (Question("C.1", "q", (Term(1.0, Condition("blend:cap,itc"), ("cosine:cap|itc",)),)),)
+    )
+    (line,) = lines(evaluate(study(cells, lambda c: {}), [own]))[1:]
+    assert "corrected p below 0.001" in line
 
 
 def test_unfinished_cells_and_cells_in_two_grids() -> None:

@@ -14,11 +14,13 @@ The rules, fixed:
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from guidelens.plugins.spelling import suggestion
 from guidelens.runs.config import canonical_json
 
 from .conditions import NONE, schedule_roles
@@ -28,6 +30,8 @@ from .statistics import ALPHA, Paired, holm, paired, pairs_needed, prompts_neede
 
 if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
+
+logger = logging.getLogger(__name__)
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
 NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
@@ -93,8 +97,9 @@ def evaluate(study: StudyResults, claims: Sequence[Claim] = CLAIMS) -> list[Verd
     """Ask a study, finished or not, every question of the claims.
 
     Where its grids say which claims (``F1``) or questions (``F1.size``) they speak to, each is asked of these
-    alone; of all grids otherwise.
+    alone; of all grids otherwise. What they name that nobody asks is logged as a warning.
     """
+    _warn_of_unknown(study.config.get("grids", []), claims)
     roles = schedule_roles(study.config)
     columns = [column for metric in study.config["metrics"] for column in metric["columns"]]
     asked = [
@@ -108,6 +113,18 @@ def evaluate(study: StudyResults, claims: Sequence[Claim] = CLAIMS) -> list[Verd
     for (claim, answer), p in zip(asked, adjusted, strict=True):
         found.setdefault(claim.id, []).append(_judged(answer, p, alpha))
     return [Verdict(claim, overall(found[claim.id]), tuple(found[claim.id])) for claim in claims]
+
+
+def _warn_of_unknown(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> None:
+    """A misspelt name would leave a question unasked for want of cells that are there."""
+    names = {*(claim.id for claim in claims), *(q.id for claim in claims for q in claim.questions)}
+    for grid in grids:
+        for name in grid.get("claims", ()):
+            if name not in names:
+                near = suggestion(name, sorted(names))
+                logger.warning(
+                    "the grid %r speaks to %r, which nothing asked is called%s", grid["name"], name, near
+                )
 
 
 def _tested(answer: Answer) -> float:

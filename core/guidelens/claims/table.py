@@ -24,11 +24,15 @@ def _line(answer: Answer) -> str:
         return f"{NOT_MEASURED}: {answer.needs}"
     result, mean = answer.result, answer.result.estimate
     interval = f" ({mean.low:+.2f} to {mean.high:+.2f})" if mean.has_interval else ""
-    tested = f"p {result.p:.3f}" if math.isnan(answer.adjusted) else f"corrected p {answer.adjusted:.3f}"
+    tested = f"p {_p(result.p)}" if math.isnan(answer.adjusted) else f"corrected p {_p(answer.adjusted)}"
     needed = f", needs about {math.ceil(result.needed)} pairs" if result.needed < 1e6 else ""
     note = f" [{answer.note}]" if answer.note else ""
     numbers = f"{mean.mean:+.2f}{interval}, {mean.n} pairs of {answer.prompts} prompts"
     return f"{answer.verdict:<12} {numbers}, {tested}{needed}{note}"
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.0005 else "below 0.001"
 
 
 def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:

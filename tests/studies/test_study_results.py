@@ -59,6 +59,9 @@ def test_cells_are_there_once_per_grid(study: StudyResults) -> None:
     both = study.cells.where(grid="steps", steps=4)
     assert [c["key"] for c in both] == [c["key"] for c in study.cells.where(grid="through", through="unet")]
     assert len(study.cells.where(schedule="turn", seed=[1], grid=("steps",))) == 4
+    with pytest.raises(UsageError, match=r"cells have no column 'schedul' \(did you mean 'schedule'\?\)"):
+        study.cells.where(schedul="turn")
+    assert study.cells.where(steps=99).where(schedul="turn") == []
     assert study.cells.where(schedule="turn").where(grid="steps").where(steps=3)[0]["metrics"].keys() == {
         "bright"
     }

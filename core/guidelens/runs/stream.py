@@ -21,7 +21,7 @@ def stream(
     schedule: str | Schedule,
     *,
     seed: int = 0,
-    steps: int = 50,
+    steps: int | str = 50,
     sampler: str = "ddpm",
     eta: float = 0.0,
     generator: str | Generator | None = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins.requirements import pip_command
+from guidelens.plugins.spelling import suggestion
 from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, open_image, read_config, read_rows
 from guidelens.runs.telemetry import Telemetry, load_telemetry, step_series
 
@@ -45,7 +46,13 @@ class Cells(list[Cell]):
         """Return the rows whose columns have these values; a list, tuple or set stands for any of its values.
 
         A guidance option that the study varies is a column like any other: ``where(through="x0")``.
+
+        :raises UsageError: for a column that no row has.
         """
+        known = dict.fromkeys(name for cell in self for name in (*cell, *cell["options"]))
+        for name in conditions if known else ():
+            if name not in known:
+                raise UsageError(f"cells have no column {name!r}{suggestion(name, known)}")
         wanted = {
             name: value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
             for name, value in conditions.items()

@@ -30,7 +30,7 @@ from guidelens.report.curves import Curve, band_chart, interval_chart
 from guidelens.report.page import signed_text
 from guidelens.report.study import _objective_colours, write_study_report
 from guidelens.report.study_cells import _peaks, read_telemetry
-from guidelens.report.study_charts import Palette
+from guidelens.report.study_charts import Palette, panels
 from guidelens.report.study_judges import HEAT, inflated, matrix_views
 from guidelens.runs.stats import Estimate
 from guidelens.runs.telemetry import Telemetry
@@ -286,6 +286,23 @@ def test_grids_without_guides_in_common_have_a_matrix_each(done: Path) -> None:
     (view,) = matrix_views(study)
     assert view.grid == "objects"
     assert len(view.rows) == 2
+
+
+def test_charts_come_with_their_numbers(done: Path) -> None:
+    """Every mean in a chart's table is that of the cells it names."""
+    study = load_study(done)
+    found = panels(study, read_telemetry(study), Palette(["only-itc", "turn"]))
+    panel = next(p for p in found if p.grid == "steps" and p.title.endswith("equal dose"))
+    assert panel.places == ["3", "5"]
+    column = panel.title.split()[0]
+    for (schedule, _), row in zip(panel.schedules, panel.rows, strict=True):
+        for place, told in zip(panel.places, row, strict=True):
+            cells = study.cells.where(grid="steps", dose="matched", schedule=schedule, steps=int(place))
+            values = [c["metrics"][column] for c in cells]
+            assert told is not None
+            assert told.mean == pytest.approx(sum(values) / len(values))
+    text = (done / "report.html").read_text(encoding="utf-8")
+    assert text.count('<table class="numbers-table">') == len(found)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,14 @@ class Palette:
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart with its heading, and the schedules in it."""
+    """A chart with its heading, the schedules in it, and its numbers: of each schedule one at each place."""
 
     grid: str
     title: str
     svg: Markup
     schedules: list[tuple[str, int]]
+    places: list[str]
+    rows: list[list[Estimate | None]]
 
 
 def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Palette) -> list[Panel]:
@@ -96,8 +98,7 @@ def _over(
             for name in schedules
         ]
         title = f"{column} over {axis}{note}"
-        svg = interval_chart(curves, [str(x) for x in places], title, axis)
-        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+        result.append(_panel(grid, title, curves, [str(x) for x in places], axis))
     return result
 
 
@@ -116,9 +117,14 @@ def _by_column(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Panel
             for name in schedules
         ]
         title = ", ".join(column.replace("_", " ") for column in part)
-        svg = interval_chart(curves, [column.replace("_", " ") for column in part], title, "")
-        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+        result.append(_panel(grid, title, curves, [column.replace("_", " ") for column in part], ""))
     return result
+
+
+def _panel(grid: str, title: str, curves: Sequence[Curve], places: list[str], axis: str) -> Panel:
+    svg = interval_chart(curves, places, title, axis)
+    rows = [list(curve.points) for curve in curves]
+    return Panel(grid, title, svg, [(c.name, c.colour) for c in curves], places, rows)
 
 
 def _cosines(
@@ -134,7 +140,9 @@ def _cosines(
             curves.append(Curve(name, palette.numbers[name], points))
         title = f"cosine of the gradients of {' and '.join(pair.split('|'))} over progress"
         svg = band_chart(curves, title, "progress", (-1.0, 1.0))
-        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves]))
+        told = {"first step": 0, "halfway": (PROGRESS_POINTS - 1) // 2, "last step": PROGRESS_POINTS - 1}
+        rows = [[curve.points[i] for i in told.values()] for curve in curves]
+        result.append(Panel(grid, title, svg, [(c.name, c.colour) for c in curves], list(told), rows))
     return result
 
 

@@ -232,6 +232,27 @@ def test_interrupted_by_the_user_leaves_whole_batches(tmp_path: Path, reference:
     assert snapshot(tmp_path / "out") == snapshot(reference)
 
 
+def test_asked_to_stop_it_finishes_the_batch_and_leaves_a_page(tmp_path: Path, reference: Path) -> None:
+    asked = False
+
+    def ask(progress: Progress) -> None:
+        nonlocal asked
+        asked = asked or progress.done > 2  # in the middle of the second batch
+
+    part = run(tmp_path / "out", on_progress=ask, should_stop=lambda: asked)
+    assert part.stopped
+    assert [row["key"] for row in part.rows] == list(read_rows(tmp_path / "out" / "results.jsonl")[0])
+    assert len(part.rows) == part.computed == 4
+    assert part.page.exists()
+    assert part.grid.exists()
+    rest = run(tmp_path / "out")
+    assert (rest.stopped, rest.reused) == (False, 4)
+    assert snapshot(tmp_path / "out") == snapshot(reference)
+    none = run(tmp_path / "none", should_stop=lambda: True)
+    assert (none.stopped, none.rows, none.page.exists()) == (True, [], False)
+    assert snapshot(run(tmp_path / "none").directory) == snapshot(reference)
+
+
 def test_a_killed_process_is_resumed(tmp_path: Path, reference: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; import test_runs_compare as t\n"

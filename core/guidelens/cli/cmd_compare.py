@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from guidelens.runs.compare import Comparison
     from guidelens.runs.stats import Estimate
 
-INTERRUPTED = 130
 _GRID = "What to compare"
 
 _EPILOG = """\b
@@ -139,10 +138,11 @@ def compare(
     if piped is not None:
         prompts, prompt_set = tuple(prompt.text for prompt in piped), None
     manager = get_manager(ctx)
+    from .interrupts import INTERRUPTED, PATIENCE, gentle_interrupts
     from .progress import comparison_progress
 
     try:
-        with comparison_progress() as report:
+        with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
             result = run(
                 piped or prompts or None,
                 out=out,
@@ -178,9 +178,12 @@ def compare(
                 component_arguments=shlex.join(_shared(manager, engine)),
                 on_progress=report,
                 on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
+                should_stop=should_stop,
             )
     except KeyboardInterrupt:
         # Whole batches are on disk, the running one is given up; nothing of it was written.
+        result = None
+    if result is None or result.stopped:
         console.echo_line("interrupted", f"what is finished is in {out}; run the same command again to go on")
         ctx.exit(INTERRUPTED)
     _print_result(result)

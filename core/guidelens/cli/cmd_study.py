@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from guidelens.studies.forecast import Forecast
     from guidelens.studies.run import StudyRun
 
-INTERRUPTED = 130
 RUNS = Path("runs")
 """Where studies go that are given no directory: ``runs/NAME``."""
 
@@ -214,12 +213,11 @@ def _run(
 ) -> None:
     from guidelens.studies.run import run_study
 
-    from .interrupts import gentle_interrupts
+    from .interrupts import INTERRUPTED, PATIENCE, gentle_interrupts
     from .progress import comparison_progress
 
-    message = "finishing the pictures in flight; Ctrl-C again stops at once"
     try:
-        with gentle_interrupts(message) as should_stop, comparison_progress() as report:
+        with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
             done = run_study(
                 found,
                 out=directory,

@@ -10,6 +10,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+PATIENCE = "finishing the pictures in flight; Ctrl-C again stops at once"
+
 
 @contextmanager
 def gentle_interrupts(message: str) -> Iterator[Callable[[], bool]]:

@@ -15,13 +15,11 @@ from guidelens.errors import GuidelensError, UsageError
 
 from . import console
 from .completion import complete_plugin, load_quietly, without_open_option
+from .interrupts import INTERRUPTED
 from .options import get_manager
 
 TRACEBACK = "GUIDELENS_TRACEBACK"
 """Environment variable; 1 shows the traceback of expected errors, like ``--traceback``."""
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C: 128 + SIGINT."""
 
 _COMMANDS = {
     "compare": (

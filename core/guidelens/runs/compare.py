@@ -40,7 +40,7 @@ class Comparison:
     page: Path
     grid: Path
     rows: list[dict[str, Any]]
-    """The rows of the cells asked for, prompts outermost, seeds innermost."""
+    """The rows of the cells asked for, prompts outermost, seeds innermost; of those there are, where it stopped."""
     computed: int
     """Cells written by this call."""
     reused: int
@@ -53,6 +53,8 @@ class Comparison:
     """The first metric column; empty without metrics."""
     effects: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """Schedule -> perturbation -> mean change of ``column`` from the clean prompt, paired."""
+    stopped: bool = False
+    """It was asked to stop before all was done; there is no page yet where no picture was finished."""
 
 
 def compare(
@@ -80,6 +82,7 @@ def compare(
     component_arguments: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[str, str], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> Comparison:
     """Draw every prompt under every schedule with every seed, score the pictures, and write the run to
     ``out``.
@@ -105,6 +108,7 @@ def compare(
         cell.
     :param on_progress: called with the state after every step.
     :param on_note: called once with each (prompt, note) that the text encoder has to say, before sampling.
+    :param should_stop: asked before every batch; True ends the run after the batch in flight.
     :raises UsageError: for a request that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
     """
@@ -161,7 +165,7 @@ def compare(
             if on_note is not None:
                 on_note(prompt, note)
         with notes_once(told if on_note is not None else ()):
-            return _carry_out(store, request, engine.options, workshop, on_progress)
+            return _carry_out(store, request, engine.options, workshop, on_progress, should_stop)
 
 
 def _carry_out(
@@ -170,12 +174,13 @@ def _carry_out(
     options: GuidanceOptions,
     workshop: Workshop,
     on_progress: Callable[[Progress], None] | None,
+    should_stop: Callable[[], bool] | None,
 ) -> Comparison:
     """Carry out one request against one open store."""
     cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
     group = Group(request.settings, options, cells)
     column = next((c for m in request.metrics for c in m.metric.columns), "")
-    driver = Driver(store, [group], column=column, on_progress=on_progress)
+    driver = Driver(store, [group], column=column, on_progress=on_progress, should_stop=should_stop)
     size = request.batch_size
     # The plan is on disk before the first cell, so that a rerun finds it.
     config = merged_config(request, store.config)
@@ -185,25 +190,37 @@ def _carry_out(
     driver.run(plan.todo, InProcess(workshop), metrics=names, tolerant=False)
     fresh = [key for batch in plan.todo for key in batch]
     prompts = {key: cell.prompt for key, cell in cells.items()}
-    score_again(store, prompts, request.metrics, leave=fresh, batch_size=size)
+    if not driver.stopped:
+        driver.stopped = not score_again(
+            store, prompts, request.metrics, leave=fresh, batch_size=size, should_stop=should_stop
+        )
     sort_rows(store, plan.batches)
-    grid, page = write_pages(store)
-    rows = [store.rows[key] for key in cells]
-    estimates, failed = summarise(rows), failures(rows)
-    effects = perturbation_effects(rows, request.perturbed, column)
+    if store.rows:
+        write_pages(store)
+    rows = [store.rows[key] for key in cells if key in store.rows]
     return Comparison(
-        store.directory, page, grid, rows, driver.computed, driver.reused, estimates, failed, column, effects
+        directory=store.directory,
+        page=store.path(PAGE),
+        grid=store.path(GRID),
+        rows=rows,
+        computed=driver.computed,
+        reused=driver.reused,
+        estimates=summarise(rows),
+        failures=failures(rows),
+        column=column,
+        effects=perturbation_effects(rows, request.perturbed, column),
+        stopped=driver.stopped,
     )
 
 
-def write_pages(store: RunStore) -> tuple[Path, Path]:
-    """Write ``grid.png`` and ``index.html`` of a comparison, and return their paths."""
+def write_pages(store: RunStore) -> None:
+    """Write ``grid.png`` and ``index.html`` of a comparison."""
     from guidelens.report.grid import draw_grid
     from guidelens.report.page import render_page
 
     everything = ordered(store.config or {}, store.rows.values())
-    grid = store.write(GRID, png_bytes(draw_grid(everything, store.load_image)))
-    return grid, store.write(PAGE, render_page(store.directory))
+    store.write(GRID, png_bytes(draw_grid(everything, store.load_image)))
+    store.write(PAGE, render_page(store.directory))
 
 
 def _workshop(parts: Components, device: str) -> Workshop:

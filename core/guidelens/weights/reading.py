@@ -33,4 +33,6 @@ def _reason(error: Exception, contents: str) -> str:
         return "it is a TorchScript archive, which is a program; give the weights alone"
     if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
         return f"it is no PyTorch file, damaged or holds more than plain {contents} (which could run code)"
+    if not isinstance(error, OSError | RuntimeError):  # such as KeyError: 101, of a text's first letter
+        return "it is no PyTorch file, or damaged"
     return (str(error).splitlines() or [""])[0] or type(error).__name__

@@ -205,6 +205,17 @@ def test_prompts_come_from_files_and_sets(expanded: Expand, tmp_path: Path) -> N
     assert found == [("one", ""), ("two", ""), ("c", "y"), ("d", "x"), ("a red circle", "single")]
 
 
+def test_prompts_may_come_from_standard_input(expanded: Expand, monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    monkeypatch.setattr("sys.stdin", io.StringIO("prompt,category\na dot,x\nrain,y\n"))
+    study = expanded('steps = 2\nseeds = 1\nguidance = "tiny-vl"\nprompts = { file = "-", category = "y" }')
+    assert set(column(study, "prompt")) == {"rain"}
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    with pytest.raises(UsageError, match="line 2: standard input holds no prompt"):
+        expanded('steps = 2\nprompts = { file = "-" }')
+
+
 def test_parts_that_nobody_names_are_the_defaults_of_plugins(expanded: Expand) -> None:
     study = expanded('guidance = "tiny-vl"\nsteps = 2\nseeds = 1\ndevice = "cpu"')
     assert set(column(study, "prompt")) == {"a red circle", "a dot above a line", "rain"}

@@ -25,7 +25,7 @@ class PromptSource:
 
     :param text: one prompt, as it is; ``category`` and ``reference`` go with it.
     :param set: a prompt set as it is spelled, ``shapes:category=single``.
-    :param file: CSV, TSV or text, relative to the study file.
+    :param file: CSV, TSV or text, relative to the study file; - is standard input.
     :param column: the column of a CSV or TSV file that holds the prompts.
     :param categories: keep only prompts of these; empty: all.
     :param limit: keep only so many; None: all.

@@ -11,6 +11,7 @@ from typing import Protocol
 from guidelens.contracts import Prompt
 from guidelens.prompts import perturb as perturb_text
 from guidelens.prompts import read_prompts, select
+from guidelens.prompts.files import STDIN
 from guidelens.runs.config import as_prompts
 
 from .keys import NONE, PromptSource
@@ -66,7 +67,8 @@ def gather(
             found.append(Prompt(source.text, category, source.reference))
             continue
         if source.file:
-            listed: Sequence[str | Prompt] = read_prompts(base / source.file, source.column)
+            path = source.file if source.file == STDIN else base / source.file
+            listed: Sequence[str | Prompt] = read_prompts(path, source.column)
         else:
             listed = build_set(source.set)
         found += _kept(as_prompts(listed), source)

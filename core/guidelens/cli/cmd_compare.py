@@ -79,7 +79,7 @@ or metrics may be added to a directory later; other settings need another direct
     cls=SectionedOption,
     section=_GRID,
     help="Schedule over objectives: name or name:key=value,key=value. Repeatable.  "
-    "[default: all that need no options]",
+    "[default: those that plugins mark so, else all that need no options]",
 )
 @click.option(
     "--seeds",

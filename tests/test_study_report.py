@@ -318,6 +318,18 @@ def test_what_an_inflation_means(low: float, high: float, prompts: int, words: s
     assert words in inflated(Estimate((low + high) / 2, low, high, 2 * prompts, prompts))
 
 
+def test_large_pictures_are_not_shown_pixel_by_pixel(done: Path, tmp_path: Path) -> None:
+    assert "<body>" in (done / "report.html").read_text(encoding="utf-8")
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    config = json.loads((copy / "config.json").read_text())
+    next(iter(config["settings"].values()))["image_shape"] = [3, 256, 512]
+    (copy / "config.json").write_text(json.dumps(config))
+    text = write_study_report(load_study(copy)).read_text(encoding="utf-8")
+    assert '<body class="fine">' in text
+    assert 2.0 in Page(text).data["ratios"].values()
+
+
 def test_objectives_have_the_colours_of_their_schedules() -> None:
     cells = [{"losses": {"itc": 0.1, "cap": 0.2}}, {"losses": {"other": 0.3}}, {"losses": None}]
     colours = _objective_colours(cells, Palette(["shift", "itc", "cap"]))

@@ -13,7 +13,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the tiny world
 
 import tiny_world
-from guidelens import load_study
+from guidelens import compare, load_study
 from guidelens.plugins import PluginManager
 from guidelens.report.study import write_study_report
 from guidelens.studies.file import parse_study
@@ -275,6 +275,27 @@ def test_maps_stand_under_their_frames(browser: Any, done: Path) -> None:
             assert rows.nth(1).locator("td span").last.inner_text() == "inactive"  # cap ends at weight 0
             assert rows.nth(2).locator("td span").first.inner_text() == "inactive"
             assert "|∂L/∂x0|" in page.locator("#telemetry").inner_text()
+
+
+def test_a_comparison_without_steps_kept(browser: Any, tmp_path: Path) -> None:
+    """There is nothing to play then, and nothing is said of it."""
+    plugins = PluginManager.load((tiny_world.__file__,), environment={})
+    compare(
+        prompts=["a red circle"],
+        schedules=["only-itc", "turn"],
+        seeds=2,
+        steps=3,
+        out=tmp_path / "c",
+        plugins=plugins,
+    )
+    write_study_report(load_study(tmp_path / "c"))
+    with Visit(browser, tmp_path / "c", **PHONE) as page:
+        assert columns_of(page) == ["only-itc", "turn"]
+        page.locator("#list a.picture").first.click()
+        settle(page, closed=False)
+        assert page.locator("#play, table.strips").count() == 0
+        assert page.locator("#telemetry svg").count() > 0
+        assert page.locator("#telemetry svg text").last.text_content() == "3"
 
 
 HEADINGS = """(cells) => cells.map((cell) => [...cell.childNodes]

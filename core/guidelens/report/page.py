@@ -23,6 +23,9 @@ INLINE_BYTES = 8_000_000
 them.
 """
 
+PIXELATED_SIDE = 128
+"""Pictures up to this size are enlarged pixel by pixel; larger ones, which a page mostly reduces, are smoothed."""
+
 SCORES_SHOWN = 2
 """Scores under a picture; the rest is in its details."""
 
@@ -102,6 +105,7 @@ def render_page(directory: Path) -> str:
     template = page_environment().get_template("page.html.j2")
     return template.render(
         config=config,
+        fine=is_fine(config["settings"]),
         settings=list(_settings(config)),
         prompts=[prompt for prompt in prompts if prompt.columns],
         schedules=names,
@@ -136,6 +140,11 @@ def page_environment() -> Any:
 def score_text(value: float) -> str:
     """Write a score: two decimals, or a dash for none."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
+
+
+def is_fine(settings: Mapping[str, Any]) -> bool:
+    """Whether pictures of these settings are too large to be shown pixel by pixel."""
+    return max(settings["image_shape"][1:]) > PIXELATED_SIDE
 
 
 def signed_text(value: float) -> str:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from guidelens.claims.evaluate import Answer, Unit, Verdict, evaluate
 from guidelens.errors import GuidelensError
 from guidelens.report.charts import interval_mark
-from guidelens.report.page import page_environment
+from guidelens.report.page import is_fine, page_environment
 from guidelens.report.study_cells import (
     cell_data,
     member_data,
@@ -91,6 +91,7 @@ def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping
     return str(
         environment.get_template("study.html.j2").render(
             config=study.config,
+            fine=any(is_fine(table) for table in _tables(study).values()),
             name=study.name,
             summary=study.config.get("study", {}).get("summary", ""),
             verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],

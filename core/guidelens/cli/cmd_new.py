@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -33,7 +34,8 @@ def new(ctx: click.Context, name: str, kind: str, out: Path | None) -> None:
     folder = out if out is not None else Path(name)
     for path in write_package(name, kind, folder, taken=taken):
         click.echo(path)
+    there = shlex.quote(str(folder))
     click.echo(
-        f"\nNext:\n  guidelens install -e {folder}\n  guidelens plugins show {name}\n"
-        f"  guidelens plugins check {name}\n  pytest {folder}"
+        f"\nNext:\n  guidelens install -e {there}\n  guidelens plugins show {name}\n"
+        f"  guidelens plugins check {name}\n  pytest {there}"
     )

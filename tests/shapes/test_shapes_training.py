@@ -300,3 +300,13 @@ def test_x0_sets_survive_a_file(tmp_path: Path) -> None:
 def test_steps_have_seeds_of_their_own() -> None:
     assert len({step_seed(seed, step) for seed in range(20) for step in range(500)}) == 10_000
     assert isinstance(random_scene(random.Random(step_seed(1, 2))), Scene)
+
+
+def test_a_damaged_state_is_named(tmp_path: Path) -> None:
+    for content in (b"", b"no checkpoint"):
+        (tmp_path / "last.pt").write_bytes(content)
+        with pytest.raises(GuidelensError, match=r"cannot read the training in .*: it is no PyTorch file, "):
+            train_generator(tmp_path, GENERATOR)
+    torch.save({"some": "thing"}, tmp_path / "last.pt")
+    with pytest.raises(GuidelensError, match=r"last\.pt is no state of a training: choose another"):
+        train_generator(tmp_path, GENERATOR)

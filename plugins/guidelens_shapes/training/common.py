@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from guidelens.errors import GuidelensError
+from guidelens.weights.reading import read_torch
 from torch import Tensor, nn
 
 
@@ -81,11 +82,13 @@ class Run:
     def load(self) -> dict[str, Any] | None:
         """Return the saved state, or None at the start.
 
-        :raises GuidelensError: the folder holds a training with another configuration.
+        :raises GuidelensError: the folder holds a training with another configuration, or a damaged state.
         """
         if not self.checkpoint.exists():
             return None
-        state: dict[str, Any] = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        state: dict[str, Any] = read_torch(self.checkpoint, f"the training in {self.folder}")
+        if not isinstance(state, dict) or "config" not in state:
+            raise GuidelensError(f"{self.checkpoint} is no state of a training: choose another folder")
         for key, value in self.config.items():
             if state["config"].get(key) != value:
                 raise GuidelensError(

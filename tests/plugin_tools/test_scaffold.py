@@ -137,7 +137,7 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     taken = runner.invoke(cli, ["plugins", "new", "schedules", "--kind", "schedule"])
     assert "there is a plugin 'schedules' already" in taken.stderr
     assert runner.invoke(cli, ["plugins", "new", "x-y"]).exit_code == 2
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["my-thing"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["my dir", "my-thing"]
 
 
 @pytest.mark.slow

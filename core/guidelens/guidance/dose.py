@@ -1,7 +1,7 @@
 """The dose of guidance: how far s * g has moved the state by the end of a run, for a gradient of length 1.
 
-A run's dose is s times the sum, over its guided steps, of how far s * g moves x_{t-1}: Sigma for DDPM (10.05
-at 1000 steps of the linear schedule, 5.44 at 10), so that short runs receive less at the same s.
+A run's dose is s times the sum, over its guided steps, of how far s * g moves x_{t-1}: Sigma for DDPM (where
+that is beta, 10.05 at 1000 steps of the linear schedule and 5.44 at 10), so that short runs receive less at the same s.
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
+from importlib import metadata
 from pathlib import Path
 
 import click
@@ -229,7 +231,11 @@ def test_the_working_directory_is_not_searched(tmp_path: Path) -> None:
 
 
 def test_version() -> None:
-    assert CliRunner().invoke(cli, ["--version"]).stdout == f"guidelens, version {guidelens.__version__}\n"
+    """For scripts in the first line, for bug reports in the second; torch need not load for it."""
+    first, second = CliRunner().invoke(cli, ["--version"]).stdout.splitlines()
+    assert first == f"guidelens {guidelens.__version__}"
+    assert f"Python {sys.version.split()[0]}, torch {metadata.version('torch')}, " in second
+    assert "`guidelens doctor`" in second
 
 
 @pytest.mark.parametrize("args", [[], ["study"], ["plugins"]])

@@ -30,6 +30,12 @@ class Section:
     hints: tuple[str, ...] = field(default=())
 
 
+def short_versions() -> str:
+    """Return two lines: the version of guidelens; those it runs on, and where there is more. Loads no torch."""
+    below = ", ".join([f"Python {platform.python_version()}", f"torch {_version('torch')}"])
+    return f"guidelens {__version__}\n{below}, {platform.system()} (`guidelens doctor` tells more)"
+
+
 def diagnose(manager: PluginManager) -> list[Section]:
     """Return the diagnosis of this installation; nothing in it raises, whatever is broken."""
     return [_versions(), _devices(), _plugins(manager), _weights(manager), _environment()]

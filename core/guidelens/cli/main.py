@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 
 import click
 
-from guidelens import __version__
 from guidelens.errors import GuidelensError, UsageError
 
 from . import console
@@ -224,6 +223,14 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
     sys.exit(getattr(error, "exit_code", 1))
 
 
+def _print_versions(ctx: click.Context, parameter: click.Parameter, asked: bool) -> None:
+    if asked and not ctx.resilient_parsing:
+        from guidelens.doctor import short_versions
+
+        click.echo(short_versions())
+        ctx.exit()
+
+
 @click.group(
     cls=App,
     epilog=_EPILOG,
@@ -247,7 +254,14 @@ def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
     expose_value=False,
     help="Show the traceback of errors (GUIDELENS_TRACEBACK=1).",
 )
-@click.version_option(__version__, prog_name="guidelens")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_print_versions,
+    help="Show the versions that matter, and exit.",
+)
 def cli(verbose: int) -> None:
     """See what a vision-language objective means: let it steer a diffusion model
     that knows nothing about text, and look at the pictures.

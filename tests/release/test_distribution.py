@@ -1,0 +1,111 @@
+"""Wheel and sdist, built without the network: what is in them, and that each makes the other."""
+
+from __future__ import annotations
+
+import email
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import guidelens
+import pytest
+
+ROOT = Path(__file__).parents[2]
+UNWANTED = {".ci", ".git", ".gitignore", ".venv"}
+"""What no archive holds: of use in a clone only."""
+CACHES = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*_cache", "build", "dist", "runs")
+
+
+def tree() -> Iterator[Path]:
+    """Yield every file of the project, relative: what git knows or would, else (in an unpacked sdist) all."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        found = [ROOT / name for name in listed.split("\0") if name] if (ROOT / ".git").exists() else []
+    except (OSError, subprocess.CalledProcessError):
+        found = []
+    for path in found or ROOT.rglob("*"):
+        inside = path.relative_to(ROOT)
+        left_out = CACHES(str(path.parent), list(inside.parts))
+        if path.is_file() and not left_out and inside.parts[0] not in UNWANTED | {"PKG-INFO", "setup.cfg"}:
+            yield inside
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the sdist and the wheel made from it, and in ``direct`` the wheel made from the tree."""
+    pytest.importorskip("build")
+    folder = tmp_path_factory.mktemp("release")
+    source = folder / "source"
+    for inside in tree():
+        (source / inside).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / inside, source / inside)
+    # The wheel comes first: it must not find the file list that building an sdist leaves in the tree.
+    for what in (["--wheel", "--outdir", str(folder / "direct")], ["--outdir", str(folder)]):
+        command = [sys.executable, "-m", "build", "--no-isolation", *what, str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Warning" not in done.stdout + done.stderr, done.stdout + done.stderr
+        for left in ("build", "guidelens.egg-info"):
+            shutil.rmtree(source / left, ignore_errors=True)
+    return folder
+
+
+@pytest.fixture
+def wheel(built: Path) -> Path:
+    return next(built.glob("*.whl"))
+
+
+@pytest.fixture
+def sdist(built: Path) -> Path:
+    return next(built.glob("*.tar.gz"))
+
+
+def contents(archive: Path) -> dict[str, bytes]:
+    with zipfile.ZipFile(archive) as opened:
+        return {name: opened.read(name) for name in opened.namelist()}
+
+
+def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Path) -> None:
+    inside = contents(wheel)
+    packaged = {"/".join(p.parts[1:]): p for p in tree() if p.parts[0] in ("core", "plugins")}
+    info = f"guidelens-{guidelens.__version__}.dist-info"
+    modules = {name for name in inside if not name.startswith(f"{info}/")}
+    assert modules == set(packaged)
+    assert all(inside[name] == (ROOT / path).read_bytes() for name, path in packaged.items())
+    about = {name.removeprefix(f"{info}/") for name in inside} - modules
+    assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
+    assert inside[f"{info}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
+    assert {"guidelens/py.typed", "guidelens_shapes/weights/generator.safetensors"} <= modules
+
+
+def test_the_wheel_says_what_it_is(wheel: Path) -> None:
+    assert wheel.name == f"guidelens-{guidelens.__version__}-py3-none-any.whl"
+    about = email.message_from_bytes(contents(wheel)[f"guidelens-{guidelens.__version__}.dist-info/METADATA"])
+    assert about["Version"] == guidelens.__version__
+    assert about["License-Expression"] == "MIT"
+    assert about["Requires-Python"] == ">=3.10"
+    assert "# guidelens" in about.get_payload()
+
+
+def test_the_sdist_makes_the_same_wheel(built: Path, wheel: Path) -> None:
+    (direct,) = (built / "direct").glob("*.whl")
+    assert contents(direct) == contents(wheel)
+
+
+def test_the_sdist_holds_the_whole_tree_tests_and_documentation_included(sdist: Path) -> None:
+    with tarfile.open(sdist) as opened:
+        names = {name.partition("/")[2] for name in opened.getnames() if not opened.getmember(name).isdir()}
+    made = {name for name in names if name.startswith("guidelens.egg-info/")} | {"PKG-INFO", "setup.cfg"}
+    assert names - made == {path.as_posix() for path in tree()}
+
+
+def test_they_stay_small(wheel: Path, sdist: Path) -> None:
+    """The embedded weights are nearly all of it."""
+    weights = sum(path.stat().st_size for path in (ROOT / "plugins").rglob("*.safetensors"))
+    for archive in (wheel, sdist):
+        assert archive.stat().st_size < weights + 4e6

@@ -10,6 +10,7 @@ const withRole = (node, role) => { node.setAttribute("role", role); return node;
 const unique = (values) => [...new Set(values)];
 const mean = (values) => (values.length ? values.reduce((a, b) => a + b, 0) / values.length : NaN);
 const text = (value) => (value === undefined || Number.isNaN(value) ? "–" : (Math.abs(value) < 0.005 ? "0.00" : value.toFixed(2).replace("-", "−")));
+const plural = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
 const entry = new Map(data.members.map((member) => [member.key, member]));
 const ratio = (key) => data.ratios[data.cells[key].settings] || 1;
 const PAGE = 10;
@@ -83,7 +84,7 @@ const show = () => {
   order = [...$("list").querySelectorAll("a.picture")].map((link) => link.dataset.key);
   const like = FIGURES[$("across").value];
   $("count").textContent = members.length
-    ? `${members.length} pictures of ${groups.length} prompts${like ? `, laid out like the paper’s ${like}` : ""}. `
+    ? `${plural(members.length, "picture")} of ${plural(groups.length, "prompt")}${like ? `, laid out like the paper’s ${like}` : ""}. `
       + "Choose one for its steps, settings and command."
     : "No finished picture fits.";
   $("more").hidden = groups.length <= limit;
@@ -104,6 +105,7 @@ const article = (clean, members) => {
   const table = withRole(el("table", { className: `spread${rows.length > 3 ? " high" : ""}` }), "table");
   table.setAttribute("aria-label", clean);
   table.style.setProperty("--columns", columns.length);
+  table.style.setProperty("--least", columns.length > 5 ? "4.9rem" : "4.2rem");  // a column that is cut says: scroll
   table.style.setProperty("--wide", fits(1150, 78));
   table.style.setProperty("--narrow", fits(350, 54));
   const corner = rows.length > 1 ? withRole(el("td", { className: "corner" }), "cell") : null;

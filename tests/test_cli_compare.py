@@ -208,6 +208,17 @@ def test_other_settings_are_refused(guidelens: Guidelens) -> None:
     assert "error: --out holds a run with other settings: steps is 2 there and 3 here" in result.stderr
 
 
+def test_generate_scores_by_the_metrics_that_are_named(guidelens: Guidelens) -> None:
+    run = ("generate", "a dot above", "--schedule", "turn", "--steps", "2", "--out", "x.png")
+    assert guidelens(*run).stdout.split()[0::2] == ["bright:", "above:", "picture:"]
+    named = guidelens(*run, "--metric", "contrast", "--metric", "brightness").stdout.splitlines()
+    assert [line.partition(":")[0] for line in named] == ["contrast", "bright", "above", "picture"]
+    unknown = guidelens(*run, "--metric", "contrst")
+    assert (unknown.exit_code, "did you mean 'contrast'" in unknown.stderr) == (2, True)
+    twice = guidelens(*run, "--metric", "shapes", "--metric", "shapes:details=true")
+    assert (twice.exit_code, "both have a column 'alignment'" in twice.stderr) == (2, True)
+
+
 def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
     """Its pictures are others than those of as many steps, under keys of their own, in both commands."""
     run = ("compare", "a circle", "--schedule", "turn", "--seeds", "1")

@@ -45,6 +45,16 @@ Examples:
     help="Seed of all the noise.",
 )
 @click.option(
+    "--metric",
+    "metrics",
+    metavar="SPEC",
+    shell_complete=complete_component("metric"),
+    multiple=True,
+    cls=SectionedOption,
+    section=_PICTURE,
+    help="Score of the finished picture. Repeatable.  [default: those of the generator's plugin]",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
@@ -73,6 +83,7 @@ def generate(
     prompt: str,
     schedule: str,
     seed: int,
+    metrics: tuple[str, ...],
     out: Path,
     trajectory: Path | None,
     saliency: Path | None,
@@ -99,6 +110,7 @@ def generate(
         prompt,
         schedule,
         seed,
+        metrics,
         engine,
         keep_frames=trajectory is not None,
         keep_saliency=saliency is not None,
@@ -126,6 +138,7 @@ def _draw(
     prompt: str,
     schedule: str,
     seed: int,
+    metrics: tuple[str, ...],
     engine: EngineRequest,
     *,
     keep_frames: bool,
@@ -146,6 +159,7 @@ def _draw(
             eta=engine.eta,
             generator=engine.generator,
             guidance=engine.guidance,
+            metrics=metrics or None,
             options=engine.guidance_options(),
             device=engine.device,
             dtype=engine.dtype,

@@ -11,7 +11,7 @@ from guidelens.errors import UsageError
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Settings, as_prompts
 from guidelens.runs.resolve import resolve_components
-from guidelens.runs.scoring import Scores, score
+from guidelens.runs.scoring import Scores, check_columns, score
 from guidelens.runs.telemetry import StepRecorder, Telemetry, single_telemetry
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ def draw(
     parts = resolve_components(
         plugins, generator=generator, guidance=guidance, schedules=[schedule], metrics=metrics
     )
+    check_columns([{"name": item.name, "columns": item.metric.columns} for item in parts.metrics])
     engine, settings = assemble(
         parts,
         steps=steps,

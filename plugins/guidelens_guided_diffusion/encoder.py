@@ -1,6 +1,6 @@
 """OpenAI's EncoderUNetModel: the first half of the UNet with a pooled output, a classifier of noisy pictures.
 
-Dhariwal & Nichol 2021, appendix H. The same flags, state-dict names and numbers as the original; our own code.
+Dhariwal & Nichol 2021, section 4.3. The same flags, state-dict names and numbers as the original; our own code.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 class UNetFlags:
     """Flags of :class:`guidelens_guided_diffusion.UNet`: names, order, defaults of the original's constructor.
 
-    The original's scripts name some of them otherwise; :func:`.script_flags.from_script` translates.
+    The original's scripts name some of them otherwise; :func:`.description.from_script` translates.
 
     :raises UsageError: a value of the wrong type or range, or values that do not fit together.
     """

@@ -1,6 +1,6 @@
 """OpenAI's guided-diffusion UNet: the same constructor flags, state-dict names and numbers; our own code.
 
-Architecture: Dhariwal & Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis* (appendix B), after
+Architecture: Dhariwal & Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis* (section 3), after
 Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-diffusion loads with
 ``load_state_dict``.
 """

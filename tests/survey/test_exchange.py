@@ -16,6 +16,7 @@ from guidelens.errors import UsageError
 from guidelens.survey.exchange import export, import_answers, votes_csv, write_results
 from guidelens.survey.statistics import results
 from guidelens.survey.store import SurveyFile
+from PIL import Image
 from survey_runs import SCHEDULES
 
 
@@ -161,10 +162,9 @@ def test_mturk_there_and_back(survey: SurveyFile, tmp_path: Path) -> None:
             }
         )  # fmt: skip
     (tmp_path / "back.csv").write_text(back.getvalue())
-    if survey.kind == "pairwise":
-        done = import_answers(survey, "mturk", tmp_path / "back.csv")
-        assert (done.raters, done.stored) == (3, 2 * (len(rows) - 1))
-        assert {(v["question"], v["answer"]) for v in survey.votes()} == {("realism", 2), ("alignment", 1)}
+    done = import_answers(survey, "mturk", tmp_path / "back.csv")
+    assert (done.raters, done.stored) == (3, 2 * (len(rows) - 1))
+    assert {(v["question"], v["answer"]) for v in survey.votes()} == {("realism", 2), ("alignment", 1)}
     for file in survey.path.parent.glob("survey.db*"):
         assert b"WORKER" not in file.read_bytes()
 
@@ -173,9 +173,21 @@ def test_results_are_files(survey: SurveyFile, tmp_path: Path) -> None:
     for file in export(survey, "offline", tmp_path / "pages"):
         (tmp_path / "a.json").write_text(json.dumps(offline_answers(offline_content(file))))
         import_answers(survey, "offline", tmp_path / "a.json")
-    page, figure, numbers, votes = write_results(survey, results(survey), tmp_path / "out")
+    page, figure, raster, numbers, votes = write_results(survey, results(survey), tmp_path / "out")
     ET.fromstring(figure.read_text())
     assert all(name in figure.read_text() for name in (*SCHEDULES, "realism", "alignment"))
+    picture, size = (
+        Image.open(io.BytesIO(raster.read_bytes())),
+        re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', figure.read_text()),
+    )
+    assert size
+    assert picture.size == tuple(round(4 * float(side)) for side in size.groups())
+    for x, y, width, height, fill in re.findall(
+        r'<rect x="([\d.]+)" y="([\d.]+)" width="(28.0)" height="([\d.]+)" fill="(#\w+)"',
+        figure.read_text(),
+    ):  # a bar of the SVG is in the same place here: its left edge, above its foot
+        inside = picture.getpixel((round(4 * float(x)) + 6, round(4 * (float(y) + float(height))) - 3))
+        assert float(height) < 2 or "#{:02x}{:02x}{:02x}".format(*inside) == fill, (x, width)  # type: ignore[misc]
     assert not re.search(r"https?://(?!www\.w3\.org)", page.read_text())
     assert len(json.loads(numbers.read_text())["raters"]) == 4
     rows = list(csv.DictReader(io.StringIO(votes.read_text())))

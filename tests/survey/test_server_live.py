@@ -6,9 +6,12 @@ import asyncio
 import os
 import re
 import signal
+import socket
 import statistics
+import struct
 import subprocess
 import sys
+import urllib.parse
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -112,6 +115,46 @@ def test_two_hundred_raters_at_once(make: Callable[..., SurveyFile]) -> None:
         f"{len(latencies)} answers to 200 raters at once: median {statistics.median(latencies):.3f} s, "
         f"95 % under {latencies[int(0.95 * len(latencies))]:.3f} s"
     )
+
+
+def test_a_connection_lost_while_answering_stores_a_screen_whole_or_not_at_all(
+    make: Callable[..., SurveyFile],
+) -> None:
+    """A form is sent and the line goes dead, before or after all of it arrived; the rater comes back and goes on."""
+    survey = make(raters=12, items=4, repeats=0, checks=0, overlap=50)
+    with served(survey) as (base, _), httpx.Client(base_url=base, follow_redirects=True) as client:
+        for number, code in enumerate(codes(survey)):
+            page = client.get(f"/r/{code}")
+            while not read(page.text).radios:
+                form = read(page.text)
+                page = client.post(form.action, data=form.hidden)
+            form = read(page.text)
+            body = urllib.parse.urlencode({**form.hidden, **first(form)}).encode()
+            head = (
+                f"POST {form.action} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n"
+                "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
+            ).encode()
+            with socket.create_connection(("127.0.0.1", client.base_url.port or 80)) as line:
+                line.sendall(head + (body if number % 2 else body[:-1]))
+                # Closed with a reset: nothing can be sent back any more.
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            rater = survey.rater(code)
+            assert rater is not None
+            assert all(len(given) == 2 for given in survey.answered(rater).values())
+            assert number % 2 or survey.answered(rater) == {}
+            again = read(client.get(f"/r/{code}").text)
+            answer = client.post(again.action, data={**again.hidden, **first(again)})
+            assert answer.status_code == 200
+            client.post(
+                form.action, data={**form.hidden, **dict.fromkeys(form.radios, "2")}
+            )  # sent once more
+    for code in codes(survey):
+        rater = survey.rater(code)
+        assert rater is not None
+        stored = survey.answered(rater)
+        assert 1 <= len(stored) <= 2
+        assert all(given == {"realism": 1, "alignment": 1} for given in stored.values())
+        assert sum(vote["rater"] == rater.id for vote in survey.votes()) == 2 * len(stored)
 
 
 @pytest.mark.filterwarnings(

@@ -208,7 +208,7 @@ def links_command(file: Path, url: str, as_json: bool) -> None:
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write results.html, figure.svg, results.json and votes.csv there.",
+    help="Write results.html, figure.svg and .png, results.json and votes.csv there.",
 )
 def results_command(file: Path, as_json: bool, out: Path | None) -> None:
     """Print what the votes in FILE say; also while the survey is running."""
@@ -233,12 +233,17 @@ def _print(found: SurveyResults) -> None:
     from rich import box
     from rich.table import Table
 
-    from guidelens.survey.figure import AXES, number
+    from guidelens.survey.drawing import AXES
+    from guidelens.survey.figure import foresight, number
 
     screen = console.out()
     screen.print(f"{found.title}: {len(found.included)} raters count, {found.prompts} prompts", markup=False)
     for rater in found.excluded:
         screen.print(f"left out: rater {rater.rater}: {'; '.join(rater.excluded)}", markup=False)
+    if found.consistency is not None:
+        screen.print(
+            f"repeated questions were answered alike in {found.consistency:.0%} of cases", markup=False
+        )
     for question in found.questions:
         table = Table(title=f"{question.name}: {question.text}", title_justify="left", box=box.SIMPLE_HEAD)
         table.add_column("", no_wrap=True)
@@ -255,11 +260,7 @@ def _print(found: SurveyResults) -> None:
             markup=False,
         )
         if question.power:
-            screen.print(
-                f"a study of this size finds a difference of {number(question.power.detectable)} "
-                "with a probability of 80 %",
-                markup=False,
-            )
+            screen.print(foresight(question.power), markup=False)
 
 
 def _interval(found: Interval) -> str:

@@ -20,7 +20,8 @@ from guidelens.runs.store import write_file
 
 from . import wording
 from .design import CHECK
-from .figure import environment, figure, page
+from .drawing import figure, figure_png
+from .figure import environment, page
 from .statistics import SurveyResults
 from .store import Rater, StoredItem, SurveyFile
 
@@ -111,11 +112,12 @@ def import_answers(survey: SurveyFile, form: str, path: Path) -> Imported:
 
 
 def write_results(survey: SurveyFile, results: SurveyResults, out: Path) -> list[Path]:
-    """Write ``results.html``, ``figure.svg``, ``results.json`` and ``votes.csv`` and return their paths."""
+    """Write ``results.html``, ``figure.svg`` and ``.png``, ``results.json`` and ``votes.csv``; return their paths."""
     return _write(
         {
             out / "results.html": page(results),
             out / "figure.svg": str(figure(results)),
+            out / "figure.png": figure_png(results),
             out / "results.json": json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n",
             out / "votes.csv": votes_csv(survey),
         }
@@ -161,13 +163,13 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}"
 
 
-def _write(files: Mapping[Path, str]) -> list[Path]:
-    for path, text in files.items():
+def _write(files: Mapping[Path, str | bytes]) -> list[Path]:
+    for path, content in files.items():
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"cannot write to {path.parent}: {error.strerror}") from error
-        write_file(path, text.encode())
+        write_file(path, content if isinstance(content, bytes) else content.encode())
     return list(files)
 
 

@@ -13,10 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import __version__
-from .plugins import PluginManager
+from .plugins import PluginInfo, PluginManager
 
 TESTED_PYTHONS = ((3, 10), (3, 11))
 """Where every dependency installs, those of the embedded models included."""
+
+FOR_DEVELOPERS = ("dev", "docs", "test", "testing")
+"""Extras that no command needs."""
 
 ENVIRONMENT_PREFIX = "GUIDELENS_"
 
@@ -54,10 +57,14 @@ def _versions() -> Section:
 
 
 def _requirements() -> list[str]:
-    """Return the distributions that guidelens asks for, those of its extras included."""
-    requirements = importlib.metadata.requires("guidelens") or ()
-    names = (re.match(r"[\w.-]+", requirement) for requirement in requirements)
-    return sorted({name.group() for name in names if name} - {"guidelens"})
+    """Return the distributions that guidelens asks for, those of its extras for users included."""
+    names = set()
+    for requirement in importlib.metadata.requires("guidelens") or ():
+        name = re.match(r"[\w.-]+", requirement)
+        extra = re.search(r"\bextra\s*==\s*[\"']([^\"']+)", requirement)
+        if name and not (extra and extra[1] in FOR_DEVELOPERS):
+            names.add(name.group())
+    return sorted(names - {"guidelens"})
 
 
 def _version(distribution: str) -> str:
@@ -98,18 +105,24 @@ def _devices() -> Section:
 
 def _plugins(manager: PluginManager) -> Section:
     manager.commands()  # a plugin may break here too
-    lines = [
-        (p.name, " ".join(filter(None, (p.status, p.source.dist, p.source.version)))) for p in manager.plugins
-    ]
-    hints = [f"{p.name}: {p.message}" for p in manager.plugins if p.message and p.status != "ok"]
-    missing = {
-        (component.name, name)
-        for plugin in manager.plugins
-        for component in plugin.components
-        for name in component.missing
-    }
-    hints += [f"{component} needs {name}, which is not installed" for component, name in sorted(missing)]
+    lines, hints = [], []
+    for plugin in manager.plugins:
+        told = [plugin.status, plugin.source.dist, plugin.source.version]
+        if _lacks_extras_alone(plugin):
+            told = ["not asked for", plugin.source.dist, plugin.source.version, plugin.message]
+        elif plugin.message and plugin.status != "ok":
+            hints.append(f"{plugin.name}: {plugin.message}")
+        lines.append((plugin.name, " ".join(filter(None, told))))
     return Section("plugins", tuple(lines), tuple(hints))
+
+
+def _lacks_extras_alone(plugin: PluginInfo) -> bool:
+    """Whether all that a plugin misses is in extras: nothing is amiss, they were not asked for."""
+    missing = [(info, info.missing) for info in plugin.components if info.missing]
+    if plugin.status != "missing dependency" or not missing:
+        return False
+    wanted = [name for info, modules in missing for name in info.requirements(modules)[0]]
+    return all("[" in requirement for requirement in wanted)
 
 
 def _weights(manager: PluginManager) -> Section:

@@ -1,0 +1,152 @@
+"""The wheel in an empty environment, tried as a user would; and what pip makes of it under other Pythons.
+
+Asks the package index, so it is no part of `make test`: `make release-check` runs it. Pythons that are not on
+this machine are skipped.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+import guidelens
+import pytest
+from PIL import Image
+
+pytestmark = pytest.mark.network
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "guidelens-cosine-shift"
+EXTRAS = "open-clip,diffusers,metrics,parquet,ray,survey"
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def run(*command: str | Path, cwd: Path, timeout: int = 900) -> subprocess.CompletedProcess[str]:
+    """Run a command with nothing of this environment in its own but where packages and certificates are."""
+    kept = {
+        k: v for k, v in os.environ.items() if not k.startswith(("GUIDELENS_", "PYTHON", "COV", "PYTEST_"))
+    }
+    done = subprocess.run(
+        [str(word) for word in command],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env=kept | {"GUIDELENS_CACHE": str(cwd / "cache")},
+        timeout=timeout,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from the sdist in environments of their own."""
+    folder = tmp_path_factory.mktemp("dist")
+    source = folder / "source"
+    ignored = shutil.ignore_patterns(".*", "build", "dist", "demo", "runs", "*.egg-info", "__pycache__")
+    shutil.copytree(ROOT, source, ignore=ignored)
+    run(sys.executable, "-m", "build", "--outdir", folder, source, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of commands of an environment that was empty before the wheel was installed."""
+    home = tmp_path_factory.mktemp("empty")
+    run(sys.executable, "-m", "venv", home / "env", cwd=home)
+    python = home / "env" / "bin" / "python"
+    # Compiled at first use instead: most of what is installed is never imported here.
+    pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
+    run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=home)
+    return python.parent
+
+
+@pytest.fixture
+def run_there(installed: Path, tmp_path: Path) -> Run:
+    return lambda command, *args: run(installed / command, *args, cwd=tmp_path)
+
+
+def test_it_has_what_it_needs(run_there: Run) -> None:
+    run_there("python", "-m", "pip", "check")
+    assert run_there("guidelens", "--version").stdout.startswith(
+        f"guidelens {guidelens.__version__}\nPython "
+    )
+    for line in run_there("guidelens", "plugins", "list").stdout.splitlines():
+        assert "broken" not in line
+    run_there("guidelens", "doctor")
+
+
+def test_it_draws_compares_and_steps(run_there: Run, tmp_path: Path) -> None:
+    run_there(
+        "guidelens", "generate", "a red circle", "--schedule", "shift", "--steps", "3", "--out", "x.png"
+    )
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.size == (32, 32)
+    schedules = ("--schedule", "itc", "--schedule", "shift")
+    run_there(
+        "guidelens", "compare", "a red circle", *schedules, "--seeds", "1", "--steps", "3", "--out", "run"
+    )
+    assert (tmp_path / "run" / "index.html").is_file()
+    assert len((tmp_path / "run" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 2
+    code = "import guidelens; print(len(list(guidelens.stream('a red circle', 'itc', steps=3))))"
+    assert run_there("python", "-c", code).stdout.strip() == "3"
+
+
+def test_it_takes_plugins_of_others(run_there: Run, tmp_path: Path) -> None:
+    shutil.copytree(EXAMPLE, tmp_path / "package", ignore=shutil.ignore_patterns("build", "*.egg-info"))
+    run_there("guidelens", "install", "./package")
+    listed = {p["name"]: p for p in json.loads(run_there("guidelens", "plugins", "list", "--json").stdout)}
+    assert listed["cosine-shift"]["status"] == "ok"
+    words = ("--schedule", "cosine-shift", "--steps", "2", "--out", "x.png")
+    run_there("guidelens", "generate", "a red circle", *words)
+    run_there("guidelens", "uninstall", "guidelens-cosine-shift")
+
+
+def test_it_is_typed_and_leaves_tests_at_home(run_there: Run) -> None:
+    code = """
+import importlib.util as util, importlib.metadata as metadata
+assert not any(util.find_spec(name) for name in ("tests", "docs", "pytest"))
+files = {str(path) for path in metadata.files("guidelens")}
+assert "guidelens/py.typed" in files and any(path.endswith("licenses/LICENSE") for path in files)
+"""
+    run_there("python", "-c", code)
+
+
+@lru_cache
+def interpreter(version: str) -> Path | None:
+    """Return a Python of this version, if the machine has one that can make environments."""
+    kept = os.environ.get("PYENV_ROOT")
+    places = sorted(Path(kept).glob(f"versions/{version}.*/bin/python{version}")) if kept else []
+    named = shutil.which(f"python{version}")
+    for place in [*places, *([Path(named)] if named else [])]:
+        tried = subprocess.run([place, "-c", "import ensurepip, venv"], capture_output=True, check=False)
+        if tried.returncode == 0:
+            return place
+    return None
+
+
+@pytest.mark.parametrize("extras", ["", EXTRAS, "docs"])
+@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+def test_pip_finds_wheels_of_everything(version: str, extras: str, wheel: Path, tmp_path: Path) -> None:
+    """By the Python itself: told of another version, pip still reads environment markers by the one it runs in."""
+    python = interpreter(version)
+    if python is None:
+        pytest.skip(f"no Python {version} here")
+    run(python, "-m", "venv", "env", cwd=tmp_path)
+    pip = (tmp_path / "env" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", "--upgrade", "pip", cwd=tmp_path)  # older ones download what they only look at
+    wanted = f"guidelens[{extras}] @ {wheel.as_uri()}" if extras else str(wheel)
+    run(*pip, "install", "--dry-run", "--report", "report.json", "--prefer-binary", wanted, cwd=tmp_path)
+    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
+    found = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in report["install"]}
+    with_lavis = version in ("3.10", "3.11")
+    assert ("salesforce-lavis" in found) is with_lavis
+    assert found["numpy"].startswith("1.") is with_lavis
+    assert {"torch", "torchvision"} <= set(found)

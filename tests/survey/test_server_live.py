@@ -117,6 +117,21 @@ def test_two_hundred_raters_at_once(make: Callable[..., SurveyFile]) -> None:
     )
 
 
+def test_pictures_take_equally_long(make: Callable[..., SurveyFile]) -> None:
+    """No condition's pictures come later than another's: medians of many, asked for in turn."""
+    survey = make()
+    about = survey.images()
+    took: dict[str, list[float]] = {}
+    with served(survey) as (base, _), httpx.Client(base_url=base) as client:
+        for _ in range(30):
+            for token, picture in about.items():
+                answer = client.get(f"/i/{token}")
+                took.setdefault(picture["condition"], []).append(answer.elapsed.total_seconds())
+    medians = {condition: statistics.median(values) for condition, values in took.items()}
+    print({condition: f"{1000 * value:.2f} ms" for condition, value in medians.items()})
+    assert max(medians.values()) - min(medians.values()) < min(medians.values())
+
+
 def test_a_connection_lost_while_answering_stores_a_screen_whole_or_not_at_all(
     make: Callable[..., SurveyFile],
 ) -> None:

@@ -52,7 +52,7 @@ class OpenClipOptions:
     """T; ``"learned"`` is the model's own 1 / s (0.01 for CLIP, about 0.009 for SigLIP). None: 1 for ``cosine``,
     ``"learned"`` for ``sigmoid``."""
     templates: tuple[str, ...] = ()
-    """Sentences with ``{}`` for the prompt; ``itc`` then compares with their averaged features. Without any: the prompt."""
+    """Sentences with ``{}`` for the prompt, with whose averaged features ``itc`` compares. Without any: the prompt."""
 
     def __post_init__(self) -> None:
         """Check the options.

@@ -60,6 +60,17 @@ def test_another_column_and_a_choice_of_cells(run: Path, tmp_path: Path) -> None
     assert not (tmp_path / "b.db").exists()
 
 
+@pytest.mark.parametrize(("design", "most"), [("pairwise", 20), ("rating", 20), ("forced-choice", 6)])
+def test_as_many_items_as_there_are(run: Path, tmp_path: Path, design: str, most: int) -> None:
+    """Three prompts of two seeds: 36 pairs, 24 pictures, 6 choices; 20 unless there are fewer."""
+    survey = create_survey(run, tmp_path / "s.db", design=design)
+    assert survey.meta["items"] == most
+    real = [(i.prompt, i.seed, frozenset(i.shown)) for i in survey.items(0) if i.kind == "real"]
+    assert len(set(real)) == len(real) == most
+    with pytest.raises(UsageError, match="at most"):
+        create_survey(run, tmp_path / "t.db", design=design, items=37)
+
+
 def test_a_file_is_never_overwritten(make: Callable[..., SurveyFile], run: Path, tmp_path: Path) -> None:
     before = make().meta
     with pytest.raises(UsageError, match="exists"):

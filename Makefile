@@ -1,9 +1,9 @@
-# make demo | test | check | docs | clean. The environment is .venv, made once; it is refreshed when pyproject.toml or
+# make demo | test | check | docs | coverage | dist | release-check | clean. The environment is .venv, made once; it is refreshed when pyproject.toml or
 # constraints.txt change. PYTHON=/path/to/python3.11 chooses the interpreter it is made with.
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test check docs clean
+.PHONY: help demo test check docs coverage dist release-check clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -20,6 +20,9 @@ help:
 	@echo "make test    install what the tests need, and run them"
 	@echo "make check   lint, format check, type check, docs"
 	@echo "make docs    build the documentation into build/site; a dead link or a stale reference is an error"
+	@echo "make coverage       the tests, and what of the code they run, by package"
+	@echo "make dist           sdist and wheel, into dist/"
+	@echo "make release-check  the wheel in an empty environment, and pip under other Pythons (asks the package index)"
 	@echo "make clean   remove caches and build leftovers (keeps .venv and demo/)"
 
 demo: $(RUN_STAMP)
@@ -39,6 +42,23 @@ check: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(MKDOCS)
 	@echo "$(CURDIR)/build/site/index.html"
+
+# Processes that tests start are counted too. What a worker of pytest-xdist leaves is combined by pytest-cov.
+coverage: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
+	$(BIN)/python -m coverage report --format=total --precision=1
+	@for part in core/guidelens/*/ plugins/*/; do \
+		covered=$$($(BIN)/python -m coverage report --format=total --precision=1 --include="$$part*" 2>/dev/null) && \
+			echo "$$covered % of $$part"; done; true
+
+dist: $(DEV_STAMP)
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	@ls -l dist
+
+# In two processes: the installation and its trial in one, the questions to pip in the other.
+release-check: $(DEV_STAMP)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m network tests/release
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info

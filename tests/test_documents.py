@@ -19,6 +19,7 @@ from guidelens.testing import check_generator, check_schedule
 ROOT = Path(__file__).parents[1]
 PAGES = [
     ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
     *sorted(path for path in (ROOT / "docs").rglob("*.md") if "examples" not in path.parts),
     *sorted((ROOT / "plugins").glob("*/weights/*.md")),
 ]

@@ -27,6 +27,7 @@ ADOPTED = {
     "models/shapes-generator.md": "plugins/guidelens_shapes/weights/generator.md",
     "models/shapes-blip.md": "plugins/guidelens_shapes/weights/blip.md",
     "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
     "notebooks/explore.md": "docs/notebooks/explore.ipynb",
     "notebooks/analyse.md": "docs/notebooks/analyse.ipynb",
 }

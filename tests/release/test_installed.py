@@ -20,6 +20,7 @@ import pytest
 from PIL import Image
 
 pytestmark = pytest.mark.network
+ONE_WORKER = pytest.mark.xdist_group("installed")  # installing takes a minute
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "guidelens-cosine-shift"
@@ -73,6 +74,7 @@ def run_there(installed: Path, tmp_path: Path) -> Run:
     return lambda command, *args: run(installed / command, *args, cwd=tmp_path)
 
 
+@ONE_WORKER
 def test_it_has_what_it_needs(run_there: Run) -> None:
     run_there("python", "-m", "pip", "check")
     assert run_there("guidelens", "--version").stdout.startswith(
@@ -83,6 +85,7 @@ def test_it_has_what_it_needs(run_there: Run) -> None:
     run_there("guidelens", "doctor")
 
 
+@ONE_WORKER
 def test_it_draws_compares_and_steps(run_there: Run, tmp_path: Path) -> None:
     run_there(
         "guidelens", "generate", "a red circle", "--schedule", "shift", "--steps", "3", "--out", "x.png"
@@ -99,6 +102,7 @@ def test_it_draws_compares_and_steps(run_there: Run, tmp_path: Path) -> None:
     assert run_there("python", "-c", code).stdout.strip() == "3"
 
 
+@ONE_WORKER
 def test_it_takes_plugins_of_others(run_there: Run, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE, tmp_path / "package", ignore=shutil.ignore_patterns("build", "*.egg-info"))
     run_there("guidelens", "install", "./package")
@@ -109,6 +113,7 @@ def test_it_takes_plugins_of_others(run_there: Run, tmp_path: Path) -> None:
     run_there("guidelens", "uninstall", "guidelens-cosine-shift")
 
 
+@ONE_WORKER
 def test_it_is_typed_and_leaves_tests_at_home(run_there: Run) -> None:
     code = """
 import importlib.util as util, importlib.metadata as metadata

@@ -8,31 +8,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import guidelens
 import pytest
-
-ROOT = Path(__file__).parents[2]
-UNWANTED = {".ci", ".git", ".gitignore", ".venv"}
-"""What no archive holds: of use in a clone only."""
-CACHES = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*_cache", "build", "dist", "runs")
-
-
-def tree() -> Iterator[Path]:
-    """Yield every file of the project, relative: what git knows or would, else (in an unpacked sdist) all."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    try:
-        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        found = [ROOT / name for name in listed.split("\0") if name] if (ROOT / ".git").exists() else []
-    except (OSError, subprocess.CalledProcessError):
-        found = []
-    for path in found or ROOT.rglob("*"):
-        inside = path.relative_to(ROOT)
-        left_out = CACHES(str(path.parent), list(inside.parts))
-        if path.is_file() and not left_out and inside.parts[0] not in UNWANTED | {"PKG-INFO", "setup.cfg"}:
-            yield inside
+from source_tree import ROOT, copy_tree, tree
 
 
 @pytest.fixture(scope="module")
@@ -40,10 +20,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the sdist and the wheel made from it, and in ``direct`` the wheel made from the tree."""
     pytest.importorskip("build")
     folder = tmp_path_factory.mktemp("release")
-    source = folder / "source"
-    for inside in tree():
-        (source / inside).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / inside, source / inside)
+    source = copy_tree(folder / "source")
     # The wheel comes first: it must not find the file list that building an sdist leaves in the tree.
     for what in (["--wheel", "--outdir", str(folder / "direct")], ["--outdir", str(folder)]):
         command = [sys.executable, "-m", "build", "--no-isolation", *what, str(source)]
@@ -74,6 +51,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Pa
     inside = contents(wheel)
     packaged = {"/".join(p.parts[1:]): p for p in tree() if p.parts[0] in ("core", "plugins")}
     info = f"guidelens-{guidelens.__version__}.dist-info"
+    assert "guidelens/runs/compare.py" in packaged
     modules = {name for name in inside if not name.startswith(f"{info}/")}
     assert modules == set(packaged)
     assert all(inside[name] == (ROOT / path).read_bytes() for name, path in packaged.items())

@@ -43,9 +43,12 @@ docs: $(DEV_STAMP)
 	$(MKDOCS)
 	@echo "$(CURDIR)/build/site/index.html"
 
-# Processes that tests start are counted too. What a worker of pytest-xdist leaves is combined by pytest-cov.
+# Not by pytest --cov: pytest has imported a part of guidelens, its plugin, before that begins to count. The workers
+# are counted as the processes are that tests start.
 coverage: $(DEV_STAMP)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --cov --cov-report= $(PYTEST_ARGS)
+	rm -f .coverage .coverage.*
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report --format=total --precision=1
 	@for part in core/guidelens/*/ plugins/*/; do \
 		covered=$$($(BIN)/python -m coverage report --format=total --precision=1 --include="$$part*" 2>/dev/null) && \

@@ -38,7 +38,7 @@ def run(*command: str | Path, cwd: Path, timeout: int = 900) -> subprocess.Compl
         capture_output=True,
         text=True,
         cwd=cwd,
-        env=kept | {"GUIDELENS_CACHE": str(cwd / "cache")},
+        env=kept | {"GUIDELENS_CACHE": str(cwd / "cache"), "PIP_RESUME_RETRIES": "5"},
         timeout=timeout,
         check=False,
     )
@@ -108,7 +108,7 @@ def test_it_takes_plugins_of_others(run_there: Run, tmp_path: Path) -> None:
     assert listed["cosine-shift"]["status"] == "ok"
     words = ("--schedule", "cosine-shift", "--steps", "2", "--out", "x.png")
     run_there("guidelens", "generate", "a red circle", *words)
-    run_there("guidelens", "uninstall", "guidelens-cosine-shift")
+    run_there("guidelens", "uninstall", "--yes", "guidelens-cosine-shift")
 
 
 @ONE_WORKER

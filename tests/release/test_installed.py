@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The folder of commands of an environment that was empty before the wheel was installed."""
     home = tmp_path_factory.mktemp("empty")
     run(sys.executable, "-m", "venv", home / "env", cwd=home)
@@ -64,7 +64,8 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     # Compiled at first use instead: most of what is installed is never imported here.
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile")
     run(*pip, "--constraint", ROOT / "constraints.txt", wheel, cwd=home)
-    return python.parent
+    yield python.parent
+    shutil.rmtree(home)  # 6 GB
 
 
 @pytest.fixture

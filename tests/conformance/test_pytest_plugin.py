@@ -53,6 +53,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
     assert tops.isdisjoint({"torch", "numpy", "click", "rich", "lavis"})
     assert not [name for name in tops if name.startswith("guidelens_")]
     assert {name for name in loaded if name.startswith("guidelens.")} == {
+        "guidelens.lazy",
         "guidelens.testing",
         "guidelens.testing.report",
         "guidelens.testing.pytest_plugin",

@@ -231,6 +231,8 @@ def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
     assert pictures[0] != pictures[1]
     (command,) = json.loads(Path("strided", "config.json").read_text())["commands"]
     assert "--steps ddim5" in command
+    told = {name: "(respaced " in Path(name, "index.html").read_text("utf-8") for name in ("even", "strided")}
+    assert told == {"even": False, "strided": True}
     again = guidelens(*run, "--steps", "ddim5", "--out", "strided")
     assert "(0 drawn, 1 were there)" in again.stdout
     refused = guidelens(*run, "--steps", "5", "--out", "strided")

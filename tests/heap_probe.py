@@ -52,7 +52,6 @@ def measure() -> dict[str, float]:
         found["after an inner one"] = faults_of_a_block()
         with returned_heap(CPU):
             found["inside, given back"] = faults_of_a_block(LARGER)
-        found["inside, the first again"] = faults_of_a_block(tries=1)
         found["inside again"] = faults_of_a_block(LARGER)
         inside = resident()
     found["returned"] = inside - resident()

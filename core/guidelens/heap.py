@@ -48,7 +48,8 @@ def kept_heap(device: torch.device) -> AbstractContextManager[None]:
 def returned_heap(device: torch.device) -> Iterator[None]:
     """Let freed memory go back to the system meanwhile, whoever keeps it: to measure code that knows of no such thing.
 
-    At the end as much is taken again, so that whoever keeps it finds it as it was. Not for several threads at once.
+    At the end as much is taken again for whoever keeps it; the first blocks after it may still be paid for once
+    more, where free ones lay between used ones. Not for several threads at once.
     """
     libc = _glibc()
     if libc is None or device.type != "cpu" or _holders == 0:

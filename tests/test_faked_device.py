@@ -19,25 +19,13 @@ from guidelens_guided_diffusion import load_generator
 from guidelens_open_clip import OpenClipGuidance
 from guidelens_shapes.files import GENERATOR
 from guidelens_shapes.guidance import load_guidance
-from toys import Constant, Shift, TinyNet, TinyVision
+from toys import EVERYTHING, Constant, Shift, TinyNet, TinyVision
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what it imports warns of its own age
     import open_clip
 
 ROOT = Path(__file__).parents[1]
-EVERYTHING = GuidanceOptions(
-    scale=20.0,
-    normalize="noise",
-    clip_norm=5.0,
-    range_scale=5.0,
-    augment="crop+affine+noise",
-    augmentations=2,
-    smoothing=2,
-    recurrence=2,
-    into="sample",
-    see="blend",
-)
 
 
 def expect_clean(step, copies):

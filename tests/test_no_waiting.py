@@ -13,7 +13,7 @@ from guidelens.engine import Engine, Sample
 from guidelens.guidance import GuidanceOptions
 from guidelens.transfer import Reading, upload
 from torch.utils._python_dispatch import TorchDispatchMode
-from toys import SHAPE, Constant, Shift, TinyNet, TinyVision
+from toys import EVERYTHING, SHAPE, Constant, Shift, TinyNet, TinyVision
 
 WAITING = (
     "aten::_local_scalar_dense",  # .item(), bool(), int(), float()
@@ -25,18 +25,6 @@ WAITING = (
     "aten::_unique2",
 )
 
-EVERYTHING = GuidanceOptions(
-    scale=20.0,
-    normalize="noise",
-    clip_norm=5.0,
-    range_scale=5.0,
-    augment="crop+affine+noise",
-    augmentations=2,
-    smoothing=2,
-    recurrence=2,
-    into="sample",
-    see="blend",
-)
 SAMPLES = [
     Sample("a red circle", Constant(dot=1.0), 0),
     Sample("two squares", Shift("dot", "square"), 1),

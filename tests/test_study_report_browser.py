@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))  # the tiny world
 
 import tiny_world
+from chromium import PHONE, browser
 from guidelens import compare, load_study
 from guidelens.plugins import PluginManager
 from guidelens.report.study import write_study_report
@@ -22,13 +21,8 @@ from guidelens.studies.run import run_study
 pytest.importorskip("playwright")
 pytestmark = pytest.mark.slow
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-PHONE = {
-    "viewport": {"width": 390, "height": 844},
-    "is_mobile": True,
-    "has_touch": True,
-    "color_scheme": "dark",
-}
+__all__ = ["browser"]  # the fixture, for pytest to find
+
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
 
 STUDY = """
@@ -87,18 +81,6 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run_study(parse_study(STUDY, label="s.toml"), out=out, plugins=plugins).complete
     write_study_report(load_study(out))
     return out
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as play:
-        chromium = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 class Visit:

@@ -5,7 +5,22 @@ from __future__ import annotations
 import torch
 from guidelens.contracts import Prediction, TextBatch
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
+from guidelens.guidance import GuidanceOptions
 from torch import Tensor, nn
+
+EVERYTHING = GuidanceOptions(
+    scale=20.0,
+    normalize="noise",
+    clip_norm=5.0,
+    range_scale=5.0,
+    augment="crop+affine+noise",
+    augmentations=2,
+    smoothing=2,
+    recurrence=2,
+    into="sample",
+    see="blend",
+)
+"""Every option at once."""
 
 SHAPE = (3, 4, 4)
 

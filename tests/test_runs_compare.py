@@ -20,7 +20,7 @@ import torch
 from guidelens.contracts import Prompt
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import GuidanceOptions
-from guidelens.report.pictures import to_picture, to_tensor
+from guidelens.pictures import to_picture, to_tensor
 from guidelens.runs import store as store_module
 from guidelens.runs.compare import Comparison, compare
 from guidelens.runs.drive import Progress
@@ -356,7 +356,7 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", full)
         with pytest.raises(
-            GuidelensError, match="No space left on device; free some and run the same command again"
+            GuidelensError, match="No space left on device; free some space and run the same command again"
         ):
             run(tmp_path / "out")
     assert not list((tmp_path / "out").rglob("*.tmp~"))

@@ -10,7 +10,6 @@ sets them all. Momentum encoders and feature queues are neither written nor read
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
+from guidelens.files import replacing
 from guidelens.weights.reading import read_torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -190,12 +190,10 @@ def save_blip(model: Any, config: BlipConfig, path: str | Path, *, dtype: torch.
     for name, tensor in unique_state(model).items():
         tensor = tensor.detach().to("cpu", dtype if tensor.is_floating_point() else None)
         tensors[name] = tensor.contiguous()
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        save_file(tensors, str(partial), metadata={"format": FORMAT, "config": config.to_json()})
-        os.replace(partial, target)
+        with replacing(target) as temporary:
+            save_file(tensors, str(temporary), metadata={"format": FORMAT, "config": config.to_json()})
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
         raise GuidelensError(f"cannot write the BLIP checkpoint {target}: {error}") from error
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from guidelens.bench import REFERENCE, Alternative
 from guidelens.contracts import FixedVariance, Prediction
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import replacing
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -189,12 +189,11 @@ def save_generator(
     )
     description = {**described.to_dict(), "flags": dict(flags)}
     tensors = {name: tensor.to("cpu", dtype).contiguous() for name, tensor in unet.state_dict().items()}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    metadata = {"format": FORMAT, "description": json.dumps(description)}
     try:
-        save_file(tensors, temporary, metadata={"format": FORMAT, "description": json.dumps(description)})
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary, metadata=metadata)
     except (OSError, SafetensorError) as error:
-        temporary.unlink(missing_ok=True)
         raise GuidelensError(f"cannot write the generator {path}: {error}") from error
 
 

@@ -66,8 +66,8 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     """
     import random
 
-    from guidelens.report.pictures import to_picture
-    from guidelens.runs.store import png_bytes, write_file
+    from guidelens.files import write_file
+    from guidelens.pictures import png_bytes, to_picture
 
     from .compose import scene_for
     from .language import describe, read, wording
@@ -168,7 +168,7 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
     These blurred pictures are what a guidance model is shown during sampling; train-blip
     mixes them in.
     """
-    from guidelens.runs.store import check_writable
+    from guidelens.files import check_writable
 
     check_writable(out)
     set_threads(threads)
@@ -343,7 +343,7 @@ def _check_steps(name: str, total: int, batch_size: int) -> None:
 
 def _prepare(folder: Path, threads: int | None) -> Path:
     """Make the folder of a training, or say why that fails, before anything slow begins."""
-    from guidelens.runs.store import check_writable
+    from guidelens.files import check_writable
 
     check_writable(folder / "last.pt")
     set_threads(threads)
@@ -388,7 +388,7 @@ def check_json(out: Path | None) -> None:
     :raises GuidelensError: ``out`` cannot be written.
     """
     if out is not None:
-        from guidelens.runs.store import check_writable
+        from guidelens.files import check_writable
 
         check_writable(out)
 
@@ -398,7 +398,7 @@ def report(scores: Mapping[str, Any], out: Path | None) -> None:
     text = json.dumps(scores, indent=2)
     click.echo(text)
     if out is not None:
-        from guidelens.runs.store import write_file
+        from guidelens.files import write_file
 
         write_file(out, f"{text}\n".encode())
 

@@ -70,7 +70,7 @@ def test_prompts_are_printed_one_a_line(category: str) -> None:
 
 
 def test_draw_shows_what_the_sentence_says(tmp_path: Path) -> None:
-    from guidelens.report.pictures import to_tensor
+    from guidelens.pictures import to_tensor
     from PIL import Image
 
     for i, sentence in enumerate(

@@ -21,7 +21,7 @@ from brittle_world import BrittleGuidance
 from filelock import FileLock
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.report.pictures import to_picture
+from guidelens.pictures import to_picture
 from guidelens.runs.compare import compare
 from guidelens.runs.telemetry import SNAPSHOT_SIDE, StepRecorder
 from guidelens.studies.export import csv_bytes, export, parquet_bytes, table

@@ -147,7 +147,7 @@ def bench(
     Each round times everything once, in turn; medians are shown, with the lowest and highest time.
     Leave the machine alone while it runs.
     """
-    from guidelens.runs.store import check_writable, write_file
+    from guidelens.files import check_writable, write_file
 
     if json_file is not None:
         check_writable(json_file)

@@ -91,9 +91,10 @@ def generate(
 ) -> None:
     """Draw PROMPT under one schedule and print its scores."""
     from guidelens.errors import UsageError
+    from guidelens.files import check_writable, write_file
+    from guidelens.pictures import png_bytes
     from guidelens.report.saliency import labelled_strip
     from guidelens.report.trajectory import animation_format, encode_trajectory
-    from guidelens.runs.store import check_writable, png_bytes, write_file
 
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: the picture is a .png")

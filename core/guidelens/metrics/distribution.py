@@ -71,7 +71,7 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
     """
     import torch
 
-    from guidelens.report.pictures import to_tensor
+    from guidelens.pictures import to_tensor
 
     found: list[Tensor] = []
     waiting: list[Tensor] = []
@@ -237,7 +237,7 @@ def open_pictures(folder: Path) -> Iterator[Image]:
 
     :raises UsageError: for a folder that is not there or holds none, or a picture that cannot be read.
     """
-    from guidelens.runs.store import open_image
+    from guidelens.pictures import open_picture
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is no folder of pictures")
@@ -246,7 +246,7 @@ def open_pictures(folder: Path) -> Iterator[Image]:
         raise UsageError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     for path in found:
         try:
-            yield open_image(path)
+            yield open_picture(path)
         except (OSError, SyntaxError, ValueError) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
 
@@ -262,7 +262,7 @@ def unguided_pictures(
 ) -> list[Image]:
     """Draw what a generator draws when nothing guides it, one picture a seed."""
     from guidelens.engine import Engine, Sample
-    from guidelens.report.pictures import to_picture
+    from guidelens.pictures import to_picture
 
     engine = Engine(generator, None, steps=steps, sampler=sampler, eta=eta, device=device)
     return [to_picture(result.image) for result in engine.run([Sample("", None, seed) for seed in seeds])]

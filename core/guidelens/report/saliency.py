@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from guidelens.errors import GuidelensError
+from guidelens.files import write_file
+from guidelens.pictures import from_levels, png_bytes
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -128,7 +130,7 @@ def labelled_strip(steps: Telemetry) -> Image:
 def _enlarged(frame: np.ndarray) -> Image:
     from PIL import Image
 
-    picture = Image.fromarray(frame[..., 0] if frame.shape[2] == 1 else frame)
+    picture = from_levels(frame)
     factor = max(1, -(-SMALLEST_SIDE // max(picture.size)))
     return picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.NEAREST)
 
@@ -139,7 +141,6 @@ def write_saliency(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
     See :func:`saliency_strip`. A file that is there stays: it belongs to the cell's key.
     """
     from guidelens.report.study_cells import STRIPS
-    from guidelens.runs.store import png_bytes, write_file
 
     for key, steps in telemetry.items():
         path = directory / STRIPS / f"{key}{SUFFIX}"

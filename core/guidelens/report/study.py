@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from guidelens.claims.evaluate import Answer, Unit, Verdict, evaluate
 from guidelens.errors import GuidelensError
+from guidelens.files import write_file
 from guidelens.report.charts import interval_mark
 from guidelens.report.page import is_fine, page_environment
 from guidelens.report.study_cells import (
@@ -28,7 +29,7 @@ from guidelens.report.study_cells import (
 )
 from guidelens.report.study_charts import COLOURS, Palette, panels
 from guidelens.report.study_judges import breakable, inflated, matrix_views
-from guidelens.runs.store import COMPARISON, STUDY, write_file
+from guidelens.runs.store import COMPARISON, STUDY
 
 if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults

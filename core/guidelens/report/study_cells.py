@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError
+from guidelens.files import write_file
+from guidelens.pictures import from_levels, png_bytes
 from guidelens.runs.config import join_steps
 from guidelens.runs.telemetry import Telemetry, load_batch
 
@@ -181,9 +183,6 @@ def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
     A strip that is there stays: it belongs to the cell's key.
     """
     import numpy as np
-    from PIL import Image
-
-    from guidelens.runs.store import png_bytes, write_file
 
     for key, steps in telemetry.items():
         path = directory / STRIPS / f"{key}.png"
@@ -191,7 +190,7 @@ def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
             continue
         path.parent.mkdir(exist_ok=True)
         frames = np.concatenate(list(steps.snapshots), axis=1)
-        write_file(path, png_bytes(Image.fromarray(frames[..., 0] if frames.shape[2] == 1 else frames)))
+        write_file(path, png_bytes(from_levels(frames)))
 
 
 def write_animations(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
@@ -199,17 +198,14 @@ def write_animations(directory: Path, telemetry: Mapping[str, Telemetry]) -> Non
 
     An animation that is there stays.
     """
-    from PIL import Image
-
     from guidelens.report.trajectory import encode_trajectory
-    from guidelens.runs.store import write_file
 
     for key, steps in telemetry.items():
         path = directory / STRIPS / f"{key}.webp"
         if steps.snapshots is None or len(steps.snapshots) < 2 or path.exists():
             continue
         path.parent.mkdir(exist_ok=True)
-        frames = [Image.fromarray(f[..., 0] if f.shape[2] == 1 else f) for f in steps.snapshots]
+        frames = [from_levels(f) for f in steps.snapshots]
         write_file(path, encode_trajectory(frames, "WEBP", side=ANIMATION_SIDE, quick=True))
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
 from guidelens.errors import UsageError
+from guidelens.pictures import png_bytes
 from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import as_prompts, parse_seeds
@@ -23,7 +24,7 @@ from guidelens.runs.record import Request, merged_config
 from guidelens.runs.resolve import Components, resolve_components
 from guidelens.runs.scoring import failures
 from guidelens.runs.stats import Estimate, perturbation_effects, summarise
-from guidelens.runs.store import COMPARISON, RunStore, png_bytes, read_config, refuse_foreign
+from guidelens.runs.store import COMPARISON, RunStore, read_config, refuse_foreign
 
 if TYPE_CHECKING:
     from guidelens.guidance import GuidanceOptions

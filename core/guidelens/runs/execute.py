@@ -14,10 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from guidelens.errors import GuidelensError
+from guidelens.pictures import png_bytes, to_picture
 from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score
-from guidelens.runs.store import png_bytes
 from guidelens.runs.telemetry import StepRecorder, batch_file, pack
 
 if TYPE_CHECKING:
@@ -237,7 +237,6 @@ def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Out
 
 def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
     from guidelens.engine import Sample
-    from guidelens.report.pictures import to_picture
 
     engine = workshop.engine(task.settings, task.options)
     engine.batch_size = len(task.cells)

@@ -58,7 +58,7 @@ def score(
         return results
     import torch
 
-    from guidelens.report.pictures import to_tensor
+    from guidelens.pictures import to_tensor
 
     images = torch.stack([to_tensor(picture) for picture in pictures])
     for item in metrics:

@@ -70,7 +70,7 @@ def draw(
     :raises GuidelensError: for sampling that failed.
     """
     from guidelens.engine import Sample
-    from guidelens.report.pictures import to_picture
+    from guidelens.pictures import to_picture
     from guidelens.runs.compare import notes_once
 
     (wanted,) = as_prompts([prompt])

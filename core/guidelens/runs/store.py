@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import io
 import json
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +14,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import TEMPORARY, explained, write_file
+from guidelens.pictures import is_whole_png, open_picture
 from guidelens.runs.config import FORMAT
 from guidelens.runs.telemetry import FOLDER as TELEMETRY
 from guidelens.runs.telemetry import is_whole
@@ -29,10 +29,9 @@ CONFIG, RESULTS, SAMPLES, LOCK = "config.json", "results.jsonl", "samples", ".lo
 FAILURES = "failures.jsonl"
 COMPARISON, STUDY = "comparison", "study"
 """What a run's directory may be of: its configuration's ``kind``, a comparison where it states none."""
-_TEMPORARY = ".tmp~"
 
 LOCK_PATIENCE = 0.5
-"""Seconds to wait for a directory in use: whoever only looks whether it is holds its lock for a moment."""
+"""Seconds to wait for a directory in use: `status` takes the lock briefly."""
 
 
 class RunStore:
@@ -60,7 +59,7 @@ class RunStore:
         self._lock: FileLock | None = None
 
     def __enter__(self) -> RunStore:
-        with _explained(self.directory, "use"):
+        with explained(f"cannot use {self.directory}"):
             refuse_foreign(self.directory)
             for folder in (SAMPLES, TELEMETRY):
                 (self.directory / folder).mkdir(parents=True, exist_ok=True)
@@ -73,7 +72,7 @@ class RunStore:
                     "or choose another --out"
                 ) from None
         try:
-            with _explained(self.directory, "use"):
+            with explained(f"cannot use {self.directory}"):
                 self.config = read_config(self.directory, self.kind)
                 self._sweep()
                 self._load_rows()
@@ -131,7 +130,7 @@ class RunStore:
         if new:
             self.write(FAILURES, b"".join(map(_line, new.values())))
         else:
-            with _explained(self.path(FAILURES), "remove"):
+            with explained(f"cannot remove {self.path(FAILURES)}"):
                 self.path(FAILURES).unlink(missing_ok=True)
         self.failures = new
 
@@ -152,11 +151,11 @@ class RunStore:
 
     def load_image(self, key: str) -> Image:
         """Return the picture of a cell, fully read."""
-        return open_image(self.path(image_name(key)))
+        return open_picture(self.path(image_name(key)))
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         path = self.path(RESULTS)
-        with _explained(path, "write"), open(path, "ab") as file:
+        with explained(f"cannot write {path}"), open(path, "ab") as file:
             size = file.tell()
             try:
                 file.write(b"".join(map(_line, rows)))
@@ -171,7 +170,7 @@ class RunStore:
 
     def _sweep(self) -> None:
         for folder in (self.directory, self.directory / SAMPLES, self.directory / TELEMETRY):
-            for leftover in folder.glob(f".*{_TEMPORARY}"):
+            for leftover in folder.glob(f".*{TEMPORARY}"):
                 leftover.unlink(missing_ok=True)
 
     def _load_rows(self) -> None:
@@ -182,7 +181,7 @@ class RunStore:
         kept = {
             key: row
             for key, row in rows.items()
-            if is_readable(self.path(image_name(key))) and row.get("telemetry", "") in {"", *whole}
+            if is_whole_png(self.path(image_name(key))) and row.get("telemetry", "") in {"", *whole}
         }
         if len(kept) < len(rows):
             lost = len(rows) - len(kept)
@@ -258,7 +257,7 @@ def refuse_foreign(directory: Path) -> None:
         raise UsageError(f"{directory} is a file; --out must name a directory")
     ours = {LOCK, SAMPLES, TELEMETRY}
     found = sorted(
-        p.name for p in directory.iterdir() if p.name not in ours and not p.name.endswith(_TEMPORARY)
+        p.name for p in directory.iterdir() if p.name not in ours and not p.name.endswith(TEMPORARY)
     )
     if found and CONFIG not in found:
         raise UsageError(
@@ -269,91 +268,5 @@ def refuse_foreign(directory: Path) -> None:
         raise UsageError(f"{directory} holds pictures but no {CONFIG}; choose another --out")
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file atomically.
-
-    :raises GuidelensError: when that fails, in one line.
-    """
-    with _explained(path, "write"):
-        atomic_write(path, content)
-
-
-def check_writable(path: Path) -> None:
-    """Make the directory of ``path`` where it is missing, and see whether a file can be written there.
-
-    :raises GuidelensError: when it cannot; an existing file at ``path`` is left as it is.
-    """
-    with _explained(path, "write"):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-        probe.touch()
-        probe.unlink()
-
-
-def atomic_write(path: Path, content: bytes) -> None:
-    """Write a file so that at every moment either the old or the new content is there, even after a power
-    cut.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_TEMPORARY}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-
-
-def png_bytes(image: Image) -> bytes:
-    """Return ``image`` as a PNG file; the same pixels give the same bytes."""
-    buffer = io.BytesIO()
-    image.save(buffer, format="PNG")
-    return buffer.getvalue()
-
-
-def open_image(path: Path) -> Image:
-    """Open and fully read a picture."""
-    from PIL import Image as images
-
-    with images.open(path) as image:
-        image.load()
-        return image
-
-
-def is_readable(path: Path) -> bool:
-    """Say whether a file is a whole PNG.
-
-    Its last chunk is looked for, and not left to the decoder alone: a library may have told Pillow, for the whole
-    process, to accept truncated files (LAVIS's data sets do).
-    """
-    try:
-        with path.open("rb") as file:
-            file.seek(-len(_PNG_END), os.SEEK_END)
-            if file.read() != _PNG_END:
-                return False
-        open_image(path)
-    except (OSError, SyntaxError, ValueError):
-        return False
-    return True
-
-
-_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-
-
 def _line(row: Mapping[str, Any]) -> bytes:
     return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
-
-
-@contextmanager
-def _explained(path: Path, verb: str) -> Iterator[None]:
-    """Turn an OSError into one line that says what happened to which file, and that nothing is lost."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if error.errno == errno.ENOSPC:
-            reason += "; free some and run the same command again"
-        raise GuidelensError(f"cannot {verb} {path}: {reason} (what was finished before is kept)") from error

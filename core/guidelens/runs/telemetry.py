@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError
+from guidelens.pictures import to_levels
 
 if TYPE_CHECKING:
     import numpy as np
@@ -101,9 +102,7 @@ class StepRecorder:
         """Return (B, S, H, W, C) uint8."""
         import torch
 
-        kept = torch.stack(self._snapshots, 1).cpu()
-        levels = ((kept.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-        return _array(levels.permute(0, 1, 3, 4, 2))
+        return _array(to_levels(torch.stack(self._snapshots, 1)))
 
     def saliency(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Return maps (B, S, H, W) uint8 and their peaks (B, S) float32 by objective, in sorted order."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError
+from guidelens.files import write_file
 from guidelens.plugins.requirements import pip_command
-from guidelens.runs.store import write_file
 
 from .results import StudyResults, flat
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.pictures import open_picture
 from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, open_image, read_config, read_rows
+from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, read_config, read_rows
 from guidelens.runs.telemetry import Telemetry, load_telemetry, step_series
 
 from .expand import pair_id
@@ -136,7 +137,7 @@ class StudyResults:
         """
         row = self._row(key)
         try:
-            return open_image(self.directory / row["image"])
+            return open_picture(self.directory / row["image"])
         except (OSError, SyntaxError, ValueError) as error:
             raise GuidelensError(f"cannot read {self.directory / row['image']}: {error}") from error
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens import __version__
 from guidelens.errors import UsageError
-from guidelens.runs.store import png_bytes
+from guidelens.pictures import png_bytes
 from guidelens.studies.results import Cell, StudyResults, flat, load_study
 
 from . import wording

@@ -16,7 +16,7 @@ from typing import Any
 from xml.sax.saxutils import quoteattr
 
 from guidelens.errors import UsageError
-from guidelens.runs.store import write_file
+from guidelens.files import write_file
 
 from . import wording
 from .design import CHECK

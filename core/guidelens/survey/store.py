@@ -6,18 +6,18 @@ A vote counts once :meth:`SurveyFile.vote` returns: the write-ahead log is on di
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import replacing
 
 from .design import Rules, answers
 from .wording import Question
@@ -353,37 +353,30 @@ def write_survey(
 ) -> None:
     """Write a new survey's file, with a personal code per seat.
 
-    It is made beside its place and linked there when whole, so an existing file is never overwritten.
+    The file appears when it is complete.
 
     :param images: rows of the table ``image``.
     :raises UsageError: where there is a file already.
     """
     if path.exists():
         raise UsageError(f"{path} exists; choose another name, or remove it if its votes are not needed")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        db = _connect(temporary)
-        db.executescript(f"PRAGMA application_id = {APPLICATION};{_SCHEMA}")
-        with _transaction(db, path):
-            values = [(name, json.dumps(value, ensure_ascii=False)) for name, value in meta.items()]
-            db.executemany("INSERT INTO meta VALUES (?, ?)", values)
-            db.executemany("INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", images)
-            db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, items))
-            seats = sorted({item.seat for item in items})
-            db.executemany(
-                "INSERT INTO rater (code, seat, source, completion) VALUES (?, ?, 'personal', ?)",
-                [(new_token(), seat, new_completion()) for seat in seats],
-            )
-        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        db.close()
-        os.replace(temporary, path)
+        with replacing(path) as temporary, closing(_connect(temporary)) as db:
+            db.executescript(f"PRAGMA application_id = {APPLICATION};{_SCHEMA}")
+            with _transaction(db, path):
+                values = [(name, json.dumps(value, ensure_ascii=False)) for name, value in meta.items()]
+                db.executemany("INSERT INTO meta VALUES (?, ?)", values)
+                db.executemany("INSERT INTO image VALUES (?, ?, ?, ?, ?, ?, ?, ?)", images)
+                db.executemany("INSERT INTO item VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", map(_row, items))
+                seats = sorted({item.seat for item in items})
+                db.executemany(
+                    "INSERT INTO rater (code, seat, source, completion) VALUES (?, ?, 'personal', ?)",
+                    [(new_token(), seat, new_completion()) for seat in seats],
+                )
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing removes the -wal and -shm files
     except (OSError, sqlite3.Error) as error:
         raise GuidelensError(f"cannot write {path}: {error}") from error
-    finally:
-        for leftover in path.parent.glob(f"{temporary.name}*"):
-            leftover.unlink(missing_ok=True)
 
 
 def new_token() -> str:

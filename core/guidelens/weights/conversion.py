@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import explained, replacing
 
 from .reading import read_torch
-from .store import explained, sha256_of
+from .store import sha256_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -140,12 +140,8 @@ def _write(stored: dict[str, Tensor], target: Path, metadata: dict[str, str]) ->
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with explained(f"cannot write {target}"):
+        with explained(f"cannot write {target}"), replacing(target) as temporary:
             save_file(stored, str(temporary), metadata=metadata)
-            os.replace(temporary, target)
     except SafetensorError as error:
         raise GuidelensError(f"cannot write {target}: {error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

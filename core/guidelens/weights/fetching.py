@@ -12,6 +12,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import explained, replacing
 
 from . import store
 from .registry import WeightsFile
@@ -145,7 +146,7 @@ def _download(
             logger.warning(
                 "%s: an earlier part does not fit, so it is downloaded anew (%s)", file.name, error
             )
-    with store.explained(f"cannot move {part} to {path}"):
+    with explained(f"cannot move {part} to {path}"):
         os.replace(part, path)
     _discard(path)
     store.write_record(file, path, sha256)
@@ -162,19 +163,14 @@ def _discard(path: Path) -> None:
 
 def _copy(source: Path, path: Path, size: int) -> None:
     """Copy a file so that at every moment the old or the new one is at ``path``."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.copy")
-    try:
-        free = shutil.disk_usage(path.parent).free
-        if free < size:
-            raise GuidelensError(
-                f"the disk of {path.parent} is full: {store.format_size(size)} is needed there, "
-                f"{store.format_size(free)} is free"
-            )
-        with store.explained(f"cannot copy {source} to {path}"):
-            shutil.copyfile(source, temporary)
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    free = shutil.disk_usage(path.parent).free
+    if free < size:
+        raise GuidelensError(
+            f"the disk of {path.parent} is full: {store.format_size(size)} is needed there, "
+            f"{store.format_size(free)} is free"
+        )
+    with explained(f"cannot copy {source} to {path}"), replacing(path) as temporary:
+        shutil.copyfile(source, temporary)
 
 
 def _described(file: WeightsFile, how: Literal["present", "downloaded", "copied"]) -> Fetched:

@@ -22,6 +22,7 @@ from typing import Any, BinaryIO, Literal
 from filelock import FileLock, Timeout
 
 from guidelens.errors import GuidelensError
+from guidelens.files import atomic_write, explained
 
 from .registry import WeightsFile
 
@@ -262,8 +263,6 @@ def read_record(path: Path) -> Record | None:
 
 def write_record(file: WeightsFile, path: Path, sha256: str) -> None:
     """Record that ``path`` was read in full just now. A cache that cannot be written is read in full each time."""
-    from guidelens.runs.store import atomic_write
-
     stat = path.stat()
     entries = {
         "origin": file.origin,
@@ -316,15 +315,6 @@ def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def explained(message: str) -> Iterator[None]:
-    """Turn an OSError of the block into ``message`` and its reason, in one line."""
-    try:
-        yield
-    except OSError as error:
-        raise GuidelensError(f"{message}: {error.strerror or error}") from error
 
 
 def _record_path(path: Path) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import random
 import time
 from collections.abc import Iterable
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 from guidelens.errors import GuidelensError
+from guidelens.files import replacing
 from guidelens.weights.reading import read_torch
 from torch import Tensor, nn
 
@@ -99,9 +99,8 @@ class Run:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write the state atomically."""
-        temporary = self.checkpoint.with_suffix(".tmp")
-        torch.save({**state, "config": self.config}, temporary)
-        os.replace(temporary, self.checkpoint)
+        with replacing(self.checkpoint) as temporary:
+            torch.save({**state, "config": self.config}, temporary)
 
     def log(self, **row: Any) -> None:
         """Append one row to ``log.jsonl``."""

@@ -6,7 +6,6 @@ sharp at the clean one. An :class:`X0Set` holds such predictions with the scenes
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 import torch
 from guidelens.diffusion import DiffusionProcess
 from guidelens.errors import GuidelensError
+from guidelens.files import replacing
 from guidelens_guided_diffusion import GuidedDiffusionGenerator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -48,11 +48,10 @@ class X0Set:
 
     def save(self, path: Path) -> None:
         """Write the set, atomically."""
-        temporary = path.with_suffix(".tmp")
         numbers = torch.tensor([self.seed, self.num_items])
         tensors = {"images": self.images, "timesteps": self.timesteps, "seed_and_items": numbers}
-        save_file(tensors, temporary)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            save_file(tensors, temporary)
 
     @classmethod
     def load(cls, path: Path) -> X0Set:

@@ -1,0 +1,94 @@
+"""Tensors in [-1, 1] and pictures of 8 bits: conversion both ways, and PNG files."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+    from torch import Tensor
+
+
+def to_levels(images: Tensor) -> Tensor:
+    """Round images in [-1, 1] to 8 bits: round(127.5 (x + 1)).
+
+    Values outside are clipped; NaN becomes black.
+
+    :param images: (..., C, H, W).
+    :returns: (..., H, W, C) uint8 on the CPU, contiguous.
+    """
+    import torch
+
+    finite = torch.nan_to_num(images.detach().to("cpu", torch.float32), nan=-1.0, posinf=1.0, neginf=-1.0)
+    levels = ((finite.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return levels.movedim(-3, -1).contiguous()
+
+
+def to_picture(image: Tensor) -> Image:
+    """Turn (C, H, W) in [-1, 1], C = 1 or 3, into a picture; see :func:`to_levels`.
+
+    :raises ValueError: for another shape.
+    """
+    if image.ndim != 3 or image.shape[0] not in (1, 3):
+        raise ValueError(f"expected an image (1 or 3, H, W), got {tuple(image.shape)}")
+    return from_levels(to_levels(image).numpy())
+
+
+def from_levels(levels: np.ndarray) -> Image:
+    """Turn (H, W, C) uint8, C = 1 or 3, into a picture."""
+    from PIL import Image
+
+    return Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels)
+
+
+def to_tensor(picture: Image) -> Tensor:
+    """Turn a picture into (3, H, W) float32 in [-1, 1]: what a metric receives, at once or on a later run."""
+    import numpy as np
+    import torch
+
+    array = np.array(picture.convert("RGB"))
+    return torch.from_numpy(array).permute(2, 0, 1).to(torch.float32) / 127.5 - 1
+
+
+def png_bytes(picture: Image) -> bytes:
+    """Return ``picture`` as a PNG file; the same pixels give the same bytes."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def open_picture(path: Path) -> Image:
+    """Open a picture and read it fully.
+
+    :raises OSError: when there is no such file, or it is not a picture; a damaged one may also raise
+        SyntaxError or ValueError.
+    """
+    from PIL import Image as images
+
+    with images.open(path) as picture:
+        picture.load()
+        return picture
+
+
+def is_whole_png(path: Path) -> bool:
+    """Return whether a file is a complete PNG.
+
+    The decoder alone does not tell: a library may have set Pillow to accept truncated files for the whole
+    process (LAVIS's data sets do). So the last chunk is checked as well.
+    """
+    try:
+        with path.open("rb") as file:
+            file.seek(-len(_PNG_END), os.SEEK_END)
+            if file.read() != _PNG_END:
+                return False
+        open_picture(path)
+    except (OSError, SyntaxError, ValueError):
+        return False
+    return True
+
+
+_PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"

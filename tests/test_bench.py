@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from guidelens.bench import REFERENCE, Alternative, machine
+from guidelens.bench.cost import count_cost
 from guidelens.bench.report import BatchReport, paired_median
 from guidelens.bench.run import bench
 from guidelens.bench.subjects import PARTS, BareStep, EngineStep, EveryObjective, PublishedStep, Situation
@@ -330,3 +331,36 @@ def test_the_engine_alone_has_the_shapes_of_the_generator() -> None:
         assert hollow.shape == generator(x_t, torch.tensor([1, 2])).shape
         assert hollow.requires_grad
     assert not isinstance(_HollowGenerator(TinyNet()), nn.Module)
+
+
+def test_costs_are_counted_by_shape() -> None:
+    """A product, an addition and a cast; views and empty tensors cost nothing."""
+    a, b = torch.empty(4, 8, device="meta"), torch.empty(8, 2, device="meta")
+
+    def action() -> Tensor:
+        torch.empty_like(a)
+        return ((a @ b).reshape(2, 4) + 1).to(torch.bfloat16)
+
+    cost = count_cost(action)
+    assert cost.count_of == {"aten::mm": 1, "aten::add": 1, "aten::_to_copy": 1}
+    assert cost.flop == 2 * 4 * 8 * 2
+    assert cost.bytes_of == {
+        "aten::mm": 4 * (32 + 16 + 8),
+        "aten::add": 4 * (8 + 8),
+        "aten::_to_copy": (4 + 2) * 8,
+    }
+    assert cost.to_dict() == {
+        "operations": 3,
+        "casts": 1,
+        "flop": 128,
+        "bytes_moved": 224 + 64 + 48,
+        "bytes_cast": 48,
+    }
+
+
+def test_the_gradient_of_a_convolution_does_not_read_its_input() -> None:
+    x = torch.empty(1, 2, 4, 4, device="meta", requires_grad=True)
+    weight = torch.empty(3, 2, 1, 1, device="meta")
+    out = torch.nn.functional.conv2d(x, weight)
+    cost = count_cost(lambda: torch.autograd.grad(out, x, torch.empty_like(out)))
+    assert cost.bytes_of["aten::convolution_backward"] == 4 * (48 + 6 + 32)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from guidelens import networks
 from guidelens.errors import UsageError
-from guidelens.networks import place, resolve_dtype
+from guidelens.networks import own_precision, place, resolve_dtype
 from torch import nn
 
 
@@ -47,3 +47,16 @@ def test_float64_is_refused_where_the_device_has_none() -> None:
     assert resolve_dtype("bf16", torch.device("mps")) == torch.bfloat16
     with pytest.raises(UsageError, match="mps has no float64; use --device cpu"):
         resolve_dtype("float64", torch.device("mps"))
+
+
+def test_a_network_may_handle_reduced_precision_itself() -> None:
+    cpu, layer = torch.device("cpu"), nn.Linear(2, 2)
+    with own_precision(cpu) as dtype:
+        assert dtype is None
+    with torch.autocast("cpu", torch.float16):
+        with own_precision(cpu) as dtype:
+            assert dtype == torch.float16
+            assert layer(torch.zeros(1, 2)).dtype == torch.float32
+        assert layer(torch.zeros(1, 2)).dtype == torch.float16
+        with own_precision(torch.device("meta")) as dtype:
+            assert dtype is None

@@ -72,6 +72,25 @@ def weights_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
+@contextmanager
+def own_precision(device: torch.device) -> Iterator[torch.dtype | None]:
+    """Let a network handle reduced precision itself: yield the dtype asked for, and hold autocast off inside.
+
+    The engine asks for bfloat16 or float16 by autocast, which casts frozen weights again at every call. A network
+    that opens this context in its forward pass casts its weights once instead, and decides what stays float32.
+
+    :param device: where the network computes; autocast is per kind of device.
+    :returns: yields the dtype of the caller's autocast, or None where it is off: compute in the weights' dtype.
+    """
+    kind = device.type
+    if kind == "meta" or not torch.is_autocast_enabled(kind):  # autocast does not know the meta device
+        yield None
+        return
+    dtype = torch.get_autocast_dtype(kind)
+    with torch.autocast(kind, enabled=False):
+        yield dtype
+
+
 def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Move a network in place, if it can be moved, and return it.
 

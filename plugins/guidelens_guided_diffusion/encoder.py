@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 import torch
+from guidelens.networks import own_precision
 from torch import Tensor, nn
 
 from . import ops
@@ -83,9 +84,9 @@ class EncoderUNet(TimestepNetwork):
         :param x: (B, in_channels, H, W), of the flags' image_size where ``pool`` is ``attention``.
         :param timesteps: (B,) training timesteps.
         """
-        with self.own_precision(x) as dtype:
+        with own_precision(x.device) as asked:
             emb = self.embed(timesteps)
-            h = self.laid_out(x.to(dtype))
+            h = self.laid_out(x.to(self.precision(x, asked)))
             pooled = []
             for stage in [*self.input_blocks, self.middle_block]:
                 h = self.run(stage, h, emb)

@@ -20,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from .checkpoint import FORMAT, build_unet, read_checkpoint
+from .compiled import CompiledUNet
 from .description import IMAGENET_CLASSES, Description, ScheduleName
 from .flags import UNetFlags
 from .reference import ReferenceUNet
@@ -44,8 +45,6 @@ class GuidedDiffusionGenerator(nn.Module):
     :raises UsageError: label and network do not go together, the output has neither C nor 2C channels, or no
         such process exists.
     """
-
-    _compiled: Callable[..., Any] | None
 
     def __init__(
         self,
@@ -73,8 +72,7 @@ class GuidedDiffusionGenerator(nn.Module):
         if fixed_variance is not None:
             self.fixed_variance: FixedVariance = fixed_variance
         self._time_unit = 1000 / num_timesteps if rescale_timesteps else None
-        # Not as a submodule: the module would name its weights twice.
-        self.__dict__["_compiled"] = torch.compile(unet) if compile else None
+        self._compiled = CompiledUNet(unet) if compile else None
         identity: dict[str, Any] = {"flags": unet.flags.identity(), "schedule": schedule}
         identity |= {"num_timesteps": num_timesteps, "prediction": prediction}
         identity |= {"rescale_timesteps": True} if rescale_timesteps else {}
@@ -85,12 +83,9 @@ class GuidedDiffusionGenerator(nn.Module):
         """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W)."""
         if self._time_unit is not None:
             timesteps = timesteps.float() * self._time_unit
-        network: Callable[..., Any] = self.unet if self._compiled is None else self._compiled
-        if self.label is None:
-            return cast(Tensor, network(x_t, timesteps))
-        return cast(
-            Tensor, network(x_t, timesteps, torch.full_like(timesteps, self.label, dtype=torch.int64))
-        )
+        network = self.unet if self._compiled is None else self._compiled
+        labels = None if self.label is None else torch.full_like(timesteps, self.label, dtype=torch.int64)
+        return cast(Tensor, network(x_t, timesteps, labels))
 
     def checkpointing(self, enabled: bool) -> None:
         """Make gradients recompute activations, stage by stage, or keep them."""

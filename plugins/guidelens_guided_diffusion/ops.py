@@ -1,9 +1,10 @@
 """What the UNet's layers compute: plainly, and faster where weights are frozen and only the input needs a gradient.
 
-The fast ways are for CPUs. They keep less for the backward pass: a frozen convolution needs no input of its own,
-and an activation is computed again from what its normalisation keeps anyway. They have no gradient of a weight to
-compute, and pass over memory less often. Where a weight needs a gradient, for small tensors, on other devices,
-and under ``torch.compile``, which fuses by itself, the plain ways are taken. All give the same numbers up to rounding.
+The fast ways keep less for the backward pass: a frozen convolution needs no input of its own, and an activation is
+computed again from what its normalisation keeps anyway. They have no gradient of a weight to compute, and pass over
+memory less often. Convolutions take them on CPUs and on CUDA, the rest on CPUs. Where a weight needs a gradient, for
+small tensors, and under ``torch.compile``, which fuses by itself, the plain ways are taken. All give the same numbers
+up to rounding.
 
 Tensors may be in half precision while the weights are not: weights are then cast once and kept (:func:`held`),
 and normalisation computes in float32 with its own float32 weights, as the original does.
@@ -18,10 +19,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+CHANNELS_LAST = ("cpu", "cuda", "meta")
+"""Kinds of device on which convolutions are fastest with a pixel's channels adjacent in memory; meta stands in for
+CUDA where costs are counted."""
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 SMALL = 2**17
 """Elements of a sample below which the fast ways, of more operations, cost more than they save."""
 
+TensorState = tuple[int, int]
 _KEPT = "_kept_weights"
 _PHASES_PAY = 32
 """Height from which on an upsampled convolution is faster as a transposed one."""
@@ -34,7 +39,7 @@ def conv(x: Tensor, layer: nn.Conv2d, *, upsampled: bool = False) -> Tensor:
     weight, bias = held(layer, x.dtype, upsampled=upsampled)
     if upsampled:
         return _FrozenUpsampledConv.apply(x, weight, bias)
-    if _plain(x, layer) or layer.stride != (1, 1):
+    if layer.stride != (1, 1) or _plain(x, layer, CHANNELS_LAST):
         return F.conv2d(x, weight, bias, layer.stride, layer.padding)
     return _FrozenConv.apply(x, weight, bias, layer.padding)
 
@@ -91,10 +96,10 @@ def upsample(x: Tensor) -> Tensor:
     return _Upsample.apply(x)
 
 
-def _plain(x: Tensor, layer: nn.Module) -> bool:
-    """Whether the plain way has to be taken."""
+def _plain(x: Tensor, layer: nn.Module, fast_on: tuple[str, ...] = ("cpu",)) -> bool:
+    """Whether the plain way has to be taken; ``fast_on``: the kinds of device that have a fast one."""
     weight: Tensor = layer.weight  # type: ignore[assignment]  # every layer here has one
-    if weight.requires_grad or x.device.type != "cpu" or torch.compiler.is_compiling():
+    if weight.requires_grad or x.device.type not in fast_on or torch.compiler.is_compiling():
         return True
     return x[0].numel() < SMALL
 
@@ -117,7 +122,7 @@ def held(
         _lay_out(layer)
         return layer.weight, bias
     kept: dict[Any, Any] = layer.__dict__.setdefault(_KEPT, {})
-    source = _state(weight), None if bias is None else _state(bias)
+    source = state_of(weight), None if bias is None else state_of(bias)
     if kept.get("source") != source:
         kept.clear()
         # The tensors too: while they live, their addresses cannot come to mean other weights.
@@ -130,14 +135,15 @@ def held(
     return kept[dtype, upsampled]
 
 
-def _state(tensor: Tensor) -> tuple[int, int]:
+def state_of(tensor: Tensor) -> TensorState:
+    """Return what changes when a tensor's content is replaced or changed in place."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def _lay_out(layer: nn.Conv1d | nn.Conv2d) -> None:
     """Store a weight channels last where convolutions read it so; otherwise each call rearranges it."""
     weight = layer.weight
-    if weight.ndim != 4 or weight.device.type != "cpu":
+    if weight.ndim != 4 or weight.device.type not in CHANNELS_LAST:
         return
     if not weight.is_contiguous(memory_format=torch.channels_last):
         weight.data = weight.data.contiguous(memory_format=torch.channels_last)

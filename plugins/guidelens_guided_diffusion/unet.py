@@ -8,11 +8,11 @@ Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-dif
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from typing import cast
 
 import torch
 import torch.nn.functional as F
+from guidelens.networks import own_precision
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -119,17 +119,12 @@ class TimestepNetwork(nn.Module):
         self._fp16, self._width, wide = flags.use_fp16, flags.model_channels, flags.emb_channels
         self.time_embed = nn.Sequential(nn.Linear(self._width, wide), nn.SiLU(), nn.Linear(wide, wide))
 
-    @contextmanager
-    def own_precision(self, x: Tensor) -> Iterator[torch.dtype]:
-        """Yield the dtype to compute in, autocast's where it is on, and hold autocast off meanwhile.
+    def precision(self, x: Tensor, asked: torch.dtype | None) -> torch.dtype:
+        """Return the dtype to compute in.
 
-        It would cast frozen weights again at every call. The layers go by the dtype of their input instead.
+        :param asked: what :func:`guidelens.networks.own_precision` yields: autocast's dtype, or None.
         """
-        kind = x.device.type
-        autocast = kind != "meta" and torch.is_autocast_enabled(kind)
-        dtype = torch.get_autocast_dtype(kind) if autocast else x.dtype
-        with torch.autocast(kind, enabled=False) if autocast else nullcontext():
-            yield torch.float16 if self._fp16 else dtype
+        return torch.float16 if self._fp16 else asked or x.dtype
 
     def embed(self, timesteps: Tensor) -> Tensor:
         """Return the embedding (B, emb_channels) of timesteps (B,), in the precision of its own weights."""
@@ -137,8 +132,8 @@ class TimestepNetwork(nn.Module):
         return cast(Tensor, self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype)))
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """Return ``x`` channels last on a CPU, for its convolutions and attention; every layer keeps the layout."""
-        return x.contiguous(memory_format=torch.channels_last) if x.device.type == "cpu" else x
+        """Return ``x`` channels last, for its convolutions and attention; every layer keeps the layout."""
+        return x.contiguous(memory_format=torch.channels_last) if x.device.type in ops.CHANNELS_LAST else x
 
     def run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
         """Apply a stage, keeping nothing inside it for the gradient if ``use_checkpoint`` says so."""
@@ -181,18 +176,22 @@ class UNet(TimestepNetwork):
         """
         if (y is not None) != (self.num_classes is not None):
             raise ValueError("class labels y are needed by class-conditional models, and by no others")
-        with self.own_precision(x) as dtype:
-            emb = self.embed(timesteps)
-            if y is not None:
-                emb = emb + self.label_emb(y)
-            h, skips = self.laid_out(x.to(dtype)), []
-            for stage in self.input_blocks:
-                h = self.run(stage, h, emb)
-                skips.append(h)
-            h = self.run(self.middle_block, h, emb)
-            for stage in self.output_blocks:
-                h = self.run(stage, torch.cat([h, skips.pop()], dim=1), emb)
-            return cast(Tensor, self.out(h.to(x.dtype))).contiguous()
+        with own_precision(x.device) as asked:
+            return self.predict(x, timesteps, y, self.precision(x, asked))
+
+    def predict(self, x: Tensor, timesteps: Tensor, y: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Compute what :meth:`forward` returns, in ``dtype``; the last layers in the dtype of ``x``."""
+        emb = self.embed(timesteps)
+        if y is not None:
+            emb = emb + self.label_emb(y)
+        h, skips = self.laid_out(x.to(dtype)), []
+        for stage in self.input_blocks:
+            h = self.run(stage, h, emb)
+            skips.append(h)
+        h = self.run(self.middle_block, h, emb)
+        for stage in self.output_blocks:
+            h = self.run(stage, torch.cat([h, skips.pop()], dim=1), emb)
+        return cast(Tensor, self.out(h.to(x.dtype))).contiguous()
 
 
 class SuperResUNet(UNet):

@@ -37,7 +37,7 @@ def slow(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
 
     def call(function: Callable[..., Any], *args: Any) -> Any:
         with monkeypatch.context() as patched:
-            patched.setattr(ops, "_plain", lambda x, layer: True)
+            patched.setattr(ops, "_plain", lambda *_: True)
             for name in ("_FrozenConv", "_FrozenUpsampledConv", "_FrozenNorm"):
                 patched.setattr(ops, name, None)
             return function(*args)

@@ -10,8 +10,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from .timing import Clock
 
@@ -57,30 +55,6 @@ def measured_rates(device: torch.device, dtype: torch.dtype) -> dict[str, float]
             * multiplications
             / _best(clock, lambda: F.conv2d(last[0], last[1], padding=1)),
         }
-
-
-def count_flop(action: Callable[[], object]) -> int:
-    """Return the floating-point operations of the products in ``action``; two per multiply-add.
-
-    Convolutions, matrix products and fused attention count, by the shapes that they are called with.
-    """
-    with _Counter() as counter:
-        action()
-    return counter.total
-
-
-class _Counter(TorchDispatchMode):
-    # Not torch's FlopCounterMode: it hooks every module, which torch.compile warns of.
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func.overloadpacket)
-        if count is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def _best(clock: Clock, action: Callable[[], object]) -> float:

@@ -18,7 +18,8 @@ from guidelens.memory import is_out_of_memory
 from guidelens.networks import frozen
 
 from .alternatives import Alternative, choose_alternatives
-from .machine import count_flop, describe_machine, measured_rates
+from .cost import count_cost
+from .machine import describe_machine, measured_rates
 from .report import AgainstReport, BatchReport, Report, paired_median
 from .subjects import (
     PARTS,
@@ -164,7 +165,8 @@ class _Subject:
     def flop(self) -> int | None:
         """Count the operations of one evaluation of the generator, per picture."""
         situation = self._situation()
-        return count_flop(lambda: evaluate(situation, self.engine.generator)) // self.batch or None
+        cost = count_cost(lambda: evaluate(situation, self.engine.generator))
+        return cost.flop // self.batch or None
 
     def _warm_up(
         self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]

@@ -1,0 +1,74 @@
+"""The UNet through ``torch.compile``: weights converted beforehand, one graph forward and one for the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from guidelens.networks import own_precision
+from torch import Tensor, nn
+
+from . import ops
+from .unet import UNet
+
+Predict = Callable[[Tensor, Tensor, "Tensor | None", torch.dtype], Tensor]
+
+
+@dataclass(frozen=True)
+class _Compiled:
+    """What was compiled for one precision, and the state of the weights that it was made of."""
+
+    predict: Predict
+    weights: tuple[ops.TensorState, ...]
+
+
+class CompiledUNet:
+    """Computes what a UNet computes, through ``torch.compile``.
+
+    Compilation starts at the first call of each precision and takes minutes at full size. Batches of another
+    size are compiled once more, with the size left open.
+
+    :param unet: frozen. Its weights may move or change between calls: they are converted and compiled again then.
+    """
+
+    def __init__(self, unet: UNet) -> None:
+        self._unet = unet
+        self._compiled: dict[torch.dtype, _Compiled] = {}
+
+    def __call__(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
+        """Predict as :meth:`UNet.forward` does."""
+        with own_precision(x.device) as asked:
+            dtype = self._unet.precision(x, asked)
+            return self._prepared(dtype)(x, timesteps, y, dtype)
+
+    def _prepared(self, dtype: torch.dtype) -> Predict:
+        weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())
+        found = self._compiled.get(dtype)
+        if found is None or found.weights != weights:
+            predict = cast(Predict, torch.compile(in_precision(self._unet, dtype).predict))
+            # The weights' state after: conversion lays them out anew.
+            weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())
+            found = self._compiled[dtype] = _Compiled(predict, weights)
+        return found.predict
+
+
+def in_precision(unet: UNet, dtype: torch.dtype) -> UNet:
+    """Return a UNet whose convolutions hold their weights in ``dtype``, so that a graph of it casts none.
+
+    The timestep embedding, normalisations and the last convolution stay as they are. Tensors are shared with
+    ``unet``, or with what :func:`.ops.held` keeps of it.
+    """
+    with torch.device("meta"):
+        twin = UNet(**unet.flags.to_dict())
+    twin.use_checkpoint = unet.use_checkpoint
+    last = unet.out[-1]
+    for own, layer in zip(unet.modules(), twin.modules(), strict=True):
+        tensors: dict[str, Tensor] = dict(own.named_parameters(recurse=False))
+        if isinstance(own, nn.Conv1d | nn.Conv2d):
+            weight, bias = ops.held(own, next(last.parameters()).dtype if own is last else dtype)
+            tensors = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
+        for name, tensor in tensors.items():
+            setattr(layer, name, nn.Parameter(tensor, requires_grad=False))
+    return twin.eval()

@@ -1,4 +1,4 @@
-"""BLIP's three objectives (ITC, ITM, CAP) as a guidelens guidance model, on LAVIS's ``BlipPretrain``."""
+"""BLIP's three objectives (ITC, ITM, CAP) as a guidelens guidance model."""
 
 from __future__ import annotations
 
@@ -7,31 +7,40 @@ from typing import TYPE_CHECKING
 from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from .architecture import PRESETS, BlipConfig, build_blip
+    from .captions import clean_caption
     from .checkpoint import load_model, save_blip
+    from .config import PRESETS, BlipConfig
     from .guidance import BlipGuidance, BlipOptions, load_blip
+    from .network import Blip, build_blip
+    from .tokenizer import WordPiece
 
 _HOME = {
-    "PRESETS": "architecture",
-    "BlipConfig": "architecture",
-    "build_blip": "architecture",
-    "load_model": "checkpoint",
-    "save_blip": "checkpoint",
+    "PRESETS": "config",
+    "Blip": "network",
+    "BlipConfig": "config",
     "BlipGuidance": "guidance",
     "BlipOptions": "guidance",
+    "WordPiece": "tokenizer",
+    "build_blip": "network",
+    "clean_caption": "captions",
     "load_blip": "guidance",
+    "load_model": "checkpoint",
+    "save_blip": "checkpoint",
 }
 
 __all__ = [
     "PRESETS",
+    "Blip",
     "BlipConfig",
     "BlipGuidance",
     "BlipOptions",
+    "WordPiece",
     "build_blip",
+    "clean_caption",
     "load_blip",
     "load_model",
     "save_blip",
 ]
 
-# Late: the program loads every plugin at each start, and that imports neither torch nor LAVIS.
+# Late: the program loads every plugin at each start, and that imports no torch.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -1,7 +1,7 @@
-"""Read and write BLIP weights: LAVIS's ``.pth`` files and our safetensors, checked name by name.
+"""Read and write BLIP weights: the published ``.pth`` files and our safetensors, checked name by name.
 
-The safetensors file holds LAVIS's state-dict names and, in its metadata, ``format`` and ``config`` (JSON of
-:class:`~guidelens_blip.architecture.BlipConfig`). Parameters that several names share (decoder and encoder,
+The safetensors file holds the published state-dict names and, in its metadata, ``format`` and ``config`` (JSON of
+:class:`~guidelens_blip.config.BlipConfig`). Parameters that several names share (decoder and encoder,
 output layer and word embeddings) are stored once, under the first of their names in state-dict order,
 ``text_encoder.*`` where it has one. Since the model is built with its parameters shared, loading any one name
 sets them all. Momentum encoders and feature queues are neither written nor read.
@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +22,16 @@ from guidelens.weights.reading import read_torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from .architecture import MOMENTUM_PARTS, PRESETS, QUEUES, BlipConfig, build_blip
+from .config import PRESETS, BlipConfig
 from .diagnosis import advice, fitting_preset
+from .lavis import MOMENTUM_PARTS, QUEUES, build_lavis
+from .network import build_blip
 from .weights import BLIP_BASE, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+Backend = Literal["native", "lavis"]
 FORMAT = "guidelens-blip-1"
 POSITIONS = "visual_encoder.pos_embed"
 STALE_BIAS = "text_decoder.cls.predictions.bias"
@@ -41,6 +44,7 @@ def load_model(
     vocab: str | Path | None = None,
     config: BlipConfig | None = None,
     image_size: int | None = None,
+    backend: Backend = "native",
 ) -> tuple[Any, BlipConfig]:
     """Build the model that ``checkpoint`` holds and load its weights; return it with its configuration.
 
@@ -51,7 +55,8 @@ def load_model(
     :param config: the size of the model; by default what the safetensors file says, or for other files the
         preset that their tensors' shapes are those of.
     :param image_size: another image size than the configuration's; position embeddings are interpolated.
-    :raises GuidelensError: a file is missing, unreadable, or holds another model.
+    :param backend: see :func:`build`.
+    :raises GuidelensError: a file is missing, unreadable, or holds another model; LAVIS is asked for and absent.
     """
     path = Path(checkpoint)
     state, stored = read_checkpoint(path)
@@ -60,9 +65,18 @@ def load_model(
     if image_size is not None:
         config = config.with_image_size(image_size)
     with torch.random.fork_rng(devices=[]):  # initialisation must not advance the caller's random numbers
-        model = build_blip(config, vocab_path)
+        model = build(config, vocab_path, backend)
     load_state(model, state, source=str(path), config=config)
     return model, config
+
+
+def build(config: BlipConfig, vocab: str | Path, backend: Backend = "native") -> Any:
+    """Build a network with random weights.
+
+    :param backend: ``native``, our own network, or ``lavis``, LAVIS's ``BlipPretrain``. Both have the same tensors.
+    :raises GuidelensError: the vocabulary cannot be read, or LAVIS is not installed.
+    """
+    return build_lavis(config, vocab) if backend == "lavis" else build_blip(config, vocab)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
@@ -210,7 +224,7 @@ def digest(model: Any, config: BlipConfig) -> str:
     It does not depend on the file format the weights came from, nor on the device.
     """
     sha = hashlib.sha256(config.to_json().encode())
-    vocabulary = sorted(model.tokenizer.get_vocab().items(), key=lambda entry: entry[1])
+    vocabulary = sorted(model.wordpiece.vocabulary.items(), key=lambda entry: entry[1])
     sha.update("\n".join(token for token, _ in vocabulary).encode())
     for name, tensor in sorted(unique_state(model).items()):
         sha.update(f"{name}{tuple(tensor.shape)}".encode())

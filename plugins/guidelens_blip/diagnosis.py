@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from .architecture import PRESETS, BlipConfig
+from .config import PRESETS, BlipConfig
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,9 +21,11 @@ from guidelens.contracts import TextBatch
 from guidelens.errors import UsageError
 from guidelens.transfer import send, upload
 
-from .architecture import BlipConfig
-from .checkpoint import digest, load_model
-from .tokenizer import tokenize
+from .captions import clean_caption
+from .checkpoint import Backend, digest, load_model
+from .config import BlipConfig
+from .network import OBJECTIVES, Cache
+from .tokenizer import Tokens, tokenize
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,7 +50,9 @@ class BlipOptions:
     """``nll``: -log p(match), which saturates once the pair matches. ``margin``: the logit of "no match"
     minus that of "match", which does not."""
     label_smoothing: float = 0.0
-    """Share of ``cap``'s target probability spread evenly over the vocabulary (LAVIS trains with 0.1)."""
+    """Share of ``cap``'s target probability spread evenly over the vocabulary (BLIP was trained with 0.1)."""
+    clean: bool = True
+    """Clean prompts as BLIP's training cleaned captions, see :func:`guidelens_blip.captions.clean_caption`."""
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -73,6 +77,17 @@ class BlipOptions:
         if (self.itc_mode == "infonce") != bool(self.negatives):
             raise UsageError("itc_mode infonce needs negatives, and cosine has no use for them")
 
+    def identity(self) -> str:
+        """Return the options as JSON, for a fingerprint.
+
+        Cleaning is only in it where it is off: for most prompts it changes nothing, and neither should the key of
+        their pictures.
+        """
+        options = asdict(self)
+        if self.clean:
+            del options["clean"]
+        return json.dumps(options, sort_keys=True)
+
 
 @dataclass(frozen=True)
 class _Negatives:
@@ -81,14 +96,14 @@ class _Negatives:
 
 
 class BlipGuidance:
-    """A :class:`guidelens.contracts.GuidanceModel` over LAVIS's ``BlipPretrain``.
+    """A :class:`guidelens.contracts.GuidanceModel` over BLIP's network, ours or LAVIS's.
 
     The model is put in evaluation mode and its parameters are frozen. Losses are per sample: padding, order
     and neighbours in the batch change nothing (up to rounding). They are computed from the network's outputs
     in float32 (float64 if the network is).
     """
 
-    objectives: frozenset[str] = frozenset({"itc", "itm", "cap"})
+    objectives: frozenset[str] = OBJECTIVES
 
     def __init__(
         self,
@@ -98,11 +113,12 @@ class BlipGuidance:
         *,
         default_scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Wrap ``model`` (from :func:`build_blip` or :func:`load_model`), of size ``config``.
+        """Wrap ``model``, of size ``config``: from :func:`build_blip`, :func:`load_model` or ``build_lavis``.
 
         :param default_scales: factor of each objective's gradient that makes the objectives commensurable.
         """
         self.model = model.eval().requires_grad_(False)
+        self.objectives = model.objectives
         self.config = config
         self.options = options
         self.default_scales: dict[str, float] = dict(default_scales or {})
@@ -112,26 +128,25 @@ class BlipGuidance:
         self._digest = digest(model, config)
         self._negatives = _Negatives()
         if options.negatives:
-            prompts = tuple(dict.fromkeys(options.negatives))
-            tokens = tokenize(model.tokenizer, prompts, config.max_txt_len)
+            prompts = tuple(dict.fromkeys(map(self._as_read, options.negatives)))
+            tokens = self._tokenize(prompts)
             self._negatives = _Negatives(prompts, self._text_features(tokens.itc, tokens.mask))
 
     @property
     def fingerprint(self) -> str:
         """Identifies architecture, weights, vocabulary and objective options."""
-        options = json.dumps(asdict(self.options), sort_keys=True)
-        return "blip-" + hashlib.sha256(f"{self._digest}{options}".encode()).hexdigest()[:24]
+        return "blip-" + hashlib.sha256(f"{self._digest}{self.options.identity()}".encode()).hexdigest()[:24]
 
     @property
     def device(self) -> torch.device:
         """Where the network is."""
-        device: torch.device = self.model.temp.device
+        device: torch.device = self.model.visual_encoder.cls_token.device
         return device
 
     @property
     def dtype(self) -> torch.dtype:
         """The precision of the network."""
-        dtype: torch.dtype = self.model.temp.dtype
+        dtype: torch.dtype = self.model.visual_encoder.cls_token.dtype
         return dtype
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> BlipGuidance:
@@ -142,23 +157,25 @@ class BlipGuidance:
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
         """Encode prompts for the three objectives, each cut to ``config.max_txt_len`` tokens.
 
-        Notes name the words that were cut off and those that the vocabulary does not have.
+        Notes say how a prompt was cleaned, which words were cut off and which the vocabulary does not have.
 
         :raises UsageError: no prompts, an empty one, one that contains a special token, or (``infonce``) one
             without a negative that differs from it.
         """
         prompts = tuple(prompts)
-        tokens = tokenize(self.model.tokenizer, prompts, self.config.max_txt_len)
-        itc, mask = tokens.itc.to(self.device), tokens.mask.to(self.device)
+        tokens = self._tokenize(prompts)
+        mask = tokens.mask.to(self.device)
         tensors = {
             "itm_ids": tokens.itm.to(self.device),
             "cap_ids": tokens.cap.to(self.device),
             "mask": mask,
             "lengths": tokens.lengths,  # stays on the CPU: batches are trimmed without waiting for the device
-            "text_features": self._text_features(itc, mask),
         }
+        if "itc" in self.objectives:
+            tensors["text_features"] = self._text_features(tokens.itc, mask)
         if self._negatives.prompts:
-            own = [[prompt == negative for negative in self._negatives.prompts] for prompt in prompts]
+            read = [self._as_read(prompt) for prompt in prompts]
+            own = [[text == negative for negative in self._negatives.prompts] for text in read]
             for prompt, same in zip(prompts, own, strict=True):
                 if all(same):
                     raise UsageError(
@@ -226,28 +243,20 @@ class BlipGuidance:
 
     def caption(self, images: Tensor) -> list[str]:
         """Describe images (B, 3, H, W): greedy decoding up to [SEP] or ``config.max_txt_len`` tokens."""
-        tokenizer = self.model.tokenizer
+        wordpiece = self.model.wordpiece
         with torch.no_grad():
             patches = self._patches(images)
-            ids = torch.full((len(images), 1), tokenizer.bos_token_id, device=self.device)
+            ids = torch.full((len(images), 1), wordpiece.dec, device=self.device)
             done = torch.zeros(len(images), dtype=torch.bool, device=self.device)
-            cache = None
+            cache: Cache = {}
             for _ in range(self.config.max_txt_len - 1):
-                output = self.model.text_decoder(
-                    ids if cache is None else ids[:, -1:],
-                    attention_mask=torch.ones_like(ids),
-                    encoder_hidden_states=patches,
-                    past_key_values=cache,
-                    use_cache=True,
-                    return_dict=True,
-                )
-                cache = output.past_key_values
-                best = output.logits[:, -1].argmax(dim=-1).masked_fill(done, tokenizer.pad_token_id)
+                logits = self.model.token_logits(ids[:, -1:], None, patches, cache)
+                best = logits[:, -1].argmax(dim=-1).masked_fill(done, wordpiece.pad)
                 ids = torch.cat((ids, best[:, None]), dim=1)
-                done |= best == tokenizer.sep_token_id
+                done |= best == wordpiece.sep
                 if bool(done.all()):
                     break
-        return [tokenizer.decode(row, skip_special_tokens=True) for row in ids.tolist()]
+        return [wordpiece.decode(row) for row in ids.tolist()]
 
     def _patches(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [-1, 1] to the vision transformer's tokens (B, 1 + patches, width)."""
@@ -264,6 +273,13 @@ class BlipGuidance:
         patches: Tensor = self.model.visual_encoder((((images + 1) / 2 - mean) / std).to(self.dtype))
         return patches
 
+    def _as_read(self, prompt: str) -> str:
+        return clean_caption(prompt) if self.options.clean else prompt
+
+    def _tokenize(self, prompts: Sequence[str]) -> Tokens:
+        length = self.config.max_txt_len
+        return tokenize(self.model.wordpiece, prompts, length, clean=self.options.clean)
+
     def _trimmed(self, text: TextBatch) -> dict[str, Tensor]:
         """Return the text tensors on the network's device, without columns that are padding in every
         sample."""
@@ -279,10 +295,8 @@ class BlipGuidance:
     def _text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Return the normalised features (N, embed_dim) of [CLS]-led tokens, without gradients."""
         with torch.no_grad():
-            output = self.model.text_encoder(
-                ids.to(self.device), attention_mask=mask.to(self.device), return_dict=True, mode="text"
-            )
-            projected = self.model.text_proj(output.last_hidden_state[:, 0])
+            states = self.model.text_states(ids.to(self.device), mask.to(self.device))
+            projected = self.model.text_proj(states[:, 0])
             return F.normalize(_at_least_float32(projected), dim=-1)
 
     def _itc(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
@@ -297,10 +311,8 @@ class BlipGuidance:
 
     def _match_logits(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         """Return the ITM head's logits (B, 2): no match, match."""
-        output = self.model.text_encoder(
-            text["itm_ids"], attention_mask=text["mask"], encoder_hidden_states=patches, return_dict=True
-        )
-        return _at_least_float32(self.model.itm_head(output.last_hidden_state[:, 0]))
+        states = self.model.text_states(text["itm_ids"], text["mask"], patches)
+        return _at_least_float32(self.model.itm_head(states[:, 0]))
 
     def _itm(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         logits = self._match_logits(patches, text)
@@ -310,15 +322,9 @@ class BlipGuidance:
 
     def _cap(self, patches: Tensor, text: Mapping[str, Tensor]) -> Tensor:
         ids, mask = text["cap_ids"], text["mask"]
-        output = self.model.text_decoder(
-            ids,
-            attention_mask=mask,
-            encoder_hidden_states=patches,
-            use_cache=False,
-            return_dict=True,
-        )
+        logits = self.model.token_logits(ids, mask, patches)
         per_token = F.cross_entropy(
-            _at_least_float32(output.logits[:, :-1]).transpose(1, 2),
+            _at_least_float32(logits[:, :-1]).transpose(1, 2),
             ids[:, 1:],
             reduction="none",
             label_smoothing=self.options.label_smoothing,
@@ -335,12 +341,14 @@ def load_blip(
     image_size: int | None = None,
     options: BlipOptions = BlipOptions(),
     default_scales: Mapping[str, float] | None = None,
+    backend: Backend = "native",
 ) -> BlipGuidance:
     """Load a checkpoint as a guidance model; see :func:`guidelens_blip.checkpoint.load_model` for the files.
 
+    :param backend: ``native`` or ``lavis``: who computes; the losses, and the fingerprint, are the same.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    model, config = load_model(checkpoint, vocab=vocab, config=config, image_size=image_size)
+    model, config = load_model(checkpoint, vocab=vocab, config=config, image_size=image_size, backend=backend)
     return BlipGuidance(model, config, options, default_scales=default_scales)
 
 

@@ -11,7 +11,7 @@ from guidelens.hookspecs import Register, RegisterStudies, RegisterWeights, hook
 from .weights import CHECKPOINTS, OF_PRESET, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
-    from .architecture import BlipConfig
+    from .config import BlipConfig
     from .guidance import BlipGuidance
 
 
@@ -22,7 +22,7 @@ def register_guidance_models(register: Register) -> None:
         "blip",
         blip,
         summary="BLIP's ITC, ITM and CAP, by a pretrained checkpoint (guidelens weights fetch blip-base)",
-        requires=("torch", "safetensors", "transformers", "timm", "lavis"),
+        requires=("torch", "safetensors", "tokenizers"),
     )
 
 
@@ -52,6 +52,8 @@ def blip(
     negatives: str = "",
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
+    clean: bool = True,
+    backend: Literal["native", "lavis"] = "native",
     untrained: bool = False,
     seed: int = 0,
 ) -> BlipGuidance:
@@ -68,6 +70,9 @@ def blip(
     :param negatives: prompts to contrast with, separated by ``|``.
     :param itm: ``nll`` (-log p(match)) or ``margin`` (of the logits).
     :param label_smoothing: of the caption loss, in [0, 1).
+    :param clean: clean prompts as BLIP's training cleaned its captions: lower case, without ``.!"()*#:;~``.
+    :param backend: ``native``, our own network, or ``lavis``, LAVIS's (Python 3.10 and 3.11, extra ``lavis``): the
+        losses are the same.
     :param untrained: random weights in place of a checkpoint: its losses mean nothing, and cost what the real ones do.
     :param seed: of the random weights.
     :raises UsageError: an option out of range, or ``checkpoint`` with ``untrained``.
@@ -84,16 +89,22 @@ def blip(
         negatives=tuple(prompt.strip() for prompt in negatives.split("|") if prompt.strip()),
         itm_mode=itm,
         label_smoothing=label_smoothing,
+        clean=clean,
     )
     if path is None:
-        from .architecture import PRESETS
+        from .config import PRESETS
         from .untrained import untrained_blip
 
         chosen = _config(config) or PRESETS["base"]
         chosen = chosen if image_size is None else chosen.with_image_size(image_size)
-        return BlipGuidance(untrained_blip(chosen, vocab or None, seed), chosen, options)
+        return BlipGuidance(untrained_blip(chosen, vocab or None, seed, backend), chosen, options)
     return load_blip(
-        path, vocab=vocab or None, config=_config(config), image_size=image_size, options=options
+        path,
+        vocab=vocab or None,
+        config=_config(config),
+        image_size=image_size,
+        options=options,
+        backend=backend,
     )
 
 
@@ -126,7 +137,7 @@ def _temperature(text: str) -> float | Literal["learned"]:
 
 def _config(text: str) -> BlipConfig | None:
     """Read the ``config`` option: nothing, a preset's name, or a JSON file."""
-    from .architecture import PRESETS, BlipConfig
+    from .config import PRESETS, BlipConfig
 
     if not text:
         return None

@@ -2,46 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import torch
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.quiet import quiet
+from tokenizers import models, normalizers, pre_tokenizers
+from torch import Tensor
 
-if TYPE_CHECKING:
-    from torch import Tensor
+from .captions import clean_caption
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 """Tokens that a vocabulary file must have. [DEC] and [ENC] are appended after its last entry, as in LAVIS."""
+_JOINED = {f" {end}": end for end in (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")} | {" ' ": "'"}
+"""What BERT's tokenizer writes without a space when it puts a text together again."""
 
 
-def load_tokenizer(vocab: str | Path) -> Any:
-    """Return a ``transformers.BertTokenizer`` over the vocabulary file ``vocab`` (one token a line, UTF-8).
+class WordPiece:
+    """BERT's tokenizer (lower case, no accents, punctuation apart) with BLIP's tokens [DEC] and [ENC].
 
-    [DEC] (the decoder's first token, ``bos_token_id``) and then [ENC] (the matching encoder's,
-    ``enc_token_id``) are added after the file's entries: ids 30522 and 30523 with the 30,522 of
+    [DEC] is the decoder's first token, [ENC] that of the encoder that reads an image.
+
+    :param vocabulary: token -> id, of a vocabulary file; [DEC] and [ENC] are added where they are missing.
+    """
+
+    def __init__(self, vocabulary: Mapping[str, int]) -> None:
+        self.vocabulary = dict(vocabulary)
+        for token in ("[DEC]", "[ENC]"):
+            self.vocabulary.setdefault(token, len(self.vocabulary))
+        self.special = (*REQUIRED_TOKENS, "[DEC]", "[ENC]")
+        self.pad, self.unk, self.cls, self.sep, _, self.dec, self.enc = map(
+            self.vocabulary.__getitem__, self.special
+        )
+        self._tokens = {number: token for token, number in self.vocabulary.items()}
+        self._normalizer = normalizers.BertNormalizer(lowercase=True)
+        self._words = pre_tokenizers.BertPreTokenizer()
+        self._pieces = models.WordPiece(
+            dict(vocabulary), unk_token="[UNK]", max_input_chars_per_word=MAX_WORD
+        )
+
+    def __len__(self) -> int:
+        return len(self.vocabulary)
+
+    def words(self, text: str) -> list[str]:
+        """Return the words and punctuation marks of ``text``, normalised."""
+        normalised = self._normalizer.normalize_str(text)
+        return [word for word, _ in self._words.pre_tokenize_str(normalised)]
+
+    def pieces(self, word: str) -> list[str]:
+        """Return the entries of the vocabulary that make up ``word``, or [UNK] if none do."""
+        return [token.value for token in self._pieces.tokenize(word)]
+
+    def ids(self, text: str) -> list[int]:
+        """Return the ids of the pieces of ``text``, without any special tokens around them."""
+        return [self.vocabulary[piece] for word in self.words(text) for piece in self.pieces(word)]
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ``ids`` without special tokens."""
+        tokens = (self._tokens[number] for number in ids)
+        text = " ".join(token for token in tokens if token not in self.special).replace(" ##", "").strip()
+        for apart, joined in _JOINED.items():
+            text = text.replace(apart, joined)
+        return text
+
+
+MAX_WORD = 100
+"""A word of more characters is [UNK], as in BERT."""
+
+
+def load_tokenizer(vocab: str | Path) -> WordPiece:
+    """Return the tokenizer over the vocabulary file ``vocab`` (one token a line, UTF-8).
+
+    [DEC] and then [ENC] are added after the file's entries: ids 30522 and 30523 with the 30,522 of
     bert-base-uncased. No network is used.
 
     :raises GuidelensError: the file cannot be read or lacks one of :data:`REQUIRED_TOKENS`.
     """
     path = Path(vocab)
     try:
-        entries = path.read_text(encoding="utf-8").splitlines()
+        entries = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise GuidelensError(f"cannot read the BLIP vocabulary {path}: {error}") from error
-    missing = sorted(set(REQUIRED_TOKENS) - {entry.strip() for entry in entries})
+    missing = sorted(set(REQUIRED_TOKENS) - set(entries))
     if missing:
         raise GuidelensError(f"{path} is not a BERT vocabulary: it lacks {', '.join(missing)}")
-    with quiet():
-        from transformers import BertTokenizer
-
-        tokenizer = BertTokenizer(vocab_file=str(path), do_lower_case=True)
-        tokenizer.add_special_tokens({"bos_token": "[DEC]"})
-        tokenizer.add_special_tokens({"additional_special_tokens": ["[ENC]"]})
-    tokenizer.enc_token_id = tokenizer.additional_special_tokens_ids[0]
-    return tokenizer
+    return WordPiece({entry: number for number, entry in enumerate(entries)})
 
 
 @dataclass(frozen=True)
@@ -59,33 +105,42 @@ class Tokens:
     lengths: Tensor
     """(N,) int64: the number of tokens, the leading and the final ([SEP]) ones included."""
     notes: tuple[tuple[str, ...], ...]
-    """Per prompt: which words were cut off, which are unknown or known by their letters only."""
+    """Per prompt: how it was cleaned, which words were cut off, which are unknown or known by their letters only."""
 
 
-def tokenize(tokenizer: Any, prompts: Sequence[str], max_length: int) -> Tokens:
+def tokenize(tokenizer: WordPiece, prompts: Sequence[str], max_length: int, *, clean: bool = True) -> Tokens:
     """Tokenize ``prompts`` for the three objectives, cut to ``max_length`` tokens ([CLS] and [SEP] included).
 
-    :raises UsageError: no prompts, an empty prompt, or one that spells a special token such as ``[SEP]``.
+    :param clean: clean prompts first, see :func:`~guidelens_blip.captions.clean_caption`.
+    :raises UsageError: no prompts, an empty prompt, or one that contains a special token such as ``[SEP]``.
     """
     if not prompts:
         raise UsageError("no prompts given")
-    notes = tuple(_notes(tokenizer, prompt, max_length) for prompt in prompts)
-    encoded = tokenizer(
-        list(prompts), padding="longest", truncation=True, max_length=max_length, return_tensors="pt"
+    texts = [clean_caption(prompt) if clean else prompt for prompt in prompts]
+    notes = tuple(
+        _notes(tokenizer, prompt, text, max_length) for prompt, text in zip(prompts, texts, strict=True)
     )
-    itc, mask = encoded.input_ids, encoded.attention_mask
-    itm, cap = itc.clone(), itc.clone()
-    itm[:, 0] = tokenizer.enc_token_id
-    cap[:, 0] = tokenizer.bos_token_id
-    return Tokens(itc=itc, itm=itm, cap=cap, mask=mask, lengths=mask.sum(dim=1), notes=notes)
+    rows = [tokenizer.ids(text)[: max_length - 2] for text in texts]
+    lengths = torch.tensor([len(row) + 2 for row in rows])
+    longest = max(len(row) for row in rows)
+    padded = [[*row, tokenizer.sep, *[tokenizer.pad] * (longest - len(row))] for row in rows]
+    itc, itm, cap = (
+        torch.tensor([[lead, *row] for row in padded])
+        for lead in (tokenizer.cls, tokenizer.enc, tokenizer.dec)
+    )
+    mask = (torch.arange(longest + 2) < lengths[:, None]).long()
+    return Tokens(itc=itc, itm=itm, cap=cap, mask=mask, lengths=lengths, notes=notes)
 
 
-def _notes(tokenizer: Any, prompt: str, max_length: int) -> tuple[str, ...]:
-    """Say what the model will not see of ``prompt``; refuse a prompt that cannot be encoded."""
-    special = [token for token in tokenizer.all_special_tokens if token in prompt]
+def _notes(tokenizer: WordPiece, prompt: str, text: str, max_length: int) -> tuple[str, ...]:
+    """Say what the model does not see of ``prompt``; refuse a prompt that cannot be encoded.
+
+    :param text: the prompt as it is tokenized.
+    """
+    special = [token for token in tokenizer.special if token in prompt]
     if special:
         raise UsageError(f"the prompt {prompt!r} contains the special token {special[0]}; remove it")
-    words = tokenizer.basic_tokenizer.tokenize(prompt)
+    words = tokenizer.words(text)
     if not words:
         raise UsageError(f"the prompt {prompt!r} is empty; give at least one word")
     room = max_length - 2  # the leading token and [SEP]
@@ -93,15 +148,17 @@ def _notes(tokenizer: Any, prompt: str, max_length: int) -> tuple[str, ...]:
     spelt: list[str] = []
     cut: list[str] = []
     for word in words:
-        pieces = tokenizer.wordpiece_tokenizer.tokenize(word)
+        pieces = tokenizer.pieces(word)
         room -= len(pieces)
         if room < 0:
             cut.append(word)
-        elif tokenizer.unk_token in pieces and word not in unknown:
+        elif "[UNK]" in pieces and word not in unknown:
             unknown.append(word)
         elif _mostly_letters(pieces) and word not in spelt:
             spelt.append(word)
     notes = []
+    if words != tokenizer.words(prompt):  # the tokenizer itself ignores case and spaces
+        notes.append(f"read as {text!r}: BLIP's training removed such punctuation (clean=false keeps it)")
     if cut:
         notes.append(f"longer than {max_length} tokens, cut off: {' '.join(cut)}")
     if unknown:

@@ -10,7 +10,8 @@ from typing import Any
 
 import torch
 
-from .architecture import BlipConfig, build_blip
+from .checkpoint import Backend, build, load_state
+from .config import BlipConfig
 from .tokenizer import REQUIRED_TOKENS
 
 logger = logging.getLogger("guidelens.blip")
@@ -19,16 +20,25 @@ VOCABULARY_SIZE = 30_522
 """Entries of bert-base-uncased's vocabulary, so that the output layer costs what it does."""
 
 
-def untrained_blip(config: BlipConfig, vocab: str | Path | None = None, seed: int = 0) -> Any:
+def untrained_blip(
+    config: BlipConfig, vocab: str | Path | None = None, seed: int = 0, backend: Backend = "native"
+) -> Any:
     """Build a model of size ``config`` with the random weights that training starts from.
 
     :param vocab: the vocabulary file; None: a stand-in of single letters, padded to the size of the published one.
     :param seed: the same weights for the same seed; PyTorch's own random state is left as it was.
+    :param backend: see :func:`guidelens_blip.checkpoint.build`; the weights are the same under both.
     """
     logger.warning("this BLIP has random weights (untrained=true): its losses and gradients mean nothing")
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return build_blip(config, _stand_in(Path(folder)) if vocab is None else vocab)
+        vocab = _stand_in(Path(folder)) if vocab is None else vocab
+        model = build(config, vocab)
+        if backend == "native":
+            return model
+        other = build(config, vocab, backend)
+    load_state(other, model.state_dict())
+    return other
 
 
 def _stand_in(folder: Path) -> Path:

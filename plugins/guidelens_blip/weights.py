@@ -47,7 +47,7 @@ CHECKPOINTS = {file.name: file for file in (BLIP_BASE, BLIP_BASE_129M, BLIP_BASE
 """By name: what ``blip:checkpoint=NAME`` takes."""
 
 OF_PRESET = {"base": BLIP_BASE, "large": BLIP_LARGE}
-"""The checkpoint that each preset of :mod:`guidelens_blip.architecture` stands for."""
+"""The checkpoint that each preset of :mod:`guidelens_blip.config` stands for."""
 
 
 def published_vocabulary() -> Path | None:

@@ -20,6 +20,7 @@ def load_guidance(
     weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
+    clean: bool = True,
 ) -> BlipGuidance:
     """Load the shipped BLIP.
 
@@ -28,10 +29,11 @@ def load_guidance(
     :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped variant.
     :param itm: see :class:`guidelens_blip.BlipOptions`.
     :param label_smoothing: likewise.
+    :param clean: likewise.
     """
     return load_blip(
         weights or (BLIP if variant == "x0" else BLIP_CLEAN),
         vocab=VOCAB,
-        options=BlipOptions(itm_mode=itm, label_smoothing=label_smoothing),
+        options=BlipOptions(itm_mode=itm, label_smoothing=label_smoothing, clean=clean),
         default_scales=DEFAULT_SCALES,
     )

@@ -32,6 +32,7 @@ def _guidance(
     weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
+    clean: bool = True,
 ) -> GuidanceModel:
     """The embedded BLIP.
 
@@ -40,10 +41,11 @@ def _guidance(
     :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped one.
     :param itm: ``nll`` is -log p(match); ``margin`` the difference of the logits, which does not saturate.
     :param label_smoothing: share of CAP's target probability spread over the vocabulary.
+    :param clean: read prompts in lower case and without ``.!"()*#:;~``, as BLIP's training did with its captions.
     """
     from .guidance import load_guidance
 
-    return load_guidance(variant, weights=weights, itm=itm, label_smoothing=label_smoothing)
+    return load_guidance(variant, weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
 
 
 def _metric(details: bool = False) -> Metric:
@@ -81,7 +83,7 @@ def register_guidance_models(register: Register) -> None:
         "shapes",
         _guidance,
         summary="BLIP (ITC, ITM, CAP) for coloured shapes, shipped",
-        requires=("lavis",),
+        requires=("torch", "safetensors", "tokenizers"),
         default=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import string
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,17 @@ import pytest
 import torch
 from blip_models import lively
 from guidelens_blip import BlipConfig, BlipGuidance, build_blip
+
+NO_LAVIS = "LAVIS is not installed: it needs Python 3.10 or 3.11 and the extra `lavis`"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip what compares with LAVIS where it is not installed."""
+    if importlib.util.find_spec("lavis") is None:
+        for item in items:
+            if item.get_closest_marker("lavis") is not None:
+                item.add_marker(pytest.mark.skip(reason=NO_LAVIS))
+
 
 WORDS = (
     *("red", "green", "blue", "circle", "square", "triangle"),
@@ -49,14 +61,6 @@ def config() -> BlipConfig:
 @pytest.fixture
 def model(config: BlipConfig, vocab: Path) -> Any:
     return lively(build_blip(config, vocab))
-
-
-@pytest.fixture
-def full_model(config: BlipConfig, vocab: Path) -> Any:
-    """The same weights with LAVIS's momentum encoders and queues, so that LAVIS's own forward runs."""
-    model = lively(build_blip(config, vocab, momentum=True, queue_size=12))
-    model.copy_params()
-    return model
 
 
 @pytest.fixture

@@ -7,30 +7,28 @@ from pathlib import Path
 
 import pytest
 import torch
+from blip_models import published_vocabulary
 from guidelens.errors import GuidelensError, UsageError
 from guidelens_blip import BlipGuidance
 from guidelens_blip.tokenizer import load_tokenizer, tokenize
 
 
 def test_the_three_objectives_differ_in_the_leading_token_only(blip: BlipGuidance, prompts) -> None:
-    tokenizer = blip.model.tokenizer
+    tokenizer = blip.model.wordpiece
     tokens = tokenize(tokenizer, prompts, 12)
     for ids, token in ((tokens.itc, "[CLS]"), (tokens.itm, "[ENC]"), (tokens.cap, "[DEC]")):
-        assert ids[:, 0].tolist() == [tokenizer.convert_tokens_to_ids(token)] * 3
+        assert ids[:, 0].tolist() == [tokenizer.vocabulary[token]] * 3
         assert torch.equal(ids[:, 1:], tokens.itc[:, 1:])
     assert tokens.lengths.tolist() == [5, 4, 12]
     assert torch.equal(tokens.mask.sum(dim=1), tokens.lengths)
-    assert tokens.itc[2, 11] == tokenizer.sep_token_id
+    assert tokens.itc[2, 11] == tokenizer.sep
     assert tokens.notes == ((), (), ())
 
 
-def test_dec_and_enc_follow_the_vocabulary(vocab: Path, tmp_path: Path) -> None:
+def test_dec_and_enc_follow_the_vocabulary(tmp_path: Path) -> None:
     """At full size they are 30522 and 30523, as in the published weights."""
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    path = tmp_path / "vocab.txt"
-    path.write_text("\n".join([*special, *(f"word{i}" for i in range(30522 - 5))]) + "\n")
-    tokenizer = load_tokenizer(path)
-    assert (tokenizer.bos_token_id, tokenizer.enc_token_id, len(tokenizer)) == (30522, 30523, 30524)
+    tokenizer = load_tokenizer(published_vocabulary(tmp_path))
+    assert (tokenizer.dec, tokenizer.enc, len(tokenizer)) == (30522, 30523, 30524)
 
 
 def test_cut_and_unknown_words_are_named(blip: BlipGuidance) -> None:

@@ -1,4 +1,4 @@
-"""What works where LAVIS does not install (Python 3.12 and newer) or no extra was asked for; what is said of the rest.
+"""What works without LAVIS or where no extra was asked for, and what the errors say of the rest.
 
 The modules are hidden from a process of the test environment; tests/release/test_installed.py has the real thing.
 """
@@ -30,6 +30,8 @@ from guidelens.cli.main import main
 main()
 """
 RED = Path(__file__).parents[2] / "docs" / "examples" / "guidelens-make-it-red" / "guidelens_make_it_red.py"
+WEIGHTS = RED.parents[3] / "plugins" / "guidelens_shapes" / "weights"
+BLIP, VOCAB = WEIGHTS / "blip.safetensors", WEIGHTS / "vocab.txt"
 LAVIS = ("lavis",)
 EXTRAS = ("diffusers", "open_clip", "torchmetrics", "pyarrow", "ray", "fastapi", "uvicorn", "krippendorff")
 
@@ -40,33 +42,33 @@ def guidelens(*args: str, hidden: tuple[str, ...]) -> subprocess.CompletedProces
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120, check=False)
 
 
-def test_plugins_are_listed_without_lavis() -> None:
-    done = guidelens("plugins", "list", "--json", hidden=LAVIS)
-    assert done.returncode == 0, done.stderr
-    plugins = {plugin["name"]: plugin for plugin in json.loads(done.stdout)}
-    assert plugins["blip"]["status"] == plugins["shapes"]["status"] == "missing dependency"
-    assert "python_version < '3.12'" in plugins["blip"]["message"]
-    assert {plugins[name]["status"] for name in ("guided-diffusion", "schedules", "open-clip")} == {"ok"}
-
-
-def test_the_doctor_says_in_one_line_each_what_needs_lavis() -> None:
+def test_nothing_is_missing_without_lavis() -> None:
     done = guidelens("doctor", "--json", hidden=LAVIS)
-    assert done.returncode == 1
-    (plugins,) = [section for section in json.loads(done.stdout) if section["title"] == "plugins"]
-    assert [hint.partition(":")[0] for hint in plugins["hints"]] == ["blip", "shapes"]
-    assert all("salesforce-lavis==1.0.2" in hint for hint in plugins["hints"])
+    assert done.returncode == 0, done.stdout
+    listed = guidelens("plugins", "list", "--json", hidden=LAVIS)
+    assert {plugin["status"] for plugin in json.loads(listed.stdout)} == {"ok"}
 
 
-def test_what_needs_lavis_says_so_in_one_line(tmp_path: Path) -> None:
+def test_the_demo_world_is_guided_without_lavis_and_transformers(tmp_path: Path) -> None:
+    picture = tmp_path / "x.png"
     done = guidelens(
-        *("generate", "a red circle", "--schedule", "itc", "--out", str(tmp_path / "x.png")), hidden=LAVIS
+        *("generate", "a red circle", "--schedule", "itc", "--steps", "2", "--out", str(picture)),
+        hidden=(*LAVIS, "transformers", "timm"),
     )
-    assert done.returncode != 0
+    assert done.returncode == 0, done.stderr
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_lavis_backend_says_in_one_line_what_it_needs(tmp_path: Path) -> None:
+    done = guidelens(
+        *("generate", "a red circle", "--schedule", "itc", "--out", str(tmp_path / "x.png")),
+        *("--guidance", f"blip:checkpoint={BLIP},vocab={VOCAB},backend=lavis"),
+        hidden=LAVIS,
+    )
+    assert done.returncode == 1
     (line,) = done.stderr.strip().splitlines()
     assert line.startswith("error: ")
-    assert "lavis" in line
-    assert "pip install" in line
-    assert "python_version < '3.12'" in line
+    assert "backend=lavis needs salesforce-lavis, which installs on Python 3.10 and 3.11" in line
 
 
 def test_the_embedded_generator_draws_under_another_guide(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_components_are_defaults() -> None:
     assert all(component.default for component in offered.values())
     options = {kind: [o.name for o in offered[kind, "shapes"].options] for kind in kinds}
     assert options["prompts"] == ["category", "n", "seed", "split"]
-    assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing"]
+    assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing", "clean"]
     assert options["generator"] == ["weights"]
     assert options["metric"] == ["details"]
 

@@ -15,6 +15,7 @@ import torch
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError
 from guidelens_blip import BlipConfig, build_blip
+from guidelens_blip.tokenizer import tokenize
 from guidelens_shapes.files import VOCAB
 from guidelens_shapes.training.blip import BlipTraining, dense_targets, train_blip
 from guidelens_shapes.training.common import Ema, learning_rate, step_seed
@@ -233,11 +234,11 @@ def test_degraded_pictures_differ_and_stay_in_reach() -> None:
 def test_caption_ids_are_the_tokenizer_s() -> None:
     blip = build_blip(BlipConfig(**BLIP.config), VOCAB)
     captions = ["a red circle, a white cross and a black square", "two yellwo triangles on a pink background"]
-    ids, mask = CaptionIds(blip.tokenizer, 40)(captions)
-    expected = blip.tokenizer(captions, padding="longest", return_tensors="pt")
-    assert torch.equal(ids, expected.input_ids)
-    assert torch.equal(mask, expected.attention_mask)
-    assert blip.tokenizer.unk_token_id not in ids
+    ids, mask = CaptionIds(blip.wordpiece, 40)(captions)
+    expected = tokenize(blip.wordpiece, captions, 40)
+    assert torch.equal(ids, expected.itc)
+    assert torch.equal(mask, expected.mask)
+    assert blip.wordpiece.unk not in ids
 
 
 # --- x0 sets ------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Training of the embedded BLIP: LAVIS's ``BlipPretrain`` in a small size, on rendered scenes.
+"""Training of the embedded BLIP: a small one, on rendered scenes.
 
 The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling
 (LM), here with what a world with ground truth allows: pairs of a batch that happen to be true are no negatives, and
@@ -82,7 +82,7 @@ class Trainer(nn.Module):
     def __init__(self, config: BlipConfig) -> None:
         super().__init__()
         self.blip = build_blip(config, VOCAB)
-        self.ids = CaptionIds(self.blip.tokenizer, config.max_txt_len)
+        self.ids = CaptionIds(self.blip.wordpiece, config.max_txt_len)
         self.grid = config.image_size // config.patch_size
         self.sizes = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)
         self.patch_head = nn.Linear(config.vision_width, sum(self.sizes) + 2)
@@ -115,7 +115,7 @@ class Trainer(nn.Module):
         embeds = blip.visual_encoder(pairs.images)
         dense = self.dense_loss(embeds, pairs.scenes)
         ids, mask = self.ids([*pairs.captions, *pairs.false_captions])
-        text = blip.text_encoder(ids, attention_mask=mask, return_dict=True, mode="text").last_hidden_state
+        text = blip.text_states(ids, mask)
         image_features = F.normalize(blip.vision_proj(embeds[:, 0]).float(), dim=-1)
         true_features, false_features = F.normalize(blip.text_proj(text[:, 0]).float(), dim=-1).chunk(2)
         with torch.no_grad():
@@ -140,10 +140,8 @@ class Trainer(nn.Module):
         images = torch.cat([embeds, embeds, embeds[wrong_image]])
         ids, mask = torch.cat([ids, ids[:half]]), torch.cat([mask, mask[:half]])
         ids = ids.clone()
-        ids[:, 0] = self.blip.tokenizer.enc_token_id
-        hidden = self.blip.text_encoder(
-            ids, attention_mask=mask, encoder_hidden_states=images, return_dict=True
-        ).last_hidden_state
+        ids[:, 0] = self.blip.wordpiece.enc
+        hidden = self.blip.text_states(ids, mask, images)
         logits = self.blip.itm_head(hidden[:, 0]).float()
         labels = torch.zeros(len(logits), dtype=torch.long)
         labels[:half] = 1
@@ -154,13 +152,9 @@ class Trainer(nn.Module):
         """Mean negative log-likelihood of the true caption's tokens."""
         targets = ids.masked_fill(mask == 0, -100)[:, 1:]
         inputs = ids.clone()
-        inputs[:, 0] = self.blip.tokenizer.bos_token_id
-        output = self.blip.text_decoder(
-            inputs, attention_mask=mask, encoder_hidden_states=embeds, return_dict=True
-        )
-        return F.cross_entropy(
-            output.logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100
-        )
+        inputs[:, 0] = self.blip.wordpiece.dec
+        logits = self.blip.token_logits(inputs, mask, embeds)
+        return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
 def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:

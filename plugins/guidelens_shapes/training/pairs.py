@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from guidelens_blip import WordPiece
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -209,11 +209,9 @@ def _gaussian(sigma: float) -> Tensor:
 class CaptionIds:
     """Word-by-word cache of a WordPiece tokenizer: training sees the same hundred words all the time."""
 
-    def __init__(self, tokenizer: Any, max_length: int) -> None:
-        self._pieces: Callable[[str], list[int]] = lru_cache(maxsize=100_000)(
-            lambda word: tokenizer.convert_tokens_to_ids(tokenizer.tokenize(word))
-        )
-        self.cls, self.sep, self.pad = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id
+    def __init__(self, wordpiece: WordPiece, max_length: int) -> None:
+        self._pieces: Callable[[str], list[int]] = lru_cache(maxsize=100_000)(wordpiece.ids)
+        self.cls, self.sep, self.pad = wordpiece.cls, wordpiece.sep, wordpiece.pad
         self.max_length = max_length
 
     def __call__(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:

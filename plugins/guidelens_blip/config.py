@@ -1,21 +1,12 @@
-"""Build LAVIS's ``BlipPretrain`` at any size, from a local vocabulary and without any download."""
+"""The size of a BLIP model, and the published sizes."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
-from typing import Any
 
 from guidelens.errors import GuidelensError
-from guidelens.quiet import quiet
-
-from .lavis_import import import_quietly
-from .tokenizer import load_tokenizer
-
-MOMENTUM_PARTS = ("visual_encoder_m", "text_encoder_m", "vision_proj_m", "text_proj_m")
-QUEUES = ("image_queue", "text_queue", "queue_ptr")
 
 
 @dataclass(frozen=True)
@@ -115,105 +106,3 @@ PRESETS: Mapping[str, BlipConfig] = {
     "large": BlipConfig(vision_width=1024, vision_depth=24, vision_heads=16),
 }
 """The published sizes, by the vision transformer: ViT-B/16 and ViT-L/16. The text transformers are the same."""
-
-
-def build_blip(
-    config: BlipConfig, vocab: str | Path, *, momentum: bool = False, queue_size: int = 57600
-) -> Any:
-    """Build a randomly initialised LAVIS ``BlipPretrain`` of size ``config``, in training mode, on the CPU.
-
-    Its modules are LAVIS's own, under LAVIS's names: ``visual_encoder``, ``text_encoder``, ``text_decoder``,
-    ``vision_proj``, ``text_proj``, ``itm_head``, ``temp`` (and ``tokenizer``). As in BLIP, the decoder shares
-    every text parameter except self-attention with the encoder (and its word embeddings with its output
-    layer).
-
-    :param vocab: WordPiece vocabulary file (see :func:`guidelens_blip.tokenizer.load_tokenizer`).
-    :param momentum: keep the momentum encoders and the feature queues, which only LAVIS's own pretraining
-        ``forward`` uses; without them that ``forward`` does not run.
-    :param queue_size: length of the feature queues if ``momentum``.
-    :raises GuidelensError: the vocabulary cannot be read.
-    """
-    tokenizer = load_tokenizer(vocab)
-    base = import_quietly("lavis.models.blip_models.blip_pretrain").BlipPretrain
-
-    class LocalBlipPretrain(base):  # type: ignore[misc, valid-type]
-        """``BlipPretrain`` with the given tokenizer in place of one fetched from a hub."""
-
-        @classmethod
-        def init_tokenizer(cls) -> Any:
-            return tokenizer
-
-    with quiet():
-        encoder, decoder = _text_models(config, tokenizer)
-        model = LocalBlipPretrain(
-            image_encoder=_image_encoder(config),
-            text_encoder=encoder,
-            text_decoder=decoder,
-            queue_size=queue_size if momentum else 1,
-            embed_dim=config.embed_dim,
-            tie_enc_dec_weights=False,  # done above: LAVIS's function prints a line per module
-            max_txt_len=config.max_txt_len,
-        )
-    if not momentum:
-        _drop_momentum(model)
-    return model
-
-
-def _image_encoder(config: BlipConfig) -> Any:
-    vit = import_quietly("lavis.models.vit")
-    encoder = vit.VisionTransformerEncoder(
-        img_size=config.image_size,
-        patch_size=config.patch_size,
-        embed_dim=config.vision_width,
-        depth=config.vision_depth,
-        num_heads=config.vision_heads,
-    )
-    encoder.vision_width = config.vision_width
-    return encoder
-
-
-def _text_models(config: BlipConfig, tokenizer: Any) -> tuple[Any, Any]:
-    """Return LAVIS's text encoder and decoder ("MED"), sharing weights."""
-    med = import_quietly("lavis.models.med")
-    bert_config = med.BertConfig(
-        vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
-        hidden_size=config.hidden_size,
-        num_hidden_layers=config.text_layers,
-        num_attention_heads=config.text_heads,
-        intermediate_size=config.intermediate_size,
-        max_position_embeddings=config.max_positions,
-        hidden_dropout_prob=config.dropout,
-        attention_probs_dropout_prob=config.dropout,
-        layer_norm_eps=1e-12,
-        add_type_embeddings=False,
-        add_cross_attention=True,
-        encoder_width=config.vision_width,
-    )
-    encoder = med.XBertEncoder(config=bert_config, add_pooling_layer=False)
-    decoder = med.XBertLMHeadDecoder(config=bert_config)
-    decoder.tie_weights()
-    tie_decoder(encoder, decoder)
-    return encoder, decoder
-
-
-def tie_decoder(encoder: Any, decoder: Any) -> None:
-    """Make the text encoder share the decoder's parameters, self-attention excepted (BLIP, section 3.2).
-
-    Self-attention differs because the encoder attends in both directions, the decoder backwards only. The
-    same rule as LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
-    """
-    encoder_modules = dict(encoder.named_modules())
-    for name, module in decoder.bert.named_modules():
-        if "attention" in name.split("."):
-            continue
-        for parameter in ("weight", "bias"):
-            if getattr(module, parameter, None) is not None:
-                setattr(encoder_modules[name], parameter, getattr(module, parameter))
-
-
-def _drop_momentum(model: Any) -> None:
-    """Remove what only pretraining uses: half of the parameters."""
-    for name in (*MOMENTUM_PARTS, *QUEUES):
-        delattr(model, name)
-    model.model_pairs = []

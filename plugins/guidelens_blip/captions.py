@@ -1,0 +1,15 @@
+"""Captions as BLIP's training data had them."""
+
+from __future__ import annotations
+
+import re
+
+
+def clean_caption(text: str) -> str:
+    """Return ``text`` as BLIP's training cleaned its captions: a model asked for a full stop has never seen one.
+
+    Lower case; each of ``.!"()*#:;~`` becomes a space; runs of white space become one space; the ends are trimmed.
+    Source: the ``pre_caption`` function of the published BLIP code.
+    """
+    spaced = re.sub(r'[.!"()*#:;~]', " ", text.lower())
+    return re.sub(r"\s{2,}", " ", spaced).rstrip("\n").strip(" ")

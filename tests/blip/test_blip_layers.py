@@ -1,0 +1,75 @@
+"""Attention and linear layers: the fused kernel's meaning, and weights cast once under autocast."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from guidelens.networks import frozen
+from guidelens_blip import BlipGuidance
+from guidelens_blip.layers import Conv2d, Linear, attend
+from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
+
+OBJECTIVES = ("itc", "itm", "cap")
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_attention_is_what_the_fused_kernel_computes(biased: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(2, 3, length, 6, generator=generator) for length in (4, 5, 5))
+    bias = torch.tensor([0.0, 0.0, -10_000.0, 0.0, -1.0])[None, None, None] if biased else None
+    expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=0.4)
+    assert_close(attend(q, k, v, scale=0.4, bias=bias), expected)
+    assert_close(attend(q, k, v, divisor=2.5, bias=bias), expected)
+
+
+class Casts(TorchDispatchMode):
+    """Counts the casts to bfloat16 of tensors of the given shapes."""
+
+    def __init__(self, shapes: set[torch.Size]) -> None:
+        super().__init__()
+        self.shapes, self.count = shapes, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        if func._schema.name == "aten::_to_copy" and out.dtype == torch.bfloat16 and out.shape in self.shapes:
+            self.count += 1
+        return out
+
+
+def test_weights_are_cast_once_and_give_autocasts_numbers(blip: BlipGuidance, images, prompts) -> None:
+    layers = [m for m in blip.model.modules() if isinstance(m, Linear | Conv2d)]
+    text = blip.encode_text(prompts)
+
+    def losses() -> dict[str, torch.Tensor]:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return blip.losses(images, text, OBJECTIVES)
+
+    first = losses()
+    with Casts({layer.weight.shape for layer in layers}) as casts:
+        assert_close(losses(), first, rtol=0, atol=0)
+    assert casts.count == 0
+    for layer in layers:  # weights that need gradients are left to autocast itself
+        layer.requires_grad_(True)
+    assert_close(losses(), first, rtol=0, atol=0)
+
+
+def test_kept_weights_follow_changes(blip: BlipGuidance) -> None:
+    layer, x = blip.model.vision_proj, torch.ones(1, 24)
+
+    def output() -> torch.Tensor:
+        with torch.autocast("cpu", dtype=torch.bfloat16), frozen(layer):
+            return layer(x)
+
+    before = output()
+    with torch.no_grad():
+        layer.bias.add_(1)
+    assert_close(output(), before + 1, rtol=0, atol=0.02)
+    layer.bias.data = torch.full((12,), 7.0)
+    assert_close(output(), (F.linear(x, layer.weight) + 7).bfloat16(), rtol=0.02, atol=0.05)
+    with torch.autocast("cpu", dtype=torch.float16), frozen(layer):
+        assert layer(x).dtype == torch.float16
+    layer.double()
+    with torch.autocast("cpu", dtype=torch.bfloat16), frozen(layer):
+        assert layer(x.double()).dtype == torch.float64

@@ -13,7 +13,7 @@ import guidelens
 import pytest
 from guidelens import PluginManager, UsageError
 from guidelens.contracts import CONTRACT_VERSION
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.hookspecs import Register, RegisterReportSections, hookimpl
 from guidelens.plugins.manager import PluginError
 from plugin_worlds import SCHEDULE, write_distribution, write_module
 
@@ -482,3 +482,25 @@ def test_a_module_object_is_a_plugin() -> None:
     assert bare(module).resolve("schedule").info.plugin == "handmade"
     with pytest.raises(PluginError, match="implements no hook"):
         bare(SimpleNamespace())
+
+
+class Reporting:
+    """A plugin with a report section of a given name."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    @hookimpl
+    def register_report_sections(self, register: RegisterReportSections) -> None:
+        register(self._name, lambda study: [], title="Mine")
+
+
+def test_report_sections_have_names_of_their_own() -> None:
+    found = PluginManager.load([Reporting("acme")]).report_sections()
+    assert [(s.name, s.title) for s in found if s.name == "acme"] == [("acme", "Mine")]
+    twice = PluginManager.load([Reporting("acme"), Reporting("acme")])
+    with pytest.raises(PluginError, match="report section 'acme' is offered by plugin"):
+        twice.report_sections()
+    shouting = PluginManager.load([Reporting("A B")])
+    with pytest.raises(PluginError, match="report section name 'A B': use lower-case"):
+        shouting.report_sections()

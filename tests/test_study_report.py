@@ -24,6 +24,7 @@ from guidelens.claims.paper import ITC, SHIFT
 from guidelens.claims.questions import Claim, Question, difference
 from guidelens.cli.main import cli
 from guidelens.errors import GuidelensError
+from guidelens.hookspecs import RegisterReportSections, hookimpl
 from guidelens.metrics.matrix import judge_matrix
 from guidelens.plugins import PluginManager
 from guidelens.report.curves import Curve, band_chart, interval_chart
@@ -339,9 +340,9 @@ def test_objectives_have_the_colours_of_their_schedules() -> None:
 
 def test_what_people_said(done: Path, tmp_path: Path) -> None:
     """Surveys beside the study are part of its page, one that is damaged as well; without one nothing is said."""
-    from guidelens.survey.create import create_survey
+    from guidelens_survey.create import create_survey
 
-    assert "#people" not in Page((done / "report.html").read_text(encoding="utf-8")).links
+    assert "#section-people" not in Page((done / "report.html").read_text(encoding="utf-8")).links
     copy = tmp_path / "copy"
     shutil.copytree(done, copy)
     survey = create_survey(
@@ -357,9 +358,10 @@ def test_what_people_said(done: Path, tmp_path: Path) -> None:
             survey.vote(rater, item, answers, seconds=4.0)
     survey.close()
     (copy / "survey.db").write_text("what was a survey")
-    text = write_study_report(load_study(copy)).read_text(encoding="utf-8")
+    sections = PluginManager.load().report_sections()
+    text = write_study_report(load_study(copy), sections=sections).read_text(encoding="utf-8")
     page = Page(text)
-    assert "#people" in page.links
+    assert "#section-people" in page.links
     assert len(page.ids) == len(set(page.ids))
     said = " ".join(page.words)
     assert "What people said: people.db" in said
@@ -367,6 +369,36 @@ def test_what_people_said(done: Path, tmp_path: Path) -> None:
     assert "3 raters of the 3" in said
     assert "cannot be read" in said
     assert not re.findall(r"(?:https?:)?//(?!www\.w3\.org/2000/svg)[a-z0-9-]+\.[a-z]", text)
+
+
+class Sections:
+    """A plugin with sections: two parts, none, one that raises, one that returns nothing."""
+
+    @hookimpl
+    def register_report_sections(self, register: RegisterReportSections) -> None:
+        register(
+            "speed", lambda study: [("Fast", "<h3>fast</h3>"), (study.name, "<p>slow</p>")], title="Speed"
+        )
+        register("empty", lambda study: [], title="Not shown")
+        register("broken", lambda study: [("x", str(1 // 0))], title="Broken")
+        register("nothing", lambda study: None, title="Nothing")  # type: ignore[arg-type, return-value]
+
+
+def test_sections_of_plugins(done: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(done, copy)
+    study = load_study(copy)
+    sections = PluginManager.load([Sections()]).report_sections()
+    text = write_study_report(study, sections=sections).read_text(encoding="utf-8")
+    page = Page(text)
+    assert {"#section-speed", "#section-broken", "#section-nothing"} <= set(page.links)
+    assert "#section-empty" not in page.links
+    assert "<h3>fast</h3>" in text
+    assert f"<h2>{study.name}</h2>" in text
+    failure = "failed in the report section 'broken': ZeroDivisionError"
+    assert failure in " ".join(page.words).replace("’", "'")
+    assert failure in caplog.text
+    assert "section 'nothing': TypeError" in caplog.text
 
 
 def test_the_command_draws_the_same_picture(

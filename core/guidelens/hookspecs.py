@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from guidelens.studies.results import StudyResults
     from guidelens.weights import WeightsFile
 
 PROJECT_NAME = "guidelens"
@@ -113,6 +114,27 @@ class RegisterStudies(Protocol):
 @hookspec
 def register_studies(register: RegisterStudies) -> None:
     """Name study files that users can run by name."""
+
+
+class RegisterReportSections(Protocol):
+    """The callback handed to ``register_report_sections``."""
+
+    def __call__(
+        self, name: str, render: Callable[[StudyResults], Sequence[tuple[str, str]]], *, title: str
+    ) -> None:
+        """Add a section to the page of ``guidelens study report``.
+
+        :param name: lower-case, as component names are; no other section may have it.
+        :param render: takes the study and returns parts, each a heading and HTML; no part: no section. The HTML
+            is put on the page as it is: self-contained, with headings from level 3 on and without ids.
+        :param title: what the page's navigation calls the section.
+        """
+        ...
+
+
+@hookspec
+def register_report_sections(register: RegisterReportSections) -> None:
+    """Add sections to the page of a study (:class:`guidelens.studies.results.StudyResults`)."""
 
 
 @hookspec

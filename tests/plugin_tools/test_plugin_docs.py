@@ -17,7 +17,12 @@ from guidelens.plugins import KINDS, PluginManager
 
 DOCS = Path(__file__).parents[2] / "docs" / "plugins"
 HOOKS = [name for name in vars(hookspecs) if name.startswith("register_")]
-CALLBACKS = [hookspecs.Register, hookspecs.RegisterWeights, hookspecs.RegisterStudies]
+CALLBACKS = [
+    hookspecs.Register,
+    hookspecs.RegisterWeights,
+    hookspecs.RegisterStudies,
+    hookspecs.RegisterReportSections,
+]
 CONTRACTS = [contracts.Generator, contracts.GuidanceModel, contracts.Schedule, contracts.Metric]
 DATA = [contracts.TextBatch, contracts.Prompt]
 

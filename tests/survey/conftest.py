@@ -20,7 +20,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture
 def make(run: Path, tmp_path: Path) -> Callable:  # type: ignore[type-arg]
     """Return a function that makes a survey over the run, with small numbers where none are given."""
-    from guidelens.survey.create import create_survey
+    from guidelens_survey.create import create_survey
 
     def create(name: str = "survey.db", **options):  # type: ignore[no-untyped-def]
         return create_survey(

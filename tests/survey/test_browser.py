@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from axe_rules import violations
 from chromium import PHONE, browser
-from guidelens.survey.exchange import export, import_answers, write_results
-from guidelens.survey.limits import Limits
-from guidelens.survey.statistics import results
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.exchange import export, import_answers, write_results
+from guidelens_survey.limits import Limits
+from guidelens_survey.statistics import results
+from guidelens_survey.store import SurveyFile
 
 pytest.importorskip("playwright")
 uvicorn = pytest.importorskip("uvicorn")
@@ -37,7 +37,7 @@ def served(survey: SurveyFile) -> Iterator[str]:
     """Serve a survey from a thread and yield its address."""
     import socket
 
-    from guidelens.survey.server import create_app
+    from guidelens_survey.server import create_app
 
     app = create_app(survey, limits=Limits(1e6, 10**6, 1e6, 10**6))
     with socket.socket() as listener:

@@ -11,9 +11,9 @@ import pytest
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.errors import UsageError
-from guidelens.survey.create import create_survey, pad, read_where
-from guidelens.survey.design import Rules
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.create import create_survey, pad, read_where
+from guidelens_survey.design import Rules
+from guidelens_survey.store import SurveyFile
 from survey_runs import PROMPTS, SCHEDULES, make_run
 
 

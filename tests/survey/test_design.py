@@ -7,7 +7,7 @@ from itertools import combinations
 
 import pytest
 from guidelens.errors import UsageError
-from guidelens.survey.design import CHECK, REAL, REPEAT, Item, Plan, Unit, answers, draw
+from guidelens_survey.design import CHECK, REAL, REPEAT, Item, Plan, Unit, answers, draw
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from guidelens.errors import UsageError
-from guidelens.survey.exchange import export, import_answers, votes_csv, write_results
-from guidelens.survey.statistics import results
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.exchange import export, import_answers, votes_csv, write_results
+from guidelens_survey.statistics import results
+from guidelens_survey.store import SurveyFile
 from PIL import Image
 from survey_runs import SCHEDULES
 

@@ -12,11 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from guidelens.survey.create import create_survey
-from guidelens.survey.exchange import write_results
-from guidelens.survey.figure import fragment, study_sections
-from guidelens.survey.statistics import results
-from guidelens.survey.store import StoredItem, SurveyFile, find_surveys
+from guidelens_survey.create import create_survey
+from guidelens_survey.exchange import write_results
+from guidelens_survey.figure import fragment, study_sections
+from guidelens_survey.statistics import results
+from guidelens_survey.store import StoredItem, SurveyFile, find_surveys
 
 
 def make_in(run: Path, name: str = "survey.db", **options: object) -> SurveyFile:
@@ -224,7 +224,7 @@ def test_what_a_killed_server_left_is_read_and_left(run: Path) -> None:
     survey = make_in(run)
     survey.close()
     program = (
-        "import os, sys; from guidelens.survey.store import SurveyFile\n"
+        "import os, sys; from guidelens_survey.store import SurveyFile\n"
         "s = SurveyFile(sys.argv[1]); r = s.join('v')\n"
         "for i in s.items(r.seat):\n"
         "    s.vote(r, i, {'realism': i.expected or 2, 'alignment': i.expected or 1}, seconds=4.0)\n"

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 from guidelens.errors import GuidelensError
-from guidelens.survey.limits import Buckets, Limits
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.limits import Buckets, Limits
+from guidelens_survey.store import SurveyFile
 from PIL import Image
 from sessions import Client, first, read, walk
 
 fastapi = pytest.importorskip("fastapi")
-from guidelens.survey.server import create_app, is_loopback  # noqa: E402
+from guidelens_survey.server import create_app, is_loopback  # noqa: E402
 
 BASE = "http://127.0.0.1"
 FREE = Limits(1e6, 10**6, 1e6, 10**6)

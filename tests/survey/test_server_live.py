@@ -17,7 +17,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.store import SurveyFile
 from sessions import first, read
 
 pytest.importorskip("uvicorn")

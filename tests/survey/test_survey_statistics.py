@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from guidelens.survey.design import Rules, Unit, draw
-from guidelens.survey.statistics import (
+from guidelens_survey.design import Rules, Unit, draw
+from guidelens_survey.statistics import (
     Answer,
     agreement,
     analyse,
@@ -24,7 +24,7 @@ from guidelens.survey.statistics import (
     tabulate,
     weighted,
 )
-from guidelens.survey.store import SurveyFile
+from guidelens_survey.store import SurveyFile
 from scipy import optimize
 
 NAMES = ("a", "b", "c", "d")

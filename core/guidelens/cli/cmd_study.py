@@ -310,7 +310,8 @@ def status_command(directory: Path, as_json: bool) -> None:
 @click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def report_command(directory: Path, open_it: bool, as_json: bool) -> None:
+@click.pass_context
+def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: bool) -> None:
     """Say what the study in DIR, finished or not, means for the paper's claims; write report.html there."""
     from guidelens.claims.evaluate import evaluate
     from guidelens.claims.table import as_dicts, lines
@@ -319,7 +320,7 @@ def report_command(directory: Path, open_it: bool, as_json: bool) -> None:
 
     loaded = load_study(directory)
     verdicts = evaluate(loaded)
-    path = write_study_report(loaded, verdicts)
+    path = write_study_report(loaded, verdicts, get_manager(ctx).report_sections())
     if as_json:
         click.echo(json.dumps(as_dicts(verdicts), indent=2, ensure_ascii=False))
     else:

@@ -28,7 +28,6 @@ _COMMANDS = {
     ),
     "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
     "study": ("guidelens.cli.cmd_study", "study", "Run studies: grids of conditions, from a file."),
-    "survey": ("guidelens.cli.cmd_survey", "survey", "Ask people: blinded ratings, and their statistics."),
     "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show, check and start plugins."),
     "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins beside guidelens."),
     "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .components import KINDS, Component, ComponentInfo, Kind, UnfitComponent
-from .manager import PluginInfo, PluginManager
+from .manager import PluginInfo, PluginManager, SectionInfo, StudyInfo
 from .values import OptionInfo
 
 __all__ = [
@@ -14,5 +14,7 @@ __all__ = [
     "OptionInfo",
     "PluginInfo",
     "PluginManager",
+    "SectionInfo",
+    "StudyInfo",
     "UnfitComponent",
 ]

@@ -13,7 +13,7 @@ import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import pluggy
 
@@ -29,9 +29,12 @@ from .spelling import parse_component, suggestion
 if TYPE_CHECKING:
     import click
 
+    from guidelens.studies.results import StudyResults
     from guidelens.weights import WeightsFile
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ENVIRONMENT = "GUIDELENS_PLUGINS"
 """Environment variable with plugins to load or block, separated by commas."""
@@ -90,6 +93,19 @@ class PluginInfo:
     def fail(self, status: Status, message: str, error: BaseException | None = None) -> None:
         """Record a failure."""
         self.status, self.message, self.error = status, message, error
+
+
+@dataclass(frozen=True)
+class SectionInfo:
+    """A section of a study's page on offer, and the plugin that offers it.
+
+    :param render: see :class:`guidelens.hookspecs.RegisterReportSections`.
+    """
+
+    name: str
+    render: Callable[[StudyResults], Sequence[tuple[str, str]]]
+    title: str
+    plugin: str
 
 
 @dataclass(frozen=True)
@@ -289,66 +305,79 @@ class PluginManager:
             f"no single {KINDS[kind].noun} to use; choose with {option}: {', '.join(spellings)}"
         )
 
-    # -- commands
+    # -- what is not a component
 
     def commands(self) -> list[tuple[PluginInfo, str, click.Command]]:
         """Return the plugins' commands, each with its plugin and name. Names may come twice."""
         import click
 
-        found = []
-        for plugin in self._plugins:
-            if not plugin.loaded or "register_commands" not in plugin.hooks:
-                continue
+        def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[tuple[PluginInfo, str, click.Command]]:
             group = click.Group(plugin.name)  # one of its own, so that no plugin replaces another's command
-            try:
-                self._caller("register_commands", plugin)(cli=group)
-            except Exception as error:
-                plugin.fail("broken", f"failed in register_commands: {_one_line(error)}", error)
-                self._report(plugin)
-                continue
-            found += [(plugin, name, command) for name, command in group.commands.items()]
-        return found
+            hook(cli=group)
+            return [(plugin, name, command) for name, command in group.commands.items()]
 
-    # -- weights
+        return self._ask_all("register_commands", ask)
 
     def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
         """Return the weights files that plugins name, each with the first plugin that names it."""
         found: dict[str, tuple[PluginInfo, WeightsFile]] = {}
-        for plugin in self._plugins:
-            if not plugin.loaded or "register_weights" not in plugin.hooks:
-                continue
-            theirs: list[WeightsFile] = []
-            try:
-                self._caller("register_weights", plugin)(register=theirs.append)
-                for file in theirs:
-                    owner, other = found.setdefault(file.name, (plugin, file))
-                    if other != file:
-                        raise ValueError(f"weights {file.name!r} are another file in {owner.title}")
-            except Exception as error:
-                plugin.fail("broken", f"failed in register_weights: {_one_line(error)}", error)
-                self._report(plugin)
-        return list(found.values())
 
-    # -- studies
+        def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[Any]:
+            theirs: list[WeightsFile] = []
+            hook(register=theirs.append)
+            for file in theirs:
+                owner, other = found.setdefault(file.name, (plugin, file))
+                if other != file:
+                    raise ValueError(f"weights {file.name!r} are another file in {owner.title}")
+            return []
+
+        self._ask_all("register_weights", ask)
+        return list(found.values())
 
     def studies(self) -> list[StudyInfo]:
         """Return the study files that plugins name. Names may come twice."""
-        found: list[StudyInfo] = []
-        for plugin in self._plugins:
-            if not plugin.loaded or "register_studies" not in plugin.hooks:
-                continue
+
+        def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[StudyInfo]:
             theirs: list[StudyInfo] = []
 
-            def register(name: str, path: str | Path, *, summary: str, to: Any = (plugin, theirs)) -> None:
-                if not NAME_PATTERN.fullmatch(name):
-                    raise ValueError(f"study name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
-                to[1].append(StudyInfo(name, Path(path), summary, to[0].name))
+            def register(name: str, path: str | Path, *, summary: str) -> None:
+                _check_name("study", name)
+                theirs.append(StudyInfo(name, Path(path), summary, plugin.name))
 
+            hook(register=register)
+            return theirs
+
+        return self._ask_all("register_studies", ask)
+
+    def report_sections(self) -> list[SectionInfo]:
+        """Return the sections that plugins add to the page of a study. Each name comes once."""
+        found: dict[str, SectionInfo] = {}
+
+        def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[SectionInfo]:
+            theirs: list[SectionInfo] = []
+
+            def register(name: str, render: Callable[..., Any], *, title: str) -> None:
+                _check_name("report section", name)
+                if name in found:
+                    raise ValueError(f"report section {name!r} is offered by plugin {found[name].plugin!r}")
+                found[name] = SectionInfo(name, render, title, plugin.name)
+                theirs.append(found[name])
+
+            hook(register=register)
+            return theirs
+
+        return self._ask_all("register_report_sections", ask)
+
+    def _ask_all(self, hook: str, ask: Callable[[PluginInfo, Callable[..., Any]], list[T]]) -> list[T]:
+        """Collect what ``ask`` gets from each plugin that implements ``hook``; one that fails gives nothing."""
+        found: list[T] = []
+        for plugin in self._plugins:
+            if not plugin.loaded or hook not in plugin.hooks:
+                continue
             try:
-                self._caller("register_studies", plugin)(register=register)
-                found += theirs
+                found += ask(plugin, self._caller(hook, plugin))
             except Exception as error:
-                plugin.fail("broken", f"failed in register_studies: {_one_line(error)}", error)
+                plugin.fail("broken", f"failed in {hook}: {_one_line(error)}", error)
                 self._report(plugin)
         return found
 
@@ -491,8 +520,7 @@ class _Registrar:
         default: bool = False,
     ) -> None:
         noun = KINDS[self._kind].noun
-        if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-            raise ValueError(f"{noun} name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
+        _check_name(noun, name)
         if not callable(factory):
             raise TypeError(
                 f"the factory of {noun} {name!r} is a {type(factory).__name__}, which cannot be called"
@@ -518,6 +546,11 @@ class _Registrar:
                 tuple(install),
             )
         )
+
+
+def _check_name(noun: str, name: object) -> None:
+    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
+        raise ValueError(f"{noun} name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
 
 
 def _lacking(components: Sequence[ComponentInfo]) -> tuple[Status, str]:

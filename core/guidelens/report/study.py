@@ -6,6 +6,7 @@ The page holds everything but the pictures, which lie beside it; it makes no req
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,10 @@ from guidelens.report.study_judges import breakable, inflated, matrix_views
 from guidelens.runs.store import COMPARISON, STUDY
 
 if TYPE_CHECKING:
+    from guidelens.plugins import SectionInfo
     from guidelens.studies.results import StudyResults
+
+logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
 EXAMPLES = 3
@@ -56,13 +60,27 @@ class VerdictView:
     answers: list[AnswerView]
 
 
-def write_study_report(study: StudyResults, verdicts: Sequence[Verdict] | None = None) -> Path:
+@dataclass(frozen=True)
+class SectionView:
+    """A plugin's section as the page shows it: its parts, each a heading and HTML."""
+
+    name: str
+    title: str
+    parts: list[tuple[str, Markup]]
+
+
+def write_study_report(
+    study: StudyResults,
+    verdicts: Sequence[Verdict] | None = None,
+    sections: Sequence[SectionInfo] = (),
+) -> Path:
     """Write ``report.html`` into the study's directory, and what it shows of the steps beside it.
 
     That is, in ``trajectories/``: the predictions of x0 of each cell side by side and as an animation, and the
     maps of where its objectives pulled. Files that are there stay. Returns the page's path.
 
     :param verdicts: what :func:`~guidelens.claims.evaluate.evaluate` said, where the caller has asked already.
+    :param sections: what plugins add: :meth:`guidelens.plugins.PluginManager.report_sections`.
     :raises GuidelensError: when nothing has been drawn yet, or the directory cannot be written.
     """
     if not any(cell["status"] == "done" for cell in study.cells):
@@ -73,13 +91,19 @@ def write_study_report(study: StudyResults, verdicts: Sequence[Verdict] | None =
     write_strips(study.directory, telemetry)
     write_animations(study.directory, telemetry)
     write_saliency(study.directory, telemetry)
-    page = _render(study, evaluate(study) if verdicts is None else verdicts, telemetry)
+    added = [view for view in (_section_view(study, section) for section in sections) if view.parts]
+    page = _render(study, evaluate(study) if verdicts is None else verdicts, telemetry, added)
     path = study.directory / REPORT
     write_file(path, page.encode())
     return path
 
 
-def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping[str, Any]) -> str:
+def _render(
+    study: StudyResults,
+    verdicts: Sequence[Verdict],
+    telemetry: Mapping[str, Any],
+    sections: Sequence[SectionView],
+) -> str:
     cells = study.cells
     palette = Palette(dict.fromkeys(cell["schedule"] for cell in cells))
     keys = study.keys
@@ -99,7 +123,7 @@ def _render(study: StudyResults, verdicts: Sequence[Verdict], telemetry: Mapping
             tested=sum(not math.isnan(a.adjusted) for v in verdicts for a in v.answers),
             panels=panels(study, telemetry, palette),
             matrices=matrix_views(study),
-            surveys=_surveys(study.directory),
+            sections=sections,
             palette=palette,
             keys=keys,
             done=sum(cell["status"] == "done" for cell in keys.values()),
@@ -186,11 +210,16 @@ def _ratio(settings: Mapping[str, Any]) -> float:
     return float(width / height)
 
 
-def _surveys(directory: Path) -> list[tuple[str, Markup]]:
-    """Return title and content of each survey that lies beside the study."""
-    from guidelens.survey.figure import study_sections
-
-    return study_sections(directory)
+def _section_view(study: StudyResults, section: SectionInfo) -> SectionView:
+    """Render a plugin's section; a plugin that fails gets a line that says so in place of its part."""
+    try:
+        parts = [(str(heading), Markup(html)) for heading, html in section.render(study)]
+    except Exception as error:
+        reason = str(error) if isinstance(error, GuidelensError) else f"{type(error).__name__}: {error}"
+        message = f"plugin {section.plugin!r} failed in the report section {section.name!r}: {reason}"
+        logger.warning("%s", message)
+        parts = [(section.title, Markup('<p class="warning">{}</p>').format(message))]
+    return SectionView(section.name, section.title, parts)
 
 
 def _plain(value: Any) -> str:

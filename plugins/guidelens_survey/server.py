@@ -21,9 +21,8 @@ from urllib.parse import parse_qs, urlsplit
 import jinja2
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
-from starlette.concurrency import run_in_threadpool
-
 from guidelens.errors import GuidelensError, UsageError
+from starlette.concurrency import run_in_threadpool
 
 from . import wording
 from .design import CHECK
@@ -114,11 +113,11 @@ class _Site:
             self.seats.setdefault(item.seat, []).append(item)
         self.sizes = {token: (i["width"], i["height"]) for token, i in survey.images().items()}
         self.files = {
-            name: resources.files("guidelens.survey").joinpath("templates", name).read_bytes()
+            name: resources.files("guidelens_survey").joinpath("templates", name).read_bytes()
             for name in _STATIC
         }
         self.pages = jinja2.Environment(
-            loader=jinja2.PackageLoader("guidelens.survey"),
+            loader=jinja2.PackageLoader("guidelens_survey"),
             autoescape=True,
             trim_blocks=True,
             lstrip_blocks=True,

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
-from markupsafe import Markup, escape
-
 from guidelens.report.charts import short
+from markupsafe import Markup, escape
 
 from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS
 from .statistics import Interval, SurveyResults

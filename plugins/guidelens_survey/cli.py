@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-
+from guidelens.cli import console
 from guidelens.errors import GuidelensError, UsageError
 
-from . import console
-
 if TYPE_CHECKING:
-    from guidelens.survey.statistics import Interval, SurveyResults
+    from .statistics import Interval, SurveyResults
 
 _FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 
@@ -111,8 +109,8 @@ def create_command(
 
     Who is left out, and when, is fixed here, before there is any answer.
     """
-    from guidelens.survey.create import create_survey, read_where
-    from guidelens.survey.store import DEFAULT_NAME
+    from .create import create_survey, read_where
+    from .store import DEFAULT_NAME
 
     rules = {
         "failed_checks": exclude_failed_checks,
@@ -158,11 +156,11 @@ def serve_command(file: Path, host: str, port: int) -> None:
     Only this machine can reach it, unless --host says otherwise; from elsewhere it opens with a
     link of "guidelens survey links" only.
     """
-    from guidelens.survey.store import SurveyFile
+    from .store import SurveyFile
 
     opened = SurveyFile(file)
     try:
-        from guidelens.survey.server import is_loopback, serve
+        from .server import is_loopback, serve
     except ModuleNotFoundError as error:
         raise GuidelensError(
             f'serving a survey needs {error.name}: pip install "guidelens[survey]"'
@@ -187,7 +185,7 @@ def serve_command(file: Path, host: str, port: int) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def links_command(file: Path, url: str, as_json: bool) -> None:
     """Print the open link (any number of raters), then a personal link per planned rater."""
-    from guidelens.survey.store import SurveyFile
+    from .store import SurveyFile
 
     opened = SurveyFile(file, read_only=True)
     base = url.rstrip("/")
@@ -212,13 +210,13 @@ def links_command(file: Path, url: str, as_json: bool) -> None:
 )
 def results_command(file: Path, as_json: bool, out: Path | None) -> None:
     """Print what the votes in FILE say; also while the survey is running."""
-    from guidelens.survey.statistics import results
-    from guidelens.survey.store import SurveyFile
+    from .statistics import results
+    from .store import SurveyFile
 
     opened = SurveyFile(file, read_only=True)
     found = results(opened)
     if out is not None:
-        from guidelens.survey.exchange import write_results
+        from .exchange import write_results
 
         written = write_results(opened, found, out)
     if as_json:
@@ -233,8 +231,8 @@ def _print(found: SurveyResults) -> None:
     from rich import box
     from rich.table import Table
 
-    from guidelens.survey.drawing import AXES
-    from guidelens.survey.figure import foresight, number
+    from .drawing import AXES
+    from .figure import foresight, number
 
     screen = console.out()
     screen.print(f"{found.title}: {len(found.included)} raters count, {found.prompts} prompts", markup=False)
@@ -264,7 +262,7 @@ def _print(found: SurveyResults) -> None:
 
 
 def _interval(found: Interval) -> str:
-    from guidelens.survey.figure import number
+    from .figure import number
 
     around = f" [dim]({number(found.low)} to {number(found.high)})[/dim]" if found.low == found.low else ""
     return number(found.value) + around
@@ -290,8 +288,8 @@ _FORMATS = ("offline", "label-studio", "mturk", "csv")
 @click.option("--url", default="", help="mturk: where the server has the pictures.")
 def export_command(file: Path, form: str, out: Path, url: str) -> None:
     """Write the survey for raters without the server, or (csv) its raw votes."""
-    from guidelens.survey.exchange import export
-    from guidelens.survey.store import SurveyFile
+    from .exchange import export
+    from .store import SurveyFile
 
     if form == "mturk" and not url:
         raise UsageError("--format mturk needs --url: where the workers' browsers find the pictures")
@@ -312,8 +310,8 @@ def export_command(file: Path, form: str, out: Path, url: str) -> None:
 )
 def import_command(file: Path, answers: tuple[Path, ...], form: str) -> None:
     """Read answers that came back into FILE. Reading a file twice changes nothing."""
-    from guidelens.survey.exchange import import_answers
-    from guidelens.survey.store import SurveyFile
+    from .exchange import import_answers
+    from .store import SurveyFile
 
     opened = SurveyFile(file)
     for path in answers:

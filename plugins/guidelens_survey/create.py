@@ -64,7 +64,7 @@ def create_survey(
     :param overlap: raters per item to aim at; agreement cannot be told from one.
     :param compare: column of the study's table whose values are the conditions.
     :param where: column -> value of the cells to take.
-    :param rules: values of :class:`guidelens.survey.design.Rules` that differ from its defaults.
+    :param rules: values of :class:`guidelens_survey.design.Rules` that differ from its defaults.
     :raises UsageError: where the pictures do not give such a survey, or the file exists.
     """
     asked = wording.questions(questions, design) if design in ("pairwise", "rating", "forced-choice") else []

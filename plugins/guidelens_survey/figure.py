@@ -7,9 +7,8 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
 from guidelens.errors import GuidelensError
+from markupsafe import Markup
 
 from .drawing import AXES, figure
 from .statistics import Power, SurveyResults
@@ -98,7 +97,7 @@ def environment() -> Any:
     import jinja2
 
     return jinja2.Environment(
-        loader=jinja2.PackageLoader("guidelens.survey"),
+        loader=jinja2.PackageLoader("guidelens_survey"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -198,7 +198,7 @@ _Answers = Iterator[tuple[str, int, dict[str, int], float | None]]
 
 
 def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
-    folder = resources.files("guidelens.survey").joinpath("templates")
+    folder = resources.files("guidelens_survey").joinpath("templates")
     template = environment().get_template("offline.html.j2")
     sizes = survey.images()
     raters = [rater for rater in survey.raters() if rater.source == "personal"]

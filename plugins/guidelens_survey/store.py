@@ -60,7 +60,7 @@ CREATE INDEX vote_item ON vote (item);
 
 @dataclass(frozen=True)
 class StoredItem:
-    """A screen: what :class:`guidelens.survey.design.Item` says, with its pictures' tokens."""
+    """A screen: what :class:`guidelens_survey.design.Item` says, with its pictures' tokens."""
 
     id: int
     seat: int

@@ -1,1 +1,0 @@
-"""Blinded human studies of a run's pictures: design, storage, the web pages, statistics, exchange of files."""

@@ -51,7 +51,7 @@ class TestLength:
         got, _ = gradient(normalize="loss")
         first, second = weighted_losses(vision, text, seen(net, process, x_t, index, "x0"))
         weighted = torch.stack([first / -1.5, second / 0.5]).detach()  # the losses, without s and sign
-        torch.testing.assert_close(got, plain / weighted.abs().sqrt()[:, None, None, None])
+        torch.testing.assert_close(got, plain / (2 * weighted.abs().sqrt()[:, None, None, None]))
 
     @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
     def test_noise(self, prediction):
@@ -249,7 +249,7 @@ class TestInto:
         x0 = plain.pred_x0
         at_x0 = -(x0 - 0.9)
         of_unet = math.sqrt(a) * 0.25 / (a * 0.25 + 1 - a)
-        g = at_x0 * (of_unet if through == "unet" else 1 if into == "x0" else math.sqrt(a))
+        g = at_x0 * (of_unet if through == "unet" else 1)
         if into == "sample":
             gain = 1.0
         elif sampler == "ddim":
@@ -356,10 +356,25 @@ class TestFixedVariance:
         assert small.sampler == DDPM()
         assert Engine(generator, Quadratic(), sampler="ddim").sampler == DDIM()
 
+    @pytest.mark.parametrize("kind", ["small", "large"])
+    def test_takes_the_place_of_a_learned_variance(self, kind):
+        def draw(interpolation, **options):
+            engine = Engine(
+                GaussianGenerator(interpolation=interpolation),
+                Quadratic(),
+                steps=5,
+                options=GuidanceOptions(**options),
+                dtype="float64",
+            )
+            return engine.generate("0.9", Constant(near=1.0))[0].image, engine.resolved_options()
+
+        given, described = draw(0.3, fixed_variance=kind)
+        assert torch.equal(given, draw(None, fixed_variance=kind)[0])
+        assert not torch.allclose(given, draw(0.3)[0], atol=1e-3)
+        assert described["fixed_variance"] == kind
+
     def test_where_it_has_no_use(self):
         options = GuidanceOptions(fixed_variance="large")
-        with pytest.raises(UsageError, match="the generator learned its variance"):
-            Engine(GaussianGenerator(interpolation=0.0), Quadratic(), options=options)
         with pytest.raises(UsageError, match="belongs to the ddpm sampler"):
             Engine(GaussianGenerator(), Quadratic(), sampler="ddim", options=options)
         with pytest.raises(UsageError, match="give it to your DDPM"):
@@ -372,6 +387,7 @@ CHANGED = {
     "through": "x0",
     "see": "blend",
     "clip_denoised": False,
+    "clip_after_guidance": True,
     "into": "sample",
     "normalize": "rms",
     "clip_norm": 0.5,
@@ -414,7 +430,13 @@ def test_every_option_changes_the_picture_and_its_key(name):
     def draw(**options):
         chosen = GuidanceOptions(**options)
         engine = Engine(
-            GaussianGenerator(mu=0.9), Quadratic(), steps=7, options=chosen, device="cpu", dtype="float64"
+            GaussianGenerator(mu=0.9),
+            Quadratic(),
+            steps=7,
+            sampler="ddim" if name == "clip_after_guidance" else "ddpm",
+            options=chosen,
+            device="cpu",
+            dtype="float64",
         )
         samples = [Sample("0.9", Shift("near", "steep"), 3)]
         return list(engine.stream(samples))[-1].sample, key(chosen)
@@ -424,6 +446,49 @@ def test_every_option_changes_the_picture_and_its_key(name):
     after, key_after = draw(**base, **{name: CHANGED[name]})
     assert not torch.allclose(before, after, rtol=1e-6, atol=1e-9)
     assert key_before != key_after
+
+
+@pytest.mark.parametrize("through", ["unet", "x0"])
+def test_what_is_seen_clamped_is_differentiated_through_the_clamp(through):
+    """Outside [-1, 1] nothing changes what the model sees; through="x0" stops at what it sees."""
+    got, (net, vision, text, process, x_t, index) = gradient(wide=3.0, see="clamped", through=through)
+
+    def log_p(x):
+        seen_x0 = seen(net, process, x, index, "x0")
+        return weighted_losses(vision, text, seen_x0.clamp(-1, 1) if through == "unet" else seen_x0)
+
+    if through == "unet":
+        torch.testing.assert_close(got, central_differences(log_p, x_t), rtol=1e-5, atol=1e-6)
+        return
+    x0 = seen(net, process, x_t, index, "x0").detach()
+    assert (x0.abs() > 1).any()
+    of_x0 = central_differences(lambda x: weighted_losses(vision, text, x), x0.clamp(-1, 1))
+    root = process.alphas_cumprod[index].sqrt().reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(got, root * of_x0, rtol=1e-5, atol=1e-6)
+
+
+def test_clamped_is_what_the_reverse_step_uses():
+    """Without clip_denoised there is no clamp to see."""
+    plain, _ = gradient(wide=3.0, see="x0", clip_denoised=False)
+    assert torch.equal(gradient(wide=3.0, see="clamped", clip_denoised=False)[0], plain)
+    assert not torch.allclose(gradient(wide=3.0, see="clamped")[0], plain, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("sampler", "words"),
+    [("ddpm", "belongs to the ddim sampler"), (DDIM(), "give it to your DDIM")],
+)
+def test_where_clipping_after_guidance_has_no_use(sampler, words):
+    options = GuidanceOptions(clip_after_guidance=True)
+    with pytest.raises(UsageError, match=words):
+        Engine(GaussianGenerator(), Quadratic(), sampler=sampler, options=options)
+    with pytest.raises(UsageError, match="clip_after_guidance needs into=score, got into=x0"):
+        Engine(
+            GaussianGenerator(),
+            Quadratic(),
+            sampler="ddim",
+            options=GuidanceOptions(clip_after_guidance=True, into="x0"),
+        )
 
 
 def test_options_that_did_not_exist_leave_old_keys_alone():

@@ -95,8 +95,7 @@ class Run:
         return self._extra.normal(SHAPE, *key).double().numpy()
 
 
-def laps(k, times, start=0.0, stop=1.0):
-    return times if start <= k / (STEPS - 1) <= stop else 1
+TIMESTEPS = [round(999 * (1 - k / (STEPS - 1))) for k in range(STEPS)]
 
 
 def recurring(run, k, x, a, previous, times, take):
@@ -119,11 +118,11 @@ def paper(run, k, x, a, previous, s):
 
 
 def dps(run, k, x, a, previous, s):
-    """Chung et al. 2023, algorithm 1: x' - zeta / |y - x0| grad |y - x0|^2, |.|^2 being the objective."""
+    """Chung et al. 2023, algorithm 1, as in their code: x' - zeta grad |y - x0|, its square being the objective."""
     x0 = posterior_mean(x, a)
     residual = x0 - TARGET
-    gradient = slope(a) * 2 * residual
-    return ddpm(x, x0, a, previous, run.step(k)) - s / np.linalg.norm(residual) * gradient
+    gradient = slope(a) * residual / np.linalg.norm(residual)
+    return ddpm(x, x0, a, previous, run.step(k)) - s * gradient
 
 
 def freedom(run, k, x, a, previous, s):
@@ -136,7 +135,7 @@ def freedom(run, k, x, a, previous, s):
         rho = s * of_x0 * rms(eps_of(x, x0, a)) * math.sqrt((1 - a) / a) / rms(gradient)
         return ddpm(x, x0, a, previous, z) - rho * gradient
 
-    return recurring(run, k, x, a, previous, laps(k, 10, 0.2, 0.5), take)
+    return recurring(run, k, x, a, previous, 10 if 500 <= TIMESTEPS[k] <= 800 else 1, take)
 
 
 def universal(run, k, x, a, previous, s):
@@ -151,9 +150,12 @@ def universal(run, k, x, a, previous, s):
 
 
 def mpgd(run, k, x, a, previous, s):
-    """He et al. 2023, algorithm 1 without autoencoder: x0 -= c_t dL/dx0, then DDIM with the eps of before."""
+    """He et al. 2023, algorithm 1 without autoencoder, c_t = s / sqrt(abar_{t-1}): x0 -= c_t dL/dx0, eps held."""
     x0 = posterior_mean(x, a)
-    return ddim(x0 - s * (x0 - TARGET), eps_of(x, x0, a), previous)
+    guided = x0 - s / math.sqrt(previous) * (x0 - TARGET)
+    sigma = 0.5 * math.sqrt((1 - previous) / (1 - a) * (1 - a / previous))
+    towards_x_t = math.sqrt(1 - previous - sigma**2) * eps_of(x, x0, a)
+    return math.sqrt(previous) * guided + towards_x_t + sigma * run.step(k)
 
 
 def lgd(run, k, x, a, previous, s):
@@ -167,6 +169,16 @@ def lgd(run, k, x, a, previous, s):
     return ddpm(x, x0, a, previous, run.step(k)) + s * variance * gradient
 
 
+def blended(run, k, x, a, previous, s):
+    """Avrahami et al. 2022, without masks: mu + s Sigma grad, the loss at f x0 + (1 - f) x_t, f = sqrt(1 - abar)."""
+    _, _, variance = ddpm_coefficients(a, previous)
+    x0, f = posterior_mean(x, a), math.sqrt(1 - a)
+    seen = f * x0 + (1 - f) * x
+    outside = x0 - np.clip(x0, -1, 1)
+    gradient = (f * slope(a) + 1 - f) * (seen - TARGET) + 50 * slope(a) * 2 * outside / x0.size
+    return ddpm(x, x0, a, previous, run.step(k)) - s * variance * gradient
+
+
 METHODS = {
     "paper": (paper, "near"),
     "dps": (dps, "residual"),
@@ -174,6 +186,7 @@ METHODS = {
     "universal": (universal, "near"),
     "mpgd": (mpgd, "near"),
     "lgd": (lgd, "near"),
+    "blended": (blended, "near"),
 }
 
 

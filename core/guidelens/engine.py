@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from .contracts import FixedVariance, Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
+from .contracts import Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
 from .diffusion.process import DiffusionProcess, lookup
 from .diffusion.samplers import DDIM, DDPM, Sampler, make_sampler
@@ -120,7 +120,8 @@ class Engine:
             None if guidance_model is None else place(guidance_model, self.device, self._state_dtype)
         )
         self._timesteps: list[int] = self.process.timesteps.tolist()
-        self._laps = self.options.laps(self.steps)
+        self.laps = self.options.laps(self._timesteps, len(generator.alphas_cumprod))
+        """How often each step is taken, the noisiest first; see ``recurrence``."""
         self._gain = self._guidance_gain()
         self._micro = MicroBatches(self._recompute_activations)
         self._recomputes = False
@@ -177,7 +178,7 @@ class Engine:
     def resolved_options(self) -> dict[str, Any]:
         """Return the options that a picture depends on, with what components supplied filled in."""
         resolved = self.options.described()
-        if isinstance(self.sampler, DDPM) and self.sampler.fixed_variance != "small":
+        if isinstance(self.sampler, DDPM) and self.sampler.fixed_variance is not None:
             resolved["fixed_variance"] = self.sampler.fixed_variance
         return {**resolved, "objective_scales": dict(sorted(self.objective_scales.items()))}
 
@@ -325,7 +326,7 @@ class Engine:
         position = self.steps - 1 - k
         index = torch.full((len(batch.state),), position, dtype=torch.int64)
         x_t, nonfinite = batch.state, None
-        for lap in range(self._laps[k]):
+        for lap in range(self.laps[k]):
             if lap > 0:
                 x_t = self.process.renoise(batch.state, index, self._extra_noise(batch, "renoise", k, lap))
             guided = self._evaluate(batch, x_t, index, k, lap)
@@ -393,7 +394,7 @@ class Engine:
         """The noise of x_{t-1}. The sample's own goes to the last repetition, so that recurrence shifts none."""
         if not self.sampler.draws_noise or k + 1 == self.steps:
             return None
-        if lap + 1 < self._laps[k]:
+        if lap + 1 < self.laps[k]:
             return self._extra_noise(batch, "repeat", k, lap)
         return self._placed(batch.noise.next(), len(batch.state))
 
@@ -459,11 +460,21 @@ def _sampler(sampler: str | Sampler, eta: float, options: GuidanceOptions, gener
             raise UsageError(
                 f"fixed_variance belongs to the sampler called 'ddpm'; give it to your {sampler!r} itself"
             )
+        if options.clip_after_guidance:
+            raise UsageError(
+                f"clip_after_guidance belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
+            )
         return sampler
-    if options.fixed_variance == "large" and generator.learned_variance:
-        raise UsageError("fixed_variance=large has no use: the generator learned its variance")
-    own: FixedVariance = getattr(generator, "fixed_variance", "small") if sampler == "ddpm" else "small"
-    return make_sampler(sampler, eta=eta, fixed_variance=options.fixed_variance or own)
+    variance = options.fixed_variance
+    if variance is None and sampler == "ddpm" and not generator.learned_variance:
+        variance = getattr(generator, "fixed_variance", None)
+    if variance == "small" and not generator.learned_variance:
+        variance = None  # what it is anyway
+    if options.clip_after_guidance and options.into != "score":
+        raise UsageError(f"clip_after_guidance needs into=score, got into={options.into}")
+    return make_sampler(
+        sampler, eta=eta, fixed_variance=variance, clip_after_guidance=options.clip_after_guidance
+    )
 
 
 def _warn_of_gain(sampler: Sampler, process: DiffusionProcess, options: GuidanceOptions) -> None:
@@ -496,7 +507,7 @@ def _check_options(options: GuidanceOptions, guidance_model: GuidanceModel | Non
         return
     about_x0 = {
         "through=x0": options.through == "x0",
-        "see=blend": options.see == "blend",
+        f"see={options.see}": options.see != "x0",
         "into=x0": options.into == "x0",
         "range_scale": options.range_scale != 0,
         "smoothing": options.smoothing > 0,

@@ -55,6 +55,7 @@ class EngineRequest:
     eta: float = 0.0
     fixed_variance: str | None = None
     clip_denoised: bool | None = None
+    clip_after_guidance: bool | None = None
     scale: float | None = None
     objective_scales: dict[str, float] = field(default_factory=dict)
     through: str | None = None
@@ -112,8 +113,8 @@ class EngineRequest:
             if part.name == "objective_scales":
                 for name, scale in value.items():
                     listed += ["--objective-scale", f"{name}={scale!r}"]
-            elif part.name == "clip_denoised":
-                listed += [] if value is None else [flag if value else "--no-clip-denoised"]
+            elif part.name in ("clip_denoised", "clip_after_guidance"):
+                listed += [] if value is None else [flag if value else flag.replace("--", "--no-", 1)]
             elif value != own.get(part.name, part.default):
                 listed += [flag, str(value)]
         return listed
@@ -232,7 +233,7 @@ _ENGINE_OPTIONS = (
         "--fixed-variance",
         type=click.Choice(("small", "large")),
         section=_SAMPLING,
-        help="Variance of the ddpm sampler where the generator learned none: the posterior's, or beta.  "
+        help="Variance of the ddpm sampler: the posterior's, or beta.  "
         "[default: the generator's, else small]",
     ),
     option(
@@ -240,6 +241,12 @@ _ENGINE_OPTIONS = (
         default=None,
         section=_SAMPLING,
         help="Clamp the predicted x0 in the reverse step.  [default: clamp]",
+    ),
+    option(
+        "--clip-after-guidance/--no-clip-after-guidance",
+        default=None,
+        section=_SAMPLING,
+        help="Clamp x0 after guidance moved it, not before (ddim).  [default: before]",
     ),
     *GUIDANCE_FLAGS,
     option(

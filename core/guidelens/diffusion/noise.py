@@ -36,7 +36,7 @@ class NoiseStream:
 
     def next(self) -> Tensor:
         """Draw (B, C, H, W) float32 on the CPU."""
-        draws = torch.empty(len(self._generators), *self._shape)
+        draws = torch.empty(len(self._generators), *self._shape, dtype=torch.float32)
         for draw, generator in zip(draws, self._generators, strict=True):
             draw.normal_(generator=generator)
         return draws
@@ -90,7 +90,7 @@ class KeyedNoise:
         fill: Callable[[Tensor, torch.Generator], object],
     ) -> Tensor:
         seeds = self._seeds if rows is None else [self._seeds[row] for row in rows]
-        draws = torch.empty(len(seeds), *shape)
+        draws = torch.empty(len(seeds), *shape, dtype=torch.float32)
         for draw, seed in zip(draws, seeds, strict=True):
             fill(draw, torch.Generator("cpu").manual_seed(_derived_seed(seed, key)))
         return draws

@@ -223,7 +223,7 @@ class DiffusionProcess:
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        fixed_variance: FixedVariance = "small",
+        fixed_variance: FixedVariance | None = None,
     ) -> PosteriorStep:
         """Return p(x_{t-1} | x_t) from one network output.
 
@@ -231,7 +231,8 @@ class DiffusionProcess:
             [-1, 1], interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021,
             eq. 15).
         :param clip_denoised: clamp x0 to [-1, 1] before the mean is formed from it.
-        :param fixed_variance: where none is learned, the posterior variance (``small``) or beta (``large``).
+        :param fixed_variance: the posterior variance (``small``) or beta (``large``), in place of a learned
+            variance too; None: the learned variance, or ``small`` where there is none.
         """
         predicted, interpolation = split_output(output, x_t, learned_variance)
         pred_x0 = self.predict_x0(predicted, x_t, index, prediction)
@@ -239,13 +240,13 @@ class DiffusionProcess:
             pred_x0 = pred_x0.clamp(-1, 1)
         first, second = self.posterior_mean_coef1, self.posterior_mean_coef2
         mean = lookup(first, index, x_t) * pred_x0 + lookup(second, index, x_t) * x_t
-        if interpolation is not None:
+        if interpolation is not None and fixed_variance is None:
             share = (interpolation + 1) / 2
             lowest = lookup(self.posterior_log_variance_clipped, index, x_t)
             highest = lookup(self._log_betas, index, x_t)
             log_variance = share * highest + (1 - share) * lowest
             variance = log_variance.exp()
-        elif fixed_variance == "small":
+        elif fixed_variance in (None, "small"):
             variance = lookup(self.posterior_variance, index, x_t).expand_as(x_t)
             log_variance = lookup(self.posterior_log_variance_clipped, index, x_t).expand_as(x_t)
         elif fixed_variance == "large":

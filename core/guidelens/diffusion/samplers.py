@@ -69,14 +69,15 @@ class DDPM:
 
     The shift is algorithm 1 of Dhariwal & Nichol 2021 (arXiv:2105.05233).
 
-    :param fixed_variance: for networks that learn none, the posterior variance (``small``, under which the
-        last step, whose posterior variance is 0, is unguided) or beta (``large``).
+    :param fixed_variance: the posterior variance (``small``, under which the last step, whose posterior variance
+        is 0, is unguided) or beta (``large``), also where the network learned a variance; None: the learned
+        variance, or ``small`` where there is none.
     """
 
-    fixed_variance: FixedVariance = "small"
+    fixed_variance: FixedVariance | None = None
 
     def __post_init__(self) -> None:
-        if self.fixed_variance not in get_args(FixedVariance):
+        if self.fixed_variance not in (None, *get_args(FixedVariance)):
             raise UsageError(f"unknown fixed variance {self.fixed_variance!r}; choose small or large")
 
     @property
@@ -96,9 +97,9 @@ class DDPM:
             return torch.ones(process.num_steps, dtype=torch.float64)
         if into == "x0":
             return process.posterior_mean_coef1
-        if learned_variance:
+        if learned_variance and self.fixed_variance is None:
             return process.betas
-        return process.posterior_variance if self.fixed_variance == "small" else process.fixed_large
+        return process.fixed_large if self.fixed_variance == "large" else process.posterior_variance
 
     def step(
         self,
@@ -139,9 +140,12 @@ class DDIM:
     unused.
 
     :param eta: share of the DDPM posterior's noise, 0 (deterministic) to 1.
+    :param clip_after_guidance: under ``clip_denoised``, clamp x0 after guidance moved it, not before, and derive
+        eps again from it (authors' code of Bansal et al. 2023).
     """
 
     eta: float = 0.0
+    clip_after_guidance: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.eta) and 0 <= self.eta <= 1):
@@ -188,14 +192,17 @@ class DDIM:
     ) -> ReverseStep:
         """Take one reverse step, see :meth:`Sampler.step`."""
         predicted, _ = split_output(output, x_t, learned_variance)
-        pred_x0 = process.predict_x0(predicted, x_t, index, prediction)
-        if clip_denoised:
-            pred_x0 = pred_x0.clamp(-1, 1)
-        eps, x0 = process.predict_eps(pred_x0, x_t, index), pred_x0
+        raw = process.predict_x0(predicted, x_t, index, prediction)
+        pred_x0 = raw.clamp(-1, 1) if clip_denoised else raw
+        x0 = raw if self.clip_after_guidance and guidance is not None else pred_x0
+        eps = process.predict_eps(x0, x_t, index)
         signal_prev = process.alphas_cumprod_prev
         if guidance is not None:
             eps = eps - lookup(process.sqrt_one_minus_alphas_cumprod, index, x_t) * guidance
             x0 = process.predict_x0(eps, x_t, index, "epsilon")
+            if clip_denoised and self.clip_after_guidance:
+                x0 = x0.clamp(-1, 1)
+                eps = process.predict_eps(x0, x_t, index)
         # The posterior variance is eq. 16 squared at eta = 1; 0 at index 0, so the last step adds no noise.
         spread = self.eta * process.posterior_variance.sqrt()
         sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(self._of_eps(process), index, x_t) * eps
@@ -204,18 +211,28 @@ class DDIM:
         return ReverseStep(sample=sample, pred_x0=pred_x0)
 
 
-def make_sampler(name: str, *, eta: float = 0.0, fixed_variance: FixedVariance = "small") -> Sampler:
+def make_sampler(
+    name: str,
+    *,
+    eta: float = 0.0,
+    fixed_variance: FixedVariance | None = None,
+    clip_after_guidance: bool = False,
+) -> Sampler:
     """Return the sampler called ``ddpm`` or ``ddim``.
 
     :raises UsageError: for another name, or an option that the sampler has no use for.
     """
     if name == "ddim":
-        if fixed_variance != "small":
+        if fixed_variance == "large":
             raise UsageError(
                 f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta"
             )
-        return DDIM(eta=eta)
+        return DDIM(eta=eta, clip_after_guidance=clip_after_guidance)
     if name == "ddpm":
+        if clip_after_guidance:
+            raise UsageError(
+                "clip_after_guidance belongs to the ddim sampler: under ddpm guidance moves no x0"
+            )
         if eta:
             raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none")
         return DDPM(fixed_variance=fixed_variance)

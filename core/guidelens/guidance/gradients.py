@@ -92,7 +92,7 @@ def step_length(gradient: Tensor, options: GuidanceOptions, loss: Tensor, noise:
     :param noise: x_t / sqrt(abar) - x0 (B, C, H, W), read by ``normalize="noise"``.
     """
     if options.normalize == "loss":
-        gradient = gradient * per_sample(_reciprocal(loss.abs().sqrt()), gradient)
+        gradient = gradient * per_sample(_reciprocal(2 * loss.abs().sqrt()), gradient)
     elif options.normalize != "none":
         length = _norm(gradient) if options.normalize == "unit" else _rms(gradient)
         factor = _reciprocal(length)

@@ -180,15 +180,18 @@ class Guide:
             if options.see == "blend"
             else None
         )
-        seen = x0 if share is None else share * x0 + (1 - share) * x_t
+        clamped = options.see == "clamped" and options.clip_denoised
+        seen = x0.clamp(-1, 1) if clamped else x0 if share is None else share * x0 + (1 - share) * x_t
         of_seen = self._image_gradient(seen, here, telemetry)
         nonfinite = ~all_finite(of_seen)
         # No cotangent that is not finite enters the network, where it might spread to other samples.
         of_seen = zero_rows(of_seen, nonfinite)
         of_x0 = of_seen if share is None else share * of_seen
+        if clamped and options.through == "unet":
+            of_x0 = torch.where(x0.abs() <= 1, of_x0, 0)
         if options.range_scale:
             of_x0 = of_x0 + options.range_scale * self._range_gradient(x0, here)
-        if options.through == "x0" and options.into == "x0":
+        if options.through == "x0" and options.into != "score":
             return of_x0, nonfinite
         if options.through == "x0":
             slope = self._lookup(self._process.sqrt_alphas_cumprod, here) * of_x0

@@ -16,7 +16,7 @@ from ..errors import UsageError
 from .presets import find_preset
 
 Through = Literal["unet", "x0"]
-See = Literal["x0", "blend"]
+See = Literal["x0", "clamped", "blend"]
 Normalize = Literal["none", "unit", "rms", "loss", "noise"]
 Average = Literal["logmeanexp", "mean"]
 Dose = Literal["plain", "matched"]
@@ -37,18 +37,23 @@ class GuidanceOptions:
     :param through: ``unet`` differentiates the network. ``x0`` does not, and takes dx0/dx_t = sqrt(abar)
         instead, which is exact for standard normal data: cheaper, and what v-prediction gives with its
         network held constant.
-    :param see: what the guidance model is shown: the predicted ``x0``; or ``blend``, sqrt(1 - abar) * x0 +
-        (1 - sqrt(1 - abar)) * x_t, which turns from x0 to x_t itself as the noise goes.
-    :param clip_denoised: clamp the predicted x0 to [-1, 1] where the reverse step uses it; what the guidance
-        model sees is never clamped, a clamp having no gradient outside.
+    :param see: what the guidance model is shown. ``x0``: the predicted x0, not clamped, since a clamp has no
+        gradient outside. ``clamped``: x0 as the reverse step uses it, clamped under ``clip_denoised``;
+        ``through="unet"`` then differentiates the clamp as well (authors' code of Chung et al. 2023).
+        ``blend``: sqrt(1 - abar) * x0 + (1 - sqrt(1 - abar)) * x_t, which turns from x0 to x_t as the noise
+        goes (CLIP-guided diffusion; Avrahami et al. 2022).
+    :param clip_denoised: clamp the predicted x0 to [-1, 1] where the reverse step uses it.
+    :param clip_after_guidance: of the ``ddim`` sampler with ``into="score"``: clamp x0 after guidance moved it
+        in place of before, and derive eps again (authors' code of Bansal et al. 2023). Without
+        ``clip_denoised`` it has no effect.
     :param into: what s * g is added to. ``score``: the score, so that DDPM's mean moves by Sigma s g and
         DDIM's eps by -sqrt(1 - abar) s g (Dhariwal & Nichol 2021). ``sample``: x_{t-1} itself (Chung et al.
-        2023, Yu et al. 2023). ``x0``: the predicted x0, eps held (He et al. 2023); with ``through="x0"`` g
-        is then the gradient at x0.
-    :param normalize: per sample, before s: ``unit`` g / |g|; ``rms`` g / rms(g); ``loss`` g / sqrt(|L|), L
-        the weighted loss (the step of Chung et al. 2023, where L is a squared residual); ``noise`` g *
-        rms(x_t / sqrt(abar) - x0) / rms(g), a share of the noise that x_t holds (authors' code of Yu et al.
-        2023 and He et al. 2023).
+        2023, Yu et al. 2023). ``x0``: the predicted x0, eps held (He et al. 2023, algorithm 1). With
+        ``through="x0"`` the g of both is the gradient at x0 itself.
+    :param normalize: per sample, before s: ``unit`` g / |g|; ``rms`` g / rms(g); ``loss`` g / (2 sqrt(|L|)), L
+        the weighted loss, which is the gradient of sqrt(|L|): of the residual's norm, where L is a squared
+        residual (authors' code of Chung et al. 2023); ``noise`` g * rms(x_t / sqrt(abar) - x0) / rms(g), a
+        share of the noise that x_t holds (authors' code of Yu et al. 2023).
     :param clip_norm: per sample, after ``normalize`` and before s: |g| is at most this; None: no limit.
     :param range_scale: r, adds r * mean((x0 - clamp(x0, -1, 1))^2) to the loss wherever a sample is guided
         (range loss of CLIP-guided diffusion).
@@ -65,13 +70,13 @@ class GuidanceOptions:
     :param every: guide every so many steps, counted from the first within [start, stop].
     :param recurrence: how often a step is taken: x_{t-1} is noised to x_t again in between ("time travel",
         Lugmayr et al. 2022, Bansal et al. 2023, Yu et al. 2023).
-    :param recurrence_start: progress from which steps recur.
-    :param recurrence_stop: progress up to which they do.
+    :param recurrence_start: training time 1 - t / T from which steps recur, 0 the noisiest timestep.
+    :param recurrence_stop: training time up to which they do, 1 the cleanest.
     :param dose: ``matched`` multiplies s so that its sum over the guided steps, each weighted by how far it
         moves x_{t-1}, is that of a run of ``dose_steps`` steps; ``plain`` leaves s alone.
     :param dose_steps: the reference of ``matched``; None: all training timesteps.
-    :param fixed_variance: Sigma of the ``ddpm`` sampler where the generator learns none: the posterior
-        variance (``small``) or beta (``large``); None: the generator's ``fixed_variance``, else ``small``.
+    :param fixed_variance: Sigma of the ``ddpm`` sampler: the posterior variance (``small``) or beta (``large``);
+        None: the variance that the generator learned, else its ``fixed_variance``, else ``small``.
     """
 
     scale: float = 1.0
@@ -79,6 +84,7 @@ class GuidanceOptions:
     through: Through = "unet"
     see: See = "x0"
     clip_denoised: bool = True
+    clip_after_guidance: bool = False
     into: Into = "score"
     normalize: Normalize = "none"
     clip_norm: float | None = None
@@ -173,12 +179,14 @@ class GuidanceOptions:
         chosen = set(inside[:: self.every])
         return [k in chosen for k in range(steps)]
 
-    def laps(self, steps: int) -> list[int]:
-        """Return how often each of ``steps`` steps is taken."""
-        return [
-            self.recurrence if _within(k, steps, self.recurrence_start, self.recurrence_stop) else 1
-            for k in range(steps)
-        ]
+    def laps(self, timesteps: Sequence[int], total: int) -> list[int]:
+        """Return how often each step is taken, the noisiest first.
+
+        :param timesteps: the training timesteps of the run, cleanest first.
+        :param total: T, how many training timesteps there are.
+        """
+        first, last = self.recurrence_start - _EDGE, self.recurrence_stop + _EDGE
+        return [self.recurrence if first <= 1 - t / total <= last else 1 for t in reversed(timesteps)]
 
     def described(self) -> dict[str, Any]:
         """Return what a picture depends on: the oldest options always, the others where not at their default.

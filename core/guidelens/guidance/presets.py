@@ -29,8 +29,8 @@ PRESETS: dict[str, Preset] = {
         "Kong & Kwak 2023, eq. 1: the mean of DDPM is moved by s Sigma g, g taken through the UNet"
     ),
     "dps": Preset(
-        "Chung et al. 2023 (arXiv:2209.14687), algorithm 1: x_{t-1} -= zeta / |residual| grad |residual|^2",
-        {"into": "sample", "normalize": "loss", "scale": 0.3},
+        "Chung et al. 2023 (arXiv:2209.14687), algorithm 1, as in their code: x_{t-1} -= zeta grad |residual|",
+        {"into": "sample", "see": "clamped", "normalize": "loss", "scale": 0.3},
     ),
     "freedom": Preset(
         "Yu et al. 2023 (arXiv:2303.09833), algorithm 2: x_{t-1} -= rho_t g_t, with time travel",
@@ -38,6 +38,8 @@ PRESETS: dict[str, Preset] = {
             "into": "x0",
             "normalize": "noise",
             "scale": 0.02,
+            "clip_denoised": False,
+            "fixed_variance": "small",
             "recurrence": 10,
             "recurrence_start": 0.2,
             "recurrence_stop": 0.5,
@@ -45,17 +47,22 @@ PRESETS: dict[str, Preset] = {
     ),
     "universal": Preset(
         "Bansal et al. 2023 (arXiv:2302.07121), forward guidance: eps += s sqrt(1 - abar) grad L, recurring",
-        {"recurrence": 10},
+        {"recurrence": 10, "clip_after_guidance": True},
         sampler="ddim",
     ),
     "mpgd": Preset(
-        "He et al. 2023 (arXiv:2311.16424), without autoencoder: x0 -= c_t dL/dx0, eps held",
-        {"into": "x0", "through": "x0", "scale": 0.02},
+        "He et al. 2023 (arXiv:2311.16424), without autoencoder: x0 -= s / sqrt(abar_{t-1}) dL/dx0, eps held",
+        {"into": "sample", "through": "x0", "see": "clamped", "scale": 0.02},
         sampler="ddim",
+        eta=0.5,
     ),
     "lgd": Preset(
         "Song et al. 2023 (ICML, LGD-MC): grad log mean exp(-L) over draws around x0",
         {"smoothing": 10},
+    ),
+    "blended": Preset(
+        "Avrahami et al. 2022 (arXiv:2111.14818), without masks: the model sees x0 blended with x_t, range loss",
+        {"see": "blend", "range_scale": 50.0, "clip_denoised": False},
     ),
 }
 

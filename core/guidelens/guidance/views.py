@@ -68,7 +68,7 @@ class Views:
 
     def _transform(self, images: Tensor, rows: Sequence[int], where: Key) -> Tensor:
         """Return (B, 2, 3): where each pixel of the view is read, in coordinates from -1 to 1."""
-        theta = torch.eye(3).expand(len(rows), 3, 3)
+        theta = torch.eye(3, dtype=torch.float32).expand(len(rows), 3, 3)
         if "crop" in self._kinds:
             theta = theta @ _window(self._noise.uniform((3,), "crop", *where, rows=rows), self._strength)
         if "affine" in self._kinds:
@@ -107,7 +107,7 @@ def _motion(u: Tensor, strength: float) -> Tensor:
 
 def _matrix(*entries: Tensor) -> Tensor:
     """(B, 3, 3) from the entries of the first two rows."""
-    last = torch.tensor([0.0, 0.0, 1.0]).expand(len(entries[0]), 1, 3)
+    last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float32).expand(len(entries[0]), 1, 3)
     return torch.cat([torch.stack(entries, dim=1).reshape(-1, 2, 3), last], dim=1)
 
 

@@ -124,7 +124,7 @@ def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_siz
                 probe = _Probe(group, keys[:batch_size], table, workshop)
                 if probe.kind not in costs:
                     costs[probe.kind] = probe.seconds_per_step()
-                laps = group.options.laps(group.settings.steps)
+                laps = workshop.engine(group.settings, group.options).laps
                 found.seconds += costs[probe.kind] * len(keys) * sum(laps)
                 found.steps += len(keys) * len(laps)
 

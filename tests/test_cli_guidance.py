@@ -17,7 +17,11 @@ from guidelens.errors import UsageError
 from guidelens.guidance import PRESETS, GuidanceOptions, Preset
 from test_guidance_options import CHANGED, NEEDS
 
-SPELLED = {"objective_scales": ("--objective-scale", "near=2.0"), "clip_denoised": ("--no-clip-denoised",)}
+SPELLED = {
+    "objective_scales": ("--objective-scale", "near=2.0"),
+    "clip_denoised": ("--no-clip-denoised",),
+    "clip_after_guidance": ("--clip-after-guidance",),
+}
 
 
 @click.command(cls=SectionedCommand)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,8 @@ _JOINED = {f" {end}": end for end in (".", "?", "!", ",", "n't", "'m", "'s", "'v
 class WordPiece:
     """BERT's tokenizer (lower case, no accents, punctuation apart) with BLIP's tokens [DEC] and [ENC].
 
-    [DEC] is the decoder's first token, [ENC] that of the encoder that reads an image.
+    [DEC] is the decoder's first token, [ENC] that of the encoder that reads an image. Texts are split as by the
+    tokenizer that LAVIS uses, except around characters newer than Unicode 8, which the two may classify differently.
 
     :param vocabulary: token -> id, of a vocabulary file; [DEC] and [ENC] are added where they are missing.
     """
@@ -77,7 +79,7 @@ def load_tokenizer(vocab: str | Path) -> WordPiece:
     [DEC] and then [ENC] are added after the file's entries: ids 30522 and 30523 with the 30,522 of
     bert-base-uncased. No network is used.
 
-    :raises GuidelensError: the file cannot be read or lacks one of :data:`REQUIRED_TOKENS`.
+    :raises GuidelensError: the file cannot be read, lacks one of :data:`REQUIRED_TOKENS` or repeats a token.
     """
     path = Path(vocab)
     try:
@@ -87,6 +89,9 @@ def load_tokenizer(vocab: str | Path) -> WordPiece:
     missing = sorted(set(REQUIRED_TOKENS) - set(entries))
     if missing:
         raise GuidelensError(f"{path} is not a BERT vocabulary: it lacks {', '.join(missing)}")
+    twice = next((entry for entry, count in Counter(entries).items() if count > 1), None)
+    if twice is not None:
+        raise GuidelensError(f"{path} is not a BERT vocabulary: it has {twice!r} more than once")
     return WordPiece({entry: number for number, entry in enumerate(entries)})
 
 

@@ -1,12 +1,13 @@
-"""Attention and linear layers: the fused kernel's meaning, and weights cast once under autocast."""
+"""The network's parts: what the fused kernel means, weights cast once under autocast, and which heads there are."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 import torch.nn.functional as F
+from guidelens.errors import UsageError
 from guidelens.networks import frozen
-from guidelens_blip import BlipGuidance
+from guidelens_blip import BlipGuidance, build_blip
 from guidelens_blip.layers import Conv2d, Linear, attend
 from torch.testing import assert_close
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -73,3 +74,31 @@ def test_kept_weights_follow_changes(blip: BlipGuidance) -> None:
     layer.double()
     with torch.autocast("cpu", dtype=torch.bfloat16), frozen(layer):
         assert layer(x.double()).dtype == torch.float64
+
+
+# --- which heads a network has -------------------------------------------------------------------------------
+
+
+def test_heads_are_those_of_the_objectives(config, vocab) -> None:
+    whole = set(build_blip(config, vocab).state_dict())
+    contrast = {name for name in whole if name.startswith(("vision_proj", "text_proj", "temp"))}
+    for objectives, absent in (
+        (("itc", "itm"), ("text_decoder",)),
+        (("cap",), ("text_encoder", "itm_head", *contrast)),
+        (("itm", "cap"), tuple(contrast)),
+    ):
+        network = build_blip(config, vocab, objectives)
+        assert set(network.state_dict()) == {name for name in whole if not name.startswith(absent)}
+
+
+@pytest.mark.parametrize("objectives", [("cap",), ("itc", "itm"), ("itm",)], ids="-".join)
+def test_fewer_heads_give_the_same_losses(model, config, vocab, images, prompts, objectives) -> None:
+    part = build_blip(config, vocab, objectives)
+    part.load_state_dict({name: model.state_dict()[name] for name in part.state_dict()})
+    guidance, whole = BlipGuidance(part, config), BlipGuidance(model, config)
+    assert guidance.objectives == set(objectives)
+    losses = guidance.losses(images, guidance.encode_text(prompts), objectives)
+    assert_close(losses, whole.losses(images, whole.encode_text(prompts), objectives), rtol=0, atol=0)
+    absent = next(name for name in ("itc", "cap") if name not in objectives)
+    with pytest.raises(UsageError, match=f"no objective '{absent}'; it has {', '.join(sorted(objectives))}"):
+        guidance.losses(images, guidance.encode_text(prompts), [absent])

@@ -68,5 +68,8 @@ def test_a_foreign_vocabulary_is_refused(tmp_path: Path) -> None:
     path.write_text("[PAD]\n[UNK]\nred\n")
     with pytest.raises(GuidelensError, match=r"lacks \[CLS\], \[MASK\], \[SEP\]"):
         load_tokenizer(path)
+    path.write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nred\nred\n")
+    with pytest.raises(GuidelensError, match="'red' more than once"):
+        load_tokenizer(path)
     with pytest.raises(GuidelensError, match="cannot read the BLIP vocabulary"):
         load_tokenizer(tmp_path / "absent.txt")

@@ -1,9 +1,9 @@
 """Read checkpoints and fit them to a UNet: no code in a file is run, no weight is initialised in vain.
 
-Three kinds of file are read: PyTorch's ``.pt`` holding a table of named tensors, as OpenAI published them;
-``.safetensors`` with the same names; and guidelens's own, which is safetensors whose metadata holds
-``format`` = :data:`FORMAT` and ``description``, a JSON object with ``flags``, ``schedule``, ``prediction``
-and ``num_timesteps``, and where needed ``rescale_timesteps`` and ``fixed_variance``.
+Three kinds of file are read: PyTorch's ``.pt`` holding a table of named tensors, as OpenAI published them, bare or as
+training programs wrap it; ``.safetensors`` with the same names; and guidelens's own, which is safetensors whose
+metadata holds ``format`` = :data:`FORMAT` and ``description``, a JSON object with ``flags``, ``schedule``,
+``prediction`` and ``num_timesteps``, and where needed ``rescale_timesteps`` and ``fixed_variance``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,7 @@ from typing import TypeVar
 
 import torch
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.weights.reading import read_torch
-from safetensors import SafetensorError, safe_open
+from guidelens.weights import check_finite, read_state
 from torch import Tensor, nn
 
 from .description import Description
@@ -27,6 +26,8 @@ from .flags import EncoderFlags, UNetFlags
 from .unet import UNet
 
 FORMAT = "guidelens-generator-1"
+ANCHORS = ("time_embed.0.weight", "input_blocks.0.0.weight")
+"""Names that every UNet and every classifier of guided-diffusion has, one of which finds it in a larger file."""
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _DESCRIBED = ("flags", "schedule", "prediction", "num_timesteps")
 _NAMED = 3
@@ -44,53 +45,34 @@ class Checkpoint:
     description: Description | None = None
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file's tensors onto the CPU.
+def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+    """Read a file's tensors onto the CPU, out of whatever a training program put around them.
 
+    :param key: the entry of the file that holds the network, where several do (:func:`guidelens.weights.read_state`).
+    :raises UsageError: several networks are in the file and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing, unreadable, or holds no table of named tensors.
     """
     if not path.is_file():
         raise GuidelensError(f"there is no checkpoint file {path}")
-    checkpoint = _read_safetensors(path) if path.suffix == ".safetensors" else Checkpoint(_read_torch(path))
-    if not checkpoint.state:
-        raise GuidelensError(f"{path} is no UNet checkpoint: it is empty")
-    return checkpoint
+    found = read_state(path, f"{path} as a UNet checkpoint", anchors=ANCHORS, key=key, contents="tensors")
+    if found.metadata.get("format") != FORMAT:
+        return Checkpoint(found.tensors)
+    return Checkpoint(found.tensors, _described(path, found.metadata))
 
 
-def _read_safetensors(path: Path) -> Checkpoint:
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # not a dict
-    except (OSError, SafetensorError) as error:
-        raise GuidelensError(f"cannot read {path} as safetensors: {_first_line(error)}") from error
-    if metadata.get("format") != FORMAT:
-        return Checkpoint(state)
+def _described(path: Path, metadata: Mapping[str, str]) -> Description:
+    """Return what the metadata of guidelens's own format says."""
     try:
         values = json.loads(metadata["description"])
         flags = dict({name: values[name] for name in _DESCRIBED}["flags"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise GuidelensError(
             f"{path} says format={FORMAT}, but its description is damaged: {error!r}"
         ) from error
     try:
-        return Checkpoint(state, Description(**{**values, "flags": UNetFlags.from_mapping(flags)}))
+        return Description(**{**values, "flags": UNetFlags.from_mapping(flags)})
     except (TypeError, UsageError) as error:  # not the user's spelling: the file's
         raise GuidelensError(f"{path}: {error}") from error
-
-
-def _read_torch(path: Path) -> dict[str, Tensor]:
-    payload = read_torch(path, f"{path} as a PyTorch checkpoint")
-    if not isinstance(payload, Mapping):
-        raise GuidelensError(
-            f"{path} is no UNet checkpoint: it holds a {type(payload).__name__}, no named tensors"
-        )
-    if other := [name for name, value in payload.items() if not isinstance(value, Tensor)]:
-        raise GuidelensError(
-            f"{path} is no UNet checkpoint: {_listed([repr(name) for name in other])} "
-            f"{'is' if len(other) == 1 else 'are'} no tensor; save the network's state dict alone"
-        )
-    return {str(name): value for name, value in payload.items()}
 
 
 def build_unet(flags: UNetFlags, state: Mapping[str, Tensor], *, source: str) -> UNet:
@@ -118,6 +100,7 @@ def _filled(
     if problems := _problems(own, state):
         what_to_do = advice(flags, {name: tuple(tensor.shape) for name, tensor in state.items()})
         raise GuidelensError(f"{source} does not hold this network: {'; '.join(problems)}; {what_to_do}")
+    check_finite({name: state[name] for name in own}, source)
     network.load_state_dict({name: state[name].float() for name in own}, assign=True)
     return network
 
@@ -141,7 +124,3 @@ def _shape(shape: Sequence[int]) -> str:
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [""])[0] or type(error).__name__

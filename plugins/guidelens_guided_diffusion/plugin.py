@@ -56,6 +56,7 @@ def guided_diffusion(
     checkpoint: Path | None = None,
     preset: PresetName | None = None,
     flags: Path | None = None,
+    key: str | None = None,
     label: str | None = None,
     schedule: ScheduleName | None = None,
     prediction: Prediction | None = None,
@@ -74,6 +75,7 @@ def guided_diffusion(
 
     :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
         ``guidelens weights fetch`` put it.
+    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
     :param preset: the published model that the checkpoint is; default ``imagenet256-uncond``.
     :param flags: a file of flags, of :class:`UNetFlags` or of OpenAI's scripts, for a network that is no preset.
     :param label: the class that a class-conditional network draws: its number, or its ImageNet name.
@@ -89,7 +91,7 @@ def guided_diffusion(
     :raises UsageError: options that contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    _check_source("guided-diffusion", checkpoint, preset, flags, untrained)
+    _check_source("guided-diffusion", checkpoint, preset, flags, untrained, key)
     if untrained:
         _warn_untrained("guided-diffusion")
     elif checkpoint is None:
@@ -101,7 +103,7 @@ def guided_diffusion(
     given: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
     given |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
     given = {name: value for name, value in given.items() if value is not None}
-    content = None if checkpoint is None else read_checkpoint(checkpoint)
+    content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
     description = _description(content, checkpoint, preset, flags, given)
     classes = description.flags.num_classes
     return described_generator(
@@ -119,6 +121,7 @@ def noisy_classifier(
     checkpoint: Path | None = None,
     preset: ClassifierName | None = None,
     flags: Path | None = None,
+    key: str | None = None,
     use_checkpoint: bool = False,
     untrained: bool = False,
     seed: int = 0,
@@ -127,6 +130,7 @@ def noisy_classifier(
 
     :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
         ``guidelens weights fetch`` put it.
+    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
     :param preset: the published classifier that the checkpoint is; default ``imagenet256-classifier``.
     :param flags: a file of flags, of :class:`EncoderFlags` or of OpenAI's scripts, for one that is no preset.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
@@ -135,7 +139,7 @@ def noisy_classifier(
     :raises UsageError: options that contradict each other.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    _check_source("noisy-classifier", checkpoint, preset, flags, untrained)
+    _check_source("noisy-classifier", checkpoint, preset, flags, untrained, key)
     if untrained:
         _warn_untrained("noisy-classifier")
     elif checkpoint is None:
@@ -150,16 +154,23 @@ def noisy_classifier(
     wanted = replace(wanted, use_checkpoint=use_checkpoint, use_fp16=False)  # the engine decides on precision
     if checkpoint is None:
         return NoisyClassifierGuidance(random_network(EncoderUNet, wanted, seed))
-    state = read_checkpoint(checkpoint).state
+    state = read_checkpoint(checkpoint, key=key).state
     return NoisyClassifierGuidance(build_encoder(wanted, state, source=str(checkpoint)))
 
 
 def _check_source(
-    name: str, checkpoint: Path | None, preset: str | None, flags: Path | None, untrained: bool
+    name: str,
+    checkpoint: Path | None,
+    preset: str | None,
+    flags: Path | None,
+    untrained: bool,
+    key: str | None,
 ) -> None:
     """:raises UsageError: for options that say in two ways where the network comes from."""
     if untrained and checkpoint is not None:
         raise UsageError(f"{name} takes checkpoint or untrained, not both")
+    if untrained and key is not None:
+        raise UsageError(f"{name}:key=NAME chooses weights from a checkpoint, and untrained=true reads none")
     if preset is not None and flags is not None:
         raise UsageError(f"{name} takes preset or flags, not both: a preset has its own flags")
     if flags is not None and checkpoint is None and not untrained:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +15,7 @@ import torch
 from guidelens.errors import GuidelensError
 from guidelens.quiet import quiet
 
-from .checkpoint import load_state, read_checkpoint
+from .checkpoint import Checkpoint, load_state, read_checkpoint
 from .hub import fetch_hub, retries_unseen, short_reason
 from .open_clip_import import import_open_clip
 from .preprocess import Preprocess
@@ -23,20 +25,49 @@ from .text import Tokenizer
 if TYPE_CHECKING:
     from torch import nn
 
+logger = logging.getLogger("guidelens.open_clip")
 
-def build(source: Source) -> tuple[nn.Module, Tokenizer, Preprocess]:
+
+def build(
+    source: Source, *, key: str | None = None, quick_gelu: bool | None = None
+) -> tuple[nn.Module, Tokenizer, Preprocess]:
     """Return the network with its weights, its tokenizer and its preprocessing.
 
+    Weights of OpenAI's are computed with QuickGELU, whatever the configuration says, and a logit bias in the file
+    is used.
+
+    :param key: the entry of the file that is the network, where several are.
+    :param quick_gelu: what the user says about the activation; None: nothing.
     :raises GuidelensError: something that the model needs is not there, or the weights are another model's.
     """
     _check_timm(source)  # first what costs least
     tokenizer = build_tokenizer(source)
     model = build_network(source)
     weights = source.weights()  # last, since it may mean to fetch gigabytes
-    load_state(model, read_checkpoint(weights), source=str(weights))
+    checkpoint = read_checkpoint(weights, key=key)
+    fitted = _fitted(source, checkpoint, str(weights), quick_gelu)
+    if fitted is not source:
+        model = build_network(fitted)
+    load_state(model, checkpoint.state, source=str(weights))
     size = getattr(model.visual, "image_size", None)
     preprocess = {**source.preprocess, **({"size": size} if size is not None else {})}
     return model, tokenizer, Preprocess.from_config(preprocess)
+
+
+def _fitted(source: Source, checkpoint: Checkpoint, path: str, quick_gelu: bool | None) -> Source:
+    """Return ``source`` with what a file shows and its configuration lacks: QuickGELU, and a logit bias."""
+    config: dict[str, Any] = {}
+    if checkpoint.quick_gelu and not source.config.get("quick_gelu"):
+        if quick_gelu is None:
+            logger.warning("%s is one of OpenAI's files, trained with QuickGELU, which is switched on", path)
+            config["quick_gelu"] = True
+        else:
+            logger.warning(
+                "%s is one of OpenAI's files, trained with QuickGELU; quick_gelu=false computes GELU", path
+            )
+    if "logit_bias" in checkpoint.state and source.config.get("init_logit_bias") is None:
+        config["init_logit_bias"] = 0.0  # the file's own value takes its place
+    return replace(source, config={**source.config, **config}) if config else source
 
 
 def build_network(source: Source) -> nn.Module:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
-from guidelens.weights.reading import read_torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+from guidelens.weights import check_finite, read_state
 
+from .hugging_face import MARK, open_clip_state
 from .open_clip_import import import_open_clip
 from .text import vocabulary
 
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     from .preprocess import Preprocess
     from .text import Tokenizer
 
+ANCHORS = ("logit_scale", MARK, "visual.proj", "visual.conv1.weight")
+"""Names of which every network of open_clip has one."""
+OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's files keep beside the weights, and only those."""
 POSITIONS = "visual.positional_embedding"
 POSITION_IDS = "text.transformer.embeddings.position_ids"
 """A constant that transformers stored up to 4.30."""
@@ -34,36 +38,35 @@ ARCHITECTURE = (
 """Attributes of modules that change what a network computes, and show neither in its ``repr`` nor in its weights."""
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of a ``.safetensors`` file, or of a PyTorch file, by name.
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights of a file.
 
-    A PyTorch file holds the table itself, or under ``state_dict`` as open_clip's training writes it; the prefix
-    ``module.`` of distributed training is taken off. It is unpickled as plain weights only.
+    :param state: tensors under open_clip's names.
+    :param quick_gelu: the file is OpenAI's, whose networks compute QuickGELU, which does not show in the weights.
+    """
 
+    state: dict[str, Tensor]
+    quick_gelu: bool = False
+
+
+def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+    """Read a ``.safetensors``, a PyTorch file or a TorchScript archive, such as OpenAI's own files; runs no code.
+
+    Names of Hugging Face's transformers are translated (:mod:`.hugging_face`).
+    The network is found in what a training program put around it (:func:`guidelens.weights.read_state`).
+
+    :param key: the entry of the file that is the network, where several are.
+    :raises UsageError: several networks fit and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing or unreadable, or holds no named tensors.
     """
     if not path.is_file():
         raise GuidelensError(f"there is no checkpoint at {path}")
-    if path.suffix == ".safetensors":
-        try:
-            return load_file(str(path))
-        except (SafetensorError, OSError) as error:
-            raise GuidelensError(f"cannot read the checkpoint {path}: {error}") from error
-    try:
-        payload = read_torch(path, f"the checkpoint {path}", contents="weights")
-    except GuidelensError as error:
-        if "TorchScript" in str(error):
-            raise GuidelensError(f"{error} (pretrained=openai has them)") from error
-        raise
-    if isinstance(payload, Mapping) and isinstance(payload.get("state_dict"), Mapping):
-        payload = payload["state_dict"]
-    if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):
-        raise GuidelensError(f"{path} is no checkpoint of open_clip: it holds no table of named tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in payload.items()}
-
-
-def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
+    found = read_state(path, f"the checkpoint {path}", anchors=ANCHORS, key=key)
+    state = open_clip_state(found.tensors) if MARK in found.tensors else dict(found.tensors)
+    described = [state.pop(name, None) for name in OF_OPENAI]
+    check_finite(state, str(path))
+    return Checkpoint(state, quick_gelu=all(value is not None for value in described))
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:

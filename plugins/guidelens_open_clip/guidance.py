@@ -283,6 +283,7 @@ def load_open_clip(
     tokenizer: str | Path | None = None,
     quick_gelu: bool | None = None,
     image_size: int | None = None,
+    key: str | None = None,
     options: OpenClipOptions = OpenClipOptions(),
     default_scales: Mapping[str, float] | None = None,
 ) -> OpenClipGuidance:
@@ -294,11 +295,13 @@ def load_open_clip(
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
     :param quick_gelu: the activation that the weights were trained with, where neither tag nor configuration says.
     :param image_size: side in pixels that the network sees, where it is not the configuration's.
+    :param key: the entry of ``checkpoint`` that is the network, where several are, such as ``ema``.
     :raises UsageError: a name or combination that cannot be meant.
     :raises GuidelensError: something is missing, unreadable, or another model's.
     """
     source = find_source(model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer)
-    network, reader, preprocess = build(source.with_changes(quick_gelu=quick_gelu, image_size=image_size))
+    changed = source.with_changes(quick_gelu=quick_gelu, image_size=image_size)
+    network, reader, preprocess = build(changed, key=key, quick_gelu=quick_gelu)
     return OpenClipGuidance(network, reader, options, preprocess=preprocess, default_scales=default_scales)
 
 

@@ -46,18 +46,20 @@ def open_clip(
     templates: str = "none",
     quick_gelu: bool | None = None,
     image_size: int | None = None,
+    key: str | None = None,
 ) -> OpenClipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
     :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
     :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
-    :param checkpoint: a file with the weights, .safetensors or PyTorch's.
+    :param checkpoint: a file with the weights: .safetensors, PyTorch's, or OpenAI's TorchScript.
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
     :param itc: -cos/T, or SigLIP's -log sigmoid(cos/T + b).
     :param temperature: T, or learned for the model's own; none: 1 with cosine, learned with sigmoid.
     :param templates: sentences whose features are averaged for ITC: none, imagenet, simple, or a file.
     :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
     :param image_size: side in pixels that the network sees; none: the model's own.
+    :param key: the entry of checkpoint that is the network, where several are, such as ema.
     :raises UsageError: no weights named, or options that do not fit.
     :raises GuidelensError: something is missing, unreadable, or another model's.
     """
@@ -72,6 +74,7 @@ def open_clip(
         tokenizer=tokenizer,
         quick_gelu=quick_gelu,
         image_size=image_size,
+        key=key,
         options=options,
     )
 
@@ -83,15 +86,17 @@ def clip_score(
     tokenizer: Path | None = None,
     quick_gelu: bool | None = None,
     device: str = "auto",
+    key: str | None = None,
 ) -> ClipScore:
     """Build the metric. Which model scores is to be said: scores of different models do not compare.
 
     :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
     :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
-    :param checkpoint: a file with the weights, .safetensors or PyTorch's.
+    :param checkpoint: a file with the weights: .safetensors, PyTorch's, or OpenAI's TorchScript.
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
     :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
     :param device: where it computes: auto, cpu, cuda, cuda:N or mps.
+    :param key: the entry of checkpoint that is the network, where several are, such as ema.
     :raises UsageError: no weights named, or options that do not fit.
     :raises GuidelensError: something is missing, unreadable, or another model's.
     """
@@ -102,6 +107,11 @@ def clip_score(
 
     where = resolve_device(device)
     loaded = load_open_clip(
-        model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer, quick_gelu=quick_gelu
+        model,
+        pretrained=pretrained,
+        checkpoint=checkpoint,
+        tokenizer=tokenizer,
+        quick_gelu=quick_gelu,
+        key=key,
     )
     return ClipScore(loaded.to(where))

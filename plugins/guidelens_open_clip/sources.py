@@ -1,8 +1,9 @@
 """From what the user names to what is built: architecture, preprocessing, weights and tokenizer of a model.
 
 A model is named by an architecture of open_clip, by a repository on the Hugging Face hub (``hf-hub:OWNER/NAME``),
-by a directory laid out like one (``open_clip_config.json`` beside the weights), or by a JSON file with its
-configuration. The hub is asked only where the user named it, or weights that are published there.
+by a directory laid out like one (``open_clip_config.json`` beside the weights) or like transformers' CLIP
+(``config.json``), or by a JSON file with its configuration. The hub is asked only where the user named it, or
+weights that are published there.
 """
 
 from __future__ import annotations
@@ -20,13 +21,18 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.quiet import quiet
 
 from .hub import fetch_hub, short_reason
+from .hugging_face import PREPROCESSOR_FILE, is_transformers, model_config, preprocess_config
+from .hugging_face import WEIGHTS_FILES as HF_WEIGHTS_FILES
 from .open_clip_import import import_open_clip
 
 logger = logging.getLogger("guidelens.open_clip")
 
 HUB_PREFIX = "hf-hub:"
+LOCAL_PREFIX = "local-dir:"
+"""How open_clip itself spells a directory."""
 HUB = "https://huggingface.co"
 CONFIG_FILE = "open_clip_config.json"
+HF_CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model")
 """A directory with one of these can be read by transformers as a tokenizer."""
@@ -96,8 +102,10 @@ def find_source(
         raise UsageError(
             f"pretrained={pretrained} goes with an architecture of open_clip, and {_unknown(model)}"
         )
-    elif (path := Path(model).expanduser()).exists():
+    elif (path := Path(model.removeprefix(LOCAL_PREFIX)).expanduser()).exists():
         source = _from_path(path, weights)
+    elif model.startswith(LOCAL_PREFIX):
+        raise GuidelensError(f"there is no directory {path}")
     else:
         raise UsageError(f"{_unknown(model)}, nor a directory or file here")
     if tokenizer is None:
@@ -191,27 +199,35 @@ def _from_path(path: Path, weights: Path | None) -> Source:
             raise UsageError(f"the configuration {path} needs weights: give checkpoint=FILE")
         model, preprocess = _read_config(path)
         return Source(str(path), model, preprocess, lambda: weights)
-    if not (path / CONFIG_FILE).is_file():
-        raise GuidelensError(f"the directory {path} holds no {CONFIG_FILE}, so it is no model of open_clip")
-    model, preprocess = _read_config(path / CONFIG_FILE)
-    found = weights or next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), None)
-    if found is None:
+    config = next((path / name for name in (CONFIG_FILE, HF_CONFIG_FILE) if (path / name).is_file()), None)
+    if config is None:
         raise GuidelensError(
-            f"the directory {path} holds no {' or '.join(WEIGHTS_FILES)}: give checkpoint=FILE"
+            f"the directory {path} holds no {CONFIG_FILE} or {HF_CONFIG_FILE}, so it is not a model"
         )
+    model, preprocess = _read_config(config)
+    names = WEIGHTS_FILES if config.name == CONFIG_FILE else (*HF_WEIGHTS_FILES, *WEIGHTS_FILES)
+    found = weights or next((path / name for name in names if (path / name).is_file()), None)
+    if found is None:
+        raise GuidelensError(f"the directory {path} holds no {' or '.join(names[:2])}: give checkpoint=FILE")
     tokenizer = path if any((path / name).is_file() for name in TOKENIZER_FILES) else None
     return Source(str(path), model, preprocess, lambda: found, tokenizer)
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (model, preprocessing) configuration of a file of either kind: a hub's, or an architecture's alone."""
+    """Return (model, preprocessing) configuration of a file: a hub's, an architecture's alone, or transformers'."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(config, dict) and is_transformers(config):
+            beside = path.with_name(PREPROCESSOR_FILE)
+            settings = json.loads(beside.read_text(encoding="utf-8")) if beside.is_file() else {}
+            return model_config(config, str(path)), preprocess_config(settings)
         model = config.get("model_cfg", config)
         complete = all(isinstance(model.get(part), dict) for part in ("vision_cfg", "text_cfg"))
         preprocess = dict(config.get("preprocess_cfg") or {})
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError) as error:
         raise GuidelensError(f"cannot read {path} as a model configuration: {error}") from error
     if not complete or "embed_dim" not in model:
-        raise GuidelensError(f"{path} is no model configuration: it lacks embed_dim, vision_cfg or text_cfg")
+        raise GuidelensError(
+            f"{path} is not a model configuration: it lacks embed_dim, vision_cfg or text_cfg"
+        )
     return model, preprocess

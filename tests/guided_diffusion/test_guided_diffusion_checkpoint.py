@@ -322,10 +322,11 @@ def test_foreign_files(kind: str, suffix: str, tmp_path: Path, capsys: pytest.Ca
     assert "code ran" not in capsys.readouterr().out
 
 
-def test_training_state_is_named(tmp_path: Path) -> None:
+def test_training_state_of_another_network_is_compared(tmp_path: Path) -> None:
     FOREIGN["training state"](tmp_path / "a.pt")
     message = error_line(GuidelensError, lambda: guided_diffusion(tmp_path / "a.pt"))
-    assert "'model', 'step' are no tensor" in message
+    assert "1 tensors unexpected (a)" in message
+    assert "looks like no network of guided-diffusion" in message
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9])

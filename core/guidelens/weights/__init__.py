@@ -1,7 +1,8 @@
 """Weights files: what plugins name, where they lie, how they are fetched and checked. Loads no torch.
 
 A plugin describes each file as a :class:`WeightsFile` and hands it over through the hook ``register_weights``; its
-component asks :func:`require` for the path when it is built. The command ``guidelens weights`` does the rest.
+component asks :func:`require` for the path when it is built, and :func:`read_state` for the tensors in it. The command
+``guidelens weights`` does the rest.
 """
 
 from __future__ import annotations
@@ -16,15 +17,19 @@ if TYPE_CHECKING:
     from .conversion import Conversion, convert
     from .fetching import Fetched, fetch, install
     from .store import Status, locate, remove, require, status, target, verify, weights_home
+    from .unwrapping import State, check_finite, read_state
 
 _HOME = {
     "Conversion": "conversion",
     "Fetched": "fetching",
+    "State": "unwrapping",
     "Status": "store",
+    "check_finite": "unwrapping",
     "convert": "conversion",
     "fetch": "fetching",
     "install": "fetching",
     "locate": "store",
+    "read_state": "unwrapping",
     "remove": "store",
     "require": "store",
     "status": "store",
@@ -36,12 +41,15 @@ _HOME = {
 __all__ = [
     "Conversion",
     "Fetched",
+    "State",
     "Status",
     "WeightsFile",
+    "check_finite",
     "convert",
     "fetch",
     "install",
     "locate",
+    "read_state",
     "remove",
     "require",
     "status",

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import explained, replacing
 
-from .reading import read_torch
+from .reading import format_of
 from .store import sha256_of
+from .unwrapping import read_state
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +28,8 @@ class Conversion:
 
     :param tensors: name -> (dtype, shape) of what is stored.
     :param shared: names whose tensor is stored under another name -> that name.
-    :param key: the entry of the checkpoint that the tensors lay in; empty if they were its top level.
+    :param key: the entry of the checkpoint that held the tensors; empty if they were its top level.
+    :param renamed: number of names that lost a wrapper's prefix.
     """
 
     size: int
@@ -35,6 +37,7 @@ class Conversion:
     tensors: dict[str, tuple[str, tuple[int, ...]]]
     shared: dict[str, str] = field(default_factory=dict)
     key: str = ""
+    renamed: int = 0
 
     def by_dtype(self) -> dict[str, list[str]]:
         """Return the stored names by dtype."""
@@ -52,6 +55,7 @@ class Conversion:
             "size": self.size,
             "sha256": self.sha256,
             "key": self.key,
+            "renamed": self.renamed,
             "tensors": tensors,
             "shared": self.shared,
         }
@@ -60,7 +64,8 @@ class Conversion:
 def convert(source: Path, target: Path, *, key: str | None = None, force: bool = False) -> Conversion:
     """Write the named tensors of the checkpoint ``source`` to ``target`` as safetensors, atomically.
 
-    Dtypes and values stay as they are. Names that are one tensor in the checkpoint are stored once, under the
+    Dtypes and values stay as they are, and names lose what training wrappers added (``module.``,
+    :func:`.unwrapping.own_name`). Names that are one tensor in the checkpoint are stored once, under the
     first of them; the metadata entry ``shared`` names the others. Tensors that overlap otherwise are stored whole.
 
     :param key: the entry of the checkpoint that holds the tensors; needed where several could.
@@ -72,12 +77,17 @@ def convert(source: Path, target: Path, *, key: str | None = None, force: bool =
         raise UsageError(f"{target} must end in .safetensors")
     if target.exists() and not force:
         raise UsageError(f"{target} exists; --force overwrites it")
-    chosen, state = _choose(_read(source), source, key)
-    stored, shared = separate(state)
+    if not source.is_file():
+        raise GuidelensError(f"there is no checkpoint {source}")
+    what = f"{source} as a PyTorch checkpoint"
+    if source.suffix == ".safetensors" or format_of(source, what) == "safetensors":
+        raise UsageError(f"{source} is safetensors already")
+    found = read_state(source, what, key=key, option="--key", contents="tensors")
+    stored, shared = separate(found.tensors)
     metadata = {"format": "pt"} | ({SHARED: json.dumps(shared)} if shared else {})
     _write(stored, target, metadata)
     described = {name: (str(t.dtype).removeprefix("torch."), tuple(t.shape)) for name, t in stored.items()}
-    return Conversion(target.stat().st_size, sha256_of(target), described, shared, chosen)
+    return Conversion(target.stat().st_size, sha256_of(target), described, shared, found.key, found.renamed)
 
 
 def separate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -97,43 +107,6 @@ def separate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
         stored[name] = tensor.contiguous() if whole and storage not in owners else tensor.clone().contiguous()
         owners.add(storage)
     return stored, shared
-
-
-def _read(path: Path) -> Any:
-    if not path.is_file():
-        raise GuidelensError(f"there is no checkpoint {path}")
-    if path.suffix == ".safetensors":
-        raise UsageError(f"{path} is safetensors already")
-    return read_torch(path, f"{path} as a PyTorch checkpoint")
-
-
-def _choose(payload: Any, path: Path, key: str | None) -> tuple[str, dict[str, Tensor]]:
-    """Find the table of named tensors in a checkpoint; return the entry it lay in, and the table."""
-    if not isinstance(payload, Mapping):
-        raise GuidelensError(f"{path} holds a {type(payload).__name__}, and no named tensors")
-    tables = {str(name): value for name, value in payload.items() if _is_table(value)}
-    if key is not None:
-        if key not in tables:
-            holding = f"it has them in {', '.join(tables)}" if tables else "no entry of it has"
-            raise UsageError(f"{path} holds no named tensors in {key!r}; {holding}")
-        return key, tables[key]
-    if _is_table(payload):
-        return "", dict(payload)
-    if len(tables) == 1:
-        return next(iter(tables.items()))
-    if tables:
-        raise UsageError(f"{path} holds named tensors in {', '.join(tables)}; choose with --key")
-    raise GuidelensError(f"{path} holds no table of named tensors")
-
-
-def _is_table(value: object) -> bool:
-    import torch
-
-    return (
-        isinstance(value, Mapping)
-        and bool(value)
-        and all(isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in value.items())
-    )
 
 
 def _write(stored: dict[str, Tensor], target: Path, metadata: dict[str, str]) -> None:

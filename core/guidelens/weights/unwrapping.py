@@ -1,0 +1,340 @@
+"""Find a network's tensors in a checkpoint, whatever training program wrapped them.
+
+:func:`read_state` is what every component reads its weights with. A checkpoint is a table of named tensors, or a
+container of such tables under names like ``model``, ``state_dict`` or ``ema``, beside optimizer states and
+counters. Wrappers of training frameworks lengthen the names: ``module.`` of DistributedDataParallel,
+``_orig_mod.`` of ``torch.compile``, ``model.`` of a Lightning module. A component gives *anchors*, names that
+every network of its kind has, and is handed the one table that has them, under the network's own names. Where
+several tables fit, such as the weights and their moving average, the user chooses.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.errors import GuidelensError, UsageError
+
+from .reading import Format, format_of, read_safetensors, read_torch
+from .torchscript import read_torchscript
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+_INSERTED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
+"""Parts of names that wrappers insert anywhere: torch.compile, FSDP, activation checkpointing, Lightning Fabric."""
+_LEADING = frozenset({"module"})
+"""Parts that wrappers put before a name: DataParallel, DistributedDataParallel, DeepSpeed, AveragedModel."""
+_OUTER = frozenset(
+    {"model", "net", "network", "unet", "ema_model", "ema", "online_model", "generator", "denoise_fn"}
+)
+"""What training programs call the attribute that holds their network."""
+_COUNTER = "n_averaged"
+"""What torch's AveragedModel keeps beside the tensors that it averages, which are under ``module.``."""
+_OF_OPTIMIZER = ("exp_avg", "exp_avg_sq", "momentum_buffer", "fp32_groups_flat")
+_DEEPEST = 8
+_MOST_ENTRIES = 1_000_000
+_SHOWN = 6
+_SMALL = 1 << 28
+"""Bytes that a file's tensors may have whatever the size of the file."""
+
+
+@dataclass(frozen=True)
+class State:
+    """The tensors of one network.
+
+    :param tensors: by the network's own names, on the CPU, mapped from the file where possible.
+    :param key: the entry of the file that they were found in; empty if they were its top level.
+    :param metadata: of a safetensors file.
+    :param format: of the file.
+    :param renamed: number of names that a wrapper had lengthened.
+    """
+
+    tensors: dict[str, Tensor]
+    key: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    format: Format = "torch"
+    renamed: int = 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A table that could be the network: where it is, what precedes its names, and how many of them were changed."""
+
+    label: str
+    tensors: dict[str, Tensor]
+    renamed: int
+
+
+def read_state(
+    path: Path,
+    what: str,
+    *,
+    anchors: Sequence[str] = (),
+    key: str | None = None,
+    option: str = "key=",
+    contents: str = "weights",
+) -> State:
+    """Return the tensors of the network that a file holds.
+
+    :param what: names the file in errors, such as ``f"{path} as a BLIP checkpoint"``.
+    :param anchors: names of tensors, one of which every network of the wanted kind has. Without any, the one table that
+        the file holds is the network.
+    :param key: the entry to take, where several fit: ``ema``, or ``state_dict.ema_model``.
+    :param option: how the user gives ``key``, for messages.
+    :param contents: what the file may hold, for messages.
+    :raises UsageError: several tables fit and ``key`` is missing, or nothing fits ``key``.
+    :raises GuidelensError: the file is missing, unreadable, damaged, or holds no network.
+    """
+    kind = format_of(path, what)
+    metadata: dict[str, str] = {}
+    payload: Any
+    if kind == "safetensors":
+        payload, metadata = read_safetensors(path, what)
+    elif kind == "torchscript":
+        payload = read_torchscript(path, what)
+    else:
+        payload = read_torch(path, what, contents=contents)
+    found = _chosen(payload, path, anchors, key, option)
+    _check_plain(found.tensors, path)
+    if found.label or found.renamed:
+        logger.info("%s: weights of %s, %d names shortened", path, found.label or "the file", found.renamed)
+    return State(found.tensors, found.label, metadata, kind, found.renamed)
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
+    """Refuse weights that are not numbers.
+
+    :param source: names the file in the error.
+    :raises GuidelensError: a tensor holds NaN or infinity; names the first, and how many there are.
+    """
+    import torch
+
+    wrong = []
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor.sum(dtype=torch.float64))):
+            wrong.append(name)
+    if wrong:
+        count = int((~torch.isfinite(tensors[wrong[0]].float())).sum())
+        more = f", and {len(wrong) - 1} other tensors too" if wrong[1:] else ""
+        raise GuidelensError(
+            f"{source} holds NaN or infinite weights: {count} of {tensors[wrong[0]].numel()} numbers of {wrong[0]}"
+            f"{more}; its training diverged or the file is damaged: take an earlier checkpoint"
+        )
+
+
+def own_name(name: str) -> str:
+    """Return a tensor's name without the parts that wrappers added: ``module._orig_mod.a.weight`` is ``a.weight``."""
+    parts = [part for part in name.split(".") if part not in _INSERTED]
+    while len(parts) > 1 and parts[0] in _LEADING:
+        del parts[0]
+    return ".".join(parts)
+
+
+def _chosen(payload: Any, path: Path, anchors: Sequence[str], key: str | None, option: str) -> _Found:
+    """Return the table that is the network."""
+    tables = list(_tables(payload, (), iter(range(_MOST_ENTRIES))))
+    found = _distinct([each for at, table in tables for each in _networks(at, table, anchors)])
+    if not found:  # no network of this kind: the caller says what is missing
+        found = [_Found(".".join(at), *_shortened(table)) for at, table in tables]
+    if key is not None:
+        return _by_key(found, path, key)
+    if not found:
+        raise GuidelensError(_nothing(payload, path))
+    if len(found) > 1:
+        raise UsageError(_several(found, path, option))
+    return found[0]
+
+
+def _tables(
+    value: Any, at: tuple[str, ...], budget: Iterator[int]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Yield every table of named tensors in a checkpoint that is not an optimizer's, with the entries leading to it.
+
+    :param budget: yields as often as an entry may be looked at: a small file can refer to itself without end.
+    """
+    import torch
+
+    if len(at) > _DEEPEST or next(budget, None) is None or _is_optimizer(value):
+        return
+    if isinstance(value, list | tuple):
+        value = {str(index): entry for index, entry in enumerate(value) if isinstance(entry, Mapping)}
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        return
+    below = [found for name, entry in value.items() if name for found in _tables(entry, (*at, name), budget)]
+    tensors = {name: entry for name, entry in value.items() if isinstance(entry, torch.Tensor)}
+    if below:
+        yield from below
+    # A container may have a counter or a random state that is a tensor; a network has more than that.
+    elif any(t.is_floating_point() or t.is_complex() or t.is_quantized for t in tensors.values()):
+        yield at, tensors
+
+
+def _is_optimizer(value: Any) -> bool:
+    if not isinstance(value, Mapping):
+        return False
+    return {"state", "param_groups"} <= value.keys() or any(name in value for name in _OF_OPTIMIZER)
+
+
+def _networks(at: tuple[str, ...], table: dict[str, Tensor], anchors: Sequence[str]) -> Iterator[_Found]:
+    """Yield the networks of one table: one for each prefix that an anchor is found under."""
+    if not anchors:
+        yield _Found(".".join(at), *_shortened(table))
+        return
+    short, _ = _shortened(table)
+    prefixes: dict[str, None] = {}
+    for anchor in anchors:
+        for name in short:
+            if name == anchor or name.endswith(f".{anchor}"):
+                prefixes[name.removesuffix(anchor)] = None
+        if prefixes:
+            break
+    for prefix in prefixes:
+        tensors = _below(prefix, short)
+        label = ".".join((*at, *([prefix.rstrip(".")] if prefix else [])))
+        yield _Found(label, tensors, sum(name not in table for name in tensors))
+
+
+def _below(prefix: str, table: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the network under ``prefix``, and those of its tensors that lack the prefix or have a wrapper's."""
+    inner = {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
+    heads = {name.split(".")[0] for name in inner}
+    if prefix:
+        kept = inner
+        rest = {name: tensor for name, tensor in table.items() if name.split(".")[0] in heads}
+    else:
+        wrapped = {
+            name: name.partition(".")[2]
+            for name in inner
+            if name.split(".")[0] in _OUTER and name.split(".")[1:2] and name.split(".")[1] in heads
+        }
+        kept = {name: tensor for name, tensor in inner.items() if name not in wrapped}
+        rest = {short: inner[name] for name, short in wrapped.items()}
+    return {**{name: tensor for name, tensor in rest.items() if name not in kept}, **kept}
+
+
+def _shortened(table: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """Return a table under its own names, and how many of them were changed.
+
+    Where a short name is taken already, the long one stays.
+    """
+    short: dict[str, Tensor] = {}
+    averaged = _COUNTER in table and any(name.startswith("module.") for name in table)
+    for name, tensor in table.items():
+        if averaged and name == _COUNTER:
+            continue
+        own = own_name(name)
+        short[name if own != name and (own in table or own in short) else own] = tensor
+    return short, sum(name not in table for name in short)
+
+
+def _distinct(found: list[_Found]) -> list[_Found]:
+    """Leave out networks that are an earlier one again, as where ``model`` and ``state_dict`` are one table."""
+    kept: list[_Found] = []
+    seen: set[tuple[object, ...]] = set()
+    for each in found:
+        mark = tuple((name, _identity(tensor)) for name, tensor in list(each.tensors.items())[:_SHOWN])
+        if mark not in seen:
+            kept.append(each)
+        seen.add(mark)
+    return kept
+
+
+def _identity(tensor: Tensor) -> object:
+    import torch
+
+    plain = tensor.layout is torch.strided and tensor.device.type != "meta" and not tensor.is_nested
+    return (
+        (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
+        if plain and tensor.numel()
+        else id(tensor)
+    )
+
+
+def _by_key(found: list[_Found], path: Path, key: str) -> _Found:
+    wanted = key.strip(".")
+    exact = [each for each in found if each.label == wanted]
+    near = [
+        each
+        for each in found
+        if each.label.endswith(f".{wanted}")
+        or each.label.startswith(f"{wanted}.")
+        or f".{wanted}." in each.label
+    ]
+    matching = exact or near
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        raise UsageError(f"{key!r} fits {_listed(matching)} of {path}; give one of them in full")
+    here = (
+        f"it has them in {_listed(found)}"
+        if any(each.label for each in found)
+        else "its tensors are at the top"
+    )
+    raise UsageError(f"{path} holds no named tensors in {key!r}; {here if found else 'no entry of it has'}")
+
+
+def _several(found: list[_Found], path: Path, option: str) -> str:
+    averages = [each.label for each in found if "ema" in each.label.lower() or "averag" in each.label.lower()]
+    hint = (
+        f" ({averages[0]} is the moving average, which pictures are usually drawn with)" if averages else ""
+    )
+    return (
+        f"{path} holds named tensors in {_listed(found)}; choose with {option}"
+        + ("NAME" if option.endswith("=") else "")
+        + hint
+    )
+
+
+def _listed(found: Sequence[_Found]) -> str:
+    labels = [each.label or "the top level" for each in found]
+    return ", ".join(labels[:_SHOWN]) + (", ..." if labels[_SHOWN:] else "")
+
+
+def _nothing(payload: Any, path: Path) -> str:
+    """Say what a file without a table of tensors holds."""
+    if _is_optimizer(payload):
+        return (
+            f"{path} holds the state of an optimizer, not a network: take the weights saved beside it, model*.pt or "
+            "(the moving average) ema_*.pt"
+        )
+    if not isinstance(payload, Mapping):
+        return f"{path} holds no table of named tensors, but a {type(payload).__name__}"
+    names = ", ".join(repr(name) for name in list(payload)[:_SHOWN])
+    held = f"; it holds {names}{', ...' if len(payload) > _SHOWN else ''}" if payload else "; it is empty"
+    return f"{path} holds no table of named tensors{held}"
+
+
+def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """:raises GuidelensError: a tensor is not a dense array of real numbers, or far larger than the file."""
+    import torch
+
+    sizes: dict[object, tuple[int, str]] = {}
+    for name, tensor in tensors.items():
+        if tensor.device.type == "meta":
+            raise GuidelensError(
+                f"{path}: {name} is a meta tensor, which has a shape but no values: save the weights"
+            )
+        if tensor.is_quantized:
+            raise GuidelensError(
+                f"{path}: {name} is quantised: save {name}.dequantize(), or take the original"
+            )
+        if tensor.is_nested or tensor.layout is not torch.strided:
+            kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
+            raise GuidelensError(
+                f"{path}: {name} is a {kind} tensor, not a dense one: save {name}.to_dense()"
+            )
+        if tensor.is_complex():
+            raise GuidelensError(f"{path}: {name} is complex, and weights are real numbers")
+        sizes[_identity(tensor)] = (tensor.numel() * tensor.element_size(), name)
+    total = sum(size for size, _ in sizes.values())
+    if total > max(4 * path.stat().st_size, _SMALL):
+        size, name = max(sizes.values())
+        raise GuidelensError(
+            f"{path}: {name} repeats a few stored numbers up to {size:,} bytes (an expanded tensor): save a smaller one"
+        )

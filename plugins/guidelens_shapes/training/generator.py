@@ -1,4 +1,4 @@
-"""Training of the embedded generator: a small guided-diffusion UNet on rendered scenes.
+"""Training of an embedded generator: a small guided-diffusion UNet on rendered scenes of a world.
 
 v-prediction (Salimans & Ho 2022, eq. for v in appendix D) on the cosine schedule (Nichol & Dhariwal 2021, eq. 17):
 v = sqrt(abar) eps - sqrt(1 - abar) x0, loss ||v_theta - v||^2 with t uniform. With epsilon-prediction the colour
@@ -7,6 +7,7 @@ of large areas, decided at the noisiest steps, drifts.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,9 @@ from torch import Tensor
 
 from ..world import random_scene, render
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
+
+DrawPictures = Callable[[random.Random, int], Tensor]
+"""Draws pictures (B, 3, H, W) in [-1, 1] of random scenes, given the source of randomness and B."""
 
 UNET_FLAGS: dict[str, Any] = {
     "image_size": 32,
@@ -33,9 +37,14 @@ UNET_FLAGS: dict[str, Any] = {
 }
 
 
+def draw_shapes(rng: random.Random, count: int) -> Tensor:
+    """Draw pictures of the shapes world."""
+    return torch.stack([torch.from_numpy(render(random_scene(rng))) for _ in range(count)])
+
+
 @dataclass(frozen=True)
 class GeneratorTraining:
-    """Settings of a run; the defaults made the shipped weights."""
+    """Settings of a run; the defaults made the shipped weights of the shapes world."""
 
     images: int = 400_000
     batch_size: int = 32
@@ -56,6 +65,7 @@ def train_generator(
     folder: Path,
     settings: GeneratorTraining,
     *,
+    draw: DrawPictures = draw_shapes,
     init: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     save_every: int = 500,
@@ -63,6 +73,7 @@ def train_generator(
 ) -> Path:
     """Train, resuming where ``folder`` left off, and write ``generator.safetensors`` there.
 
+    :param draw: the world whose pictures to train on.
     :param init: a ``last.pt`` of an earlier training, whose averaged weights to start from.
     :param progress: called after each step with (steps done, steps in all, loss).
     :param compiled: run the network through ``torch.compile``, about a fifth faster after two minutes.
@@ -92,7 +103,7 @@ def train_generator(
         model.compile()
     recent = 0.0
     for step in range(start, settings.steps):
-        loss = _loss(model, process, settings, step)
+        loss = _loss(model, process, settings, step, draw)
         rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
         take_step(optimizer, loss, parameters, rate)
         ema.update(step)
@@ -111,10 +122,12 @@ def train_generator(
     return folder / "generator.safetensors"
 
 
-def _loss(model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int) -> Tensor:
+def _loss(
+    model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int, draw: DrawPictures
+) -> Tensor:
     """Mean squared error of v over one freshly drawn batch."""
     rng, noise_rng = step_rngs(settings.seed, step)
-    x0 = torch.stack([torch.from_numpy(render(random_scene(rng))) for _ in range(settings.batch_size)])
+    x0 = draw(rng, settings.batch_size)
     index = torch.randint(0, process.num_steps, (len(x0),), generator=noise_rng)
     noise = torch.randn(x0.shape, generator=noise_rng)
     abar = process.alphas_cumprod[index].float()[:, None, None, None]

@@ -1,0 +1,120 @@
+"""What a caption says, and whether it is true of a scene. Any world can use it.
+
+A :class:`Description` is the meaning of a caption. :func:`claims` lists what a picture must show, :func:`holds`
+checks one claim against a scene. What a world adds is how two of its things can be related.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+
+class SceneItem(Protocol):
+    """One thing in a scene, as far as a caption can describe it."""
+
+    @property
+    def noun(self) -> str:
+        """What it is."""
+
+    @property
+    def looks(self) -> str:
+        """Its colour."""
+
+    @property
+    def size(self) -> str:
+        """``small`` or ``large``."""
+
+
+class AnyScene(Protocol):
+    """What :func:`holds` asks of a scene."""
+
+    @property
+    def ground(self) -> str:
+        """Where it is."""
+
+    @property
+    def sky(self) -> str:
+        """When it is."""
+
+    @property
+    def items(self) -> Sequence[SceneItem]:
+        """What is there."""
+
+
+Related = Callable[[SceneItem, str, SceneItem], bool]
+"""Whether the first item is in a relation to the second."""
+ClaimKind = Literal["object", "count", "relation", "ground", "sky"]
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """``count`` things of one noun; None leaves colour or size open. A count of 1 means at least one."""
+
+    noun: str
+    colour: str | None = None
+    size: str | None = None
+    count: int = 1
+
+    def matches(self, item: SceneItem) -> bool:
+        """Whether a thing is of this kind."""
+        return item.noun == self.noun and self.colour in (None, item.looks) and self.size in (None, item.size)
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a caption says. ``relation`` is between the first two phrases."""
+
+    phrases: tuple[Phrase, ...]
+    relation: str | None = None
+    ground: str | None = None
+    sky: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One checkable assertion. ``value`` is the relation, ground or sky."""
+
+    kind: ClaimKind
+    phrases: tuple[Phrase, ...] = ()
+    value: str = ""
+
+
+def claims(description: Description) -> list[Claim]:
+    """List the assertions of a description: one a phrase, then relation, ground and sky."""
+    listed = [Claim("count" if p.count > 1 else "object", (p,)) for p in description.phrases]
+    if description.relation is not None:
+        listed.append(Claim("relation", description.phrases[:2], description.relation))
+    if description.ground is not None:
+        listed.append(Claim("ground", value=description.ground))
+    if description.sky is not None:
+        listed.append(Claim("sky", value=description.sky))
+    return listed
+
+
+def holds(claim: Claim, scene: AnyScene, related: Related) -> bool:
+    """Whether a claim is true of a scene.
+
+    An object claim asks for at least one match, a count claim for exactly that many, a relation for two different
+    things that are in it.
+    """
+    if claim.kind == "ground":
+        return scene.ground == claim.value
+    if claim.kind == "sky":
+        return scene.sky == claim.value
+    if claim.kind == "relation":
+        first, second = claim.phrases
+        return any(
+            a is not b and first.matches(a) and second.matches(b) and related(a, claim.value, b)
+            for a in scene.items
+            for b in scene.items
+        )
+    (phrase,) = claim.phrases
+    found = sum(phrase.matches(item) for item in scene.items)
+    return found == phrase.count if claim.kind == "count" else found >= 1
+
+
+def true_of(description: Description, scene: AnyScene, related: Related) -> bool:
+    """Whether every claim of a description holds."""
+    return all(holds(claim, scene, related) for claim in claims(description))

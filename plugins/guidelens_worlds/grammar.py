@@ -1,0 +1,143 @@
+"""Captions of a world: from a description to English and back, with tables of words that the world gives."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from .description import Description, Phrase
+
+_NUMBERS = {1: "a", 2: "two", 3: "three"}
+_NUMBER_OF = {"a": 1, "an": 1, "one": 1, "the": 1, "two": 2, "three": 3, "2": 2, "3": 3}
+_OPENINGS = ("a picture of", "an image of", "a drawing of", "there is")
+_OPENING = re.compile(r"^(?:an? (?:picture|image|drawing|photo|photograph) of |there (?:is|are) )")
+_OPENING_SHARE = 0.2
+_JOINT = re.compile(r"(?:,? and |, )")
+
+Words = Mapping[str, Sequence[str]]
+"""Meaning -> its words, the plainest first."""
+
+
+@dataclass(frozen=True)
+class Noun:
+    """One noun with its plural."""
+
+    singular: str
+    plural: str
+
+
+@dataclass(frozen=True)
+class Grammar:
+    """The words of a world. The first of several words is the plainest.
+
+    :param nouns: name of a thing -> its nouns.
+    :param colours: names of colours.
+    :param sizes: size -> adjectives.
+    :param relations: relation -> prepositions.
+    :param grounds: ground -> adverbials ("in the desert").
+    :param skies: sky -> adverbials ("at night").
+    """
+
+    nouns: Mapping[str, Sequence[Noun]]
+    colours: Sequence[str]
+    sizes: Words
+    relations: Words
+    grounds: Words
+    skies: Words
+    _phrase: re.Pattern[str] = field(init=False, repr=False)
+    _relation: re.Pattern[str] = field(init=False, repr=False)
+    _place: re.Pattern[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        nouns = [form for several in self.nouns.values() for n in several for form in (n.singular, n.plural)]
+        phrase = (
+            rf"(?:{_one_of(_NUMBER_OF, 'number')} )?(?:{_one_of(_meanings(self.sizes), 'size')} )?"
+            rf"(?:{_one_of(self.colours, 'colour')} )?{_one_of(nouns, 'noun')}\b"
+        )
+        grounds, skies = _one_of(_meanings(self.grounds), "ground"), _one_of(_meanings(self.skies), "sky")
+        set_late = object.__setattr__  # the class is frozen
+        set_late(self, "_phrase", re.compile(phrase))
+        set_late(self, "_relation", re.compile(f" {_one_of(_meanings(self.relations), 'relation')} "))
+        set_late(self, "_place", re.compile(rf"(?: {grounds})?(?: {skies})?$"))
+
+    def wording(self, description: Description, rng: random.Random | None = None) -> str:
+        """Write a description as English; without ``rng`` in its plainest wording."""
+        choose = _Plainest() if rng is None else rng
+        nouns = [self._noun_phrase(phrase, choose) for phrase in description.phrases]
+        if description.relation is not None:
+            preposition = choose.choice(self.relations[description.relation])
+            nouns = [f"{nouns[0]} {preposition} {nouns[1]}", *nouns[2:]]
+        text = nouns[0] if len(nouns) == 1 else f"{', '.join(nouns[:-1])} and {nouns[-1]}"
+        if description.ground is not None:
+            text += " " + choose.choice(self.grounds[description.ground])
+        if description.sky is not None:
+            text += " " + choose.choice(self.skies[description.sky])
+        if rng is not None and rng.random() < _OPENING_SHARE:
+            opening = rng.choice(_OPENINGS)
+            plural = opening == "there is" and description.phrases[0].count > 1
+            text = f"{'there are' if plural else opening} {text}"
+        return text
+
+    def _noun_phrase(self, phrase: Phrase, choose: random.Random | _Plainest) -> str:
+        words = [choose.choice(self.sizes[phrase.size])] if phrase.size else []
+        words += [phrase.colour] if phrase.colour else []
+        noun = choose.choice(self.nouns[phrase.noun])
+        words.append(noun.singular if phrase.count == 1 else noun.plural)
+        number = _NUMBERS[phrase.count]
+        if number == "a" and words[0][0] in "aeiou":
+            number = "an"
+        return " ".join([number, *words])
+
+    def read(self, text: str) -> Description | None:
+        """Read a caption in any wording; None where it is not a sentence of this world (a misspelt one, say)."""
+        rest = _OPENING.sub("", re.sub(r"\s+", " ", text.strip().lower().rstrip(" .!")))
+        phrases: list[Phrase] = []
+        relation = None
+        while True:
+            phrase, length = self._read_phrase(rest)
+            if phrase is None:
+                return None
+            phrases.append(phrase)
+            rest = rest[length:]
+            if (place := self._place.match(rest)) is not None:
+                ground = _meaning(self.grounds, place["ground"])
+                sky = _meaning(self.skies, place["sky"])
+                return Description(tuple(phrases), relation, ground, sky)
+            if len(phrases) == 1 and (joint := self._relation.match(rest)):
+                relation = _meaning(self.relations, joint["relation"])
+            elif not (joint := _JOINT.match(rest)):
+                return None
+            rest = rest[joint.end() :]
+
+    def _read_phrase(self, text: str) -> tuple[Phrase | None, int]:
+        """Return the phrase at the start of ``text`` and its length; None where there is none."""
+        found = self._phrase.match(text)
+        if found is None:
+            return None, 0
+        count = _NUMBER_OF[found["number"] or "a"]
+        for name, nouns in self.nouns.items():
+            if any(found["noun"] == (n.singular if count == 1 else n.plural) for n in nouns):
+                size = _meaning(self.sizes, found["size"])
+                return Phrase(name, found["colour"], size, count), found.end()
+        return None, 0
+
+
+class _Plainest:
+    """Chooses the first of several words."""
+
+    def choice(self, words: Sequence):  # type: ignore[no-untyped-def]  # as random.Random.choice
+        return words[0]
+
+
+def _meanings(words: Words) -> list[str]:
+    return [word for several in words.values() for word in several]
+
+
+def _meaning(words: Words, word: str | None) -> str | None:
+    return next((meaning for meaning, several in words.items() if word in several), None)
+
+
+def _one_of(words: Sequence[str] | Mapping[str, int], group: str) -> str:
+    return rf"(?P<{group}>{'|'.join(sorted(map(re.escape, words), key=len, reverse=True))})"

@@ -25,13 +25,54 @@ def sources(folder: Path) -> Iterator[tuple[Path, ast.Module]]:
         yield path.relative_to(ROOT), ast.parse(path.read_text(encoding="utf-8"))
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[str, str]]:
-    """Yield (module, name) of every absolute import, the name empty for ``import module``."""
-    for node in ast.walk(tree):
+def runtime_nodes(tree: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree, function bodies included, but not what only type checkers see."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+        yield from runtime_nodes(node)
+
+
+def imported(tree: ast.Module, path: Path | None = None) -> Iterator[tuple[str, str]]:
+    """Yield (module, name) of every import at run time, the name empty for ``import module``.
+
+    :param path: of the module, relative to the repository; without it relative imports are left out.
+    """
+    for node in runtime_nodes(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, "") for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield from ((node.module or "", alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and (not node.level or path is not None):
+            here = path.parts[1 : -node.level] if path is not None and node.level else ()
+            module = ".".join([*here, *([node.module] if node.module else [])])
+            yield from ((module, alias.name) for alias in node.names)
+
+
+def layers() -> dict[str, int]:
+    """Return the height of each top-level module of core as the drawing of docs/architecture.md has it."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawing = text[text.index("\n core/guidelens/") + 1 : text.index("\n plugins/ ")].splitlines()[1:]
+    lines = [re.findall(r"([a-z_]+)(?:\.py|/)", line.partition("#")[0]) for line in drawing]
+    return {name: -depth for depth, names in enumerate(filter(None, lines)) for name in names}
+
+
+UPWARD = {
+    ("guidelens.runs.compare", "report"),  # until `compare` leaves writing its pages to a caller
+    ("guidelens.testing.pytest_plugin", "cli"),  # the fixture that runs the command line
+}
+"""Imports that the layers forbid: module, and what it imports."""
+
+LONG = {
+    "core/guidelens/runs/compare.py: compare",
+    "core/guidelens/runs/single.py: draw",
+    "core/guidelens/studies/run.py: run_study",
+    "core/guidelens/cli/cmd_compare.py: compare",
+    "plugins/guidelens_blip/plugin.py: blip",
+    "plugins/guidelens_guided_diffusion/plugin.py: guided_diffusion",
+}
+"""Functions that are too long and being split."""
+
+MAX_FUNCTION_LINES = 60
 
 
 def test_there_is_something_to_check() -> None:
@@ -72,6 +113,100 @@ def test_plugins_use_only_the_face_of_other_plugins(plugin: Path) -> None:
             if top.startswith("guidelens_") and top != plugin.name:
                 assert module == top, f"{path} reaches into {module}; import from {top}"
                 assert not name.startswith("_"), f"{path} imports the private {module}.{name}"
+
+
+def test_the_drawing_has_every_package_of_core() -> None:
+    there = {path.stem for path in CORE.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+    assert set(layers()) == there - {"__init__"}
+
+
+def test_core_imports_downwards_only() -> None:
+    """Also inside functions: a late import of what lies higher is a circle all the same."""
+    height = layers()
+    upward = set()
+    for path, tree in sources(CORE):
+        own = path.relative_to("core/guidelens").parts[0].removesuffix(".py")
+        module = ".".join(path.relative_to("core").with_suffix("").parts)
+        for source, name in imported(tree, path):
+            package, _, below = source.partition(".")
+            if package != "guidelens" or own == "__init__":
+                continue
+            target = below.partition(".")[0] or guidelens._HOME.get(name, name).partition(".")[0]
+            if target.startswith("__") or target == own:
+                continue
+            if height[target] >= height[own]:
+                upward.add((module, target))
+    assert upward == UPWARD
+
+
+def test_modules_of_a_package_do_not_import_each_other() -> None:
+    """No two modules anywhere in core import each other, directly or through others."""
+    needs: dict[str, set[str]] = {}
+    for path, tree in sources(CORE):
+        module = ".".join(path.relative_to("core").with_suffix("").parts).removesuffix(".__init__")
+        needs[module] = {
+            f"{source}.{name}" if f"{source}.{name}" in modules_of_core() else source
+            for source, name in imported(tree, path)
+        }
+    assert list(circles(needs)) == []
+
+
+def modules_of_core() -> set[str]:
+    return {".".join(p.relative_to(ROOT / "core").with_suffix("").parts) for p in CORE.rglob("*.py")}
+
+
+def circles(needs: dict[str, set[str]]) -> Iterator[list[str]]:
+    """Yield the circles that a depth-first walk finds, each as the modules along it."""
+    done: set[str] = set()
+
+    def walk(module: str, above: list[str]) -> Iterator[list[str]]:
+        if module in above:
+            yield above[above.index(module) :]
+        elif module not in done:
+            for other in sorted(needs.get(module, set())):
+                yield from walk(other, [*above, module])
+            done.add(module)
+
+    for module in sorted(needs):
+        yield from walk(module, [])
+
+
+def test_circles_are_found() -> None:
+    assert list(circles({"a": {"b"}, "b": {"c"}, "c": {"b"}})) == [["b", "c"]]
+    assert list(circles({"a": {"b", "c"}, "b": {"c"}})) == []
+
+
+@pytest.mark.parametrize("plugin", PLUGINS, ids=lambda p: p.name)
+def test_built_in_plugins_use_only_public_modules(plugin: Path) -> None:
+    """What docs/plugins/contracts.md lets third parties import."""
+    page = (ROOT / "docs" / "plugins" / "contracts.md").read_text(encoding="utf-8")
+    section = page[page.index("## What a plugin may import") :]
+    public = set(re.findall(r"`(guidelens[a-z_.]*)`", "".join(re.findall(r"^\| `.*?\|", section, re.M))))
+    for path, tree in sources(plugin):
+        for module, name in imported(tree):
+            if module.partition(".")[0] == "guidelens":
+                used = f"{module}.{name}" if f"{module}.{name}" in public else module
+                assert used in public, f"{path} imports {module}, which is not public"
+                assert not name.startswith("_") or name == "__version__", f"{path} imports {module}.{name}"
+
+
+@pytest.mark.parametrize("folder", [CORE, *PLUGINS], ids=lambda p: p.name)
+def test_functions_stay_short(folder: Path) -> None:
+    for path, tree in sources(folder):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or node.lineno) - node.lineno + 1
+                name = f"{path.as_posix()}: {node.name}"
+                assert lines <= MAX_FUNCTION_LINES or name in LONG, f"{name} has {lines} lines"
+
+
+def test_the_list_of_long_functions_shrinks() -> None:
+    for name in LONG:
+        path, _, function = name.partition(": ")
+        tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
+        (node,) = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function]
+        lines = (node.end_lineno or node.lineno) - node.lineno + 1
+        assert lines > MAX_FUNCTION_LINES, f"{name} is short now: take it off the list"
 
 
 @pytest.mark.parametrize("folder", [CORE, *PLUGINS], ids=lambda p: p.name)

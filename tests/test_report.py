@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from guidelens.errors import UsageError
 from guidelens.report import page as page_module
-from guidelens.report.charts import Line, line_chart, short
+from guidelens.report.charts import Line, line_chart
 from guidelens.report.grid import draw_grid, fit, wrap
 from guidelens.report.page import render_page
 from guidelens.report.trajectory import animation_format, encode_trajectory
 from guidelens.runs.compare import compare
+from guidelens.svg import element, number, short
 from PIL import Image, ImageFont
 from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
 
@@ -200,7 +201,7 @@ def test_chart_maps_values_to_places_and_leaves_gaps() -> None:
     assert 'aria-label="a &#34;label&#34;"' in svg
     (path,) = re.findall(r'class="line c2" d="([^"]+)"', svg)
     # x from 34 to 216 over five steps, y from 63 (low) up to 5 (high).
-    assert path == "M34.0 63.0L79.5 5.0M170.5 34.0L216.0 34.0"
+    assert path == "M34 63L79.5 5M170.5 34L216 34"
 
 
 def test_chart_draws_a_lonely_value_as_a_dot_and_survives_extremes() -> None:
@@ -209,6 +210,14 @@ def test_chart_draws_a_lonely_value_as_a_dot_and_survives_extremes() -> None:
     assert 'class="line' not in line_chart([Line([None, None])], "x")
     assert "nan" not in line_chart([Line([3.0, 3.0])], "x")
     assert len(line_chart([Line([float(i) for i in range(5000)])], "x")) < 4000
+
+
+def test_elements_escape_what_they_are_given() -> None:
+    drawn = element(
+        "text", "<b>", element("tspan"), class_="mid", x=1.0, stroke_width=0.04, id="", title='"&'
+    )
+    assert drawn == '<text class="mid" x="1" stroke-width="0" title="&#34;&amp;">&lt;b&gt;<tspan/></text>'
+    assert [number(value) for value in (-0.01, 12.25, 100.0, -3.06)] == ["0", "12.2", "100", "-3.1"]
 
 
 @pytest.mark.parametrize(

@@ -33,8 +33,8 @@ from guidelens.report.study import _objective_colours, write_study_report
 from guidelens.report.study_cells import _peaks, read_telemetry
 from guidelens.report.study_charts import Palette, panels
 from guidelens.report.study_judges import HEAT, inflated, matrix_views
-from guidelens.runs.stats import Estimate
 from guidelens.runs.telemetry import Telemetry
+from guidelens.stats import Estimate
 from guidelens.studies.file import parse_study
 from guidelens.studies.results import Cells
 from guidelens.studies.run import run_study

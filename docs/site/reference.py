@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from guidelens.cli.cmd_plugins import default_text
 from guidelens.cli.main import cli
 from guidelens.plugins import KINDS, ComponentInfo, PluginInfo, PluginManager
 
@@ -135,7 +134,7 @@ def _component(owner: str, info: ComponentInfo) -> str:
     if info.options:
         lines += ["", "| option | values | default | |", "|---|---|---|---|"]
         for option in info.options:
-            text = default_text(option)
+            text = option.default_text
             default = "needed" if text is None and option.name != "*" else f"`{text}`" if text else ""
             name = "NAME" if option.name == "*" else option.name
             values = option.type_name.replace("|", " | ")

@@ -74,25 +74,25 @@ def survey() -> None:
     "--exclude-failed-checks",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Leave out who fails more checks.  [default: a third]",
+    help="Leave out raters who fail more checks than this.  [default: a third of the checks]",
 )
 @click.option(
     "--exclude-faster",
     type=float,
     metavar="SECONDS",
-    help="Leave out who is faster per screen.  [default: 1]",
+    help="Leave out raters whose median time per screen is shorter.  [default: 1]",
 )
 @click.option(
-    "--exclude-answered",
+    "--min-answered",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Leave out who answers less than this.  [default: 0.5]",
+    help="Leave out raters who answer a smaller share of their screens.  [default: 0.5]",
 )
 @click.option(
-    "--exclude-consistency",
+    "--min-consistency",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Leave out who repeats less than this.  [default: 0]",
+    help="Leave out raters who answer a smaller share of repeated questions alike.  [default: 0]",
 )
 @click.option(
     "--out",
@@ -103,7 +103,7 @@ def survey() -> None:
 def create_command(
     study_dir: Path, questions: str, own: tuple[str, ...], where: tuple[str, ...], consent: Path | None,
     out: Path | None, exclude_failed_checks: int | None, exclude_faster: float | None,
-    exclude_answered: float | None, exclude_consistency: float | None, **options: Any,
+    min_answered: float | None, min_consistency: float | None, **options: Any,
 ) -> None:  # fmt: skip
     """Draw a balanced survey over the pictures in STUDY_DIR, of a study or a comparison.
 
@@ -115,8 +115,8 @@ def create_command(
     rules = {
         "failed_checks": exclude_failed_checks,
         "seconds": exclude_faster,
-        "answered": exclude_answered,
-        "consistency": exclude_consistency,
+        "answered": min_answered,
+        "consistency": min_consistency,
     }
     if consent is not None:
         try:

@@ -19,7 +19,7 @@ from guidelens.pictures import png_bytes
 from guidelens.studies.results import Cell, StudyResults, flat, load_study
 
 from . import wording
-from .design import CHECK, Plan, Rules, Unit, draw, most_items
+from .design import CHECK, KINDS, Plan, Rules, Unit, draw, most_items
 from .store import FORMAT, StoredItem, SurveyFile, new_token, write_survey
 
 if TYPE_CHECKING:
@@ -67,35 +67,38 @@ def create_survey(
     :param rules: values of :class:`guidelens_survey.design.Rules` that differ from its defaults.
     :raises UsageError: where the pictures do not give such a survey, or the file exists.
     """
-    asked = wording.questions(questions, design) if design in ("pairwise", "rating", "forced-choice") else []
+    asked = wording.questions(questions, design) if design in KINDS else []
+    if not consent.strip():
+        raise UsageError("the consent is empty: raters must read what they agree to")
     study = load_study(directory)
     table = select(study, compare, where or {})
     conditions = list(dict.fromkeys(name for cells in table.values() for name in cells))
     units = [unit for unit, cells in table.items() if len(cells) == len(conditions)]
-    counts = {"items": min(20, most_items(design, conditions, units)) if items is None else items}
-    counts["raters"] = raters
-    counts["repeats"] = counts["items"] // 10 if repeats is None else repeats
-    counts["checks"] = (3 if counts["items"] >= 10 else 1) if checks is None else checks
+    items = min(20, most_items(design, conditions, units)) if items is None else items
+    counts = _counts(items, raters, repeats, checks)
+    excluded = Rules(**{"failed_checks": counts["checks"] // 3, **(rules or {})})
     plan = draw(design, conditions, units, **counts, overlap=overlap, seed=seed)
-    meta = {
-        **_identity(),
-        "study": study.name,
-        "design": design,
-        "compare": compare,
-        "where": dict(where or {}),
-        "conditions": conditions,
-        "questions": [question.as_dict() for question in asked],
-        **counts,
-        "overlap": overlap,
-        "seed": seed,
-        "title": title,
-        "consent": consent,
-        "contact": contact,
-        "rules": asdict(Rules(**{"failed_checks": counts["checks"] // 3, **(rules or {})})),
-    }
+    about = {"study": study.name, "design": design, "compare": compare, "where": dict(where or {})}
+    asking = {"conditions": conditions, "questions": [question.as_dict() for question in asked]}
+    chances = {**counts, "overlap": overlap, "seed": seed}
+    shown = {"title": title, "consent": consent, "contact": contact}
     images, tokens = _images(study, plan, table)
-    write_survey(Path(path), meta, images, _stored(plan, tokens))
+    write_survey(
+        Path(path),
+        {**_identity(), **about, **asking, **chances, **shown, "rules": asdict(excluded)},
+        images,
+        _stored(plan, tokens),
+    )
     return SurveyFile(path)
+
+
+def _counts(items: int, raters: int, repeats: int | None, checks: int | None) -> dict[str, int]:
+    return {
+        "items": items,
+        "raters": raters,
+        "repeats": items // 10 if repeats is None else repeats,
+        "checks": (3 if items >= 10 else 1) if checks is None else checks,
+    }
 
 
 def _identity() -> dict[str, Any]:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
-from math import ceil, gcd
+from math import ceil, gcd, inf, isfinite
 from typing import TypeVar
 
 from guidelens.errors import UsageError
@@ -214,6 +214,8 @@ def _shuffled(values: Sequence[T], rng: random.Random) -> list[T]:
 class Rules:
     """When a rater is left out: fixed when the survey is made, before there is any answer.
 
+    :raises UsageError: for a number that no rule can have, such as NaN or a share above 1.
+
     :param failed_checks: more failed checks than this exclude.
     :param seconds: a median time per item below this excludes.
     :param answered: a share of answered items below this excludes.
@@ -226,6 +228,13 @@ class Rules:
     answered: float = 0.5
     same_answer: float = 0.95
     consistency: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            is_share = name not in ("failed_checks", "seconds")
+            if not (isfinite(value) and 0 <= value <= (1 if is_share else inf)):
+                wanted = "a share from 0 to 1" if is_share else "a number from 0 on"
+                raise UsageError(f"exclusion rule {name} {value}: give {wanted}")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float]) -> Rules:

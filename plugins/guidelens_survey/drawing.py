@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
-from guidelens.report.charts import short
-from markupsafe import Markup, escape
+from guidelens.svg import element, number, short
+from markupsafe import Markup
 
 from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS
 from .statistics import Interval, SurveyResults
@@ -67,11 +67,18 @@ Shape = Box | Line | Words
 def figure(results: SurveyResults) -> Markup:
     """Return the figure as SVG: a group of bars per question, a bar per condition, 95 % intervals, chance dashed."""
     width, height, shapes = draw(results)
-    return Markup(
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" '
-        f'width="{width:g}" height="{height:g}" role="img" aria-label="{escape(_label(results))}" '
-        f'style="max-width: 100%; height: auto" font-family="system-ui, sans-serif" font-size="{_FONT}">'
-        f"{''.join(map(_svg, shapes))}</svg>"
+    return element(
+        "svg",
+        *map(_svg, shapes),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {number(width)} {number(height)}",
+        width=width,
+        height=height,
+        role="img",
+        aria_label=_label(results),
+        style="max-width: 100%; height: auto",
+        font_family="system-ui, sans-serif",
+        font_size=_FONT,
     )
 
 
@@ -176,20 +183,23 @@ def _label(results: SurveyResults) -> str:
     return f"{AXES[results.design]}; {'; '.join(said)}"
 
 
-def _svg(shape: Shape) -> str:
+def _svg(shape: Shape) -> Markup:
     if isinstance(shape, Words):
-        anchor = "" if shape.anchor == "start" else f' text-anchor="{shape.anchor}"'
-        return f'<text x="{shape.x:.1f}" y="{shape.y:.1f}"{anchor} fill="{shape.fill}">{escape(shape.text)}</text>'
+        anchor = "" if shape.anchor == "start" else shape.anchor
+        return element("text", shape.text, x=shape.x, y=shape.y, text_anchor=anchor, fill=shape.fill)
     if isinstance(shape, Line):
-        to = f"h{shape.across:.1f}" if shape.across else f"v{shape.down:.1f}"
-        dashes = ' stroke-dasharray="4 3"' if shape.dashed else ""
-        return (
-            f'<path d="M{shape.x:.1f} {shape.y:.1f}{to}" stroke="{shape.stroke}" '
-            f'stroke-width="{shape.width:g}"{dashes}/>'
+        to = f"h{number(shape.across)}" if shape.across else f"v{number(shape.down)}"
+        return element(
+            "path",
+            d=f"M{number(shape.x)} {number(shape.y)}{to}",
+            stroke=shape.stroke,
+            stroke_width=shape.width,
+            stroke_dasharray="4 3" if shape.dashed else "",
         )
-    size = f'x="{shape.x:.1f}" y="{shape.y:.1f}" width="{shape.width:.1f}" height="{shape.height:.1f}"'
-    title = f"<title>{escape(shape.title)}</title>" if shape.title else ""
-    return f'<rect {size} fill="{shape.fill}">{title}</rect>'
+    title = [element("title", shape.title)] if shape.title else []
+    return element(
+        "rect", *title, x=shape.x, y=shape.y, width=shape.width, height=shape.height, fill=shape.fill
+    )
 
 
 def _strokes(line: Line) -> Iterator[tuple[float, float]]:

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from guidelens.errors import GuidelensError
-from guidelens.runs.stats import CONFIDENCE, expanded_level
+from guidelens.stats import CONFIDENCE, expanded_level
 
 from .design import CHECK, FORCED_CHOICE, PAIRWISE, RATING, REAL, REPEAT, TIE, Rules
 from .store import StoredItem, SurveyFile
@@ -377,7 +377,7 @@ def intervals(
 
 
 def _level(raters: int, prompts: int) -> float:
-    """Return the level of percentiles, widened for few raters or prompts as in :mod:`guidelens.runs.stats`."""
+    """Return the level of percentiles, widened for few raters or prompts as in :mod:`guidelens.stats`."""
     sizes = [n for n in (raters, prompts) if n > 1]
     return expanded_level(CONFIDENCE, min(sizes)) if sizes else math.nan
 

@@ -37,6 +37,9 @@ Stored are your answers, and when and how fast you gave them, under a random cod
 address on the network and other personal data are not stored.
 The answers are analysed together and may be published in that form."""
 
+_RESERVED = re.compile(r"agree|picture\d*|revise|sentence|shown|signature")
+"""Names of fields and parts in raters' forms, which questions cannot have."""
+
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 
@@ -68,6 +71,8 @@ def questions(spellings: Sequence[str], kind: str) -> list[Question]:
             )
         if sign and not text:
             raise UsageError(f"question {spelling!r} has no text")
+        if _RESERVED.fullmatch(name):
+            raise UsageError(f"question {name!r}: raters' forms use that name for a field; choose another")
         found.append(Question(name, text or _KNOWN[name][kind]))
     names = [question.name for question in found]
     if not found or len(set(names)) < len(names):

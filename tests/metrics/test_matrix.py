@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from guidelens.errors import UsageError
 from guidelens.metrics.matrix import judge_matrix
-from guidelens.runs.stats import estimate
+from guidelens.stats import estimate
 from guidelens.studies.results import Cells, StudyResults
 
 CONDITION = {

@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from guidelens.runs.stats import Estimate, estimate
+from guidelens.stats import Estimate, estimate
 
 ALPHA = 0.05
 POWER = 0.8

@@ -18,7 +18,7 @@ from .options import EngineRequest, SectionedCommand, SectionedOption, engine_op
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
     from guidelens.runs.compare import Comparison
-    from guidelens.runs.stats import Estimate
+    from guidelens.stats import Estimate
 
 _GRID = "What to compare"
 

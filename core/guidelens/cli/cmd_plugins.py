@@ -18,7 +18,7 @@ from .completion import complete_component_or_plugin
 from .options import get_manager
 
 if TYPE_CHECKING:
-    from guidelens.plugins import ComponentInfo, OptionInfo, PluginInfo, PluginManager
+    from guidelens.plugins import ComponentInfo, PluginInfo, PluginManager
 
 
 @click.group()
@@ -147,16 +147,9 @@ def describe_component(component: ComponentInfo) -> dict[str, Any]:
                 "name": option.name,
                 "type": option.type_name,
                 "required": option.required,
-                "default": default_text(option),
+                "default": option.default_text,
                 "help": option.help or None,
             }
             for option in component.options
         ],
     }
-
-
-def default_text(option: OptionInfo) -> str | None:
-    """Return a default as it is spelled; None where there is none."""
-    from guidelens.plugins.values import REQUIRED, format_value
-
-    return None if option.default is REQUIRED else format_value(option.default)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from guidelens.metrics.matrix import Entry, Matrix
     from guidelens.plugins import PluginManager
-    from guidelens.runs.stats import Estimate
+    from guidelens.stats import Estimate
     from guidelens.studies.results import StudyResults
 
 UNGUIDED = "unguided"

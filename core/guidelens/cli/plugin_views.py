@@ -79,6 +79,8 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
         lines.append("weights files (see guidelens weights)")
     if "register_studies" in plugin.hooks:
         lines.append("studies (see guidelens study ls)")
+    if "register_report_sections" in plugin.hooks:
+        lines.append("sections of study reports")
     return lines
 
 
@@ -106,10 +108,8 @@ def print_component(info: ComponentInfo, owner: PluginInfo | None = None) -> Non
 
 def _option_row(option: OptionInfo) -> tuple[str, str]:
     """Return ``name=type`` and what to know of its value."""
-    from .cmd_plugins import default_text
-
     name = "NAME" if option.name == "*" else option.name
-    text = default_text(option)
+    text = option.default_text
     if option.name == "*":
         note = "for any NAME"
     elif text is None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from guidelens.errors import UsageError
-from guidelens.runs.stats import Estimate, estimate
+from guidelens.stats import Estimate, estimate
 
 from .judge import AT, PROBABILITY
 
@@ -104,7 +104,7 @@ def judge_matrix(
 
     A guide is a schedule of a guidance model. Only pictures count that all guides have drawn under the same
     conditions, and whose scores are all there: they are compared prompt by prompt and noise by noise. Intervals
-    resample prompts (:func:`guidelens.runs.stats.estimate`).
+    resample prompts (:func:`guidelens.stats.estimate`).
 
     :param grid: only cells of this grid.
     :param judges: columns of metrics; None: all that judge (``itm@MODEL``), and the first column of each other

@@ -54,6 +54,11 @@ class OptionInfo:
         return self.default is REQUIRED and self.name != "*"
 
     @property
+    def default_text(self) -> str | None:
+        """The default as it is spelled; None where there is none."""
+        return None if self.default is REQUIRED else format_value(self.default)
+
+    @property
     def type_name(self) -> str:
         """The type as shown to users, for instance ``int or none``, ``cosine|infonce``."""
         return f"{self.component} spec" if self.component else _describe(self.annotation)

@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
-from guidelens.report.charts import short, value_range
-from guidelens.runs.stats import Estimate
+from guidelens.report.charts import value_range
+from guidelens.stats import Estimate
+from guidelens.svg import Frame, chart, element, number, text
 
-WIDTH, HEIGHT = 320.0, 170.0
-_LEFT, _RIGHT, _TOP, _BOTTOM = 34.0, 6.0, 8.0, 26.0
 _SPREAD = 7.0
 """Pixels between the marks of two curves at the same place."""
 
@@ -33,72 +32,64 @@ def interval_chart(curves: Sequence[Curve], places: Sequence[str], title: str, a
     :param title: what a screen reader says.
     :param axis: what the places are; empty: they have no order, and nothing is joined.
     """
-    low, high = _bounds(curves)
-    step = (WIDTH - _LEFT - _RIGHT) / max(1, len(places))
-    parts = [_frame(low, high, title)]
-    for i, text in enumerate(places):
-        x = _LEFT + step * (i + 0.5)
-        parts.append(f'<text class="mid" x="{x:.1f}" y="{HEIGHT - 14:g}">{escape(text)}</text>')
-    parts.append(f'<text class="mid" x="{(_LEFT + WIDTH) / 2:g}" y="{HEIGHT - 3:g}">{escape(axis)}</text>')
-    for number, curve in enumerate(curves):
-        shift = (number - (len(curves) - 1) / 2) * min(_SPREAD, step / (len(curves) + 1))
-        drawn = []
-        for i, point in enumerate(curve.points):
-            if point is None or not point.n:
-                continue
-            x, y = _LEFT + step * (i + 0.5) + shift, _y(point.mean, low, high)
-            drawn.append(f"{x:.1f} {y:.1f}")
-            if point.has_interval:
-                top, bottom = _y(point.high, low, high), _y(point.low, low, high)
-                parts.append(f'<path class="line thin c{curve.colour}" d="M{x:.1f} {top:.1f}V{bottom:.1f}"/>')
-            parts.append(f'<path class="line point c{curve.colour}" d="M{x:.1f} {y:.1f}h0"/>')
-        if axis and len(drawn) > 1:
-            parts.append(f'<path class="line c{curve.colour}" d="M{"L".join(drawn)}"/>')
-    return Markup("".join([*parts, "</svg>"]))
+    frame = _frame(*_bounds(curves))
+    step = (frame.end - frame.left) / max(1, len(places))
+    middles = [frame.left + step * (i + 0.5) for i in range(len(places))]
+    parts = [text(x, frame.height - 14, words, "mid") for x, words in zip(middles, places, strict=True)]
+    for i, curve in enumerate(curves):
+        shift = (i - (len(curves) - 1) / 2) * min(_SPREAD, step / (len(curves) + 1))
+        parts += _marks(curve, [x + shift for x in middles], frame, joined=bool(axis))
+    return chart(frame.width, frame.height, title, *frame.axes(), _axis_name(frame, axis), *parts)
+
+
+def _marks(curve: Curve, places: Sequence[float], frame: Frame, *, joined: bool) -> list[Markup]:
+    """Draw a curve's points at the x ``places``, with whiskers, and a line through them."""
+    parts, drawn = [], []
+    for x, point in zip(map(number, places), curve.points, strict=True):
+        if point is None or not point.n:
+            continue
+        drawn.append(f"{x} {number(frame.y(point.mean))}")
+        if point.has_interval:
+            whisker = f"M{x} {number(frame.y(point.high))}V{number(frame.y(point.low))}"
+            parts.append(element("path", class_=f"line thin c{curve.colour}", d=whisker))
+        parts.append(element("path", class_=f"line point c{curve.colour}", d=f"M{drawn[-1]}h0"))
+    if joined and len(drawn) > 1:
+        parts.append(element("path", class_=f"line c{curve.colour}", d=f"M{'L'.join(drawn)}"))
+    return parts
 
 
 def band_chart(
     curves: Sequence[Curve], title: str, axis: str, bounds: tuple[float, float] | None = None
 ) -> Markup:
     """Draw means with bands over progress, the points of each curve evenly spaced from 0 to 1."""
-    low, high = bounds or _bounds(curves)
-    parts = [_frame(low, high, title)]
-    if low < 0 < high:
-        parts.append(f'<path class="axis" d="M{_LEFT:g} {_y(0, low, high):.1f}H{WIDTH - _RIGHT:g}"/>')
-        parts.append(f'<text class="end" x="{_LEFT - 3:g}" y="{_y(0, low, high) + 3:.1f}">0</text>')
+    frame = _frame(*(bounds or _bounds(curves)))
+    parts: list[Markup] = []
+    if frame.low < 0 < frame.high:
+        parts.append(text(frame.left - 3, frame.y(0) + 3, "0", "end"))
     for curve in curves:
         places = [
-            (_LEFT + (WIDTH - _LEFT - _RIGHT) * i / max(1, len(curve.points) - 1), point)
+            (number(frame.x(i / max(1, len(curve.points) - 1))), point)
             for i, point in enumerate(curve.points)
             if point is not None and point.n
         ]
         known = [(x, point) for x, point in places if point.has_interval]
         if len(known) > 1:
-            edge = [f"{x:.1f} {_y(p.high, low, high):.1f}" for x, p in known]
-            edge += [f"{x:.1f} {_y(p.low, low, high):.1f}" for x, p in reversed(known)]
-            parts.append(f'<path class="band c{curve.colour}" d="M{"L".join(edge)}Z"/>')
-        line = "L".join(f"{x:.1f} {_y(point.mean, low, high):.1f}" for x, point in places)
-        parts.append(f'<path class="line c{curve.colour}" d="M{line}"/>' if line else "")
-    for share, place in ((0.0, ""), (1.0, "end")):
-        x = _LEFT + (WIDTH - _LEFT - _RIGHT) * share
-        parts.append(f'<text class="{place}" x="{x:g}" y="{HEIGHT - 14:g}">{share:g}</text>')
-    parts.append(f'<text class="mid" x="{(_LEFT + WIDTH) / 2:g}" y="{HEIGHT - 3:g}">{escape(axis)}</text>')
-    return Markup("".join([*parts, "</svg>"]))
+            edge = [f"{x} {number(frame.y(p.high))}" for x, p in known]
+            edge += [f"{x} {number(frame.y(p.low))}" for x, p in reversed(known)]
+            parts.append(element("path", class_=f"band c{curve.colour}", d=f"M{'L'.join(edge)}Z"))
+        line = "L".join(f"{x} {number(frame.y(point.mean))}" for x, point in places)
+        if line:
+            parts.append(element("path", class_=f"line c{curve.colour}", d=f"M{line}"))
+    ends = [text(frame.left, frame.height - 14, "0"), text(frame.end, frame.height - 14, "1", "end")]
+    return chart(frame.width, frame.height, title, *frame.axes(), *parts, *ends, _axis_name(frame, axis))
 
 
-def _frame(low: float, high: float, title: str) -> str:
-    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
-    return (
-        f'<svg class="chart" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-label="{escape(title)}">'
-        f'<path class="axis" d="M{_LEFT:g} {_TOP:g}V{bottom:g}H{right:g}"/>'
-        f'<text class="end" x="{_LEFT - 3:g}" y="{_TOP + 6:g}">{short(high)}</text>'
-        f'<text class="end" x="{_LEFT - 3:g}" y="{bottom:g}">{short(low)}</text>'
-    )
+def _frame(low: float, high: float) -> Frame:
+    return Frame(320.0, 170.0, 34.0, 6.0, 8.0, 26.0, low, high)
 
 
-def _y(value: float, low: float, high: float) -> float:
-    share = min(1.0, max(0.0, (value - low) / (high - low)))
-    return _TOP + (HEIGHT - _TOP - _BOTTOM) * (1 - share)
+def _axis_name(frame: Frame, name: str) -> Markup:
+    return text((frame.left + frame.width) / 2, frame.height - 3, name, "mid")
 
 
 def _bounds(curves: Sequence[Curve]) -> tuple[float, float]:

@@ -12,11 +12,12 @@ from typing import Any
 
 from markupsafe import Markup
 
-from guidelens.report.charts import Line, interval_mark, line_chart, short, value_range
+from guidelens.report.charts import Line, interval_mark, line_chart, value_range
 from guidelens.runs.scoring import failures
-from guidelens.runs.stats import Estimate, paired_differences, summarise
 from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
 from guidelens.runs.telemetry import step_series
+from guidelens.stats import Estimate, paired_differences, summarise
+from guidelens.svg import short
 
 INLINE_BYTES = 8_000_000
 """Pictures are part of the page up to this size in all (each is there twice); beyond, the page links to

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from guidelens.report.curves import Curve, band_chart, interval_chart
-from guidelens.runs.stats import Estimate, estimate
+from guidelens.stats import Estimate, estimate
 
 if TYPE_CHECKING:
     from guidelens.runs.telemetry import Telemetry

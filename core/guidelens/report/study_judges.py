@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 from guidelens.errors import UsageError
 from guidelens.metrics.judge import AT
 from guidelens.metrics.matrix import Entry, Matrix, Own, judge_matrix
-from guidelens.runs.stats import Estimate
+from guidelens.stats import Estimate
 
 if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults

@@ -23,8 +23,8 @@ from guidelens.runs.plan import all_cells, make_plan
 from guidelens.runs.record import Request, merged_config
 from guidelens.runs.resolve import Components, resolve_components
 from guidelens.runs.scoring import failures
-from guidelens.runs.stats import Estimate, perturbation_effects, summarise
 from guidelens.runs.store import COMPARISON, RunStore, read_config, refuse_foreign
+from guidelens.stats import Estimate, perturbation_effects, summarise
 
 if TYPE_CHECKING:
     from guidelens.guidance import GuidanceOptions

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from guidelens.runs.stats import estimate, expanded_level, paired_differences, summarise
+from guidelens.stats import estimate, expanded_level, paired_differences, summarise
 from scipy import stats
 
 

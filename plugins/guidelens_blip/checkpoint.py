@@ -25,7 +25,8 @@ from safetensors.torch import save_file
 from .config import PRESETS, BlipConfig
 from .diagnosis import advice, fitting_preset
 from .lavis import MOMENTUM_PARTS, QUEUES, build_lavis
-from .network import build_blip
+from .network import Blip, build_blip
+from .tokenizer import load_tokenizer
 from .weights import BLIP_BASE, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
@@ -64,8 +65,13 @@ def load_model(
     vocab_path = _find_vocab(path, vocab, config)
     if image_size is not None:
         config = config.with_image_size(image_size)
-    with torch.random.fork_rng(devices=[]):  # initialisation must not advance the caller's random numbers
-        model = build(config, vocab_path, backend)
+    if backend == "native":
+        model = Blip(config, load_tokenizer(vocab_path))
+    else:
+        with torch.random.fork_rng(
+            devices=[]
+        ):  # LAVIS draws weights, which must not advance the caller's numbers
+            model = build_lavis(config, vocab_path)
     load_state(model, state, source=str(path), config=config)
     return model, config
 

@@ -1,7 +1,9 @@
 """Layers of the network: attention, explicit or fused, and linear layers that keep their weights cast.
 
-Under autocast PyTorch casts a frozen weight at every call (it keeps only casts of weights that need gradients).
-The layers here cast it once. The numbers are the same.
+They are built without initial weights: drawing those of a full-size network takes seconds, and a checkpoint
+overwrites them (:func:`guidelens_blip.network.initialise` draws them). Under autocast PyTorch casts a frozen weight
+at every call (it keeps only casts of weights that need gradients). The layers here cast it once; the numbers are
+the same.
 """
 
 from __future__ import annotations
@@ -9,6 +11,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+FUSED_ON = ("cuda",)
+"""Kinds of device on which attention is one kernel."""
 
 
 def attend(
@@ -24,13 +29,13 @@ def attend(
     """Return softmax(s q k^T + bias) v, with s = ``scale`` or 1 / ``divisor``.
 
     One product and one quotient, though they mean the same: their rounding differs, and BLIP's two kinds of
-    transformer are each held to LAVIS's bits. On CUDA a fused kernel computes it without writing the scores.
+    transformer are each held to LAVIS's bits. On :data:`FUSED_ON` one kernel computes it without writing the scores.
 
     :param q: (N, H, L, d). Of ``k`` and ``v``: (N, H, length, d).
     :param bias: broadcasts to (N, H, L, length).
     :param dropout: share of the attention weights that are zeroed.
     """
-    if q.is_cuda:
+    if q.device.type in FUSED_ON:
         factor = 1 / divisor if scale is None else scale
         bias = None if bias is None else bias.to(q.dtype)
         return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout, scale=factor)
@@ -47,6 +52,9 @@ def attend(
 class Linear(nn.Linear):
     """W x + b."""
 
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
         return F.linear(x, *_weights(self, x.device.type))
@@ -55,10 +63,20 @@ class Linear(nn.Linear):
 class Conv2d(nn.Conv2d):
     """A convolution, without padding."""
 
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
+
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H', W')."""
         weight, bias = _weights(self, x.device.type)
         return F.conv2d(x, weight, bias, self.stride)
+
+
+class Embedding(nn.Embedding):
+    """A table of vectors."""
+
+    def reset_parameters(self) -> None:
+        """Leave the weights as they are."""
 
 
 def _weights(layer: Linear | Conv2d, kind: str) -> tuple[Tensor, Tensor | None]:

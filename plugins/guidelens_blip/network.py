@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import BlipConfig
-from .layers import Conv2d, Linear, attend
+from .layers import Conv2d, Embedding, Linear, attend
 from .tokenizer import WordPiece, load_tokenizer
 
 OBJECTIVES = frozenset({"itc", "itm", "cap"})
@@ -80,12 +80,6 @@ class VisionTransformer(nn.Module):
             VisionBlock(width, config.vision_heads) for _ in range(config.vision_depth)
         )
         self.norm = nn.LayerNorm(width, eps=VISION_EPS)
-        for tensor in (self.cls_token, self.pos_embed):
-            nn.init.trunc_normal_(tensor, std=INITIAL_STD)
-        for layer in self.modules():
-            if isinstance(layer, nn.Linear):
-                nn.init.trunc_normal_(layer.weight, std=INITIAL_STD)
-                nn.init.zeros_(layer.bias)
 
     def forward(self, images: Tensor) -> Tensor:
         """Map normalised images (B, 3, S, S) to tokens (B, 1 + P, width), the class token first."""
@@ -186,8 +180,8 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: BlipConfig, wordpiece: WordPiece) -> None:
         super().__init__()
-        self.word_embeddings = nn.Embedding(len(wordpiece), config.hidden_size, padding_idx=wordpiece.pad)
-        self.position_embeddings = nn.Embedding(config.max_positions, config.hidden_size)
+        self.word_embeddings = Embedding(len(wordpiece), config.hidden_size, padding_idx=wordpiece.pad)
+        self.position_embeddings = Embedding(config.max_positions, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=TEXT_EPS)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -206,7 +200,6 @@ class TextTransformer(nn.Module):
         self.embeddings = Embeddings(config, wordpiece)
         layers = nn.ModuleList(TextLayer(config) for _ in range(config.text_layers))
         self.encoder = nn.ModuleDict({"layer": layers})
-        self.apply(_initialise)
 
     def forward(
         self, ids: Tensor, mask: Tensor | None = None, image: Tensor | None = None, cache: Cache | None = None
@@ -245,13 +238,12 @@ class TextTransformer(nn.Module):
 class PredictionHead(nn.Module):
     """V logits per token: norm(gelu(W x + b)) against the word embeddings, and a bias."""
 
-    def __init__(self, config: BlipConfig, words: nn.Embedding) -> None:
+    def __init__(self, config: BlipConfig, words: Embedding) -> None:
         super().__init__()
         width = config.hidden_size
         self.bias = nn.Parameter(torch.zeros(words.num_embeddings))
         norm = nn.LayerNorm(width, eps=TEXT_EPS)
         self.transform = nn.ModuleDict({"dense": Linear(width, width), "LayerNorm": norm})
-        self.transform.apply(_initialise)
         self.decoder = Linear(width, words.num_embeddings)
         self.decoder.weight, self.decoder.bias = words.weight, self.bias
 
@@ -280,6 +272,8 @@ class TextDecoder(nn.Module):
 
 class Blip(nn.Module):
     """The network with the heads that some objectives need.
+
+    Its weights are uninitialised: load them, or draw them with :func:`initialise`.
 
     :param objectives: ``itc`` needs the text encoder and two projections, ``itm`` the text encoder and a
         classifier, ``cap`` the decoder, which shares every parameter but self-attention with the encoder.
@@ -325,12 +319,27 @@ def build_blip(config: BlipConfig, vocab: str | Path, objectives: Collection[str
     :param objectives: which of the three it has heads for.
     :raises GuidelensError: the vocabulary cannot be read.
     """
-    return Blip(config, load_tokenizer(vocab), objectives)
+    network = Blip(config, load_tokenizer(vocab), objectives)
+    initialise(network)
+    return network
 
 
-def _initialise(layer: nn.Module) -> None:
-    """BERT's initialisation."""
-    if isinstance(layer, nn.Linear | nn.Embedding):
-        nn.init.normal_(layer.weight, std=INITIAL_STD)
-    if isinstance(layer, nn.Linear):
-        nn.init.zeros_(layer.bias)
+def initialise(network: Blip) -> None:
+    """Draw the random weights that training starts from, by the rules of BERT, of ViT, and for heads of PyTorch."""
+    vision = network.visual_encoder
+    for tensor in (vision.cls_token, vision.pos_embed):
+        nn.init.trunc_normal_(tensor, std=INITIAL_STD)
+    for name, layer in network.named_modules():
+        part = name.partition(".")[0]
+        if part in ("text_encoder", "text_decoder") and isinstance(layer, Linear | Embedding):
+            nn.init.normal_(layer.weight, std=INITIAL_STD)
+        elif part == "visual_encoder" and isinstance(layer, Linear):
+            nn.init.trunc_normal_(layer.weight, std=INITIAL_STD)
+        elif isinstance(layer, Conv2d):
+            nn.Conv2d.reset_parameters(layer)
+            continue
+        elif isinstance(layer, Linear):
+            nn.Linear.reset_parameters(layer)
+            continue
+        if isinstance(layer, Linear):
+            nn.init.zeros_(layer.bias)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -23,6 +25,20 @@ def test_attention_is_what_the_fused_kernel_computes(biased: bool) -> None:
     expected = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=0.4)
     assert_close(attend(q, k, v, scale=0.4, bias=bias), expected)
     assert_close(attend(q, k, v, divisor=2.5, bias=bias), expected)
+
+
+def test_losses_and_gradients_under_the_fused_kernel(
+    blip: BlipGuidance, images, prompts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = blip.encode_text(prompts)
+    results = []
+    for devices in ((), ("cpu",)):
+        monkeypatch.setattr("guidelens_blip.layers.FUSED_ON", devices)
+        point = images.clone().requires_grad_()
+        losses = blip.losses(point, text, OBJECTIVES)
+        gradients = [torch.autograd.grad(losses[k].sum(), point, retain_graph=True)[0] for k in OBJECTIVES]
+        results.append(({name: loss.detach() for name, loss in losses.items()}, gradients))
+    assert_close(results[0], results[1], rtol=2e-5, atol=2e-5)
 
 
 class Casts(TorchDispatchMode):
@@ -102,3 +118,19 @@ def test_fewer_heads_give_the_same_losses(model, config, vocab, images, prompts,
     absent = next(name for name in ("itc", "cap") if name not in objectives)
     with pytest.raises(UsageError, match=f"no objective '{absent}'; it has {', '.join(sorted(objectives))}"):
         guidance.losses(images, guidance.encode_text(prompts), [absent])
+
+
+def test_initial_weights(config, vocab) -> None:
+    """Every tensor is drawn or set, and none twice as different values."""
+    torch.manual_seed(0)
+    network = build_blip(replace(config, hidden_size=64, vision_width=48), vocab)
+    state = network.state_dict()
+    for name, tensor in state.items():
+        assert tensor.isfinite().all(), name
+        if "LayerNorm" in name or "norm" in name:
+            assert torch.equal(tensor, torch.full_like(tensor, float(name.endswith("weight"))))
+        elif name.startswith(("text_encoder", "text_decoder", "visual_encoder.blocks")):
+            spread = 0.02 if name.endswith("weight") else 0.0
+            assert tensor.std().item() == pytest.approx(spread, rel=0.1), name
+        elif name != "temp":
+            assert 0 < tensor.std() < 0.6, name

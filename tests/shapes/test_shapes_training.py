@@ -306,7 +306,9 @@ def test_steps_have_seeds_of_their_own() -> None:
 def test_a_damaged_state_is_named(tmp_path: Path) -> None:
     for content in (b"", b"no checkpoint"):
         (tmp_path / "last.pt").write_bytes(content)
-        with pytest.raises(GuidelensError, match=r"cannot read the training in .*: it is not a PyTorch file, "):
+        with pytest.raises(
+            GuidelensError, match=r"cannot read the training in .*: it is not a PyTorch file, "
+        ):
             train_generator(tmp_path, GENERATOR)
     torch.save({"some": "thing"}, tmp_path / "last.pt")
     with pytest.raises(GuidelensError, match=r"last\.pt is no state of a training: choose another"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
 from copy import deepcopy
 from dataclasses import replace
 from importlib import metadata
@@ -16,7 +15,7 @@ from guidelens.errors import GuidelensError
 from guidelens.quiet import quiet
 
 from .checkpoint import Checkpoint, load_state, read_checkpoint
-from .hub import fetch_hub, retries_unseen, short_reason
+from .hub import cached_repository, fetch_hub, retries_unseen, short_reason
 from .open_clip_import import import_open_clip
 from .preprocess import Preprocess
 from .sources import Source
@@ -162,17 +161,23 @@ def build_tokenizer(source: Source) -> Tokenizer:
 
 
 def _hugging_face_tokenizer(name: str, options: Mapping[str, Any], *, online: bool) -> Tokenizer:
-    """Return the tokenizer of a directory or repository, from the local cache if that has it."""
+    """Return the tokenizer of a directory or repository. The hub's local cache comes first.
+
+    A cached repository is read as a directory: by its name, transformers would also ask for a ``config.json``,
+    which tokenizers do not need.
+    """
     hugging_face = import_open_clip("tokenizer").HFTokenizer
     found: Tokenizer
     with quiet(), retries_unseen():
-        if online and not Path(name).is_dir():
-            with suppress(OSError):  # not in the cache
-                found = hugging_face(name, local_files_only=True, **options)
-                return found
+        if Path(name).is_dir():
             found = hugging_face(name, **options)
-        else:
-            found = hugging_face(name, local_files_only=True, **options)
+            return found
+        try:
+            found = hugging_face(str(cached_repository(name)), **options)
+        except Exception:  # not in the cache, or only a part of it; transformers raises many kinds
+            if not online:
+                raise
+            found = hugging_face(name, **options)
     return found
 
 

@@ -37,6 +37,16 @@ def fetch_hub(repository: str, files: Sequence[str], *, online: bool = True) -> 
         return Path(hf_hub_download(repository, files[-1]))
 
 
+def cached_repository(repository: str) -> Path:
+    """Return the directory of a repository in the hub's local cache. Nothing is fetched.
+
+    :raises Exception: whatever ``huggingface_hub`` raises where it is not there.
+    """
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(repository, local_files_only=True))
+
+
 @contextmanager
 def retries_unseen() -> Iterator[None]:
     """Keep what the hub's client says between its tries from the user: the last word is ours, in one line."""

@@ -1,0 +1,37 @@
+"""In CI, a test that cannot run is a failure: a skip goes unseen there."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator
+from typing import Any
+
+import pytest
+
+HARDWARE_AND_CHOICE = ("GPU", "CUDA", "MPS", "LAVIS")
+"""Words of the reasons that CI accepts: what its machines do not have, and what runs in an environment of its own."""
+
+
+def _fail_unexpected_skip(report: Any) -> None:
+    if not report.skipped or hasattr(report, "wasxfail") or not os.environ.get("CI"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(word in reason for word in HARDWARE_AND_CHOICE):
+        report.outcome = "failed"
+        report.longrepr = f"{reason} (CI does not accept this skip: install what the test needs)"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, Any, Any]:
+    """Judge the skip of a test."""
+    report = yield
+    _fail_unexpected_skip(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, Any, Any]:
+    """Judge the skip of a whole module."""
+    report = yield
+    _fail_unexpected_skip(report)
+    return report

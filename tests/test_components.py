@@ -244,7 +244,7 @@ def test_install_command_uses_what_the_distribution_asks_for() -> None:
     assert command.startswith('pip install "guidelens[lavis]" "torch>=')
     assert "python_version < '3.12'" in command
     assert pip_command(*requirements_of(("open_clip",))) == "pip install open-clip-torch"
-    assert pip_command(*requirements_of(("open_clip",), "guidelens")) == 'pip install "guidelens[open-clip]"'
+    assert pip_command(*requirements_of(("diffusers",), "guidelens")) == 'pip install "guidelens[diffusers]"'
 
 
 def test_is_installed_imports_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

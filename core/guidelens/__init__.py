@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from guidelens.lazy import lazy_names
+from guidelens.threads import shorten_spinning
 
 if TYPE_CHECKING:
     from guidelens.contracts import (
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from guidelens.studies.run import run_study
 
 __version__ = "0.1.0"
+
+shorten_spinning()  # before anything imports torch
 
 _HOME = {
     "CONTRACT_VERSION": "contracts",

@@ -1,4 +1,4 @@
-"""What a bug report needs to know of an installation, and hints on what is amiss. Loads torch, if it loads."""
+"""Describe an installation for a bug report, with hints on problems. Loads torch, if torch loads."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pathlib import Path
 from . import __version__
 from .plugins import PluginInfo, PluginManager
 
-TESTED_PYTHONS = ((3, 10), (3, 11))
-"""Where every dependency installs, those of the embedded models included."""
+SUPPORTED_PYTHONS = ((3, 10), (3, 14))
+"""The oldest and the newest Python that guidelens supports."""
 
 FOR_DEVELOPERS = ("dev", "docs", "test", "testing")
 """Extras that no command needs."""
@@ -49,10 +49,10 @@ def _versions() -> Section:
     lines += [("Python", f"{platform.python_version()} ({sys.executable})"), ("system", platform.platform())]
     lines += [(name, _version(name)) for name in _requirements()]
     hints = []
-    if sys.version_info[:2] not in TESTED_PYTHONS:
-        hints.append(
-            "this Python is not among those that everything installs on; make an environment with 3.11"
-        )
+    oldest, newest = SUPPORTED_PYTHONS
+    if not oldest <= sys.version_info[:2] <= newest:
+        supported = " to ".join(f"{major}.{minor}" for major, minor in SUPPORTED_PYTHONS)
+        hints.append(f"guidelens supports Python {supported}; make an environment with one of these")
     return Section("versions", tuple(lines), tuple(hints))
 
 
@@ -109,7 +109,7 @@ def _plugins(manager: PluginManager) -> Section:
     for plugin in manager.plugins:
         told = [plugin.status, plugin.source.dist, plugin.source.version]
         if _lacks_extras_alone(plugin):
-            told = ["not asked for", plugin.source.dist, plugin.source.version, plugin.message]
+            told = ["optional, not installed", plugin.source.dist, plugin.source.version, plugin.message]
         elif plugin.message and plugin.status != "ok":
             hints.append(f"{plugin.name}: {plugin.message}")
         lines.append((plugin.name, " ".join(filter(None, told))))
@@ -117,7 +117,7 @@ def _plugins(manager: PluginManager) -> Section:
 
 
 def _lacks_extras_alone(plugin: PluginInfo) -> bool:
-    """Whether all that a plugin misses is in extras: nothing is amiss, they were not asked for."""
+    """Return whether everything that a plugin lacks is in extras, which are optional."""
     missing = [(info, info.missing) for info in plugin.components if info.missing]
     if plugin.status != "missing dependency" or not missing:
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Mapping
 from copy import deepcopy
@@ -112,9 +113,8 @@ def _check_timm(source: Source) -> None:
     if timm is None:
         has = f"this environment has {version}" if version else "it is not installed"
         raise GuidelensError(
-            f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has} "
-            "(salesforce-lavis keeps it at 0.4.12: use an environment without LAVIS, and there pip "
-            "install 'timm>=1'), or choose a model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
+            f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has}: "
+            "pip install 'timm>=1' (in an environment without LAVIS, which needs 0.4.12), or choose a model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
         )
     if not timm.is_model(tower.partition(".")[0]):
         raise GuidelensError(
@@ -169,6 +169,7 @@ def _hugging_face_tokenizer(name: str, options: Mapping[str, Any], *, online: bo
     hugging_face = import_open_clip("tokenizer").HFTokenizer
     found: Tokenizer
     with quiet(), retries_unseen():
+        importlib.import_module("transformers")  # without it, say so before anything is looked up
         if Path(name).is_dir():
             found = hugging_face(name, **options)
             return found

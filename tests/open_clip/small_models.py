@@ -81,6 +81,35 @@ CONFIGS: dict[str, Config] = {
     },
 }
 
+TIMM_CONFIGS: dict[str, Config] = {
+    "siglip2": {
+        **CONFIGS["siglip"],
+        "embed_dim": 192,
+        "vision_cfg": {
+            "image_size": 224,
+            "timm_model_name": "vit_tiny_patch16_224.augreg_in21k",
+            "timm_model_pretrained": False,
+            "timm_pool": "map",
+            "timm_proj": "none",
+        },
+        "text_cfg": {**CONFIGS["siglip"]["text_cfg"], "width": 192, "heads": 4},
+    },
+    "convnext": {
+        "embed_dim": 16,
+        "vision_cfg": {
+            "image_size": 64,
+            "timm_model_name": "convnext_atto",
+            "timm_model_pretrained": False,
+            "timm_pool": "",
+            "timm_proj": "linear",
+            "timm_drop": 0.0,
+            "timm_drop_path": 0.1,
+        },
+        "text_cfg": CONFIGS["clip"]["text_cfg"],
+    },
+}
+"""Models with an image tower of timm, which needs timm 1.0 or newer."""
+
 WORDS = (
     *("a", "red", "green", "blue", "circle", "square", "triangle", "small", "large"),
     *("above", "on", "background", "photo", "of", "sketch"),

@@ -146,7 +146,9 @@ def test_torch_and_torchvision_are_pinned_as_a_pair(pins: Pins) -> None:
 
 def test_lavis_is_an_extra_for_the_pythons_that_it_runs_on(project: dict[str, Any]) -> None:
     assert not [wanted for wanted in stated(project) if "lavis" in wanted.name]
-    assert not [wanted for wanted in stated(project) if wanted.name == "numpy" and "<" in str(wanted.specifier)]
+    assert not [
+        wanted for wanted in stated(project) if wanted.name == "numpy" and "<" in str(wanted.specifier)
+    ]
     (lavis,) = [wanted for wanted in stated(project, "lavis") if "lavis" in wanted.name]
     assert lavis.marker is not None
     assert lavis.marker.evaluate({"python_version": "3.11"})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import re
 import sys
 from importlib import metadata
 from pathlib import Path

@@ -114,7 +114,8 @@ def _check_timm(source: Source) -> None:
         has = f"this environment has {version}" if version else "it is not installed"
         raise GuidelensError(
             f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has}: "
-            "pip install 'timm>=1' (in an environment without LAVIS, which needs 0.4.12), or choose a model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
+            "pip install 'timm>=1' (in an environment without LAVIS, which needs 0.4.12), or choose a "
+            "model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
         )
     if not timm.is_model(tower.partition(".")[0]):
         raise GuidelensError(

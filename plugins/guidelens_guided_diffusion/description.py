@@ -8,17 +8,19 @@ README and many others give them, differ: ``num_channels`` is the width, ``atten
 
 from __future__ import annotations
 
-import json
-import shlex
+import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from guidelens.contracts import FixedVariance, Prediction
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
 
+from .flag_files import read_flags_file
 from .flags import EncoderFlags, UNetFlags
+
+logger = logging.getLogger("guidelens.guided_diffusion")
 
 ScheduleName = Literal["linear", "cosine"]
 
@@ -64,7 +66,31 @@ _CLASSIFIER_DEFAULTS: dict[str, Any] = {
     "classifier_resblock_updown": True,
     "classifier_pool": "attention",
 }
-_OF_TRAINING = ("use_kl", "rescale_learned_sigmas")
+OF_A_RUN = frozenset(
+    {
+        *(
+            "use_kl",
+            "rescale_learned_sigmas",
+            "timestep_respacing",
+            "clip_denoised",
+            "num_samples",
+            "use_ddim",
+        ),
+        *("model_path", "base_samples", "classifier_path", "classifier_scale", "data_dir", "val_data_dir"),
+        *(
+            "schedule_sampler",
+            "lr",
+            "weight_decay",
+            "lr_anneal_steps",
+            "anneal_lr",
+            "batch_size",
+            "microbatch",
+        ),
+        *("ema_rate", "log_interval", "save_interval", "eval_interval", "resume_checkpoint", "iterations"),
+        *("fp16_scale_growth", "noised", "local_rank"),
+    }
+)
+"""Flags of OpenAI's scripts for training and sampling, which say nothing about the network: they are left out."""
 _TRUTH = {"true": True, "yes": True, "t": True, "y": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "f": False, "n": False, "0": False}
 
@@ -161,12 +187,12 @@ def from_classifier_script(values: Mapping[str, Any]) -> EncoderFlags:
 
 
 def read_flags(path: Path) -> Description:
-    """Read a file of flags: the constructor's as a JSON object, or a script's as JSON or as ``--name value``.
+    """Read a file of flags: the constructor's as a JSON object, or a script's as JSON or as its command line.
 
     :raises GuidelensError: the file cannot be read, or is neither.
     :raises UsageError: unknown flags, or values that do not fit.
     """
-    values = _read(path)
+    values = read_flags_file(path)
     if "num_channels" in values or "noise_schedule" in values:
         return from_script(values)
     return Description(UNetFlags.from_mapping(values))
@@ -177,27 +203,10 @@ def read_classifier_flags(path: Path) -> EncoderFlags:
 
     :raises GuidelensError, UsageError: as :func:`read_flags`.
     """
-    values = _read(path)
+    values = read_flags_file(path)
     if "model_channels" in values:
         return EncoderFlags.from_mapping(values)
     return from_classifier_script(values)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        text = path.read_text(encoding="utf-8")
-        if text.lstrip().startswith("--"):
-            words = shlex.split(text)
-            names, values = words[::2], words[1::2]
-            if len(names) != len(values) or not all(name.startswith("--") for name in names):
-                raise ValueError("flags and values do not alternate")
-            return {name[2:]: value for name, value in zip(names, values, strict=True)}
-        content = json.loads(text)
-    except (OSError, ValueError) as error:  # undecodable text and bad JSON are ValueErrors
-        raise GuidelensError(f"cannot read UNet flags from {path}: {error}") from error
-    if not isinstance(content, dict):
-        raise GuidelensError(f"{path} must hold a JSON object of UNet flags, not a {type(content).__name__}")
-    return content
 
 
 def _script_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,10 +214,8 @@ def _script_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     given = dict(defaults)
     for name, value in values.items():
         if name == "timestep_respacing" and value:
-            raise UsageError(
-                f"timestep_respacing belongs to a run, not to a checkpoint: give --steps {value}"
-            )
-        if name in (*_OF_TRAINING, "timestep_respacing"):
+            logger.warning("timestep_respacing belongs to a run, not to a checkpoint: give --steps %s", value)
+        if name in OF_A_RUN:
             continue
         if name not in defaults:
             raise UsageError(f"unknown script flag {name}; there are {', '.join(defaults)}")
@@ -222,15 +229,15 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if isinstance(value, bool) or (kind is bool and not isinstance(value, str)):
         return value  # of another kind: UNetFlags says so
     try:
-        return _TRUTH[value.lower()] if kind is bool else kind(value)
-    except (KeyError, ValueError) as error:
+        return _TRUTH[value.strip().lower()] if kind is bool else kind(value)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UsageError(f"the script flag {name} cannot be {value!r}") from error
 
 
 def _numbers(name: str, text: str) -> tuple[float, ...]:
     try:
         return tuple(float(part) if "." in part else int(part) for part in text.split(","))
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise UsageError(f"the script flag {name} lists numbers, like '1,2,4', not {text!r}") from error
 
 

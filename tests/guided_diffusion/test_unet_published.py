@@ -225,7 +225,6 @@ def test_script_defaults_and_process() -> None:
         ({"attention_resolutions": "16;8"}, "lists numbers"),
         ({"attention_resolutions": "0"}, "sizes in pixels"),
         ({"noise_schedule": "sine"}, "linear or cosine, not 'sine'"),
-        ({"timestep_respacing": "250"}, "give --steps 250"),
     ],
 )
 def test_script_flags_that_do_not_fit(values: dict[str, Any], message: str) -> None:

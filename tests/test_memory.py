@@ -11,6 +11,7 @@ import torch
 from guidelens import memory
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import ComponentError
 from guidelens.guidance import GuidanceOptions
 from guidelens.memory import MicroBatches, bytes_used, is_out_of_memory, predict_batch
 from torch import nn
@@ -155,7 +156,7 @@ def test_other_errors_are_not_taken_for_it():
         def forward(self, x_t, timesteps):
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    with pytest.raises(RuntimeError, match="mat1"):
+    with pytest.raises(ComponentError, match="mat1"):
         list(engine(Broken()).run(SAMPLES))
     assert not is_out_of_memory(ValueError("out of memory"))
     assert is_out_of_memory(RuntimeError("MPS backend out of memory (MPS allocated: 17 GB)"))

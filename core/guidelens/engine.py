@@ -20,7 +20,8 @@ from .contracts import Generator, GuidanceModel, Prediction, Reads, Schedule, Te
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
 from .diffusion.process import DiffusionProcess, lookup
 from .diffusion.samplers import DDIM, DDPM, Sampler, make_sampler
-from .errors import GuidelensError, UsageError
+from .errors import UsageError
+from .guarding import encode, image_shape_of
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
     GuidanceOptions,
@@ -264,11 +265,7 @@ class Engine:
         if self.guidance_model is None or not prompts:
             return None
         with frozen(self.guidance_model), _no_grad(), self._autocast():
-            text = self.guidance_model.encode_text(prompts)
-        if text.prompts != prompts:
-            raise GuidelensError(
-                f"the guidance model encoded {len(text)} prompts, not the {len(prompts)} it was given"
-            )
+            text = encode(self.guidance_model, prompts)
         for prompt, notes in zip(text.prompts, text.notes, strict=False):
             for note in notes:
                 logger.warning("%r: %s", prompt, note)
@@ -527,6 +524,7 @@ def _check_generator(generator: Generator, guidance_model: GuidanceModel | None)
         raise UsageError(
             f"{type(generator).__name__} is no generator: it {lack}; see guidelens.contracts.Generator"
         )
+    image_shape_of(generator)
     if generator.prediction not in get_args(Prediction):
         choices = ", ".join(get_args(Prediction))
         raise UsageError(f"the generator predicts {generator.prediction!r}; choose {choices}")

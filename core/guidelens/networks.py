@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import UsageError
+from .guarding import name_component, name_of, plugin_code
 
 DTYPES: dict[str, torch.dtype] = {
     "float32": torch.float32,
@@ -106,10 +107,13 @@ def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
             network.to(device)
             _cast(network, dtype)
         return network
-    if callable(getattr(network, "to", None)):
-        moved = network.to(device, dtype)
-        return network if moved is None else moved
-    return network
+    with plugin_code(name_of(network), "to(device, dtype)"):
+        movable = callable(getattr(network, "to", None))
+        moved = network.to(device, dtype) if movable else None
+    if moved is None:
+        return network
+    name_component(moved, name_of(network))
+    return moved
 
 
 def _cast(network: nn.Module, dtype: torch.dtype) -> None:

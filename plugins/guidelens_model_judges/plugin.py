@@ -23,15 +23,14 @@ def _judge(
     :param probability: exp(-loss) instead of -loss, in columns ``p-OBJECTIVE@MODEL``.
     :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
     """
+    import torch
     from guidelens.metrics.judge import Judge
-    from guidelens.networks import resolve_device
+    from guidelens.networks import place, resolve_device
 
     where = resolve_device(device)
-    model = guidance.build()
+    model = place(guidance.build(), where, torch.float32)
     wanted = [name.strip() for name in objectives.split("+") if name.strip()]
-    if hasattr(model, "to"):
-        model = model.to(where) or model
-    return Judge(model, guidance.spec, wanted or None, probability=probability)
+    return Judge(model, guidance.spec, wanted or None, probability=probability, device=where)
 
 
 @hookimpl

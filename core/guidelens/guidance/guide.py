@@ -30,6 +30,7 @@ from ..contracts import GuidanceModel, Prediction, TextBatch
 from ..diffusion.noise import KeyedNoise
 from ..diffusion.process import DiffusionProcess, lookup, split_output
 from ..errors import GuidelensError
+from ..guarding import losses_of, predict
 from ..transfer import send
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
 from .options import GuidanceOptions
@@ -153,7 +154,7 @@ class Guide:
         with torch.set_grad_enabled(differentiate):
             point = x_t.detach().requires_grad_(differentiate)
             with self._autocast():
-                output = self._generator(point, timesteps)
+                output = predict(self._generator, point, timesteps)
             output = output.to(x_t.dtype)
             predicted, _ = split_output(output, x_t, self._learned_variance)
         telemetry = _Telemetry(self._plan.objectives, x_t)
@@ -305,8 +306,7 @@ class Guide:
             point = images[selection.rows].requires_grad_()
             shown = self._views.show(point, radius, selection.samples, (here.step, here.lap), *view)
             with self._autocast():
-                losses = self._model.losses(shown, selection.text, names, **extra)
-            losses = _checked_losses(losses, names, point)
+                losses = losses_of(self._model, shown, selection.text, names, **extra)
             for name in names:
                 gradients[name] = vjp(
                     losses[name],
@@ -411,20 +411,3 @@ def _weighted_sum(values: Sequence[Tensor], shares: Tensor) -> Tensor:
         # A draw of no share must not bring in its nan.
         total = total + torch.where(per_sample(share == 0, value), 0, per_sample(share, value) * value)
     return total
-
-
-def _checked_losses(losses: Mapping[str, Tensor], names: Sequence[str], images: Tensor) -> dict[str, Tensor]:
-    if set(losses) != set(names):
-        raise GuidelensError(
-            f"the guidance model returned the losses {sorted(losses)}; it was asked for {sorted(names)}"
-        )
-    for name, loss in losses.items():
-        if tuple(loss.shape) != (len(images),):
-            raise GuidelensError(
-                f"the objective {name!r} returned {tuple(loss.shape)}; a loss per sample is {(len(images),)}"
-            )
-        if not loss.requires_grad:
-            raise GuidelensError(
-                f"the objective {name!r} is not differentiable in the images: no gradient to guide with"
-            )
-    return {name: losses[name].to(images.dtype) for name in names}

@@ -9,6 +9,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from guidelens.guarding import weights_at
+
 from ..contracts import GuidanceModel, Schedule
 from ..errors import UsageError
 from .options import check_finite
@@ -117,7 +119,7 @@ def plan_guidance(
 
 def _checked_weights(schedule: Schedule, progress: float, known: frozenset[str]) -> dict[str, float]:
     checked = {}
-    for name, weight in schedule.weights(progress).items():
+    for name, weight in weights_at(schedule, progress).items():
         check_objective(name, known, f"the schedule {schedule!r}")
         checked[name] = check_finite(
             f"the weight of {name!r} at progress {progress:g} in {schedule!r}", weight

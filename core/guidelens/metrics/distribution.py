@@ -10,10 +10,12 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import call
 from guidelens.plugins.requirements import pip_command
 
 if TYPE_CHECKING:
@@ -188,7 +190,9 @@ def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> E
     :raises UsageError: for one that does not exist, or a guidance model without features.
     :raises GuidelensError: for a file that raises something.
     """
-    from guidelens.networks import resolve_device
+    import torch
+
+    from guidelens.networks import place, resolve_device
 
     where = resolve_device(device)
     path, colon, name = spec.rpartition(":")
@@ -200,8 +204,8 @@ def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> E
             raise UsageError(
                 f"the guidance model {spec} has no image features; choose another, or FILE.py:NAME"
             )
-        model = (model.to(where) or model) if hasattr(model, "to") else model
-        extractor = model.image_features
+        model = place(model, where, torch.float32)
+        extractor = partial(call, model, "guidance model", "image_features")
     if hasattr(extractor, "eval"):
         extractor = extractor.eval().to(where)
 

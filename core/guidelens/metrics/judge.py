@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from guidelens.contracts import GuidanceModel, Prompt
 from guidelens.errors import UsageError
+from guidelens.guarding import encode, losses_of
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 AT = "@"
@@ -37,10 +39,12 @@ class Judge:
         objectives: Collection[str] | None = None,
         *,
         probability: bool = False,
+        device: torch.device | None = None,
     ) -> None:
         """Judge by ``objectives`` of ``model``, all of them by default.
 
         :param name: what columns call the model.
+        :param device: where the model is; None: where its attribute ``device`` says, or on the CPU.
         :raises UsageError: for an objective that it lacks, or a model that reads noisy images.
         """
         if getattr(model, "reads", "x0") != "x0":
@@ -50,6 +54,7 @@ class Judge:
         if unknown:
             raise UsageError(f"{name} has no objective {unknown[0]!r}; it has {', '.join(known)}")
         self.model, self.probability = model, probability
+        self.device = device if device is not None else getattr(model, "device", None)
         self.objectives = tuple(dict.fromkeys(objectives)) if objectives else tuple(known)
         prefix = PROBABILITY if probability else ""
         self.columns = tuple(f"{prefix}{objective}{AT}{name}" for objective in self.objectives)
@@ -60,15 +65,15 @@ class Judge:
 
         targets = [prompt.target for prompt in prompts]
         distinct = list(dict.fromkeys(targets))
-        device = getattr(self.model, "device", None)
+        device = self.device
         scores: list[dict[str, float]] = []
         with torch.no_grad():
-            text = self.model.encode_text(distinct)
+            text = encode(self.model, distinct)
             for start in range(0, len(images), _PICTURES_AT_ONCE):
                 part = slice(start, start + _PICTURES_AT_ONCE)
                 shown = images[part] if device is None else images[part].to(device)
                 paired = text.select([distinct.index(target) for target in targets[part]])
-                losses = self.model.losses(shown, paired, self.objectives)
+                losses = losses_of(self.model, shown, paired, self.objectives, differentiable=False)
                 values = [-losses[objective].cpu().double() for objective in self.objectives]
                 values = [value.exp() for value in values] if self.probability else values
                 rows = zip(*(value.tolist() for value in values), strict=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 from guidelens import contracts
 from guidelens.errors import GuidelensError
+from guidelens.guarding import captured_output, name_component, plugin_code
 
 from .requirements import is_installed, pip_command, requirements_of
 from .spelling import format_component
@@ -91,7 +92,13 @@ class ComponentInfo:
     @cached_property
     def options(self) -> tuple[OptionInfo, ...]:
         """Its options, with types and defaults, as the factory's signature has them."""
-        return options_of(self.factory)
+        with plugin_code(f"{self.title} of plugin {self.plugin!r}", "the signature of its factory"):
+            return options_of(self.factory)
+
+    @property
+    def path_option(self) -> OptionInfo | None:
+        """Its first option that takes a path, for files given in place of its name."""
+        return next((option for option in self.options if option.takes_path), None)
 
     @property
     def title(self) -> str:
@@ -156,8 +163,8 @@ class Component:
     def build(self) -> Any:
         """Build it: the factory runs, and may import and load what it needs.
 
-        :raises GuidelensError: if a module it requires is missing (with the command that installs it), or
-            what the factory returned does not fulfil the contract.
+        :raises GuidelensError: if a module it requires is missing (with the command that installs it), the factory
+            raises, or what it returned does not fulfil the contract.
         """
         info = self.info
         if info.missing:
@@ -165,15 +172,17 @@ class Component:
                 f"{info.title} of plugin {info.plugin!r} needs {_listed(info.missing)}, not installed here: "
                 f"{pip_command(*info.requirements(info.missing))}"
             )
-        try:
-            built = info.factory(**self.options)
-        except ModuleNotFoundError as error:
-            name = (error.name or "").partition(".")[0]
-            raise GuidelensError(
-                f"{info.title} of plugin {info.plugin!r} could not import {error.name!r}: "
-                f"{pip_command(*info.requirements((name,)))}"
-            ) from error
-        _check_contract(info, built)
+        who = f"{info.title} of plugin {info.plugin!r}"
+        with plugin_code(who, "its factory"), captured_output(who):
+            try:
+                built = info.factory(**self.options)
+            except ModuleNotFoundError as error:
+                name = (error.name or "").partition(".")[0]
+                raise GuidelensError(
+                    f"{who} could not import {error.name!r}: {pip_command(*info.requirements((name,)))}"
+                ) from error
+            _check_contract(info, built)
+        name_component(built, who)
         return built
 
 

@@ -20,6 +20,7 @@ import pluggy
 from guidelens import hookspecs
 from guidelens.contracts import CONTRACT_VERSION
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import captured_output, one_line
 
 from .components import KINDS, NAME_PATTERN, Component, ComponentInfo
 from .requirements import documentation, normalized, pip_command, requirements_of
@@ -245,8 +246,19 @@ class PluginManager:
             raise UsageError(f"several plugins offer the {noun} {text!r}: {owners}; say {choices}")
         self._blame(kind, owner, name)
         names = [info.name for info in on_offer]
+        if hint := self._file_hint(kind, text):
+            raise UsageError(f"unknown {noun} {text!r}; {hint}")
         where = f"; choose {', '.join(dict.fromkeys(names))}" if names else f"; no plugin offers a {noun}"
         raise UsageError(f"unknown {noun} {text!r}{suggestion(name, names)}{where}{self._unusable()}")
+
+    def _file_hint(self, kind: str, text: str) -> str:
+        """Say how to name a file where a component is wanted, if ``text`` is a file."""
+        if not Path(text).expanduser().exists():
+            return ""
+        readers = [(info.name, option) for info in self.components(kind) if (option := info.path_option)]
+        needing = [(name, option.name) for name, option in readers if option.required]
+        spellings = [f"{name}:{path}={text}" for name, path in needing or ((n, o.name) for n, o in readers)]
+        return f"it is a file here: write {' or '.join(spellings)}" if spellings else ""
 
     def _telling(self, info: ComponentInfo, among: Sequence[ComponentInfo]) -> str:
         """Return the spelling that tells a component from others of its name."""
@@ -314,18 +326,28 @@ class PluginManager:
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[tuple[PluginInfo, str, click.Command]]:
             group = click.Group(plugin.name)  # one of its own, so that no plugin replaces another's command
             hook(cli=group)
+            for name, command in group.commands.items():
+                if not isinstance(command, click.Command):
+                    raise TypeError(
+                        f"the command {name!r} is a {type(command).__name__}, not a click command"
+                    )
+                command.get_short_help_str()  # raises now, and not while the help of all is written
             return [(plugin, name, command) for name, command in group.commands.items()]
 
         return self._ask_all("register_commands", ask)
 
     def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
         """Return the weights files that plugins name, each with the first plugin that names it."""
+        from guidelens.weights import WeightsFile
+
         found: dict[str, tuple[PluginInfo, WeightsFile]] = {}
 
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[Any]:
             theirs: list[WeightsFile] = []
             hook(register=theirs.append)
             for file in theirs:
+                if not isinstance(file, WeightsFile):
+                    raise TypeError(f"register takes a WeightsFile, not a {type(file).__name__}")
                 owner, other = found.setdefault(file.name, (plugin, file))
                 if other != file:
                     raise ValueError(f"weights {file.name!r} are another file in {owner.title}")
@@ -375,9 +397,12 @@ class PluginManager:
             if not plugin.loaded or hook not in plugin.hooks:
                 continue
             try:
-                found += ask(plugin, self._caller(hook, plugin))
-            except Exception as error:
-                plugin.fail("broken", f"failed in {hook}: {_one_line(error)}", error)
+                with captured_output(plugin.title):
+                    found += ask(plugin, self._caller(hook, plugin))
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever a plugin raises
+                plugin.fail("broken", f"failed in {hook}: {one_line(error)}", error)
                 self._report(plugin)
         return found
 
@@ -409,16 +434,23 @@ class PluginManager:
             logger.warning("no:%s blocks nothing: no plugin is called that%s", name, near)
 
     def _start(self, plugin: PluginInfo) -> None:
-        """Import a plugin, check it, register it, and collect its components."""
+        """Import a plugin, check it, register it, and collect its components. Whatever it raises is recorded."""
         try:
-            loaded = plugin.source.load()
-            instance = loaded() if inspect.isclass(loaded) else loaded
+            with captured_output(plugin.title):
+                loaded = plugin.source.load()
+                instance = loaded() if inspect.isclass(loaded) else loaded
+                self._admit(plugin, instance)
+        except KeyboardInterrupt:
+            raise
         except ModuleNotFoundError as error:
             self._missing_module(plugin, error)
-            return
-        except (Exception, SystemExit) as error:  # a plugin that exits at import must not end the program
-            plugin.fail("broken", f"failed to load: {_one_line(error)}", error)
-            return
+        except (
+            BaseException
+        ) as error:  # a plugin that exits, at import or in a hook, must not end the program
+            plugin.fail("broken", f"failed to load: {one_line(error)}", error)
+
+    def _admit(self, plugin: PluginInfo, instance: Any) -> None:
+        """Check an imported plugin, register it, and collect its components."""
         if any(other is instance for other in self._objects.values()):
             # Loaded already, under another name: that one stands for both.
             first = next(p for p, other in self._objects.items() if other is instance)
@@ -432,7 +464,7 @@ class PluginManager:
         try:
             self._hooks.register(instance, name=f"{plugin.source.dist}:{plugin.name}:{id(plugin)}")
         except Exception as error:  # pluggy checks the hooks' arguments
-            plugin.fail("broken", f"has an invalid hook: {_one_line(error)}", error)
+            plugin.fail("broken", f"has an invalid hook: {one_line(error)}", error)
             return
         self._objects[plugin] = instance
         self._collect(plugin)
@@ -443,7 +475,7 @@ class PluginManager:
             command = pip_command(*requirements_of((missing,), plugin.source.dist))
             plugin.fail("missing dependency", f"needs the module {error.name!r}: {command}", error)
         else:
-            plugin.fail("broken", f"failed to load: {_one_line(error)}", error)
+            plugin.fail("broken", f"failed to load: {one_line(error)}", error)
 
     def _fault(self, plugin: PluginInfo, instance: Any) -> str:
         """Return what makes ``instance`` no plugin of ours; empty if nothing does. Notes the hooks it has."""
@@ -477,9 +509,11 @@ class PluginManager:
                 continue
             try:
                 self._caller(kind.hook, plugin)(register=_Registrar(plugin, kind.name))
-            except Exception as error:
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # whatever a plugin raises
                 self._hooks.unregister(self._objects.pop(plugin))
-                plugin.fail("broken", f"failed in {kind.hook}: {_one_line(error)}", error)
+                plugin.fail("broken", f"failed in {kind.hook}: {one_line(error)}", error)
                 return
         plugin.loaded = True
         plugin.status, plugin.message = _lacking(plugin.components)
@@ -526,8 +560,10 @@ class _Registrar:
                 f"the factory of {noun} {name!r} is a {type(factory).__name__}, which cannot be called"
             )
         for parameter, value in (("requires", requires), ("install", install)):
-            if isinstance(value, str):
-                raise TypeError(f"{noun} {name!r}: {parameter} must be a sequence of names, not one text")
+            if isinstance(value, str) or not all(isinstance(entry, str) and entry for entry in value):
+                raise TypeError(f"{noun} {name!r}: {parameter} must be a sequence of names, not {value!r}")
+        if not isinstance(summary, str):
+            raise TypeError(f"{noun} {name!r}: summary must be text, not {summary!r}")
         theirs = [info for info in self._plugin.components if info.kind == self._kind]
         if any(info.name == name for info in theirs):
             raise ValueError(f"{noun} {name!r} is registered twice")
@@ -573,9 +609,3 @@ def _owned_by(info: ComponentInfo, owner: str) -> bool:
     return (
         not owner or owner == info.plugin or (bool(info.dist) and normalized(owner) == normalized(info.dist))
     )
-
-
-def _one_line(error: BaseException) -> str:
-    """Return an exception as one line, its class first."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__

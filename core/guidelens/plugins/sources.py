@@ -108,7 +108,9 @@ def _module_exists(name: str) -> bool:
         return not _is_prefix(error.name, name)
     except ValueError:  # a module without a spec, such as __main__
         return name in sys.modules
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return True  # it exists and is broken: loading it will say how
 
 

@@ -9,6 +9,7 @@ the other kind.)
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 from guidelens.errors import UsageError
@@ -90,10 +91,11 @@ def _quoted(value: str) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that ``word`` may be a misspelling of."""
+    """Return the choice that ``word`` may be a misspelling or a part of: ``clip`` for ``open-clip``."""
     lowered = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.7)
-    return lowered[found[0]] if found else None
+    parts = [choice for choice in lowered if word.lower() in re.split(r"[-_./]", choice)]
+    return lowered[(found or parts)[0]] if found or len(parts) == 1 else None
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:

@@ -85,6 +85,11 @@ class OptionInfo:
                 found.append("none")
         return tuple(found)
 
+    @property
+    def takes_path(self) -> bool:
+        """Whether its value may be a path."""
+        return Path in _members(self.annotation)
+
     def convert(self, text: str) -> Any:
         """Return the value that ``text`` stands for.
 
@@ -130,7 +135,7 @@ def _annotation(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, namespace)
-        except Exception:  # a name that only type checkers see; the default's type has to do
+        except Exception:  # a name that only type checkers see: the default's type has to do
             annotation = parameter.empty
     if annotation is parameter.empty or annotation is Any:
         known = type(parameter.default) in (bool, int, float, str)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
 from guidelens.errors import UsageError
+from guidelens.guarding import encode
 from guidelens.pictures import png_bytes
 from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
@@ -270,7 +271,7 @@ def notes_once(told: Iterable[tuple[str, str]] = ()) -> Iterator[None]:
 
 
 def _notes(guidance: GuidanceModel, prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
-    notes = guidance.encode_text([prompt.text for prompt in prompts]).notes
+    notes = encode(guidance, [prompt.text for prompt in prompts]).notes
     return [(prompt.text, line) for prompt, lines in zip(prompts, notes, strict=False) for line in lines]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from guidelens.contracts import Prompt, Schedule
 from guidelens.errors import UsageError
+from guidelens.guarding import weights_at
 
 FORMAT = 1
 """Version of the files in a run's directory; part of every key, so that a change of format never reads stale
@@ -95,7 +96,7 @@ class NamedSchedule:
 
         :raises UsageError: when a weight is not a finite number.
         """
-        rows = [dict(self.schedule.weights(i / max(steps - 1, 1))) for i in range(steps)]
+        rows = [dict(weights_at(self.schedule, i / max(steps - 1, 1))) for i in range(steps)]
         names = sorted({name for row in rows for name in row})
         table = {name: [float(row.get(name, 0.0)) for row in rows] for name in names}
         for name, weights in table.items():
@@ -145,9 +146,10 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """
     text = text.strip()
     if re.fullmatch(r"\d+", text):
-        count = int(text)
+        count = int(text) if len(text) < 20 else MAX_SEEDS + 1  # Python refuses thousands of digits
         if not 1 <= count <= MAX_SEEDS:
-            raise UsageError(f"--seeds {text}: the number of seeds must be from 1 to {MAX_SEEDS}")
+            hint = f"; for the one seed {text} write {text}-{text}" if len(text) < 20 else ""
+            raise UsageError(f"--seeds {text[:40]}: the number of seeds must be from 1 to {MAX_SEEDS}{hint}")
         return tuple(range(count))
     seeds: dict[int, None] = {}
     for part in text.split(","):

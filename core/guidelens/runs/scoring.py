@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Metric, Prompt
 from guidelens.errors import UsageError
+from guidelens.guarding import one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +65,12 @@ def score(
     images = torch.stack([to_tensor(picture) for picture in pictures])
     for item in metrics:
         try:
-            answers = _checked(item, item.metric.score(images, list(prompts)), len(prompts))
-        except Exception:  # a plugin's code: whatever it raises must not cost the other pictures their scores
+            answers = _answers(item, images, prompts)
+        except KeyboardInterrupt:
+            raise
+        except (
+            BaseException
+        ):  # a plugin's code: whatever it raises must not cost the other pictures their scores
             logger.debug("metric %s failed on a batch; trying one by one", item.name, exc_info=True)
             for i, prompt in enumerate(prompts):
                 _score_one(item, images[i : i + 1], prompt, results[i])
@@ -84,28 +90,44 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
     return [(metric, reason, count) for (metric, reason), count in counts.items()]
 
 
-def _score_one(item: NamedMetric, image: object, prompt: Prompt, result: Scores) -> None:
+def _score_one(item: NamedMetric, image: Tensor, prompt: Prompt, result: Scores) -> None:
     try:
-        (answer,) = _checked(item, item.metric.score(image, [prompt]), 1)  # type: ignore[arg-type]
-    except Exception as error:  # as above
+        (answer,) = _answers(item, image, [prompt])
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # as above
         logger.debug("metric %s failed on %r", item.name, prompt.text, exc_info=True)
-        result.errors[item.name] = " ".join(f"{type(error).__name__}: {error}".split())
+        result.errors[item.name] = one_line(error)
     else:
         result.values.update(answer)
         result.scored.append(item.name)
 
 
-def _checked(item: NamedMetric, answers: Sequence[Mapping[str, float]], count: int) -> list[dict[str, float]]:
-    """Hold a metric to its contract: one dict per image, declared columns, finite numbers."""
-    if len(answers) != count:
-        raise ValueError(f"returned {len(answers)} results for {count} pictures")
-    for answer in answers:
-        for column, value in answer.items():
-            if column not in item.metric.columns:
-                raise ValueError(
-                    f"column {column!r} is not among its columns {', '.join(item.metric.columns)}"
-                )
-            if not math.isfinite(value):
-                raise ValueError(f"{column} is {value}, not a finite number")
+def _answers(item: NamedMetric, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+    """Score images by one metric, and hold it to its contract: one dict per image, declared columns, finite numbers.
+
+    The metric is given a copy of the images, so that one that writes into them changes no other score.
+
+    :raises ValueError, TypeError: it broke the contract.
+    """
+    given = images.clone()
+    before = given._version
+    answers: Any = item.metric.score(given, list(prompts))
+    if given._version != before:
+        raise ValueError("writes into the pictures that it is given; it must work on a copy (clone())")
+    if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
+        raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
+    if len(answers) != len(prompts):
+        raise ValueError(f"returned {len(answers)} results for {len(prompts)} pictures")
     order = item.metric.columns
+    for answer in answers:
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"score() must return a list of dicts; it holds a {type(answer).__name__}")
+        for column, value in answer.items():
+            if column not in order:
+                raise ValueError(f"column {column!r} is not among its columns {', '.join(order)}")
+            if isinstance(value, str | bool) or not hasattr(type(value), "__float__"):
+                raise TypeError(f"{column} is a {type(value).__name__}, not a number")
+            if not math.isfinite(float(value)):
+                raise ValueError(f"{column} is {value}, not a finite number")
     return [{column: float(answer[column]) for column in order if column in answer} for answer in answers]

@@ -1,0 +1,299 @@
+"""Calls into plugin code: whatever goes wrong inside becomes one line that names the component and the method.
+
+A component may raise anything, ``SystemExit`` and other non-``Exception`` classes included, and may return
+anything. The engine, metrics and the plugin manager call components through this module only, so that no plugin
+can end the program or pass on what the contract excludes. Importing it loads no torch.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from .errors import GuidelensError, UsageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .contracts import TextBatch
+
+logger = logging.getLogger(__name__)
+
+_NAMES: dict[int, tuple[weakref.ref[Any], str]] = {}
+
+
+class ComponentError(GuidelensError):
+    """A component raised an exception, or returned what its contract excludes."""
+
+
+def name_component(component: object, name: str) -> None:
+    """Remember what a built component is called in messages, such as ``guidance model 'x' of plugin 'y'``."""
+    key = id(component)
+    try:
+        reference = weakref.ref(component, lambda _: _NAMES.pop(key, None))
+    except TypeError:  # an object with slots: it goes by its class
+        return
+    _NAMES[key] = (reference, name)
+
+
+def name_of(component: object, kind: str = "component") -> str:
+    """Return what a component is called in messages: its name if a plugin offered it, else its class.
+
+    :param kind: such as ``generator``, for components that were given as objects.
+    """
+    reference, name = _NAMES.get(id(component), (None, ""))
+    if reference is not None and reference() is component:
+        return name
+    return f"the {kind} {type(component).__module__}.{type(component).__qualname__}"
+
+
+def one_line(error: BaseException) -> str:
+    """Return an exception as one line, its class first; also one whose text cannot be had."""
+    try:
+        text = " ".join(str(error).split())
+    except BaseException as other:  # a plugin's __str__
+        text = f"(its text cannot be had: {type(other).__name__})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+@contextmanager
+def plugin_code(who: str, doing: str) -> Iterator[None]:
+    """Run plugin code inside: what it raises becomes a :class:`ComponentError` of one line.
+
+    Errors of guidelens, interrupts and lack of memory, which the engine has an answer to, pass unchanged.
+
+    :param who: names the component or plugin.
+    :param doing: what was asked of it, such as ``losses()``.
+    :raises ComponentError: for anything else that is raised inside.
+    """
+    try:
+        yield
+    except (GuidelensError, KeyboardInterrupt, GeneratorExit, MemoryError):
+        raise
+    except BaseException as error:
+        if _is_out_of_memory(error):
+            raise
+        raise ComponentError(f"{who} failed in {doing}: {one_line(error)}") from error
+
+
+def call(component: Any, kind: str, method: str, *args: Any, **options: Any) -> Any:
+    """Return ``component.method(*args, **options)``, or of ``component(...)`` where ``method`` is ``__call__``.
+
+    :raises ComponentError: it raised something other than an error of guidelens.
+    """
+    doing = "its forward pass" if method == "__call__" else f"{method}()"
+    with plugin_code(name_of(component, kind), doing):
+        target = component if method == "__call__" else getattr(component, method)
+        return target(*args, **options)
+
+
+class _Splitter:
+    """Stands for stdout while plugin code runs: keeps what its threads print, and lets other threads print."""
+
+    def __init__(self, stdout: Any) -> None:
+        self.stdout = stdout
+        self.kept: dict[int, io.StringIO] = {}
+
+    def write(self, text: str) -> int:
+        return int(self.kept.get(threading.get_ident(), self.stdout).write(text))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stdout, name)
+
+
+_LOCK = threading.Lock()
+
+
+@contextmanager
+def captured_output(who: str) -> Iterator[None]:
+    """Keep what plugin code prints away from stdout, which carries results; ``-v`` shows it. Safe in threads.
+
+    :param who: names the plugin.
+    """
+    thread, printed = threading.get_ident(), io.StringIO()
+    with _LOCK:
+        splitter = sys.stdout if isinstance(sys.stdout, _Splitter) else _Splitter(sys.stdout)
+        outer = splitter.kept.get(thread)
+        splitter.kept[thread] = printed
+        sys.stdout = splitter
+    try:
+        yield
+    finally:
+        with _LOCK:
+            if outer is not None:
+                splitter.kept[thread] = outer
+            else:
+                del splitter.kept[thread]
+            if not splitter.kept and sys.stdout is splitter:
+                sys.stdout = splitter.stdout
+        if text := " ".join(printed.getvalue().split()):
+            logger.info("%s printed: %s", who, text)
+
+
+def predict(generator: Any, x_t: Tensor, timesteps: Tensor) -> Tensor:
+    """Return a generator's output for x_t (B, C, H, W) and timesteps (B,): (B, C or 2C, H, W).
+
+    The generator is shown a copy of ``x_t``, which is connected to it for gradients.
+
+    :raises ComponentError: it raised, wrote into x_t, or returned something of another shape or type, or without
+        gradient where ``x_t`` requires one.
+    """
+    shown = x_t.clone()
+    before = shown._version
+    output = call(generator, "generator", "__call__", shown, timesteps)
+    who = name_of(generator, "generator")
+    _check_tensor(output, f"{who} returned")
+    batch, channels, *sides = x_t.shape
+    wanted = [(batch, count, *sides) for count in (channels, 2 * channels)]
+    if tuple(output.shape) not in wanted:
+        raise ComponentError(
+            f"{who} returned the shape {tuple(output.shape)}; it must be {wanted[0]} or {wanted[1]}"
+        )
+    if x_t.requires_grad and not output.requires_grad:
+        raise ComponentError(f"{who} returned a prediction without gradient (no_grad, detach, numpy)")
+    _check_untouched(shown, before, f"{who} writes into x_t")
+    tensor: Tensor = output
+    return tensor
+
+
+def losses_of(
+    model: Any,
+    images: Tensor,
+    text: TextBatch,
+    objectives: Sequence[str],
+    *,
+    differentiable: bool = True,
+    **extra: Any,
+) -> dict[str, Tensor]:
+    """Return a guidance model's losses of images (B, 3, H, W): (B,) for each of ``objectives``, in the images' dtype.
+
+    The model is shown a copy of ``images``, which is connected to them for gradients.
+
+    :param differentiable: the losses must have gradients.
+    :param extra: what models of a kind take besides, such as ``timesteps``.
+    :raises ComponentError: it raised, wrote into the images, or returned anything but a real loss per sample for
+        exactly ``objectives``, with gradients.
+    """
+    shown = images.clone()
+    before = shown._version
+    returned = call(model, "guidance model", "losses", shown, text, objectives, **extra)
+    who = name_of(model, "guidance model")
+    _check_untouched(shown, before, f"{who} writes into the images")
+    if not isinstance(returned, Mapping):
+        raise ComponentError(f"{who} must return losses by objective, a mapping, not {_kind(returned)}")
+    if set(returned) != set(objectives):
+        raise ComponentError(
+            f"{who} returned the losses {sorted(map(str, returned))}; it was asked for {sorted(objectives)}"
+        )
+    for name in objectives:
+        what = f"{who}: the objective {name!r}"
+        loss = returned[name]
+        _check_tensor(loss, f"{what} returned")
+        if tuple(loss.shape) != (len(images),):
+            raise ComponentError(
+                f"{what} returned {tuple(loss.shape)}; a loss per sample is {(len(images),)}"
+            )
+        if not loss.is_floating_point():
+            raise ComponentError(f"{what} returned {loss.dtype}, and a loss is a real floating-point number")
+        if differentiable and not loss.requires_grad:
+            raise ComponentError(
+                f"{what} is not differentiable in the images: no gradient to guide with (no_grad, detach, numpy?)"
+            )
+    return {name: returned[name].to(images.dtype) for name in objectives}
+
+
+def encode(model: Any, prompts: Sequence[str]) -> TextBatch:
+    """Return prompts as a guidance model encodes them.
+
+    :raises ComponentError: it raised, or returned something else than a ``TextBatch`` of these prompts.
+    """
+    from .contracts import TextBatch
+
+    text = call(model, "guidance model", "encode_text", tuple(prompts))
+    who = name_of(model, "guidance model")
+    if not isinstance(text, TextBatch):
+        raise ComponentError(f"{who}: encode_text() must return a TextBatch, not {_kind(text)}")
+    if tuple(text.prompts) != tuple(prompts):
+        raise ComponentError(f"{who} encoded {len(text)} prompts, not the {len(prompts)} it was given")
+    for name, tensor in text.tensors.items():
+        _check_tensor(tensor, f"{who}: the entry {name!r} of encode_text() is")
+        if tensor.dim() == 0 or len(tensor) != len(prompts):
+            raise ComponentError(
+                f"{who}: the entry {name!r} of encode_text() has the shape {tuple(tensor.shape)}; its first dimension "
+                f"must be the prompt, {len(prompts)}"
+            )
+    return text
+
+
+def weights_at(schedule: Any, progress: float) -> Mapping[str, float]:
+    """Return a schedule's objective weights at ``progress`` in [0, 1].
+
+    :raises ComponentError: it raised, or returned something else than a mapping from objectives.
+    :raises UsageError: a weight is not a number.
+    """
+    weights = call(schedule, "schedule", "weights", progress)
+    who = name_of(schedule, "schedule")
+    if not isinstance(weights, Mapping):
+        raise ComponentError(
+            f"{who}: weights({progress:g}) must return a mapping of objective to weight, not {_kind(weights)}"
+        )
+    for name, weight in weights.items():
+        if not isinstance(name, str):
+            raise ComponentError(
+                f"{who}: weights({progress:g}) names an objective {name!r}, which is not text"
+            )
+        if isinstance(weight, bool) or not hasattr(type(weight), "__float__"):
+            raise UsageError(
+                f"the weight of {name!r} at progress {progress:g} in {who} must be a finite number, not {weight!r}"
+            )
+    return weights
+
+
+def image_shape_of(generator: Any) -> tuple[int, int, int]:
+    """Return a generator's image shape (C, H, W), checked.
+
+    :raises UsageError: it is not three positive integers.
+    """
+    with plugin_code(name_of(generator, "generator"), "image_shape"):
+        shape: Any = generator.image_shape
+    if not (
+        isinstance(shape, Sequence | tuple)
+        and len(shape) == 3
+        and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in shape)
+    ):
+        raise UsageError(
+            f"{name_of(generator, 'generator')}: image_shape must be (C, H, W), three positive integers, not {shape!r}"
+        )
+    return (shape[0], shape[1], shape[2])
+
+
+def _check_tensor(value: Any, what: str) -> None:
+    import torch
+
+    if not isinstance(value, torch.Tensor):
+        raise ComponentError(f"{what} {_kind(value)}, not a tensor")
+    if value.is_complex():
+        raise ComponentError(f"{what} complex numbers; real ones are wanted")
+
+
+def _check_untouched(shown: Tensor, before: int, what: str) -> None:
+    if shown._version != before:
+        raise ComponentError(f"{what} that it is given; it must work on a copy (clone())")
+
+
+def _kind(value: object) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return False
+    from .memory import is_out_of_memory
+
+    return is_out_of_memory(error)

@@ -290,7 +290,6 @@ SCORES: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "NaN": (lambda x: [{"m": float("nan")}] * len(x), "m is nan, not a finite number"),
     "in place": (lambda x: [{"m": float(v)} for v in mean(x.zero_())], "writes into the pictures"),
     "exit": (raises(SystemExit(1)), "SystemExit: 1"),
-    "stop": (raises(Stop("now")), "Stop: now"),
 }
 
 

@@ -77,6 +77,9 @@ def test_a_rerun_computes_nothing_and_changes_nothing(copy: Path, toy: Path, run
     assert snapshot(copy) == snapshot(toy)
 
 
+WHO = "guidance model 'brittle' of plugin 'brittle_world'"
+
+
 class Killed(BaseException):
     """Stands for a process that ends here."""
 
@@ -126,10 +129,10 @@ def test_ended_at_any_write_and_resumed_equals_undisturbed(
 def test_a_cell_that_fails_costs_only_itself(tmp_path: Path, run: Run, toy: Path) -> None:
     done = run(EXPLOSIVE, tmp_path)
     assert (done.total, done.computed, done.failed, done.complete) == (36, 24, 12, False)
-    assert done.reasons == [("RuntimeError: it exploded", 12)]
+    assert done.reasons == [(f"{WHO} failed in losses(): RuntimeError: it exploded", 12)]
     failures = rows_of(tmp_path, "failures.jsonl")
     assert {(f["prompt"], f["reason"], f["error"]) for f in failures} == {
-        ("explode", "RuntimeError: it exploded", "RuntimeError")
+        ("explode", f"{WHO} failed in losses(): RuntimeError: it exploded", "RuntimeError")
     }
     healthy = {r["key"]: r["metrics"]["bright"] for r in rows_of(toy)}
     assert {r["key"]: r["metrics"]["bright"] for r in rows_of(tmp_path)} == pytest.approx(healthy, abs=0.01)

@@ -81,6 +81,10 @@ class App(click.Group):
             result = super().main(arguments, prog_name, complete_var, False, **extra)
         except (click.ClickException, click.Abort, GuidelensError, KeyboardInterrupt) as error:
             _fail(error, show_traceback=_wants_traceback(arguments))
+        except (Exception, SystemExit, GeneratorExit):
+            raise
+        except BaseException as error:  # of a plugin's own making, which nothing else expects
+            _fail(GuidelensError(_culprit(error)), show_traceback=_wants_traceback(arguments), cause=error)
         sys.exit(result if isinstance(result, int) else 0)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -199,12 +203,25 @@ def _wants_traceback(args: Sequence[str]) -> bool:
     return "--traceback" in ours or os.environ.get(TRACEBACK, "") not in ("", "0")
 
 
-def _fail(error: BaseException, *, show_traceback: bool) -> NoReturn:
-    """Show an expected error and exit."""
+def _culprit(error: BaseException) -> str:
+    """Say what was raised and where: the file and function that raised it."""
+    import traceback
+
+    from guidelens.guarding import one_line
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{one_line(error)}, raised in {place.name} ({place.filename}, line {place.lineno})"
+
+
+def _fail(error: BaseException, *, show_traceback: bool, cause: BaseException | None = None) -> NoReturn:
+    """Show an expected error and exit.
+
+    :param cause: whose traceback to show, if it is another's.
+    """
     if show_traceback:
         import traceback
 
-        click.echo("".join(traceback.format_exception(error)), err=True, nl=False)
+        click.echo("".join(traceback.format_exception(cause or error)), err=True, nl=False)
     if isinstance(error, KeyboardInterrupt) or isinstance(error.__cause__, KeyboardInterrupt):
         console.echo_line("error", "interrupted")
         sys.exit(INTERRUPTED)

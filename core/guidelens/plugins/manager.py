@@ -22,7 +22,8 @@ from guidelens.contracts import CONTRACT_VERSION
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import captured_output, one_line
 
-from .components import KINDS, NAME_PATTERN, Component, ComponentInfo
+from .components import KINDS, Component, ComponentInfo
+from .registering import Registrar, check_name
 from .requirements import documentation, normalized, pip_command, requirements_of
 from .sources import Source, entry_point_sources, find_source, object_source
 from .spelling import parse_component, suggestion
@@ -338,15 +339,13 @@ class PluginManager:
 
     def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
         """Return the weights files that plugins name, each with the first plugin that names it."""
-        from guidelens.weights import WeightsFile
-
         found: dict[str, tuple[PluginInfo, WeightsFile]] = {}
 
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[Any]:
             theirs: list[WeightsFile] = []
             hook(register=theirs.append)
             for file in theirs:
-                if not isinstance(file, WeightsFile):
+                if not isinstance(getattr(file, "name", None), str):
                     raise TypeError(f"register takes a WeightsFile, not a {type(file).__name__}")
                 owner, other = found.setdefault(file.name, (plugin, file))
                 if other != file:
@@ -363,7 +362,7 @@ class PluginManager:
             theirs: list[StudyInfo] = []
 
             def register(name: str, path: str | Path, *, summary: str) -> None:
-                _check_name("study", name)
+                check_name("study", name)
                 theirs.append(StudyInfo(name, Path(path), summary, plugin.name))
 
             hook(register=register)
@@ -379,7 +378,7 @@ class PluginManager:
             theirs: list[SectionInfo] = []
 
             def register(name: str, render: Callable[..., Any], *, title: str) -> None:
-                _check_name("report section", name)
+                check_name("report section", name)
                 if name in found:
                     raise ValueError(f"report section {name!r} is offered by plugin {found[name].plugin!r}")
                 found[name] = SectionInfo(name, render, title, plugin.name)
@@ -508,7 +507,7 @@ class PluginManager:
             if kind.hook not in plugin.hooks:
                 continue
             try:
-                self._caller(kind.hook, plugin)(register=_Registrar(plugin, kind.name))
+                self._caller(kind.hook, plugin)(register=Registrar(plugin, kind.name))
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # whatever a plugin raises
@@ -535,58 +534,6 @@ class PluginManager:
         if plugin.requested:
             raise PluginError(message) from plugin.error
         logger.warning("%s; the rest works (guidelens plugins list -v tells more)", message)
-
-
-class _Registrar:
-    """The ``register`` callback of one plugin for one kind."""
-
-    def __init__(self, plugin: PluginInfo, kind: str) -> None:
-        self._plugin, self._kind = plugin, kind
-
-    def __call__(
-        self,
-        name: str,
-        factory: Callable[..., Any],
-        *,
-        summary: str,
-        requires: Sequence[str] = (),
-        install: Sequence[str] = (),
-        default: bool = False,
-    ) -> None:
-        noun = KINDS[self._kind].noun
-        _check_name(noun, name)
-        if not callable(factory):
-            raise TypeError(
-                f"the factory of {noun} {name!r} is a {type(factory).__name__}, which cannot be called"
-            )
-        for parameter, value in (("requires", requires), ("install", install)):
-            if isinstance(value, str) or not all(isinstance(entry, str) and entry for entry in value):
-                raise TypeError(f"{noun} {name!r}: {parameter} must be a sequence of names, not {value!r}")
-        if not isinstance(summary, str):
-            raise TypeError(f"{noun} {name!r}: summary must be text, not {summary!r}")
-        theirs = [info for info in self._plugin.components if info.kind == self._kind]
-        if any(info.name == name for info in theirs):
-            raise ValueError(f"{noun} {name!r} is registered twice")
-        if default and not KINDS[self._kind].several and any(info.default for info in theirs):
-            raise ValueError(f"{noun} {name!r} is a second default")
-        self._plugin.components.append(
-            ComponentInfo(
-                self._kind,
-                name,
-                self._plugin.name,
-                self._plugin.source.dist,
-                summary,
-                factory,
-                tuple(requires),
-                default,
-                tuple(install),
-            )
-        )
-
-
-def _check_name(noun: str, name: object) -> None:
-    if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
-        raise ValueError(f"{noun} name {name!r}: use lower-case letters, digits, '-', '_' and '.'")
 
 
 def _lacking(components: Sequence[ComponentInfo]) -> tuple[Status, str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from guidelens.errors import GuidelensError
+from guidelens.guarding import ComponentError
 from guidelens.pictures import png_bytes, to_picture
 from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps
 from guidelens.runs.record import make_row
@@ -267,5 +268,5 @@ def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
 
 def _failure(error: Exception) -> Failure:
     text = " ".join(str(error).split()) or type(error).__name__
-    kind = type(error).__name__
+    kind = type(error.__cause__ or error if isinstance(error, ComponentError) else error).__name__
     return Failure(text if isinstance(error, GuidelensError) else f"{kind}: {text}", kind)

@@ -66,11 +66,7 @@ def score(
     for item in metrics:
         try:
             answers = _answers(item, images, prompts)
-        except KeyboardInterrupt:
-            raise
-        except (
-            BaseException
-        ):  # a plugin's code: whatever it raises must not cost the other pictures their scores
+        except (Exception, SystemExit):  # whatever a plugin raises must not cost other pictures their scores
             logger.debug("metric %s failed on a batch; trying one by one", item.name, exc_info=True)
             for i, prompt in enumerate(prompts):
                 _score_one(item, images[i : i + 1], prompt, results[i])
@@ -93,9 +89,7 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
 def _score_one(item: NamedMetric, image: Tensor, prompt: Prompt, result: Scores) -> None:
     try:
         (answer,) = _answers(item, image, [prompt])
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # as above
+    except (Exception, SystemExit) as error:  # as above
         logger.debug("metric %s failed on %r", item.name, prompt.text, exc_info=True)
         result.errors[item.name] = one_line(error)
     else:

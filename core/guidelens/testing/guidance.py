@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from guidelens.contracts import GuidanceModel, Reads, TextBatch
 from guidelens.errors import UsageError
+from guidelens.guarding import encode
 from guidelens.networks import resolve_device
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, is_number, one_line
@@ -52,7 +53,7 @@ class _Subject:
 
     @cached_property
     def text(self) -> TextBatch:
-        return self.model.encode_text(self.prompts)
+        return encode(self.model, self.prompts)
 
     @property
     def reads_x_t(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import ComponentError
 from guidelens.plugins import Component, ComponentInfo, PluginInfo, UnfitComponent
 from guidelens.plugins.spelling import parse_component, suggestion
 
@@ -146,12 +147,12 @@ def _report(component: Component, world: _World, asked: bool) -> Report:
     built = Check("build", _BUILT, "passed")
     try:
         instance = component.build()
-    except Exception as error:  # a factory may raise anything
+    except GuidelensError as error:
         return Report(kind, component.spec, (_not_built(error, asked),))
     try:
         report = examine(kind, instance, **world.options(kind))
         world.learn(kind, instance)
-    except Exception as error:  # even its attributes may raise
+    except (Exception, SystemExit) as error:  # even its attributes may raise
         built = Check("build", _BUILT, "failed", f"unusable: {one_line(error)}", error=error)
         return Report(kind, component.spec, (built,))
     return Report(kind, component.spec, (built, *report.checks))
@@ -159,6 +160,8 @@ def _report(component: Component, world: _World, asked: bool) -> Report:
 
 def _not_built(error: Exception, asked: bool) -> Check:
     """Tell what an author has to mend from what the user has to give."""
+    if isinstance(error, ComponentError):  # the author wants what the factory raised
+        return Check("build", _BUILT, "failed", one_line(error.__cause__ or error), error=error)
     expected = isinstance(error, GuidelensError) and not isinstance(error, UnfitComponent)
     if expected and not asked:
         return Check("build", _BUILT, "skipped", f"not checked: {error}", error=error)

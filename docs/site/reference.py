@@ -50,6 +50,8 @@ MODULES = {
             "guidelens_diffusers",
             "guidelens_shapes.world",
             "guidelens_shapes.parse",
+            "guidelens_worlds.things.world",
+            "guidelens_worlds.things.parse",
         ],
     ),
 }

@@ -5,21 +5,28 @@ Every command is thin over a library function, imported when the command runs.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, get_args
 
 import click
-from guidelens.cli import console
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
 
 from .categories import Category, Split
+from .command_tools import (
+    JSON_OUT,
+    THREADS,
+    check_init,
+    check_json,
+    check_steps,
+    losses_text,
+    prepare_folder,
+    progress_bar,
+    report,
+    resumable,
+    say,
+    set_threads,
+)
 
-SECONDS_BETWEEN_LINES = 10.0
-"""At most one line of progress in this time where stderr is no terminal."""
 MIN_PAIRS = 16
 """Smallest batch of image-text pairs: the matching loss needs, for every caption, a picture that it is false
 of."""
@@ -30,11 +37,6 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _POSITIVE = click.IntRange(min=1)
 _SHARE = click.FloatRange(0.0, 1.0)
-
-THREADS = click.option(
-    "--threads", type=_POSITIVE, help="CPU threads; by default PyTorch's choice. Results differ in rounding."
-)
-JSON_OUT = click.option("--out", type=_FILE, help="Also write the scores to this JSON file.")
 
 
 @click.group()
@@ -137,13 +139,13 @@ def train_generator_command(
     out: Path, init: Path | None, threads: int | None, compiled: bool, **settings: Any
 ) -> None:
     """Train the UNet on rendered scenes and write OUT/generator.safetensors."""
-    _check_steps("images", settings["images"], settings["batch_size"])
-    folder = _prepare(out, threads)
+    check_steps("images", settings["images"], settings["batch_size"])
+    folder = prepare_folder(out, threads)
     from .training.generator import GeneratorTraining, train_generator
 
     if init is not None:
-        _check_init(init, "ema", "train-generator")
-    with _resumable(folder), _bar("steps") as update:
+        check_init(init, "ema", "train-generator")
+    with resumable(folder), progress_bar("steps") as update:
         path = train_generator(
             folder,
             GeneratorTraining(**settings),
@@ -175,7 +177,7 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
     from .training.x0 import predict_x0_set
 
     generator = _load_generator(weights)
-    with _bar("pictures") as update:
+    with progress_bar("pictures") as update:
         predictions = predict_x0_set(
             generator, count, seed, progress=lambda done, total: update(done, total, "")
         )
@@ -235,25 +237,25 @@ def train_blip_command(
     out: Path, init: Path | None, x0_file: Path | None, threads: int | None, **settings: Any
 ) -> None:
     """Train BLIP (ITC, ITM, LM) on rendered scenes and write OUT/blip.safetensors."""
-    _check_steps("pairs", settings["pairs"], settings["batch_size"])
+    check_steps("pairs", settings["pairs"], settings["batch_size"])
     if (x0_file is None) != (settings["x0_share"] == 0):
         raise UsageError(
             "--x0 FILE and --x0-share above 0 go together: which predictions, and how many of them"
         )
-    folder = _prepare(out, threads)
+    folder = prepare_folder(out, threads)
     from .training.blip import BlipTraining, train_blip
     from .training.x0 import X0Set
 
     if init is not None:
-        _check_init(init, "averaged", "train-blip")
+        check_init(init, "averaged", "train-blip")
     x0 = None if x0_file is None else X0Set.load(x0_file)
-    with _resumable(folder), _bar("steps") as update:
+    with resumable(folder), progress_bar("steps") as update:
         path = train_blip(
             folder,
             BlipTraining(**settings),
             init=init,
             x0=x0,
-            progress=lambda done, total, losses: update(done, total, _losses(losses)),
+            progress=lambda done, total, losses: update(done, total, losses_text(losses)),
         )
     click.echo(f"weights: {path}")
 
@@ -333,128 +335,9 @@ def evaluate_blip_command(
     report({**names, "scenes": count, **scores}, out)
 
 
-# --- what the commands share -------------------------------------------------------------------------------
-
-
-def _check_steps(name: str, total: int, batch_size: int) -> None:
-    if total < batch_size:
-        raise UsageError(f"--{name} {total} is less than one batch of {batch_size}")
-
-
-def _prepare(folder: Path, threads: int | None) -> Path:
-    """Make the folder of a training, or say why that fails, before anything slow begins."""
-    from guidelens.files import check_writable
-
-    check_writable(folder / "last.pt")
-    set_threads(threads)
-    return folder
-
-
-def set_threads(threads: int | None) -> None:
-    """Let PyTorch use so many threads; None leaves its choice."""
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-
-def _check_init(path: Path, key: str, command: str) -> None:
-    """Tell what is wrong with a file that is no checkpoint of a training by ``command``."""
-    import torch
-
-    try:
-        found = key in torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UsageError(f"--init {path}: {error.strerror or error}") from error
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
-        raise GuidelensError(
-            f"--init {path} cannot be read as a checkpoint: {type(error).__name__}"
-        ) from error
-    if not found:
-        raise UsageError(f"--init {path} is no last.pt of {command}")
-
-
 def _load_generator(weights: Path | None) -> Any:
     from guidelens_guided_diffusion import load_generator
 
     from .files import GENERATOR
 
     return load_generator(weights or GENERATOR)
-
-
-def check_json(out: Path | None) -> None:
-    """Find out before the computation that there is no place for its scores.
-
-    :raises GuidelensError: ``out`` cannot be written.
-    """
-    if out is not None:
-        from guidelens.files import check_writable
-
-        check_writable(out)
-
-
-def report(scores: Mapping[str, Any], out: Path | None) -> None:
-    """Print scores as JSON, and write the same to ``out``."""
-    text = json.dumps(scores, indent=2)
-    click.echo(text)
-    if out is not None:
-        from guidelens.files import write_file
-
-        write_file(out, f"{text}\n".encode())
-
-
-def say(message: str) -> None:
-    """Write a line of progress to stderr."""
-    console.err().print(message, markup=False)
-
-
-def _losses(losses: Mapping[str, float]) -> str:
-    return ", ".join(f"{name} {value:.3f}" for name, value in losses.items())
-
-
-@contextmanager
-def _resumable(folder: Path) -> Iterator[None]:
-    """Say on Ctrl-C how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        saved = (folder / "last.pt").exists()
-        then = (
-            "goes on from its last checkpoint"
-            if saved
-            else "starts anew, since no checkpoint was written yet"
-        )
-        console.echo_line("note", f"the same command with --out {folder} {then}")
-        raise
-
-
-@contextmanager
-def _bar(noun: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere, on stderr.
-
-    Yields a function of (done, total, what else to say).
-    """
-    screen = console.err()
-    if not screen.is_terminal:
-        yield _PlainLines(noun)
-        return
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    detail = TextColumn("{task.fields[detail]}", markup=False)
-    columns = (TextColumn(noun), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), detail)
-    with Progress(*columns, console=screen, speed_estimate_period=120) as bars:
-        task = bars.add_task("", total=None, detail="")
-        yield lambda done, total, text: bars.update(task, completed=done, total=total, detail=text)
-
-
-class _PlainLines:
-    def __init__(self, noun: str) -> None:
-        self._noun = noun
-        self._last = 0.0
-
-    def __call__(self, done: int, total: int, detail: str) -> None:
-        now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES and done < total:
-            return
-        self._last = now
-        say(f"{done} of {total} {self._noun}" + (f"; {detail}" if detail else ""))

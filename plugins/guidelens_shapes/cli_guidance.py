@@ -9,7 +9,7 @@ import click
 from guidelens import PluginManager
 from guidelens.errors import UsageError
 
-from .cli import JSON_OUT, THREADS, check_json, report, say, set_threads
+from .command_tools import JSON_OUT, THREADS, check_json, report, say, set_threads
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _DTYPE = click.option(

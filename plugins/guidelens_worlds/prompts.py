@@ -1,0 +1,81 @@
+"""Prompt sets of a world, by category: seeded, and in two halves that share no prompt.
+
+A prompt belongs, by a hash of its text, to ``sweep`` (a quarter) for choosing settings, or to ``test`` for scores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from guidelens.contracts import Prompt
+from guidelens.errors import UsageError
+
+Split = Literal["test", "sweep"]
+
+DrawPrompt = Callable[[random.Random], Prompt]
+"""Draws one prompt of a category; the category itself is filled in."""
+
+_MISSES = 5000
+"""A category counts as exhausted when this many draws in a row bring no new prompt."""
+
+
+@dataclass(frozen=True)
+class PromptSet:
+    """The prompts of a world.
+
+    :param demo: a few fixed prompts.
+    :param categories: name -> how to draw one.
+    """
+
+    demo: Sequence[Prompt]
+    categories: Mapping[str, DrawPrompt]
+
+    def draw(
+        self, category: str = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+    ) -> list[Prompt]:
+        """Draw ``n`` different prompts of a category, or of each category for ``all``.
+
+        :param n: None: 20, and all of ``demo``.
+        :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+        :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
+        :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
+        """
+        if n is not None and n < 1:
+            raise UsageError(f"n must be at least 1, not {n}")
+        if category == "demo":
+            if n is not None and n > len(self.demo):
+                raise UsageError(
+                    f"the category 'demo' has {len(self.demo)} prompts, not {n}; choose a category for more"
+                )
+            return list(self.demo[:n])
+        n = 20 if n is None else n
+        if category == "all":
+            return [prompt for name in self.categories for prompt in self._drawn(name, n, seed, split)]
+        if category not in self.categories:
+            raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(self.categories)}")
+        return self._drawn(category, n, seed, split)
+
+    def _drawn(self, category: str, n: int, seed: int, split: Split) -> list[Prompt]:
+        rng = random.Random(f"{category}/{seed}")
+        found: dict[str, Prompt] = {}
+        misses = 0
+        while misses < _MISSES:
+            prompt = self.categories[category](rng)
+            if split_of(prompt.target) == split and prompt.text not in found:
+                found[prompt.text] = Prompt(prompt.text, category, prompt.reference)
+                misses = 0
+            misses += 1
+            if len(found) == n:
+                return list(found.values())
+        raise UsageError(
+            f"the category {category!r} has only {len(found)} prompts in its {split} part, not {n}"
+        )
+
+
+def split_of(text: str) -> Split:
+    """Which half a prompt belongs to, by a hash of its text."""
+    return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"

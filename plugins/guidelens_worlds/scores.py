@@ -1,0 +1,50 @@
+"""Scores of a scene that was read from a picture, against a description. Any world can use them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .description import AnyScene, Description, Phrase, Related, SceneItem, claims, holds
+
+
+def description_scores(description: Description, scene: AnyScene, related: Related) -> dict[str, float]:
+    """Return the scores of a scene in [0, 1], higher is better; what does not apply is left out.
+
+    - ``alignment``: share of the assertions that hold. Without a single thing it is 0: a ground alone depicts no
+      prompt.
+    - ``recall``: share of the named kinds of which at least one is there; ``recall_main`` of the kind named first,
+      ``recall_rest`` of the others.
+    - ``precision``: share of the things that the description names.
+    - ``binding``: of the named kinds whose colour and whose noun both appear, the share that appear together; 0
+      where none appears, so that drawing nothing does not pay. ``binding_shown`` leaves these pictures out.
+    - ``relation``, ``count``, ``ground``: the share of assertions of this kind that hold.
+    """
+    listed = claims(description)
+    held = [bool(scene.items) and holds(claim, scene, related) for claim in listed]
+    scores = {"alignment": sum(held) / len(held), **_recalls(description.phrases, scene.items)}
+    named = sum(any(p.matches(item) for p in description.phrases) for item in scene.items)
+    scores["precision"] = named / len(scene.items) if scene.items else 0.0
+    scores |= _bindings(description.phrases, scene.items)
+    for kind in ("relation", "count", "ground"):
+        of_kind = [ok for ok, claim in zip(held, listed, strict=True) if claim.kind == kind]
+        if of_kind:
+            scores[kind] = sum(of_kind) / len(of_kind)
+    return scores
+
+
+def _recalls(phrases: Sequence[Phrase], items: Sequence[SceneItem]) -> dict[str, float]:
+    found = [float(any(map(p.matches, items))) for p in phrases]
+    scores = {"recall": sum(found) / len(found), "recall_main": found[0]}
+    return {**scores, "recall_rest": sum(found[1:]) / len(found[1:])} if len(found) > 1 else scores
+
+
+def _bindings(phrases: Sequence[Phrase], items: Sequence[SceneItem]) -> dict[str, float]:
+    coloured = [p for p in phrases if p.colour is not None]
+    if not coloured:
+        return {}
+    looks, nouns = {item.looks for item in items}, {item.noun for item in items}
+    both = [p for p in coloured if p.colour in looks and p.noun in nouns]
+    if not both:
+        return {"binding": 0.0}
+    bound = sum(any(o.looks == p.colour and o.noun == p.noun for o in items) for p in both) / len(both)
+    return {"binding": bound, "binding_shown": bound}

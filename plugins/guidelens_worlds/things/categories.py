@@ -1,0 +1,20 @@
+"""The categories of the prompt set, as a type: importable without numpy, for the plugin's options."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Category = Literal[
+    "demo",
+    "single",
+    "place",
+    "colors",
+    "counting",
+    "positional",
+    "size",
+    "multi-object",
+    "confusable",
+    "misspellings",
+    "long",
+    "all",
+]

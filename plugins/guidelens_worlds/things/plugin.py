@@ -1,0 +1,84 @@
+"""The things world as a guidelens plugin: generator, metric, prompts, training commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from guidelens.contracts import Generator, Metric, Prompt
+from guidelens.errors import UsageError
+from guidelens.hookspecs import Register, hookimpl
+
+from ..prompts import Split
+from .categories import Category
+
+if TYPE_CHECKING:
+    import click
+
+
+def _generator(weights: Path | None = None) -> Generator:
+    """The UNet of the things world.
+
+    :param weights: a file of ``guidelens things train-generator``; none is shipped yet.
+    """
+    if weights is None:
+        raise UsageError(
+            "the things world ships no generator yet: run `guidelens things train-generator --out gen`, "
+            "then give things:weights=gen/generator.safetensors"
+        )
+    from guidelens_guided_diffusion import load_generator
+
+    return load_generator(weights)
+
+
+def _metric() -> Metric:
+    """Scores of what a picture shows of its prompt."""
+    from .metrics import ThingsMetric
+
+    return ThingsMetric()
+
+
+def _prompts(
+    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+) -> Sequence[Prompt]:
+    """Captions of the things world.
+
+    :param category: ``demo`` is four fixed prompts, ``all`` is n of each; ``misspellings`` and ``confusable`` keep the
+        clean prompt as the reference that metrics use.
+    :param n: how many; 20 where it is left out, and all of ``demo``.
+    :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+    :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
+    """
+    from .prompts import PROMPTS
+
+    return PROMPTS.draw(category, n, seed, split)
+
+
+@hookimpl
+def register_generators(register: Register) -> None:
+    register(
+        "things",
+        _generator,
+        summary="guided-diffusion UNet, 64x64 emoji scenes; weights not shipped yet",
+        requires=("torch", "safetensors"),
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    register(
+        "things", _metric, summary="ground truth of emoji scenes: alignment, realism, binding, relations"
+    )
+
+
+@hookimpl
+def register_prompt_sets(register: Register) -> None:
+    register("things", _prompts, summary="captions of emoji scenes, by category")
+
+
+@hookimpl
+def register_commands(cli: click.Group) -> None:
+    from .cli import things
+
+    cli.add_command(things)

@@ -1,0 +1,133 @@
+"""The things plugin: what it registers, and the commands of ``guidelens things``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from guidelens.cli.main import cli
+from guidelens.errors import UsageError
+from guidelens.pictures import to_tensor
+from guidelens.plugins import PluginManager
+from guidelens_shapes import train_generator
+from guidelens_worlds.things.language import read, true_of
+from guidelens_worlds.things.metrics import ThingsMetric
+from guidelens_worlds.things.parse import parse
+from guidelens_worlds.things.training import draw_things, generator_training
+from PIL import Image
+from safetensors.torch import load_file
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(cli, ["things", *map(str, args)])
+
+
+def test_components() -> None:
+    manager = PluginManager.load(environment={})
+    offered = {(c.kind, c.name): c for c in manager.plugin("things").components}
+    assert set(offered) == {(kind, "things") for kind in ("generator", "metric", "prompts")}
+    assert not any(component.default for component in offered.values())
+    assert isinstance(manager.build("metric", "things"), ThingsMetric)
+    assert len(manager.build("prompts", "things:category=place,n=3")) == 3
+
+
+def test_missing_weights_are_one_line_with_the_command() -> None:
+    with pytest.raises(UsageError, match="`guidelens things train-generator --out gen`") as caught:
+        PluginManager.load(environment={}).build("generator", "things")
+    assert "\n" not in str(caught.value)
+
+
+def test_prompts_are_printed_one_a_line() -> None:
+    result = run("prompts", "--category", "confusable", "-n", 4)
+    assert result.exit_code == 0, result.output
+    assert len(result.stdout.splitlines()) == 4
+
+
+@pytest.mark.parametrize("sentence", ["a camel in the desert", "two large blue fish", "a cat on a house"])
+def test_draw_shows_what_the_sentence_says(sentence: str, tmp_path: Path) -> None:
+    out = tmp_path / "x.png"
+    result = run("draw", sentence, "--out", out)
+    assert result.exit_code == 0, result.output
+    description = read(sentence)
+    assert description is not None
+    with Image.open(out) as image:
+        assert true_of(description, parse(to_tensor(image).numpy()).scene)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("draw", "a red circle", "--out", "x.png"), "'a red circle' is not a sentence of the things world"),
+        (("draw", "a cat", "--out", "x.jpg"), "--out x.jpg: the picture is a .png"),
+        (("train-generator", "--out", "x", "--images", "3"), "--images 3 is less than one batch of 32"),
+    ],
+)
+def test_usage_errors(args: tuple[str, ...], message: str) -> None:
+    result = run(*args)
+    assert result.exit_code == 2
+    assert message in result.output
+    assert "Traceback" not in result.output
+
+
+def tiny() -> dict:
+    return {
+        "image_size": 64,
+        "in_channels": 3,
+        "model_channels": 32,
+        "out_channels": 3,
+        "num_res_blocks": 1,
+        "attention_resolutions": [],
+        "channel_mult": [1, 1],
+        "use_scale_shift_norm": True,
+        "conv_resample": False,
+    }
+
+
+def test_training_draws_this_world_and_resumes_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guidelens_worlds.things.training.UNET_FLAGS", tiny())
+    settings = generator_training(8, batch_size=2)
+    assert asdict(settings)["unet"] == tiny()
+
+    def stop(done: int, total: int, loss: float) -> None:
+        if done == 2:
+            raise KeyboardInterrupt
+
+    whole = train_generator(tmp_path / "whole", settings, draw=draw_things, save_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(tmp_path / "part", settings, draw=draw_things, save_every=1, progress=stop)
+    resumed = train_generator(tmp_path / "part", settings, draw=draw_things, save_every=1)
+    weights, again = load_file(whole), load_file(resumed)
+    assert weights.keys() == again.keys()
+    assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_train_and_evaluate_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("guidelens_worlds.things.training.UNET_FLAGS", tiny())
+    result = run("train-generator", "--out", tmp_path / "gen", "--images", 4, "--batch-size", 2)
+    assert result.exit_code == 0, result.output
+    weights = tmp_path / "gen" / "generator.safetensors"
+    assert result.stdout == f"weights: {weights}\n"
+    generator = PluginManager.load(environment={}).build("generator", f"things:weights={weights}")
+    assert generator.image_shape == (3, 64, 64)
+    assert generator.prediction == "v"
+    result = run("evaluate-generator", "--weights", weights, "--count", 2, "--steps", 2)
+    assert result.exit_code == 0, result.output
+    scores = json.loads(result.stdout)
+    assert scores["samples"] == 2
+    assert 0 <= scores["good"] <= scores["ground_read"] <= 1
+    assert sum(scores["things"].values()) == 2
+
+
+def test_pictures_are_drawn_by_the_seed_alone() -> None:
+    import random
+
+    first, second = (draw_things(random.Random(3), 4) for _ in range(2))
+    assert torch.equal(first, second)
+    assert first.shape == (4, 3, 64, 64)
+    assert first.abs().max() <= 1

@@ -1,6 +1,6 @@
 """The shapes world: a small diffusion model, a small BLIP and ground truth, shipped, for everyone.
 
-What this module names is for other worlds: typos, the training of a generator on any pictures, and what commands
+What this module names is for other worlds: typos, the training of a generator and of a BLIP, and what commands
 share.
 """
 
@@ -26,41 +26,56 @@ if TYPE_CHECKING:
         set_threads,
     )
     from .language import misspell
+    from .training.blip import BlipTraining, train_blip
+    from .training.blip_world import BlipWorld, Pairs
     from .training.generator import GeneratorTraining, train_generator
+    from .training.x0 import X0Set, predict_x0_set
 
 _HOME = {
+    "BlipTraining": "training.blip",
+    "BlipWorld": "training.blip_world",
     "GeneratorTraining": "training.generator",
-    "misspell": "language",
-    "train_generator": "training.generator",
     "JSON_OUT": "command_tools",
+    "Pairs": "training.blip_world",
     "THREADS": "command_tools",
+    "X0Set": "training.x0",
     "check_init": "command_tools",
     "check_json": "command_tools",
     "check_steps": "command_tools",
     "losses_text": "command_tools",
+    "misspell": "language",
+    "predict_x0_set": "training.x0",
     "prepare_folder": "command_tools",
     "progress_bar": "command_tools",
     "report": "command_tools",
     "resumable": "command_tools",
     "say": "command_tools",
     "set_threads": "command_tools",
+    "train_blip": "training.blip",
+    "train_generator": "training.generator",
 }
 
 __all__ = [
     "JSON_OUT",
     "THREADS",
+    "BlipTraining",
+    "BlipWorld",
     "GeneratorTraining",
+    "Pairs",
+    "X0Set",
     "check_init",
     "check_json",
     "check_steps",
     "losses_text",
     "misspell",
+    "predict_x0_set",
     "prepare_folder",
     "progress_bar",
     "report",
     "resumable",
     "say",
     "set_threads",
+    "train_blip",
     "train_generator",
 ]
 

@@ -29,7 +29,7 @@ def run(*args: str | Path) -> Result:
 def test_components() -> None:
     manager = PluginManager.load(environment={})
     offered = {(c.kind, c.name): c for c in manager.plugin("things").components}
-    assert set(offered) == {(kind, "things") for kind in ("generator", "metric", "prompts")}
+    assert set(offered) == {(kind, "things") for kind in ("generator", "guidance", "metric", "prompts")}
     assert not any(component.default for component in offered.values())
     assert isinstance(manager.build("metric", "things"), ThingsMetric)
     assert len(manager.build("prompts", "things:category=place,n=3")) == 3

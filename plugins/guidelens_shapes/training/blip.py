@@ -20,9 +20,10 @@ from guidelens_blip import BlipConfig, build_blip, save_blip
 from torch import Tensor, nn
 
 from ..files import VOCAB
-from ..world import BACKGROUNDS, COLOURS, SHAPES, SIZE, SIZES, Scene, coverage
+from ..world import BACKGROUNDS, COLOURS, SHAPES, SIZE, SIZES, Scene, coverage, random_scene, render
+from .blip_world import BlipWorld, Pairs
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
-from .pairs import CaptionIds, Pairs, degrade, draw_pairs, draw_scenes
+from .pairs import CaptionIds, degrade, draw_pairs, draw_scenes
 from .x0 import X0Set
 
 CONFIG = BlipConfig(
@@ -46,7 +47,7 @@ CONFIG = BlipConfig(
 
 @dataclass(frozen=True)
 class BlipTraining:
-    """Settings of a run.
+    """Settings of a run; the defaults are those of the shapes world.
 
     :param vision_only: the dense loss alone, the phase before any text.
     :param degraded_share: share of pictures that are blurred, faded and noised.
@@ -79,22 +80,23 @@ class BlipTraining:
 class Trainer(nn.Module):
     """The model with the heads that only training needs."""
 
-    def __init__(self, config: BlipConfig) -> None:
+    def __init__(self, config: BlipConfig, world: BlipWorld) -> None:
         super().__init__()
-        self.blip = build_blip(config, VOCAB)
+        self.world = world
+        self.blip = build_blip(config, world.vocab)
         self.ids = CaptionIds(self.blip.wordpiece, config.max_txt_len)
         self.grid = config.image_size // config.patch_size
-        self.sizes = (len(COLOURS) + 1, len(SHAPES) + 1, len(SIZES) + 1)
+        self.sizes = [size + 1 for size in world.label_sizes]
         self.patch_head = nn.Linear(config.vision_width, sum(self.sizes) + 2)
-        self.image_head = nn.Linear(config.vision_width, len(BACKGROUNDS))
+        self.image_head = nn.Linear(config.vision_width, world.num_places)
 
-    def dense_loss(self, embeds: Tensor, scenes: list[Scene]) -> Tensor:
-        """Per-patch colour, shape, size and centre of the object there; the background from [CLS].
+    def dense_loss(self, embeds: Tensor, scenes: list[Any]) -> Tensor:
+        """Per-patch attributes and centre of the object there; the background from [CLS].
 
         The centre is absolute: without it the features keep no trace of where a patch is, and no head can
         learn relations from them.
         """
-        labels, centres = dense_targets(scenes, self.grid)
+        labels, centres = self.world.patch_targets(scenes, self.grid)
         *logits, centre = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
         loss = sum(
             (
@@ -103,11 +105,10 @@ class Trainer(nn.Module):
             ),
             start=torch.zeros(()),
         )
-        covered = labels[..., 0] < len(COLOURS)
+        covered = labels[..., 0] < self.world.label_sizes[0]
         loss = loss + (centre - centres)[covered].square().mean()
-        names = tuple(BACKGROUNDS)
-        background = torch.tensor([names.index(scene.background) for scene in scenes])
-        return loss + F.cross_entropy(self.image_head(embeds[:, 0]).float(), background)
+        places = self.world.place_labels(scenes)
+        return loss + F.cross_entropy(self.image_head(embeds[:, 0]).float(), places)
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
         """Return ``itc``, ``itm``, ``lm`` and ``dense``, each a scalar."""
@@ -180,10 +181,30 @@ def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
     return labels, centres
 
 
+def background_labels(scenes: list[Scene]) -> Tensor:
+    """Return the index of the background of each scene, (B,)."""
+    names = tuple(BACKGROUNDS)
+    return torch.tensor([names.index(scene.background) for scene in scenes])
+
+
+SHAPES_WORLD = BlipWorld(
+    vocab=VOCAB,
+    label_sizes=(len(COLOURS), len(SHAPES), len(SIZES)),
+    num_places=len(BACKGROUNDS),
+    random_scene=random_scene,
+    picture=lambda scene: torch.from_numpy(render(scene)),
+    draw_scenes=draw_scenes,
+    draw_pairs=draw_pairs,
+    patch_targets=dense_targets,
+    place_labels=background_labels,
+)
+
+
 def train_blip(
     folder: Path,
     settings: BlipTraining,
     *,
+    world: BlipWorld = SHAPES_WORLD,
     init: Path | None = None,
     x0: X0Set | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
@@ -191,6 +212,7 @@ def train_blip(
 ) -> Path:
     """Train, resuming where ``folder`` left off, and write ``blip.safetensors`` there.
 
+    :param world: the world to train on.
     :param init: a ``last.pt`` of an earlier phase to start from.
     :param x0: x0 predictions of the generator, for ``settings.x0_share``.
     :param progress: called after each step with (steps done, steps in all, running losses).
@@ -199,7 +221,7 @@ def train_blip(
     run = Run(folder, asdict(settings))
     torch.manual_seed(settings.seed)
     config = BlipConfig(**settings.config)
-    model = Trainer(config).train()
+    model = Trainer(config, world).train()
     state = run.load()
     if state is None and init is not None:
         model.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["averaged"])
@@ -244,7 +266,7 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     """Draw the batch of one step and return its losses."""
     rng, noise_rng = step_rngs(settings.seed, step)
     from_generator = round(settings.x0_share * settings.batch_size) if x0 is not None else 0
-    scenes, images = draw_scenes(rng, settings.batch_size - from_generator, settings.pair_share)
+    scenes, images = model.world.draw_scenes(rng, settings.batch_size - from_generator, settings.pair_share)
     degraded = round(settings.degraded_share * settings.batch_size)
     if degraded:
         images[:degraded] = degrade(images[:degraded], noise_rng)
@@ -255,4 +277,4 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     with torch.autocast("cpu", torch.bfloat16):
         if settings.vision_only:
             return {"dense": model.dense_loss(model.blip.visual_encoder(images), scenes)}
-        return model.losses(draw_pairs(rng, scenes, images, relation_share=settings.relation_share))
+        return model.losses(model.world.draw_pairs(rng, scenes, images, settings.relation_share))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -25,39 +24,26 @@ from ..language import (
     wording,
 )
 from ..world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SHAPES, SIZES, Scene, random_scene, render
+from .blip_world import Pairs
 
 _ANY = -1  # an attribute that a phrase leaves open
 _NONE = -2  # an object or phrase that is not there
-
-
-@dataclass(frozen=True)
-class Pairs:
-    """A batch: images (B, 3, H, W) in [-1, 1], a true and a false caption each, and which captions are true of which.
-
-    ``truth[i, j]`` tells whether caption j is true of image i; the diagonal is True.
-    """
-
-    scenes: list[Scene]
-    images: Tensor
-    captions: list[str]
-    false_captions: list[str]
-    truth: Tensor
 
 
 def draw_pairs(
     rng: random.Random,
     scenes: Sequence[Scene],
     images: Tensor,
+    relation_share: float = 0.0,
     *,
     full_share: float = 0.5,
-    relation_share: float = 0.0,
     typo_share: float = 0.06,
 ) -> Pairs:
     """Caption scenes truthfully and falsely.
 
-    :param full_share: share of captions that describe the whole scene.
     :param relation_share: share of the scenes of two different kinds whose caption names these and how they
         stand, and little else.
+    :param full_share: share of captions that describe the whole scene.
     :param typo_share: share of true captions with one misspelt word, as web text has them.
     """
     descriptions, captions, false_captions = [], [], []

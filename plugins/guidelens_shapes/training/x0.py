@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from guidelens.diffusion import DiffusionProcess
@@ -20,8 +21,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..world import Scene, random_scene, render
+from ..world import random_scene, render
 from .common import step_seed
+
+DrawScene = Callable[[random.Random, int | None], Any]
+"""(rng, number of things or None) -> scene of some world."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +36,18 @@ class X0Set:
     timesteps: Tensor
     seed: int
     num_items: int = 0
-    """Objects per scene; 0: as :func:`random_scene` draws them."""
+    """Objects per scene; 0: as ``random_scene`` draws them."""
+    random_scene: DrawScene = random_scene
+    """How the world draws a scene."""
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def scene(self, index: int) -> Scene:
+    def scene(self, index: int) -> Any:
         """The scene that was noised to make picture ``index``."""
-        return random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
+        return self.random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
 
-    def draw(self, rng: random.Random, count: int) -> tuple[list[Scene], Tensor]:
+    def draw(self, rng: random.Random, count: int) -> tuple[list[Any], Tensor]:
         """Draw ``count`` pictures with their scenes."""
         picked = [rng.randrange(len(self)) for _ in range(count)]
         return [self.scene(i) for i in picked], self.images[picked].float()
@@ -54,14 +60,16 @@ class X0Set:
             save_file(tensors, temporary)
 
     @classmethod
-    def load(cls, path: Path) -> X0Set:
+    def load(cls, path: Path, random_scene: DrawScene = random_scene) -> X0Set:
         """Read a set that :meth:`save` wrote.
 
+        :param random_scene: of the world that the set was made in.
         :raises GuidelensError: the file is missing, unreadable, or no such set.
         """
         try:
             tensors = load_file(path)
-            return cls(tensors["images"], tensors["timesteps"], *tensors["seed_and_items"].tolist())
+            seed, num_items = tensors["seed_and_items"].tolist()
+            return cls(tensors["images"], tensors["timesteps"], seed, num_items, random_scene)
         except (OSError, SafetensorError, KeyError) as error:
             raise GuidelensError(f"cannot read {path} as a set of x0 predictions: {error}") from error
 
@@ -74,12 +82,16 @@ def predict_x0_set(
     *,
     timesteps: tuple[int, int] | None = None,
     num_items: int = 0,
+    random_scene: DrawScene = random_scene,
+    picture: Callable[[Any], Tensor] = lambda scene: torch.from_numpy(render(scene)),
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> X0Set:
     """Noise ``count`` scenes to random timesteps and let the generator predict x0.
 
-    :param num_items: objects per scene; 0: as :func:`random_scene` draws them.
+    :param num_items: objects per scene; 0: as ``random_scene`` draws them.
+    :param random_scene: how the world draws a scene.
+    :param picture: scene -> picture (3, H, W) in [-1, 1].
     :param timesteps: the range to draw from, both ends included; None: all of the process.
     :param progress: called with (done, count).
     """
@@ -87,11 +99,11 @@ def predict_x0_set(
     low, high = timesteps or (0, process.num_steps - 1)
     images = torch.empty(count, *generator.image_shape, dtype=torch.float16)
     drawn = torch.empty(count, dtype=torch.long)
-    predictions = X0Set(images, drawn, seed, num_items)
+    predictions = X0Set(images, drawn, seed, num_items, random_scene)
     for start in range(0, count, batch_size):
         rows = slice(start, min(start + batch_size, count))
         scenes = [predictions.scene(i) for i in range(rows.start, rows.stop)]
-        x0 = torch.stack([torch.from_numpy(render(scene)) for scene in scenes])
+        x0 = torch.stack([picture(scene) for scene in scenes])
         noise_rng = torch.Generator().manual_seed(step_seed(seed, start))
         index = torch.randint(low, high + 1, (len(x0),), generator=noise_rng)
         x_t = process.q_sample(x0, index, torch.randn(x0.shape, generator=noise_rng))

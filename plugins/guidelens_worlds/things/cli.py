@@ -1,4 +1,4 @@
-"""``guidelens things``: prompts and pictures of the things world, and the training of its generator.
+"""``guidelens things``: prompts and pictures of the things world, and the training of its models.
 
 Every command is thin over a library function, imported when the command runs.
 """
@@ -13,8 +13,10 @@ from guidelens.errors import UsageError
 from guidelens_shapes import (
     JSON_OUT,
     THREADS,
+    check_init,
     check_json,
     check_steps,
+    losses_text,
     prepare_folder,
     progress_bar,
     report,
@@ -31,6 +33,7 @@ IMAGES = 800_000
 _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _POSITIVE = click.IntRange(min=1)
+_SHARE = click.FloatRange(0.0, 1.0)
 
 
 @click.group()
@@ -40,10 +43,12 @@ def things() -> None:
     Emoji artwork on simple grounds, 64x64 pixels. Its weights are not shipped yet.
 
     \b
-    How its generator is trained; a training that was stopped goes on when its command is
-    run again:
+    How its models are trained, in this order; a training that was stopped goes on when
+    its command is run again:
       guidelens things train-generator --out gen
-      guidelens things evaluate-generator --weights gen/generator.safetensors
+      guidelens things predict-x0 --generator gen/generator.safetensors --out x0.safetensors
+      guidelens things train-blip --out sight --vision-only
+      guidelens things train-blip --out blip --init sight/last.pt --x0 x0.safetensors --x0-share 0.4
     """
 
 
@@ -176,3 +181,136 @@ def evaluate_generator_command(
     generator = load_generator(weights)
     scores = evaluate_generator(generator, count=count, steps=steps, progress=say)
     report({"generator": generator.fingerprint, **scores}, out)
+
+
+@things.command("predict-x0", short_help="Predict x0 of noised scenes with the generator.")
+@click.option("--generator", "weights", type=_FILE, required=True, help="Weights of the generator.")
+@click.option("--out", type=_FILE, required=True, help="The .safetensors to write, for train-blip --x0.")
+@click.option("--count", type=_POSITIVE, default=40_000, show_default=True, help="How many predictions.")
+@click.option("--seed", type=int, default=1, show_default=True, help="Seed of scenes, timesteps and noise.")
+@THREADS
+def predict_x0_command(weights: Path, out: Path, count: int, seed: int, threads: int | None) -> None:
+    """Let the generator predict x0 of noised scenes, at random timesteps.
+
+    These blurred pictures are what a guidance model is shown during sampling; train-blip
+    mixes them in.
+    """
+    from guidelens.files import check_writable
+
+    check_writable(out)
+    set_threads(threads)
+    from guidelens_guided_diffusion import load_generator
+    from guidelens_shapes import predict_x0_set
+
+    from .pairs import picture
+    from .world import random_scene
+
+    generator = load_generator(weights)
+    with progress_bar("pictures") as update:
+        predictions = predict_x0_set(
+            generator,
+            count,
+            seed,
+            random_scene=random_scene,
+            picture=picture,
+            progress=lambda done, total: update(done, total, ""),
+        )
+    predictions.save(out)
+    click.echo(f"x0 predictions: {out}")
+
+
+@things.command("train-blip", short_help="Train BLIP on rendered scenes.")
+@click.option(
+    "--out", type=_FOLDER, required=True, help="Folder of the training; one that holds it resumes it."
+)
+@click.option(
+    "--pairs", type=_POSITIVE, default=400_000, show_default=True, help="Image-text pairs to train on."
+)
+@click.option(
+    "--batch-size", type=click.IntRange(min=16), default=64, show_default=True, help="Pairs per step."
+)
+@click.option(
+    "--vision-only", is_flag=True, help="Train the vision transformer alone, on dense labels; comes first."
+)
+@click.option("--init", type=_FILE, help="Start from a last.pt of an earlier phase.")
+@click.option("--x0", "x0_file", type=_FILE, help="x0 predictions that predict-x0 wrote.")
+@click.option(
+    "--x0-share", type=_SHARE, default=0.0, show_default=True, help="Share of pictures taken from --x0."
+)
+@click.option(
+    "--degraded-share",
+    type=_SHARE,
+    default=0.4,
+    show_default=True,
+    help="Share of pictures blurred, faded and noised.",
+)
+@click.option(
+    "--pair-share",
+    type=_SHARE,
+    default=0.2,
+    show_default=True,
+    help="Share of rendered scenes that show two kinds for certain.",
+)
+@click.option(
+    "--relation-share",
+    type=_SHARE,
+    default=0.3,
+    show_default=True,
+    help="Share of scenes of two kinds whose caption is about their relation.",
+)
+@click.option(
+    "--peak-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Highest learning rate.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and captions.")
+@THREADS
+def train_blip_command(
+    out: Path, init: Path | None, x0_file: Path | None, threads: int | None, **settings: Any
+) -> None:
+    """Train BLIP (ITC, ITM, LM) on rendered scenes and write OUT/blip.safetensors."""
+    check_steps("pairs", settings["pairs"], settings["batch_size"])
+    if (x0_file is None) != (settings["x0_share"] == 0):
+        raise UsageError("--x0 FILE and --x0-share above 0 go together: which predictions, and what share")
+    folder = prepare_folder(out, threads)
+    from guidelens_shapes import X0Set, train_blip
+
+    from .pairs import BLIP_WORLD
+    from .training import blip_training
+    from .world import random_scene
+
+    if init is not None:
+        check_init(init, "averaged", "train-blip")
+    x0 = None if x0_file is None else X0Set.load(x0_file, random_scene)
+    with resumable(folder), progress_bar("steps") as update:
+        path = train_blip(
+            folder,
+            blip_training(**settings),
+            world=BLIP_WORLD,
+            init=init,
+            x0=x0,
+            progress=lambda done, total, losses: update(done, total, losses_text(losses)),
+        )
+    click.echo(f"weights: {path}")
+
+
+@things.command("evaluate-blip")
+@click.option("--weights", type=_FILE, required=True, help="Weights of the BLIP.")
+@click.option(
+    "--count", type=_POSITIVE, default=1000, show_default=True, help="Held-out scenes of each kind."
+)
+@JSON_OUT
+@THREADS
+def evaluate_blip_command(weights: Path, count: int, out: Path | None, threads: int | None) -> None:
+    """Judge a BLIP on held-out scenes: naming by each head, matching against false captions."""
+    check_json(out)
+    set_threads(threads)
+    from guidelens_blip import load_blip
+
+    from .evaluate_blip import evaluate_blip
+    from .pairs import VOCAB
+
+    model = load_blip(weights, vocab=VOCAB)
+    report({"blip": model.fingerprint, **evaluate_blip(model, count=count, progress=say)}, out)

@@ -1,12 +1,12 @@
-"""The things world as a guidelens plugin: generator, metric, prompts, training commands."""
+"""The things world as a guidelens plugin: generator, guidance model, metric, prompts, training commands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from guidelens.contracts import Generator, Metric, Prompt
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, hookimpl
 
@@ -30,6 +30,32 @@ def _generator(weights: Path | None = None) -> Generator:
     from guidelens_guided_diffusion import load_generator
 
     return load_generator(weights)
+
+
+def _guidance(
+    weights: Path | None = None,
+    itm: Literal["nll", "margin"] = "nll",
+    label_smoothing: float = 0.0,
+    clean: bool = True,
+) -> GuidanceModel:
+    """The BLIP of the things world.
+
+    :param weights: a file of ``guidelens things train-blip``; none is shipped yet.
+    :param itm: ``nll`` is -log p(match); ``margin`` the difference of the logits, which does not saturate.
+    :param label_smoothing: share of CAP's target probability spread over the vocabulary.
+    :param clean: read prompts in lower case and without ``.!"()*#:;~``, as BLIP's training did with its captions.
+    """
+    if weights is None:
+        raise UsageError(
+            "the things world ships no BLIP yet: run `guidelens things train-blip --out blip`, "
+            "then give things:weights=blip/blip.safetensors"
+        )
+    from guidelens_blip import BlipOptions, load_blip
+
+    from .pairs import VOCAB
+
+    options = BlipOptions(itm_mode=itm, label_smoothing=label_smoothing, clean=clean)
+    return load_blip(weights, vocab=VOCAB, options=options)
 
 
 def _metric() -> Metric:
@@ -62,6 +88,16 @@ def register_generators(register: Register) -> None:
         _generator,
         summary="guided-diffusion UNet, 64x64 emoji scenes; weights not shipped yet",
         requires=("torch", "safetensors"),
+    )
+
+
+@hookimpl
+def register_guidance_models(register: Register) -> None:
+    register(
+        "things",
+        _guidance,
+        summary="BLIP (ITC, ITM, CAP) for emoji scenes; weights not shipped yet",
+        requires=("torch", "safetensors", "tokenizers"),
     )
 
 

@@ -1,14 +1,16 @@
-"""The recipe of the things generator, over the trainer of the shapes world."""
+"""The recipes of the things models, over the trainers of the shapes world."""
 
 from __future__ import annotations
 
 import random
+from dataclasses import asdict
 from typing import Any
 
 import torch
-from guidelens_shapes import GeneratorTraining
+from guidelens_shapes import BlipTraining, GeneratorTraining
 from torch import Tensor
 
+from .pairs import CONFIG
 from .vocabulary import SIZE
 from .world import random_scene, render_batch
 
@@ -35,3 +37,8 @@ def draw_things(rng: random.Random, count: int) -> Tensor:
 def generator_training(images: int, **changes: Any) -> GeneratorTraining:
     """Return the settings of a training; the recipe is in docs/things.md."""
     return GeneratorTraining(images=images, unet=dict(UNET_FLAGS), **changes)
+
+
+def blip_training(**changes: Any) -> BlipTraining:
+    """Return the settings of a training of the BLIP."""
+    return BlipTraining(config=asdict(CONFIG), **changes)

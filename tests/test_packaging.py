@@ -60,7 +60,8 @@ def test_every_plugin_folder_is_an_entry_point(project: dict[str, Any]) -> None:
     folders = {path.name for path in (ROOT / "plugins").iterdir() if (path / "__init__.py").is_file()}
     assert {target.partition(".")[0] for target in targets.values()} == folders
     for name, target in targets.items():
-        assert target == f"guidelens_{name.replace('-', '_')}.plugin"
+        module = name.replace("-", "_")
+        assert target in (f"guidelens_{module}.plugin", f"guidelens_worlds.{module}.plugin")
         assert (ROOT / "plugins" / target.replace(".", "/")).with_suffix(".py").is_file(), target
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import write_file
 
 from . import wording
@@ -23,9 +23,11 @@ from .design import CHECK
 from .drawing import figure, figure_png
 from .figure import environment, page
 from .statistics import SurveyResults
-from .store import Rater, StoredItem, SurveyFile
+from .store import StoredItem, SurveyFile
 
 OFFLINE, LABEL_STUDIO, MTURK, CSV = "offline", "label-studio", "mturk", "csv"
+IMPORTED = (OFFLINE, LABEL_STUDIO, MTURK)
+"""Formats of answers."""
 MAX_ANSWERS = 100_000_000
 """Bytes of a file with answers that are read."""
 
@@ -71,44 +73,27 @@ def import_answers(survey: SurveyFile, form: str, path: Path) -> Imported:
         the file is stored then.
     """
     try:
+        if not path.is_file():
+            raise UsageError(f"cannot read {path}: there is no such file")
         if path.stat().st_size > MAX_ANSWERS:
             raise UsageError(f"{path} is larger than {MAX_ANSWERS // 10**6} MB: not a file of answers")
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
-    readers = {OFFLINE: _read_offline, LABEL_STUDIO: _read_label_studio, MTURK: _read_mturk}
-    if form not in readers:
-        raise UsageError(f"unknown format {form!r}; there are {', '.join(readers)}")
-    items = {item.id: item for item in survey.items()}
+    if form not in IMPORTED:
+        raise UsageError(f"unknown format {form!r}; there are {', '.join(IMPORTED)}")
     try:
-        found = [
-            (rater, items[item], dict(given), seconds)
-            for rater, item, given, seconds in readers[form](survey, text)
-        ]
+        from .answers import read_answers
+    except ModuleNotFoundError as error:
+        raise GuidelensError(f'reading answers needs {error.name}: pip install "guidelens[survey]"') from None
+    try:
+        given = read_answers(survey, form, text)
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{path} holds no answers to this survey in the format {form} ({type(error).__name__}: {error})"
-        ) from error
-    for _, item, given, _ in found:
-        try:
-            survey.check(item, given)
-        except UsageError as error:
-            raise UsageError(f"{path}: item {item.id}: {error}") from error
-    raters: dict[str, Rater] = {}
-    stored = 0
-    for name, item, given, seconds in found:
-        if name not in raters:
-            raters[name] = _rater(survey, form, name)
-        rater = raters[name]
-        stored += survey.vote(rater, item, given, seconds=seconds)
-    for rater in raters.values():
-        mine = {item.id for item in survey.items(rater.seat)} if rater.seat is not None else set()
-        survey.mark(rater, "consented")
-        if mine <= survey.answered(rater).keys():
-            survey.mark(rater, "finished")
-    return Imported(len(raters), stored, len(found) * len(survey.questions) - stored)
+        raise UsageError(f"{path}: {error}; nothing of the file was stored") from error
+    names = {one.rater: one.rater if form == OFFLINE else _visit(survey, form, one.rater) for one in given}
+    rows = [(names[one.rater], one.item, one.answers, one.seconds) for one in given]
+    stored = survey.take(form, rows)
+    return Imported(len(names), stored, len(given) * len(survey.questions) - stored)
 
 
 def write_results(survey: SurveyFile, results: SurveyResults, out: Path) -> list[Path]:
@@ -173,14 +158,10 @@ def _write(files: Mapping[Path, str | bytes]) -> list[Path]:
     return list(files)
 
 
-def _rater(survey: SurveyFile, form: str, name: str) -> Rater:
-    if form == OFFLINE:
-        found = survey.rater(name)
-        assert found is not None  # the reader looked it up
-        return found
+def _visit(survey: SurveyFile, form: str, name: str) -> str:
+    """Return what is stored of a platform's name for a rater: a keyed hash."""
     key = bytes.fromhex(survey.meta["secret"])
-    visit = hmac.new(key, f"{form}\n{name}".encode(), hashlib.sha256).hexdigest()
-    return survey.external(visit, form)
+    return hmac.new(key, f"{form}\n{name}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 
 
 def _sentence(survey: SurveyFile, item: StoredItem) -> str:
@@ -191,10 +172,6 @@ def _sentence(survey: SurveyFile, item: StoredItem) -> str:
 
 def _data_uri(survey: SurveyFile, token: str) -> str:
     return "data:image/png;base64," + base64.b64encode(survey.image(token) or b"").decode("ascii")
-
-
-_Answers = Iterator[tuple[str, int, dict[str, int], float | None]]
-"""Rater, item id, question -> answer, seconds."""
 
 
 def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
@@ -240,21 +217,6 @@ def _offline(survey: SurveyFile) -> Iterator[tuple[str, str]]:
         yield f"rater-{number:02d}.html", text
 
 
-def _read_offline(survey: SurveyFile, text: str) -> _Answers:
-    content = json.loads(text)
-    if content["survey"] != survey.meta["id"]:
-        raise UsageError("these are answers to another survey")
-    rater = survey.rater(str(content["code"]))
-    if rater is None:
-        raise UsageError(f"no rater of this survey has the code {content['code']!r}")
-    mine = {item.id for item in survey.items(rater.seat)}
-    for answer in content["answers"]:
-        if answer["item"] not in mine:
-            raise UsageError(f"the item {answer['item']!r} is not this rater's")
-        given = {str(name): int(value) for name, value in answer["answers"].items()}
-        yield rater.code, answer["item"], given, float(answer["seconds"])
-
-
 def _task(survey: SurveyFile, item: StoredItem) -> dict[str, Any]:
     pictures = {f"picture{i}": _data_uri(survey, token) for i, token in enumerate(item.tokens, 1)}
     data = {"survey": survey.meta["id"], "item": item.id, "sentence": _sentence(survey, item), **pictures}
@@ -283,31 +245,6 @@ def _labeling(survey: SurveyFile) -> str:
     return f"{head}  <View {style}>\n{pictures}  </View>\n{asked}</View>\n"
 
 
-def _read_label_studio(survey: SurveyFile, text: str) -> _Answers:
-    for task in json.loads(text):
-        if task["data"]["survey"] != survey.meta["id"]:
-            raise UsageError("these are answers to another survey")
-        item = int(task["data"]["item"])
-        values = {
-            label: value for value, label in wording.choices(survey.kind, _places(survey, task["data"]))
-        }
-        for annotation in task["annotations"]:
-            if annotation.get("was_cancelled"):
-                continue
-            who = annotation["completed_by"]
-            name = str(who["id"] if isinstance(who, dict) else who)
-            given = {
-                part["from_name"]: values[part["value"]["choices"][0]]
-                for part in annotation["result"]
-                if part["type"] == "choices"
-            }
-            yield name, item, given, annotation.get("lead_time")
-
-
-def _places(survey: SurveyFile, data: Mapping[str, Any]) -> int:
-    return sum(name.removeprefix("picture").isdecimal() for name in data if name.startswith("picture"))
-
-
 def _mturk_input(survey: SurveyFile, url: str) -> str:
     items, base = survey.items(), url.rstrip("/")
     buffer = io.StringIO()
@@ -333,26 +270,4 @@ def _mturk_layout(survey: SurveyFile) -> str:
             choices=wording.choices(survey.kind, places),
             sentence="${sentence}",
         )
-    )
-
-
-def _read_mturk(survey: SurveyFile, text: str) -> _Answers:
-    for row in csv.DictReader(io.StringIO(text)):
-        if row.get("AssignmentStatus") == "Rejected":
-            continue
-        if row["Input.survey"] != survey.meta["id"]:
-            raise UsageError("these are answers to another survey")
-        given = {question.name: _mturk_answer(row, question.name) for question in survey.questions}
-        seconds = row.get("WorkTimeInSeconds") or None
-        yield row["WorkerId"], int(row["Input.item"]), given, None if seconds is None else float(seconds)
-
-
-def _mturk_answer(row: Mapping[str, str], name: str) -> int:
-    """Return an answer from ``Answer.NAME``, or from the column ``Answer.NAME.VALUE`` that says true."""
-    plain = row.get(f"Answer.{name}")
-    if plain:
-        return int(plain)
-    head = f"Answer.{name}."
-    return next(
-        int(c.removeprefix(head)) for c, v in row.items() if c.startswith(head) and v.lower() == "true"
     )

@@ -197,15 +197,32 @@ class SurveyFile:
 
         return self._write(work)
 
-    def external(self, visit: str, source: str) -> Rater:
-        """Return the rater of another platform known as ``visit`` (a hash), made now unless there is one."""
+    def take(
+        self, source: str, given: Sequence[tuple[str, StoredItem, Mapping[str, int], float | None]]
+    ) -> int:
+        """Store answers of a file, all or none: rater, item, question -> answer, seconds. What is there stays.
 
-        def work(db: sqlite3.Connection) -> Rater:
-            db.execute(
-                "INSERT OR IGNORE INTO rater (code, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?)",
-                (new_token(), source, visit, time.time(), new_completion()),
-            )
-            return Rater(*db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone())
+        :param source: where they come from. A rater is a personal code, or else the visit (a hash) of a rater of
+            another platform, who is made unless they are there. All count as having consented.
+        :returns: how many answers were stored.
+        :raises UsageError: for an answer that an item does not have.
+        """
+        for _, item, answers_, _ in given:
+            self.check(item, answers_)
+        now = time.time()
+
+        def work(db: sqlite3.Connection) -> int:
+            stored = 0
+            ids: dict[str, int] = {}
+            for name, item, answers_, seconds in given:
+                if name not in ids:
+                    ids[name] = _known_or_new(db, name, source, now)
+                before = db.total_changes
+                rows = [(ids[name], item.id, question, a, seconds, now) for question, a in answers_.items()]
+                db.executemany(f"{_VOTE} ON CONFLICT DO NOTHING", rows)
+                stored += db.total_changes - before
+            db.executemany(_FINISH, [(now, rater) for rater in ids.values()])
+            return stored
 
         return self._write(work)
 
@@ -250,11 +267,7 @@ class SurveyFile:
 
         def work(db: sqlite3.Connection) -> int:
             before = db.total_changes
-            db.executemany(
-                "INSERT INTO vote (rater, item, question, answer, seconds, at) VALUES (?, ?, ?, ?, ?, ?)"
-                + conflict,
-                rows,
-            )
+            db.executemany(_VOTE + conflict, rows)
             return db.total_changes - before
 
         return self._write(work)
@@ -345,6 +358,13 @@ class _Job:
         db.execute("RELEASE job")
 
 
+_VOTE = "INSERT INTO vote (rater, item, question, answer, seconds, at) VALUES (?, ?, ?, ?, ?, ?)"
+_FINISH = (
+    "UPDATE rater SET finished = ? WHERE id = ? AND finished IS NULL AND NOT EXISTS ("
+    "SELECT 1 FROM item WHERE item.seat = rater.seat"
+    " AND item.id NOT IN (SELECT vote.item FROM vote WHERE vote.rater = rater.id))"
+)
+"""Marks a rater who has answered every item of their seat; one without a seat has no item left."""
 _RATER = "SELECT id, code, seat, source, consented, instructed, finished, completion FROM rater"
 
 
@@ -377,6 +397,16 @@ def write_survey(
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing removes the -wal and -shm files
     except (OSError, sqlite3.Error) as error:
         raise GuidelensError(f"cannot write {path}: {error}") from error
+
+
+def _known_or_new(db: sqlite3.Connection, name: str, source: str, now: float) -> int:
+    """Return the id of the rater with a code or visit, made unless there is one; note their consent."""
+    row = db.execute("SELECT id FROM rater WHERE code = ? OR visit = ?", (name, name)).fetchone()
+    if row is None:
+        insert = "INSERT INTO rater (code, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?)"
+        return int(db.execute(insert, (new_token(), source, name, now, new_completion())).lastrowid or 0)
+    db.execute("UPDATE rater SET consented = ? WHERE id = ? AND consented IS NULL", (now, row[0]))
+    return int(row[0])
 
 
 def new_token() -> str:

@@ -79,8 +79,16 @@ def test_offline_answers_come_back_once(survey: SurveyFile, tmp_path: Path) -> N
         (lambda a: a["answers"][1].update(item=10**6), "not this rater's"),
         (lambda a: a["answers"][1]["answers"].update(realism=9), "9 is not one of"),
         (lambda a: a["answers"][1]["answers"].pop("realism"), "answers to alignment"),
-        (lambda a: a.pop("answers"), "KeyError"),
-        (lambda a: a.update(answers=7), "no answers to this survey"),
+        (lambda a: a.pop("answers"), "answers: Field required"),
+        (lambda a: a.update(answers=7), "answers: Input should be a valid array"),
+        (lambda a: a["answers"][1]["answers"].update(realism=1.9), r"valid integer.*got '1\.9'"),
+        (lambda a: a["answers"][1]["answers"].update(realism=True), "valid integer.*got 'True'"),
+        (lambda a: a["answers"][1]["answers"].update(realism="1"), "valid integer"),
+        (lambda a: a["answers"][1].update(seconds=float("inf")), "finite number"),
+        (lambda a: a["answers"][1].update(seconds=float("nan")), "finite number"),
+        (lambda a: a["answers"][1].update(seconds=-1), "greater than or equal to 0"),
+        (lambda a: a["answers"][1].update(item=10**4000), "answers.1.item"),
+        (lambda a: a["answers"][1]["answers"].update({"\ud800": 1}), "Invalid JSON"),
     ],
 )
 def test_wrong_answers_store_nothing(
@@ -93,6 +101,89 @@ def test_wrong_answers_store_nothing(
     with pytest.raises(UsageError, match=message):
         import_answers(survey, "offline", tmp_path / "a.json")
     assert survey.votes() == []
+
+
+def labelled(survey: SurveyFile, folder: Path) -> list[Any]:
+    """Return all tasks of Label Studio, each with one annotation."""
+    tasks_file, _ = export(survey, "label-studio", folder)
+    tasks: list[Any] = json.loads(tasks_file.read_text())
+    for task in tasks:
+        parts = [
+            {"from_name": name, "type": "choices", "value": {"choices": ["Left"]}}
+            for name in ("realism", "alignment")
+        ]
+        task["annotations"] = [{"completed_by": 7, "lead_time": 4.0, "result": parts}]
+    return tasks
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t["annotations"][0].update(lead_time="abc"), r"lead_time: .*got 'abc'"),
+        (lambda t: t["annotations"][0].update(lead_time=float("inf")), "lead_time: .*finite"),
+        (lambda t: t["annotations"][0].update(completed_by=None), "completed_by"),
+        (lambda t: t["annotations"][0]["result"][0]["value"].update(choices=[]), "choices: "),
+        (
+            lambda t: t["annotations"][0]["result"][0]["value"].update(choices=["Up"]),
+            "'Up' is not one of Left",
+        ),
+        (lambda t: t["annotations"][0]["result"].pop(), "asked: realism, alignment"),
+        (lambda t: t["data"].update(item=10**6), "no item 1000000"),
+        (lambda t: t["data"].update(item=True), "item"),
+        (lambda t: t.update(annotations=None), "annotations: "),
+    ],
+)
+def test_wrong_labels_store_nothing(
+    make: Callable[..., SurveyFile], tmp_path: Path, change: Callable[[Any], None], message: str
+) -> None:
+    """One wrong task at the end of a file: the ones before it are not stored either, nor are their raters."""
+    survey = make()
+    tasks = labelled(survey, tmp_path / "ls")
+    change(tasks[-1])
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    before = survey.raters()
+    with pytest.raises(UsageError, match=message) as caught:
+        import_answers(survey, "label-studio", tmp_path / "back.json")
+    assert "\n" not in str(caught.value)
+    assert survey.votes() == []
+    assert survey.raters() == before
+    assert results(survey).questions[0].n == 0
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ({"Answer.realism": ""}, "row 3: no answer to the question 'realism'"),
+        ({"Answer.realism": "1.9"}, r"row 3: '1\.9' is not an answer"),
+        ({"Answer.realism": "9"}, "9 is not one of 0, 1, 2"),
+        ({"Answer.realism": "", "Answer.realism.1": "true", "Answer.realism.2": "true"}, "row 3: 2 answers"),
+        ({"WorkTimeInSeconds": "nan"}, "WorkTimeInSeconds: .*finite"),
+        ({"WorkTimeInSeconds": "soon"}, "WorkTimeInSeconds: .*got 'soon'"),
+        ({"WorkerId": ""}, "WorkerId: Field required"),
+        ({"Input.item": "1.5"}, "Input.item"),
+    ],
+)
+def test_wrong_rows_store_nothing(
+    make: Callable[..., SurveyFile], tmp_path: Path, cells: dict[str, str], message: str
+) -> None:
+    survey = make()
+    table, _ = export(survey, "mturk", tmp_path / "mturk", url="https://rate.example/")
+    rows = [
+        {"WorkerId": "W", "WorkTimeInSeconds": "12", "Input.survey": row["survey"], "Input.item": row["item"],
+         "Answer.realism": "1", "Answer.alignment": "1", "Answer.realism.1": "", "Answer.realism.2": ""}
+        for row in list(csv.DictReader(io.StringIO(table.read_text())))[:2]
+    ]  # fmt: skip
+    rows[1].update(cells)
+    back = io.StringIO()
+    writer = csv.DictWriter(back, list(rows[0]))
+    writer.writeheader()
+    writer.writerows(rows)
+    (tmp_path / "back.csv").write_text(back.getvalue())
+    before = survey.raters()
+    with pytest.raises(UsageError, match=message):
+        import_answers(survey, "mturk", tmp_path / "back.csv")
+    assert survey.votes() == []
+    assert survey.raters() == before
 
 
 def test_files_that_are_no_answers(make: Callable[..., SurveyFile], tmp_path: Path) -> None:

@@ -1,0 +1,225 @@
+"""Answers that come back in files: of offline pages, Label Studio and MTurk, validated by models."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from guidelens.errors import UsageError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from . import wording
+from .store import StoredItem, SurveyFile
+
+_YEAR = 366 * 86400
+Seconds = Annotated[float, Field(ge=0, le=_YEAR, allow_inf_nan=False)]
+Number = Annotated[int, Field(ge=0, lt=2**63)]
+Name = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+@dataclass(frozen=True)
+class Given:
+    """One rater's answers to one item, by question.
+
+    :param rater: the code of a rater of this survey (offline), or what the platform calls them.
+    """
+
+    rater: str
+    item: StoredItem
+    answers: Mapping[str, int]
+    seconds: float | None
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(strict=True, frozen=True)
+
+
+class OfflineAnswer(_Model):
+    """The answers to a screen of an offline page."""
+
+    item: Number
+    answers: dict[str, Number]
+    seconds: Seconds
+
+
+class OfflineFile(_Model):
+    """What an offline page saves."""
+
+    survey: str
+    code: Name
+    answers: list[OfflineAnswer]
+
+
+class TaskData(_Model):
+    """What our export put into a task of Label Studio."""
+
+    survey: str
+    item: Number
+
+
+class Annotator(_Model):
+    """An annotator of Label Studio, where they are written out."""
+
+    id: Number
+
+
+class Annotation(_Model):
+    """One annotator's result; other parts than choices are ignored."""
+
+    completed_by: Number | Name | Annotator
+    result: list[dict[str, Any]]
+    lead_time: Seconds | None = None
+    was_cancelled: bool = False
+
+
+class Task(_Model):
+    """A task of Label Studio's JSON export."""
+
+    data: TaskData
+    annotations: list[Annotation]
+
+
+class Choice(_Model):
+    """The choice of one label."""
+
+    choices: Annotated[list[str], Field(min_length=1, max_length=1)]
+
+
+class Choices(_Model):
+    """A part of an annotation's result."""
+
+    from_name: str
+    value: Choice
+
+
+class Assignment(BaseModel):
+    """A row of MTurk's batch results; its cells are text."""
+
+    survey: str = Field(alias="Input.survey")
+    item: Number = Field(alias="Input.item")
+    worker: Name = Field(alias="WorkerId")
+    seconds: Seconds | None = Field(None, alias="WorkTimeInSeconds")
+    status: str = Field("", alias="AssignmentStatus")
+
+
+def read_answers(survey: SurveyFile, form: str, text: str) -> list[Given]:
+    """Read a file of answers in a format and check all of it.
+
+    :raises UsageError: for a file of another survey or format, or an answer that an item does not have.
+    """
+    items = {item.id: item for item in survey.items()}
+    try:
+        found = [
+            Given(rater, _item(items, number), given, seconds)
+            for rater, number, given, seconds in READERS[form](survey, items, text)
+        ]
+    except ValidationError as error:
+        raise UsageError(f"not answers in the format {form}: {_first(error)}") from error
+    except csv.Error as error:
+        raise UsageError(f"not answers in the format {form}: {error}") from error
+    for given in found:
+        try:
+            survey.check(given.item, given.answers)
+        except UsageError as error:
+            raise UsageError(f"item {given.item.id}: {error}") from error
+    return found
+
+
+_Answers = Iterator[tuple[str, int, dict[str, int], float | None]]
+"""Rater, item id, question -> answer, seconds."""
+_Items = Mapping[int, StoredItem]
+
+
+def _offline(survey: SurveyFile, items: _Items, text: str) -> _Answers:
+    content = OfflineFile.model_validate_json(text)
+    _check_survey(survey, content.survey)
+    rater = survey.rater(content.code)
+    if rater is None:
+        raise UsageError(f"no rater of this survey has the code {content.code!r}")
+    mine = {item.id for item in items.values() if item.seat == rater.seat}
+    for answer in content.answers:
+        if answer.item not in mine:
+            raise UsageError(f"the item {answer.item} is not this rater's")
+        yield rater.code, answer.item, answer.answers, answer.seconds
+
+
+def _label_studio(survey: SurveyFile, items: _Items, text: str) -> _Answers:
+    for task in TypeAdapter(list[Task]).validate_json(text):
+        _check_survey(survey, task.data.survey)
+        places = len(_item(items, task.data.item).shown)
+        values = {label: value for value, label in wording.choices(survey.kind, places)}
+        for annotation in task.annotations:
+            if not annotation.was_cancelled:
+                who = annotation.completed_by
+                name = str(who.id if isinstance(who, Annotator) else who)
+                given = dict(_chosen(annotation, values, task.data.item))
+                yield name, task.data.item, given, annotation.lead_time
+
+
+def _chosen(annotation: Annotation, values: Mapping[str, int], item: int) -> Iterator[tuple[str, int]]:
+    for part in annotation.result:
+        if part.get("type") == "choices":
+            found = Choices.model_validate(part)
+            (label,) = found.value.choices
+            if label not in values:
+                raise UsageError(f"item {item}: {label!r} is not one of {', '.join(values)}")
+            yield found.from_name, values[label]
+
+
+def _mturk(survey: SurveyFile, items: _Items, text: str) -> _Answers:
+    for number, cells in enumerate(csv.DictReader(io.StringIO(text)), 2):
+        row = {name: value for name, value in cells.items() if isinstance(name, str) and value}
+        if row.get("AssignmentStatus") == "Rejected":
+            continue
+        assignment = Assignment.model_validate(row)
+        _check_survey(survey, assignment.survey)
+        given = {
+            question.name: _mturk_answer(row, question.name, f"row {number}") for question in survey.questions
+        }
+        yield assignment.worker, assignment.item, given, assignment.seconds
+
+
+def _mturk_answer(row: Mapping[str, str], name: str, where: str) -> int:
+    """Return an answer from ``Answer.NAME``, or from the one column ``Answer.NAME.VALUE`` that says true."""
+    head = f"Answer.{name}."
+    ticked = [c.removeprefix(head) for c, v in row.items() if c.startswith(head) and v.lower() == "true"]
+    texts = [row[head[:-1]]] if head[:-1] in row else ticked
+    if len(texts) != 1:
+        count = "no answer" if not texts else f"{len(texts)} answers"
+        raise UsageError(
+            f"{where}: {count} to the question {name!r}; reject the assignment or take out the row"
+        )
+    if not (texts[0].isascii() and texts[0].isdecimal() and len(texts[0]) < 6):
+        raise UsageError(f"{where}: {texts[0]!r} is not an answer to the question {name!r}")
+    return int(texts[0])
+
+
+READERS: dict[str, Callable[[SurveyFile, _Items, str], _Answers]] = {
+    "offline": _offline,
+    "label-studio": _label_studio,
+    "mturk": _mturk,
+}
+"""Format -> its reader."""
+
+
+def _check_survey(survey: SurveyFile, name: str) -> None:
+    if name != survey.meta["id"]:
+        raise UsageError("these are answers to another survey")
+
+
+def _item(items: _Items, number: int) -> StoredItem:
+    if number not in items:
+        raise UsageError(f"this survey has no item {number}")
+    return items[number]
+
+
+def _first(error: ValidationError) -> str:
+    """Return the first problem in one line: where, what, which value."""
+    problem = error.errors()[0]
+    where = ".".join(map(str, problem["loc"]))
+    value = "" if problem["type"] in ("missing", "json_invalid") else f", got {str(problem['input'])[:60]!r}"
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    return f"{where}: {problem['msg']}{value}{more}".removeprefix(": ")

@@ -150,7 +150,10 @@ def create_command(
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on."
 )
-def serve_command(file: Path, host: str, port: int) -> None:
+@click.option(
+    "--root-path", default="", metavar="PATH", help="Path below which a proxy shows it, such as /rate."
+)
+def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
     """Serve the survey in FILE until Ctrl-C. Votes are on disk before they are confirmed.
 
     Only this machine can reach it, unless --host says otherwise; from elsewhere it opens with a
@@ -160,21 +163,23 @@ def serve_command(file: Path, host: str, port: int) -> None:
 
     opened = SurveyFile(file)
     try:
-        from .server import is_loopback, serve
+        from .gate import is_loopback
+        from .server import serve
     except ModuleNotFoundError as error:
         raise GuidelensError(
             f'serving a survey needs {error.name}: pip install "guidelens[survey]"'
         ) from None
     shown = f"[{host}]" if ":" in host else host
     local = is_loopback(host)
-    path = "" if local else f"join/{opened.meta['open']}"
+    path = root_path.strip("/") + ("/" if root_path.strip("/") else "")
+    path += "" if local else f"join/{opened.meta['open']}"
     if not local:
         console.echo_line("warning", "plain HTTP can be read on the way: put a proxy with TLS before it")
 
     def say(port: int) -> None:
         console.print_out(f"open link: http://{shown}:{port}/{path}\nCtrl-C stops; the same command goes on")
 
-    serve(opened, host=host, port=port, on_listening=say)
+    serve(opened, host=host, port=port, root_path=root_path, on_listening=say)
 
 
 @survey.command("links")

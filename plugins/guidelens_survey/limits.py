@@ -10,12 +10,15 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests a second, and how many at once, of one rater; joins and wrong links of one network address."""
+    """Requests a second, and how many at once: of one rater; for the open link and wrong links, of one network
+    address; and new raters from one network address."""
 
     rater_rate: float = 10.0
     rater_burst: int = 60
     address_rate: float = 2.0
     address_burst: int = 120
+    join_rate: float = 0.05
+    join_burst: int = 30
 
 
 class Buckets:

@@ -7,25 +7,27 @@ rater, screen and moment; a vote is on disk before its answer is sent.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
-import ipaddress
 import logging
 import sqlite3
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import jinja2
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from guidelens.errors import GuidelensError, UsageError
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from . import wording
 from .design import CHECK
+from .gate import Gate, ImpatientProtocol, is_loopback
 from .limits import Buckets, Limits
 from .store import Rater, StoredItem, SurveyFile, new_token
 
@@ -34,23 +36,20 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 16_384
 """Bytes of a form that are read; ours need a few hundred."""
 
+BODY_SECONDS = 20.0
+"""How long a form may take to arrive."""
+
+CONNECTIONS = 1000
+"""Connections at once; more get 503."""
+
 VISIT = "visit"
 """The one cookie: a random name, so that the open link leads back to where its visitor was."""
 
-_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "same-origin",
-    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "X-Robots-Tag": "noindex, nofollow",
-}
 _STATIC = {"survey.css": "text/css", "survey.js": "text/javascript"}
-_PAGE = "no-store"
 _PICTURE = "private, max-age=86400, immutable"
+
+
+_AGREE = "Please tick the box if you want to take part."
 
 
 class Refused(Exception):
@@ -61,19 +60,26 @@ class Refused(Exception):
         self.status, self.message = status, message
 
 
-def create_app(survey: SurveyFile, *, local: bool = True, limits: Limits | None = None) -> FastAPI:
+def create_app(
+    survey: SurveyFile, *, local: bool = True, limits: Limits | None = None, root_path: str = ""
+) -> Gate:
     """Return the application of a survey.
 
     :param local: for a server that listens to this machine only: requests must name it so (a web page elsewhere
         cannot reach it by a name of its own), and ``/`` is an open link. Otherwise only the links from
         ``guidelens survey links`` open the survey.
+    :param root_path: path below which a proxy shows the survey, such as ``/rate``.
+    :raises UsageError: for a path that does not begin with a slash.
     """
+    prefix = root_path.rstrip("/")
+    if prefix and not prefix.startswith("/"):
+        raise UsageError(f"root path {root_path!r}: it begins with a slash, such as /rate")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    site = _Site(survey, local, limits or Limits())
+    site = _Site(survey, local, limits or Limits(), prefix)
     app.add_exception_handler(Refused, site.refused)
     app.add_exception_handler(GuidelensError, site.failed)
     app.add_exception_handler(sqlite3.Error, site.failed)
-    app.middleware("http")(site.guard)
+    app.add_exception_handler(ClientDisconnect, site.gone)
     app.get("/")(site.home)
     app.get("/join/{token}")(site.join_page)
     app.post("/join/{token}")(site.join)
@@ -88,24 +94,17 @@ def create_app(survey: SurveyFile, *, local: bool = True, limits: Limits | None 
     app.get("/i/{token}")(site.picture)
     app.get("/static/{name}")(site.static)
     app.get("/favicon.ico")(lambda: Response(status_code=204))
-    return app
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is this machine alone."""
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return Gate(app, local=local, prefix=prefix, refusal=site.refusal)
 
 
 class _Site:
     """The pages. Reading the file takes microseconds and happens in place; what waits for the disk has a thread."""
 
-    def __init__(self, survey: SurveyFile, local: bool, limits: Limits) -> None:
-        self.survey, self.local = survey, local
+    def __init__(self, survey: SurveyFile, local: bool, limits: Limits, prefix: str) -> None:
+        self.survey, self.local, self.prefix = survey, local, prefix
         self.by_rater = Buckets(limits.rater_rate, limits.rater_burst)
         self.by_address = Buckets(limits.address_rate, limits.address_burst)
+        self.joins = Buckets(limits.join_rate, limits.join_burst)
         self.secret = bytes.fromhex(survey.meta["secret"])
         # The design does not change while it is served; a session's items are read once.
         self.seats: dict[int, list[StoredItem]] = {}
@@ -124,43 +123,25 @@ class _Site:
             undefined=jinja2.StrictUndefined,
         )
 
-    async def guard(self, request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        """Refuse foreign hosts and forms from other sites; put the safety headers on every answer."""
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        if self.local and not is_loopback(host):
-            response: Response = self.page("message.html.j2", 400, message="This survey is not served here.")
-        elif request.method == "POST" and self.is_foreign(request, host):
-            response = self.page("message.html.j2", 403, message="This form came from another site.")
-        else:
-            response = await call_next(request)
-        for name, value in _HEADERS.items():
-            response.headers[name] = value
-        response.headers.setdefault("Cache-Control", _PAGE)
-        return response
-
-    @staticmethod
-    def is_foreign(request: Request, host: str) -> bool:
-        """Whether a browser says that a form was not ours."""
-        if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-            return True
-        origin = request.headers.get("origin")
-        return origin is not None and urlsplit(origin).hostname != host
-
     async def refused(self, request: Request, error: Exception) -> Response:
         """Answer with a page that says why."""
         assert isinstance(error, Refused)
-        return self.page("message.html.j2", error.status, message=error.message)
+        return self.refusal(error.status, error.message)
+
+    async def gone(self, request: Request, error: Exception) -> Response:
+        """Answer nobody: the rater closed the page while it was sent."""
+        return Response(status_code=400)
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """Say that nothing was stored, where the file could not be read or written (a full disk, say)."""
         logger.error("%s: %s", request.method, error)
         message = "This could not be stored just now. Please go back and try again in a minute."
-        return self.page("message.html.j2", 503, message=message)
+        return self.refusal(503, message)
 
     async def home(self, request: Request) -> Response:
         """Lead to the open link where only this machine can ask, else say that a link is needed."""
         if self.local:
-            return _to(f"/join/{self.survey.meta['open']}")
+            return self.to(f"/join/{self.survey.meta['open']}")
         raise Refused(404, "Please use the link that you were given.")
 
     async def join_page(self, request: Request, token: str) -> Response:
@@ -169,12 +150,18 @@ class _Site:
         visit = request.cookies.get(VISIT, "")
         known = self.survey.visitor(visit) if visit else None
         if known is not None:
-            return _to(f"/r/{known.code}")
+            return self.to(f"/r/{known.code}")
         visit = visit if _is_token(visit) else new_token()
-        action = f"/join/{token}"
-        response = self.consent_form(action, self.sign("join", visit))
-        secure = request.url.scheme == "https"
-        response.set_cookie(VISIT, visit, max_age=30 * 86400, httponly=True, samesite="lax", secure=secure)
+        response = self.consent_form(f"/join/{token}", self.sign("join", visit))
+        response.set_cookie(
+            VISIT,
+            visit,
+            max_age=30 * 86400,
+            path=self.prefix or "/",
+            httponly=True,
+            samesite="lax",
+            secure=request.url.scheme == "https",
+        )
         return response
 
     async def join(self, request: Request, token: str) -> Response:
@@ -186,15 +173,19 @@ class _Site:
             raise Refused(
                 403, "This form is not valid any more. Please open the link again, with cookies allowed."
             )
+        if form.get("agree") != "1":
+            return self.consent_form(f"/join/{token}", self.sign("join", visit), problem=_AGREE)
+        if self.survey.visitor(visit) is None:
+            self.slow_down(self.joins, _address(request))
         rater = await run_in_threadpool(self.survey.join, visit)
         if rater is None:
             raise Refused(410, "This survey has all the raters it needs. Thank you for your interest.")
-        return _to(f"/r/{rater.code}")
+        return self.to(f"/r/{rater.code}")
 
     async def continue_(self, request: Request, code: str) -> Response:
         """Lead a rater to where they stopped."""
         rater = await self.rater(request, code)
-        return _to(await self.next_address(rater))
+        return self.to(await self.next_address(rater))
 
     async def consent_page(self, request: Request, code: str) -> Response:
         """Ask the holder of a personal link for consent."""
@@ -203,13 +194,20 @@ class _Site:
 
     async def consent(self, request: Request, code: str) -> Response:
         """Note the consent of the holder of a personal link."""
-        return await self.step(request, code, "consent", "consented")
+        rater = await self.rater(request, code)
+        form = await self.form(request)
+        signed = self.is_signed(form.get("signature", ""), "consent", rater.code)
+        if signed and form.get("agree") != "1":
+            return self.consent_form(
+                f"/r/{rater.code}/consent", self.sign("consent", rater.code), problem=_AGREE
+            )
+        return await self.step(rater, form, "consent", "consented")
 
     async def instructions(self, request: Request, code: str) -> Response:
         """Show what to do, with examples."""
         rater = await self.rater(request, code)
         if rater.consented is None:
-            return _to(f"/r/{code}/consent")
+            return self.to(f"/r/{code}/consent")
         return self.page(
             "instructions.html.j2",
             action=f"/r/{rater.code}/instructions",
@@ -221,7 +219,8 @@ class _Site:
 
     async def begin(self, request: Request, code: str) -> Response:
         """Note that the instructions were read."""
-        return await self.step(request, code, "instructions", "instructed")
+        rater = await self.rater(request, code)
+        return await self.step(rater, await self.form(request), "instructions", "instructed")
 
     async def item_page(self, request: Request, code: str, number: str) -> Response:
         """Show a screen: the next one, or the one before it to change its answers."""
@@ -231,7 +230,7 @@ class _Site:
         at = _number(number)
         ready = rater.consented is not None and rater.instructed is not None and current < len(items)
         if not ready or at < 0 or at not in (current, current - 1):
-            return _to(await self.next_address(rater))
+            return self.to(await self.next_address(rater))
         return self.item(rater, at, answered.get(items[at].id, {}), revise=at < current)
 
     async def vote(self, request: Request, code: str, number: str) -> Response:
@@ -244,13 +243,13 @@ class _Site:
         if not signed or not 0 <= at < len(items) or rater.consented is None:
             raise Refused(403, "This form is not valid. Please open your link again.")
         if rater.finished is not None:
-            return _to(f"/r/{code}/thanks")
+            return self.to(f"/r/{code}/thanks")
         chosen = {question.name: _decimal(form.get(question.name, "")) for question in self.survey.questions}
         given = {name: answer for name, answer in chosen.items() if answer is not None}
         answered = self.survey.answered(rater)
         current = _first_open(items, answered)
         if at > current:  # only a signed form of another moment could be ahead; never leave a gap
-            return _to(await self.next_address(rater))
+            return self.to(await self.next_address(rater))
         seconds = max(0.0, time.time() - float(shown))
         # Back by one, and no further: an older form that arrives again changes nothing.
         revise = revise and at == current - 1
@@ -258,13 +257,13 @@ class _Site:
             await run_in_threadpool(self.survey.vote, rater, items[at], given, seconds=seconds, revise=revise)
         except UsageError:
             return self.item(rater, at, given, revise=revise, problem="Please answer every question.")
-        return _to(await self.next_address(rater))
+        return self.to(await self.next_address(rater))
 
     async def thanks(self, request: Request, code: str) -> Response:
         """Thank, and show the completion code."""
         rater = await self.rater(request, code)
         if rater.finished is None:
-            return _to(await self.next_address(rater))
+            return self.to(await self.next_address(rater))
         return self.page("thanks.html.j2", completion=rater.completion)
 
     async def picture(self, token: str) -> Response:
@@ -283,18 +282,26 @@ class _Site:
 
     # What the pages above share.
 
+    def to(self, address: str) -> RedirectResponse:
+        return RedirectResponse(f"{self.prefix}{address}", 303)
+
     def page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         meta = self.survey.meta
         text = self.pages.get_template(template).render(
-            title=meta["title"], contact=meta["contact"], **values
+            title=meta["title"], contact=meta["contact"], base=self.prefix, **values
         )
         return HTMLResponse(text, status)
 
-    def consent_form(self, action: str, signature: str) -> HTMLResponse:
+    def refusal(self, status: int, message: str) -> HTMLResponse:
+        return self.page("message.html.j2", status, message=message)
+
+    def consent_form(self, action: str, signature: str, problem: str = "") -> HTMLResponse:
         paragraphs = [line for line in self.survey.meta["consent"].splitlines() if line.strip()]
         count = self.survey.meta["items"] + self.survey.meta["repeats"] + self.survey.meta["checks"]
         return self.page(
             "consent.html.j2",
+            422 if problem else 200,
+            problem=problem,
             action=action,
             signature=signature,
             paragraphs=paragraphs,
@@ -326,7 +333,7 @@ class _Site:
             questions=survey.questions,
             choices=wording.choices(survey.kind, places),
             given=given,
-            ahead=[f"/i/{token}" for later in items[at + 1 : at + 3] for token in later.tokens],
+            ahead=[f"{self.prefix}/i/{token}" for later in items[at + 1 : at + 3] for token in later.tokens],
             action=f"/r/{rater.code}/{at + 1}",
             back=f"/r/{rater.code}/{at}" if at > 0 and not revise else "",
             shown=shown,
@@ -338,13 +345,11 @@ class _Site:
     def items(self, rater: Rater) -> list[StoredItem]:
         return self.seats.get(-1 if rater.seat is None else rater.seat, [])
 
-    async def step(self, request: Request, code: str, form_name: str, event: str) -> Response:
-        rater = await self.rater(request, code)
-        form = await self.form(request)
+    async def step(self, rater: Rater, form: Mapping[str, str], form_name: str, event: str) -> Response:
         if not self.is_signed(form.get("signature", ""), form_name, rater.code):
             raise Refused(403, "This form is not valid. Please open your link again.")
         await run_in_threadpool(self.survey.mark, rater, event)
-        return _to(f"/r/{code}")
+        return self.to(f"/r/{rater.code}")
 
     async def next_address(self, rater: Rater) -> str:
         base = f"/r/{rater.code}"
@@ -378,11 +383,10 @@ class _Site:
             raise Refused(429, "Too many requests at once. Please wait a minute, then load the page again.")
 
     async def form(self, request: Request) -> dict[str, str]:
-        body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > MAX_BODY:
-                raise Refused(413, "This form is too large.")
+        try:
+            body = await asyncio.wait_for(_body(request), BODY_SECONDS)
+        except asyncio.TimeoutError:
+            raise Refused(408, "This form took too long to arrive. Please send it again.") from None
         try:
             fields = parse_qs(
                 body.decode("ascii"), keep_blank_values=True, max_num_fields=64, errors="strict"
@@ -396,6 +400,15 @@ class _Site:
 
     def is_signed(self, signature: str, *parts: str) -> bool:
         return hmac.compare_digest(signature.encode(), self.sign(*parts).encode())
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise Refused(413, "This form is too large.")
+    return body
 
 
 def _first_open(items: list[StoredItem], answered: dict[int, dict[str, int]]) -> int:
@@ -420,19 +433,17 @@ def _address(request: Request) -> str:
     return request.client.host if request.client else ""
 
 
-def _to(address: str) -> RedirectResponse:
-    return RedirectResponse(address, 303)
-
-
 def serve(
     survey: SurveyFile,
     *,
     host: str = "127.0.0.1",
     port: int = 8000,
+    root_path: str = "",
     on_listening: Callable[[int], None] = lambda port: None,
 ) -> None:
     """Serve a survey until interrupted.
 
+    :param root_path: see :func:`create_app`.
     :param on_listening: called with the port (chosen by the system for port 0) once raters can come.
     :raises GuidelensError: where the address cannot be listened on.
     """
@@ -450,7 +461,7 @@ def serve(
             raise GuidelensError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
         listener.listen(2048)
         on_listening(listener.getsockname()[1])
-        app = create_app(survey, local=is_loopback(host))
+        app = create_app(survey, local=is_loopback(host), root_path=root_path)
         # No access log: it would keep addresses together with codes. No proxy headers: anyone can send them.
         # Raters think for longer than the usual five seconds: keep their connections.
         config = uvicorn.Config(
@@ -460,6 +471,8 @@ def serve(
             proxy_headers=False,
             server_header=False,
             lifespan="off",
+            http=ImpatientProtocol,
+            limit_concurrency=CONNECTIONS,
             timeout_keep_alive=75,
         )
         uvicorn.Server(config).run(sockets=[listener])

@@ -32,7 +32,7 @@ DEFAULT_NAME = "survey.db"
 """What a survey's file is called where nothing else is said."""
 
 SEATS_PER_RATER = 10
-"""An open link stops handing out sessions at this many times the raters that were asked for."""
+"""An open link closes once this many times the planned raters have answered something."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -173,6 +173,8 @@ class SurveyFile:
     def join(self, visit: str, source: str = "open") -> Rater | None:
         """Return the rater of a visit, made now unless there is one; None where the survey is full.
 
+        It is full when :data:`SEATS_PER_RATER` times the planned raters have answered; who only joins takes no place.
+
         A new rater gets the seat that fewest have finished, then the one that fewest have taken. Personal links
         that nobody followed count as not taken.
         """
@@ -181,7 +183,10 @@ class SurveyFile:
             row = db.execute(f"{_RATER} WHERE visit = ?", (visit,)).fetchone()
             if row is not None:
                 return Rater(*row)
-            (count,) = db.execute("SELECT count(*) FROM rater WHERE source = ?", (source,)).fetchone()
+            (count,) = db.execute(
+                "SELECT count(DISTINCT vote.rater) FROM vote JOIN rater ON rater.id = vote.rater WHERE source = ?",
+                (source,),
+            ).fetchone()
             if count >= SEATS_PER_RATER * self.meta["raters"]:
                 return None
             (seat,) = db.execute(
@@ -429,8 +434,22 @@ def _row(item: StoredItem) -> tuple[Any, ...]:
     return (*about, shown, tokens, item.repeats, item.expected)
 
 
+class _Connection(sqlite3.Connection):
+    """A connection of one thread that closes itself when the thread has ended."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+def _open(address: str | Path, *, uri: bool = False) -> sqlite3.Connection:
+    # Closing may happen in another thread, so SQLite's own check is off; threads share no connection.
+    return sqlite3.connect(
+        address, timeout=30, isolation_level=None, check_same_thread=False, factory=_Connection, uri=uri
+    )
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    db = _open(path)
     db.execute("PRAGMA journal_mode = WAL")
     db.execute("PRAGMA synchronous = FULL")
     db.execute("PRAGMA foreign_keys = ON")
@@ -445,7 +464,7 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
     """
     in_use = path.with_name(f"{path.name}-wal").exists()
     address = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
-    return sqlite3.connect(address, timeout=30, isolation_level=None, uri=True)
+    return _open(address, uri=True)
 
 
 def find_surveys(directory: Path) -> list[Path]:

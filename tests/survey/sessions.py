@@ -31,6 +31,8 @@ class Form(html.parser.HTMLParser):
             self.action = values["action"]
         elif tag == "input" and values.get("type") == "hidden":
             self.hidden[values["name"]] = values["value"]
+        elif tag == "input" and values.get("type") == "checkbox":
+            self.hidden[values["name"]] = values["value"]  # raters here always agree
         elif tag == "input" and values.get("type") == "radio":
             self.radios.setdefault(values["name"], []).append(values["value"])
             if "checked" in values:

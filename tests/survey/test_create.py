@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,8 @@ def test_files_that_are_no_surveys(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_text("hello " * 500)
     with pytest.raises(UsageError, match="not a survey's file"):
         SurveyFile(tmp_path / "text.db")
-    sqlite3.connect(tmp_path / "other.db").executescript("CREATE TABLE t (x); PRAGMA user_version = 1;")
+    with closing(sqlite3.connect(tmp_path / "other.db")) as db:
+        db.executescript("CREATE TABLE t (x); PRAGMA user_version = 1;")
     with pytest.raises(UsageError, match="not a survey's file"):
         SurveyFile(tmp_path / "other.db")
 

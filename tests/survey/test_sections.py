@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -111,7 +112,8 @@ def test_surveys_are_found_by_what_they_hold(run: Path) -> None:
     assert study_sections(run / "absent") == []
     make_in(run, "votes.bin")
     make_in(run, "second.db", design="rating")
-    sqlite3.connect(run / "other.db").executescript("CREATE TABLE t (x); PRAGMA application_id = 7;")
+    with closing(sqlite3.connect(run / "other.db")) as db:
+        db.executescript("CREATE TABLE t (x); PRAGMA application_id = 7;")
     (run / "empty.db").touch()
     (run / "folder.db").mkdir()
     assert [path.name for path in find_surveys(run)] == ["second.db", "votes.bin"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import re
 import sqlite3
@@ -10,17 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guidelens.errors import GuidelensError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens_survey.limits import Buckets, Limits
 from guidelens_survey.store import SurveyFile
 from PIL import Image
 from sessions import Client, first, read, walk
 
 fastapi = pytest.importorskip("fastapi")
-from guidelens_survey.server import create_app, is_loopback  # noqa: E402
+import uvicorn  # noqa: E402
+from guidelens_survey import gate, server  # noqa: E402
+from guidelens_survey.gate import ImpatientProtocol, is_loopback  # noqa: E402
+from guidelens_survey.server import create_app  # noqa: E402
 
 BASE = "http://127.0.0.1"
-FREE = Limits(1e6, 10**6, 1e6, 10**6)
+FREE = Limits(1e6, 10**6, 1e6, 10**6, 1e6, 10**6)
 
 
 def client_of(survey: SurveyFile, base: str = BASE, **options: Any) -> Client:
@@ -114,8 +118,13 @@ def test_open_raters_get_the_seats_that_are_free(survey: SurveyFile) -> None:
 
 
 def test_a_survey_gets_full(survey: SurveyFile) -> None:
-    for i in range(40):
-        assert survey.join(f"visit {i}") is not None
+    """With ten times the planned raters who answered; who only joined takes no place."""
+    raters = [survey.join(f"visit {i}") for i in range(60)]
+    assert None not in raters
+    for rater in raters[:40]:
+        assert rater is not None
+        (item, *_) = survey.items(rater.seat)
+        survey.vote(rater, item, dict.fromkeys(("realism", "alignment"), 1))
     assert survey.join("visit 0") is not None
     with client_of(survey) as client:
         form = read(client.get("/").text)
@@ -275,6 +284,146 @@ def test_joining_needs_ones_own_cookie(survey: SurveyFile) -> None:
         theirs.get("/")
         assert theirs.post(form.action, data=form.hidden).status_code == 403
     assert not [r for r in survey.raters() if r.source == "open"]
+
+
+@pytest.mark.parametrize("agree", ["", "0", None])
+def test_nobody_takes_part_without_agreeing(client: Client, survey: SurveyFile, agree: str | None) -> None:
+    for start in ("/", personal(survey)):
+        form = read(client.get(start).text)
+        data = {name: value for name, value in {**form.hidden, "agree": agree}.items() if value is not None}
+        page = client.post(form.action, data=data)
+        assert page.status_code == 422
+        assert "Please tick the box" in page.text
+    assert [r for r in survey.raters() if r.source == "open" or r.consented is not None] == []
+
+
+def test_one_address_cannot_fill_a_survey(survey: SurveyFile) -> None:
+    limits = Limits(join_rate=0.0001, join_burst=5)
+    app = create_app(survey, limits=limits)
+    codes = []
+    for _ in range(60):
+        with Client(app, BASE) as visitor:
+            form = read(visitor.get("/").text)
+            codes.append(visitor.post(form.action, data=form.hidden).status_code if form.action else 429)
+    assert codes.count(200) == 5
+    assert set(codes) == {200, 429}
+    assert survey.join("somebody else") is not None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("host", "[::1"), ("host", "127.0.0.1:port"), ("host", "evil@127.0.0.1"), ("host", "127.0.0.1/x"),
+        ("host", "a b"), ("host", ""), ("origin", "http://[::1"), ("origin", "http://127.0.0.1:x"), ("origin", "x"),
+    ],
+)  # fmt: skip
+def test_malformed_hosts_and_origins_are_400(client: Client, header: str, value: str) -> None:
+    for method in (client.get, client.post):
+        answer = method("/", headers={header: value})
+        assert answer.status_code == 400
+        assert answer.headers["x-frame-options"] == "DENY"
+        assert "default-src 'none'" in answer.headers["content-security-policy"]
+
+
+def test_a_proxy_that_drops_the_host_is_named_once(
+    survey: SurveyFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client_of(survey, "http://10.0.0.7:8000", local=False) as client:
+        form = read(client.get(f"/join/{survey.meta['open']}").text)
+        for _ in range(2):
+            headers = {"origin": "https://rate.example", "sec-fetch-site": "same-origin"}
+            assert client.post(form.action, data=form.hidden, headers=headers).status_code == 403
+    (record,) = [r for r in caplog.records if r.name == "guidelens_survey.gate"]
+    assert "form from https://rate.example was refused" in record.getMessage()
+    assert "names the host '10.0.0.7'" in record.getMessage()
+    assert "let the proxy pass the Host header on" in record.getMessage()
+
+
+@pytest.mark.parametrize("strips", [True, False])
+def test_below_a_path_of_a_proxy(survey: SurveyFile, strips: bool) -> None:
+    """All addresses have the prefix, whether or not the proxy takes it off on the way."""
+    app = create_app(survey, root_path="/rate")
+
+    async def proxy(scope: Any, receive: Any, send: Any) -> None:
+        path = scope["path"]
+        assert path.startswith("/rate/"), path
+        await app({**scope, "path": path.removeprefix("/rate")} if strips else scope, receive, send)
+
+    with Client(proxy, BASE) as client:
+        page = client.get("/rate/")
+        assert re.search(r'href="/rate/static/survey.css"', page.text)
+        form = read(page.text)
+        item = read(client.post(form.action, data=form.hidden).text)
+        assert item.action.startswith("/rate/r/")
+        assert "Thank you" in walk(client, item.action)
+    assert len(survey.votes()) == 16
+    with pytest.raises(UsageError, match="root path 'rate': it begins with a slash"):
+        create_app(survey, root_path="rate")
+
+
+def test_a_rater_who_closes_the_page_is_no_error(client: Client, survey: SurveyFile) -> None:
+    form = read(at_first_item(client, survey).text)
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": form.action, "raw_path": form.action.encode(), "query_string": b"",
+        "headers": [(b"host", b"127.0.0.1")], "client": ("127.0.0.1", 1), "scheme": "http", "root_path": "",
+    }  # fmt: skip
+    client.loop.run_until_complete(create_app(survey)(scope, receive, send))
+    assert sent[0]["status"] == 400
+    assert survey.votes() == []
+
+
+def test_a_form_that_does_not_arrive_is_given_up(
+    client: Client, survey: SurveyFile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BODY_SECONDS", 0.05)
+    form = read(at_first_item(client, survey).text)
+
+    async def halves() -> Any:
+        yield b"shown="
+        await asyncio.sleep(30)
+
+    answer = client.post(form.action, content=halves())
+    assert answer.status_code == 408
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n"])
+def test_connections_that_send_no_whole_head_are_closed(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they send nothing, half a line, or a head without an end, also after a first request."""
+    monkeypatch.setattr(gate, "HEAD_SECONDS", 0.2)
+
+    async def empty(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def watch() -> None:
+        config = uvicorn.Config(empty, port=0, lifespan="off", log_level="error", http=ImpatientProtocol)
+        running = uvicorn.Server(config)
+        task = asyncio.create_task(running.serve())
+        while not running.started:
+            await asyncio.sleep(0.01)
+        port = running.servers[0].sockets[0].getsockname()[1]
+        for before in (b"", b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"):
+            if before and not head:
+                continue  # an idle connection after a request is uvicorn's to close
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(before)
+            if before:
+                assert b"204" in await reader.readuntil(b"\r\n\r\n")
+            writer.write(head)
+            await asyncio.wait_for(reader.read(), 20)
+            writer.close()
+        running.should_exit = True
+        await task
+
+    asyncio.run(watch())
 
 
 def test_elsewhere_a_link_is_needed(survey: SurveyFile) -> None:

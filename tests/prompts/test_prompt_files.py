@@ -105,7 +105,7 @@ def test_a_column_of_ones_own(write) -> None:  # type: ignore[no-untyped-def]
         ("a.csv", "prompt\n", "", "holds no prompt"),
         ("a.csv", 'prompt\na\n"b\nc\nd\n', "", r"a\.csv: line 3: a quote is opened and never closed"),
         ("a.tsv", 'id\tprompt\n1\t"b\tc', "", r"a\.tsv: line 2: a quote is opened and never closed"),
-        ("a.txt", b"\xff\xfe\xfa", "", "no UTF-8 text"),
+        ("a.txt", b"\xff\xfe\xfa", "", "not UTF-16-LE text: byte 0xfa at position 2"),
     ],
 )
 def test_mistakes_are_told(write, name, text, column, message) -> None:  # type: ignore[no-untyped-def]

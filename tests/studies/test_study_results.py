@@ -164,7 +164,8 @@ def test_cells_that_are_missing_or_failed_say_so(tmp_path: Path, run: Callable[.
     states = {cell["status"] for cell in loaded.cells}
     assert states == {"done", "failed", "missing"}
     for cell in loaded.cells:
-        assert cell["reason"] == ("RuntimeError: it exploded" if cell["status"] == "failed" else "")
+        assert cell["reason"].endswith("RuntimeError: it exploded" if cell["status"] == "failed" else "")
+        assert bool(cell["reason"]) == (cell["status"] == "failed")
         if cell["status"] != "done":
             with pytest.raises(GuidelensError, match=f"{cell['key']} is {cell['status']}"):
                 loaded.telemetry(cell["key"])

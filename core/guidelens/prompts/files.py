@@ -5,20 +5,19 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import sys
+import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+from guidelens.text import STDIN, check_characters, lines, read_text
 
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
 """Names of the column that holds the prompts, in any case, where the reader names none."""
 
 CATEGORY_COLUMN = "category"
-
-STDIN = "-"
-"""Stands for standard input where a path is asked for."""
 
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
@@ -27,22 +26,28 @@ def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     """Read prompts from a CSV or TSV file with a header, or from a text file, one a line.
 
     A file that ends in ``.csv`` or ``.tsv`` is a table, one that ends in ``.txt`` is not; any other, and standard
-    input, is a table where its first line has a column of prompts. A column ``category`` is taken as such. Space
-    around prompts, categories and names is dropped, and so are empty prompts.
+    input, is a table where its first line has a column of prompts. Columns of a ``.csv`` are separated by commas,
+    semicolons or tabs. ``.json`` holds a list of texts or of objects, ``.jsonl`` one of these per line; the entries of
+    an object are columns. A column ``category`` is taken as such. Space around prompts, categories and names is
+    dropped, and so are empty prompts. Lines end in a line feed, after a carriage return or not.
 
     :param path: a file, or ``-`` for standard input.
     :param column: the column with the prompts, in any case; empty: one of :data:`PROMPT_COLUMNS`.
     :raises UsageError: when it cannot be read, has no such column, or holds no prompt.
     """
     name = "standard input" if str(path) == STDIN else str(path)
-    text = _text(path, name)
+    text = read_text(path, name if str(path) == STDIN else f"the prompts {name}")
     suffix = "" if str(path) == STDIN else Path(path).suffix.lower()
+    if suffix in (".json", ".jsonl"):
+        return _chosen(_objects(text, suffix, name), column, name)
     delimiter = _DELIMITERS.get(suffix) or (None if suffix == ".txt" else _sniffed(text, column))
     if delimiter is None:
         if column:
             raise UsageError(f"{name} is text, one prompt a line: it has no column {column!r}")
-        prompts = [Prompt(line.strip()) for line in text.splitlines() if line.strip()]
+        prompts = [Prompt(line.strip()) for line in lines(text) if line.strip()]
     else:
+        if suffix == ".csv":
+            delimiter = _sniffed(text, column) or delimiter
         prompts = _table(text, delimiter, column, name)
     if not prompts:
         raise UsageError(f"{name} holds no prompt")
@@ -87,21 +92,61 @@ def _rank(prompt: Prompt, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{prompt.category}/{prompt.text}".encode()).digest()
 
 
-def _text(path: str | Path, name: str) -> str:
-    if str(path) == STDIN:
-        return sys.stdin.read().removeprefix("\ufeff")
-    try:
-        return Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no UTF-8 text"
-        raise UsageError(f"cannot read the prompts {name}: {reason}") from None
+def _objects(text: str, suffix: str, name: str) -> list[Any]:
+    """Return the entries of a JSON list, or of JSON lines.
+
+    :raises UsageError: it is not JSON; names the line.
+    """
+    numbered = enumerate(lines(text), 1) if suffix == ".jsonl" else [(0, text)]
+    found = []
+    for number, line in numbered:
+        if not line.strip():
+            continue
+        try:
+            found.append(json.loads(line))
+        except (ValueError, RecursionError) as error:
+            where = f"line {number}: " if number else ""
+            raise UsageError(f"cannot read the prompts {name}: {where}it is not JSON: {error}") from None
+    if suffix == ".json":
+        if len(found) != 1 or not isinstance(found[0], list):
+            raise UsageError(f"{name} must hold a JSON list of texts or objects")
+        return list(found[0])
+    return found
+
+
+def _chosen(entries: list[Any], column: str, name: str) -> list[Prompt]:
+    """Return the prompts of JSON texts and objects."""
+    prompts = []
+    for number, entry in enumerate(entries, 1):
+        columns = (
+            {key.strip().lower(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
+        )
+        wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
+        text = (
+            entry
+            if isinstance(entry, str)
+            else next((columns[want] for want in wanted if want in columns), None)
+        )
+        if not isinstance(text, str):
+            raise UsageError(
+                f"{name}: entry {number} is neither text nor an object with the text {' or '.join(map(repr, wanted))}"
+            )
+        category = columns.get(CATEGORY_COLUMN) or ""
+        if not isinstance(category, str):
+            raise UsageError(f"{name}: entry {number}: category must be text, not {category!r}")
+        check_characters(text + category, f"{name}: entry {number}")  # JSON can spell half a character
+        if text.strip():
+            prompts.append(Prompt(" ".join(lines(text)).strip(), category.strip()))
+    if not prompts:
+        raise UsageError(f"{name} holds no prompt")
+    return prompts
 
 
 def _sniffed(text: str, column: str) -> str | None:
     """Return the delimiter of a table whose header has a column of prompts; None for plain text."""
-    header = next(iter(text.splitlines()), "")
+    header = next(iter(lines(text)), "")
     wanted = {column.strip().lower()} if column else set(PROMPT_COLUMNS)
-    for delimiter in ("\t", ","):
+    for delimiter in ("\t", ",", ";"):
         names = {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
         if names & wanted:
             return delimiter
@@ -109,7 +154,7 @@ def _sniffed(text: str, column: str) -> str | None:
 
 
 def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
-    header, *lines = _rows(text, delimiter, name) or [[]]
+    header, *body = _rows(text, delimiter, name) or [[]]
     names = [cell.strip().lower() for cell in header]
     wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
     own = next((names.index(want) for want in wanted if want in names), None)
@@ -118,8 +163,8 @@ def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
         raise UsageError(f"{name} has no column {' or '.join(map(repr, wanted))}; it has {there}")
     kind = names.index(CATEGORY_COLUMN) if CATEGORY_COLUMN in names else None
     prompts = []
-    for line in lines:
-        prompt = " ".join(line[own].splitlines()).strip() if own < len(line) else ""
+    for line in body:
+        prompt = " ".join(lines(line[own])).strip() if own < len(line) else ""
         if prompt:
             category = line[kind].strip() if kind is not None and kind < len(line) else ""
             prompts.append(Prompt(prompt, category))

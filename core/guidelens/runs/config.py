@@ -14,6 +14,7 @@ from typing import Any
 from guidelens.contracts import Prompt, Schedule
 from guidelens.errors import UsageError
 from guidelens.guarding import weights_at
+from guidelens.text import check_characters
 
 FORMAT = 1
 """Version of the files in a run's directory; part of every key, so that a change of format never reads stale
@@ -23,6 +24,8 @@ cells.
 KEY_LENGTH = 20
 """Hexadecimal digits of a key: 80 bits, so a clash among a million cells is a one in 10^12 event."""
 
+LONGEST_PROMPT = 10_000
+"""Characters that a prompt may have; models read less than a hundred words."""
 MAX_SEEDS = 100_000
 _RESPACING = re.compile(r"ddim[1-9]\d*|[1-9]\d*(,[1-9]\d*)*")
 _SEED_PART = re.compile(r"(\d+)(?:-(\d+))?")
@@ -195,7 +198,7 @@ def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:
     """Turn text or prompts into prompts, dropping exact repetitions (the same text scored against the same
     target).
 
-    :raises UsageError: when there is none, or one is empty.
+    :raises UsageError: when there is none, or one is empty, too long, or not text that can be written as UTF-8.
     """
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
@@ -205,6 +208,13 @@ def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:
         prompt = item if isinstance(item, Prompt) else Prompt(item)
         if not prompt.text.strip():
             raise UsageError(f"prompt {i + 1} of {len(listed)} is empty")
+        if len(prompt.text) > LONGEST_PROMPT:
+            raise UsageError(
+                f"prompt {i + 1} of {len(listed)} has {len(prompt.text):,} characters; "
+                f"at most {LONGEST_PROMPT:,} are read"
+            )
+        check_characters(prompt.text, f"prompt {i + 1} of {len(listed)}")
+        check_characters(prompt.target, f"the reference of prompt {i + 1}")
         unique.setdefault((prompt.text, prompt.target), prompt)
     return tuple(unique.values())
 

@@ -11,6 +11,7 @@ from typing import Any
 from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.plugins.requirements import pip_command
+from guidelens.text import without_formula
 
 from .results import StudyResults, flat
 
@@ -36,12 +37,16 @@ def _ordered(kind: str, names: dict[str, None]) -> list[str]:
 
 
 def csv_bytes(study: StudyResults) -> bytes:
-    """Return the table as CSV (UTF-8, header, RFC 4180 quoting); an empty field where nothing applies."""
+    """Return the table as CSV (UTF-8, header, RFC 4180 quoting); an empty field where nothing applies.
+
+    Text that a spreadsheet would take for a formula (``=...``, ``+...``, ``-...``, ``@...``) gets an apostrophe in
+    front.
+    """
     columns, rows = table(study)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
     return text.getvalue().encode()
 
 

@@ -15,6 +15,7 @@ from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, read_config, read_rows
 from guidelens.runs.telemetry import Telemetry, load_telemetry, step_series
+from guidelens.text import lines
 
 from .expand import pair_id
 from .run import CELLS
@@ -212,8 +213,7 @@ def read_members(directory: Path) -> list[dict[str, Any]]:
     """
     path = directory / CELLS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        return [json.loads(line) for line in lines]
+        return [json.loads(line) for line in lines(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError) as error:
         raise GuidelensError(
             f"cannot read {path}: {error}; guidelens study resume {directory} writes it"

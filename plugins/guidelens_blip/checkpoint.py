@@ -10,6 +10,8 @@ sets them all. Momentum encoders and feature queues are neither written nor read
 from __future__ import annotations
 
 import hashlib
+import logging
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,23 +20,42 @@ import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
 from guidelens.files import replacing
-from guidelens.weights.reading import read_torch
-from safetensors import SafetensorError, safe_open
+from guidelens.weights import check_finite, read_state
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from .config import PRESETS, BlipConfig
-from .diagnosis import advice, fitting_preset
+from .diagnosis import advice, fitting_preset, objectives_of
 from .lavis import MOMENTUM_PARTS, QUEUES, build_lavis
-from .network import Blip, build_blip
+from .network import OBJECTIVES, Blip, build_blip
 from .tokenizer import load_tokenizer
 from .weights import BLIP_BASE, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+logger = logging.getLogger("guidelens.blip")
+
+ANCHORS = ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding", "visual_encoder.pos_embed")
+"""Names of LAVIS and of transformers, one of which every BLIP has."""
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
+"""What transformers calls the weights in a folder."""
 Backend = Literal["native", "lavis"]
 FORMAT = "guidelens-blip-1"
+_RETRIEVAL_QUEUES = ("idx_queue", "ptr_queue")
+"""What fine-tuning for retrieval keeps besides."""
 POSITIONS = "visual_encoder.pos_embed"
+_TRANSFORMERS = (
+    (r"embeddings\.class_embedding", "cls_token"),
+    (r"embeddings\.position_embedding", "pos_embed"),
+    (r"embeddings\.patch_embedding\.", "patch_embed.proj."),
+    (r"encoder\.layers\.", "blocks."),
+    (r"self_attn\.projection\.", "attn.proj."),
+    (r"self_attn\.", "attn."),
+    (r"layer_norm(\d)\.", r"norm\1."),
+    (r"post_layernorm\.", "norm."),
+)
+"""Parts of transformers' names of the image encoder, and LAVIS's."""
 STALE_BIAS = "text_decoder.cls.predictions.bias"
 """Never read by the decoder's forward pass: ``predictions.decoder.bias``, its other name, is what counts."""
 
@@ -46,34 +67,61 @@ def load_model(
     config: BlipConfig | None = None,
     image_size: int | None = None,
     backend: Backend = "native",
+    key: str | None = None,
 ) -> tuple[Any, BlipConfig]:
     """Build the model that ``checkpoint`` holds and load its weights; return it with its configuration.
 
-    :param checkpoint: ``.safetensors`` from :func:`save_blip`, or a PyTorch file with LAVIS's names, bare or
-        under ``"model"`` (unpickled as plain weights only).
+    The network has the heads that the checkpoint has: all three of a pretrained one, ``itc`` and ``itm`` of one
+    that was fine-tuned for retrieval, ``cap`` of one for captioning.
+
+    :param checkpoint: ``.safetensors`` from :func:`save_blip`; any file with LAVIS's or transformers' names, as
+        training programs save them; or a folder of transformers.
     :param vocab: the vocabulary file; by default the configuration's ``vocab_file`` beside the checkpoint, or
         for the presets bert-base-uncased's (:func:`published_vocabulary`).
     :param config: the size of the model; by default what the safetensors file says, or for other files the
         preset that their tensors' shapes are those of.
     :param image_size: another image size than the configuration's; position embeddings are interpolated.
     :param backend: see :func:`build`.
+    :param key: the entry of the checkpoint that is the network, where several are.
     :raises GuidelensError: a file is missing, unreadable, or holds another model; LAVIS is asked for and absent.
     """
-    path = Path(checkpoint)
-    state, stored = read_checkpoint(path)
+    path = weights_in(Path(checkpoint))
+    state, stored = read_checkpoint(path, key=key)
     config = config or stored or PRESETS[fitting_preset(state) or "base"]
+    objectives = objectives_of(state)
     vocab_path = _find_vocab(path, vocab, config)
     if image_size is not None:
         config = config.with_image_size(image_size)
     if backend == "native":
-        model = Blip(config, load_tokenizer(vocab_path))
+        model = Blip(config, load_tokenizer(vocab_path), objectives or OBJECTIVES)
+    elif objectives and objectives != OBJECTIVES:
+        raise GuidelensError(
+            f"{path} has heads for {', '.join(sorted(objectives))} alone, and LAVIS's network has all three: leave out "
+            "backend=lavis"
+        )
     else:
         with torch.random.fork_rng(
             devices=[]
         ):  # LAVIS draws weights, which must not advance the caller's numbers
             model = build_lavis(config, vocab_path)
     load_state(model, state, source=str(path), config=config)
+    if objectives and objectives != OBJECTIVES:
+        lacking = ", ".join(sorted(OBJECTIVES - objectives))
+        logger.warning("%s has no head for %s; it offers %s", path, lacking, ", ".join(sorted(objectives)))
     return model, config
+
+
+def weights_in(path: Path) -> Path:
+    """Return the weights of a folder as transformers saves one; a file is its own.
+
+    :raises GuidelensError: the folder holds none.
+    """
+    if not path.is_dir():
+        return path
+    found = next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), None)
+    if found is None:
+        raise GuidelensError(f"the directory {path} holds no {' or '.join(WEIGHTS_FILES)}")
+    return found
 
 
 def build(config: BlipConfig, vocab: str | Path, backend: Backend = "native") -> Any:
@@ -85,7 +133,7 @@ def build(config: BlipConfig, vocab: str | Path, backend: Backend = "native") ->
     return build_lavis(config, vocab) if backend == "lavis" else build_blip(config, vocab)
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
+def read_checkpoint(path: Path, *, key: str | None = None) -> tuple[dict[str, Tensor], BlipConfig | None]:
     """Return the tensors of a checkpoint by name and, for our safetensors, the configuration in its metadata.
 
     :raises GuidelensError: the file is missing or unreadable, or holds no named tensors.
@@ -94,29 +142,22 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
         raise GuidelensError(
             f"there is no BLIP checkpoint at {path}; `guidelens weights fetch {BLIP_BASE.name}` gets the published one"
         )
-    if path.suffix == ".safetensors":
-        return _read_safetensors(path)
-    # Mapped: momentum parts and queues stay unread.
-    payload = read_torch(path, f"{path} as a BLIP checkpoint", contents="weights")
-    if isinstance(payload, Mapping) and isinstance(payload.get("model"), Mapping):
-        payload = payload["model"]
-    if not isinstance(payload, Mapping) or not payload or not all(map(_is_named_tensor, payload.items())):
-        raise GuidelensError(f"{path} is not a BLIP checkpoint: it holds no table of named tensors")
-    return dict(payload), None
+    found = read_state(
+        path, f"{path} as a BLIP checkpoint", anchors=ANCHORS, key=key
+    )  # mapped: queues stay unread
+    state = {_lavis_name(name): tensor for name, tensor in found.tensors.items()}
+    check_finite({name: tensor for name, tensor in state.items() if not _ignored(name)}, str(path))
+    return state, BlipConfig.from_json(found.metadata["config"]) if "config" in found.metadata else None
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], BlipConfig | None]:
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            metadata = file.metadata() or {}
-            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise GuidelensError(f"cannot read {path} as a BLIP checkpoint: {error}") from error
-    return state, BlipConfig.from_json(metadata["config"]) if "config" in metadata else None
-
-
-def _is_named_tensor(entry: tuple[Any, Any]) -> bool:
-    return isinstance(entry[0], str) and isinstance(entry[1], torch.Tensor)
+def _lavis_name(name: str) -> str:
+    """Return LAVIS's name of a tensor that transformers names otherwise: those of the image encoder."""
+    if not name.startswith("vision_model."):
+        return name
+    name = name.replace("vision_model.", "visual_encoder.", 1)
+    for theirs, ours in _TRANSFORMERS:
+        name = re.sub(theirs, ours, name)
+    return name
 
 
 def load_state(
@@ -258,7 +299,11 @@ def _ignored(name: str) -> bool:
     """Whether a state-dict entry only serves pretraining (momentum, queues) or is a constant (position
     ids)."""
     part = name.split(".")[0]
-    return part in MOMENTUM_PARTS or part in QUEUES or name.endswith(".embeddings.position_ids")
+    return (
+        part in MOMENTUM_PARTS
+        or part in (*QUEUES, *_RETRIEVAL_QUEUES)
+        or name.endswith(".embeddings.position_ids")
+    )
 
 
 def _shape(tensor: Tensor) -> str:

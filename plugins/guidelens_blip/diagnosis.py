@@ -70,6 +70,27 @@ def advice(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
     return "; ".join(part for part in parts if part)
 
 
+def objectives_of(state: Mapping[str, Tensor]) -> frozenset[str]:
+    """Return the objectives whose heads a checkpoint has; none of one that was fine-tuned for another task.
+
+    A decoder beside a text encoder, without heads for ITC and ITM, answers questions: it attends to the question
+    and not to the picture. A classifier (NLVR) attends to two pictures. One of ITC and ITM beside a decoder is a
+    damaged file.
+    """
+    if any(name.startswith("cls_head.") for name in state):
+        return frozenset()
+    names = tuple(state)
+    found = frozenset(
+        objective
+        for objective, prefixes in _HEADS.items()
+        if all(any(name.startswith(prefix) for name in names) for prefix in prefixes)
+    )
+    has_encoder = any(name.startswith("text_encoder.") for name in names)
+    whole = found == frozenset(_HEADS)
+    captioning = found == {"cap"} and not has_encoder
+    return found if whole or captioning or (has_encoder and "cap" not in found) else frozenset()
+
+
 def _lacking(state: Mapping[str, Tensor]) -> str:
     """Name the heads that are missing, and the task that such checkpoints are fine-tuned for."""
     lacking = [

@@ -342,13 +342,17 @@ def load_blip(
     options: BlipOptions = BlipOptions(),
     default_scales: Mapping[str, float] | None = None,
     backend: Backend = "native",
+    key: str | None = None,
 ) -> BlipGuidance:
     """Load a checkpoint as a guidance model; see :func:`guidelens_blip.checkpoint.load_model` for the files.
 
     :param backend: ``native`` or ``lavis``: who computes; the losses, and the fingerprint, are the same.
+    :param key: the entry of the checkpoint that is the network, where several are.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    model, config = load_model(checkpoint, vocab=vocab, config=config, image_size=image_size, backend=backend)
+    model, config = load_model(
+        checkpoint, vocab=vocab, config=config, image_size=image_size, backend=backend, key=key
+    )
     return BlipGuidance(model, config, options, default_scales=default_scales)
 
 

@@ -56,11 +56,12 @@ def blip(
     backend: Literal["native", "lavis"] = "native",
     untrained: bool = False,
     seed: int = 0,
+    key: str | None = None,
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
-    :param checkpoint: weights: a file, ``.safetensors`` or LAVIS's ``.pth``, or the name of a published one that was
-        fetched; default: that of ``config``.
+    :param checkpoint: weights: a file, ``.safetensors`` or LAVIS's ``.pth``, a folder of transformers, or the name of a
+        published one that was fetched; default: that of ``config``. It offers the objectives that it has heads for.
     :param vocab: WordPiece vocabulary file; default: the one beside the checkpoint, else bert-base-uncased's.
     :param config: ``base``, ``large`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's own, or
         ``base``.
@@ -75,6 +76,7 @@ def blip(
         losses are the same.
     :param untrained: random weights in place of a checkpoint: its losses mean nothing, and cost what the real ones do.
     :param seed: of the random weights.
+    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
     :raises UsageError: an option out of range, or ``checkpoint`` with ``untrained``.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
@@ -105,6 +107,7 @@ def blip(
         image_size=image_size,
         options=options,
         backend=backend,
+        key=key,
     )
 
 
@@ -114,7 +117,7 @@ def _checkpoint(text: str, vocab: str, config: str) -> Path:
     :raises WeightsMissing: a published one, or the vocabulary that it needs, is not there.
     """
     if text and (text not in CHECKPOINTS or Path(text).is_file()):
-        return Path(text)
+        return Path(text).expanduser()
     from guidelens.weights import require, target
 
     published = CHECKPOINTS[text] if text else OF_PRESET.get(config or "base")

@@ -21,12 +21,7 @@ def without(*prefixes: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda state: {name: tensor for name, tensor in state.items() if not name.startswith(prefixes)}
 
 
-FINE_TUNED = {
-    "retrieval": (without("text_decoder"), "no head for cap, as in checkpoints fine-tuned for retrieval"),
-    "captioning": (
-        without("text_encoder", *HEADS),
-        "no head for itc, itm, as in checkpoints fine-tuned for captioning",
-    ),
+OF_NO_USE = {
     "question answering": (
         without(*HEADS),
         "no head for itc, itm, as in checkpoints fine-tuned for question answering",
@@ -38,15 +33,94 @@ FINE_TUNED = {
 }
 
 
-@pytest.mark.parametrize("task", FINE_TUNED)
+@pytest.mark.parametrize("task", OF_NO_USE)
 def test_missing_heads_are_named(task: str, model, config, vocab, tmp_path: Path) -> None:
-    change, message = FINE_TUNED[task]
+    change, message = OF_NO_USE[task]
     path = tmp_path / "tuned.pth"
     torch.save({"model": change(dict(model.state_dict()))}, path)
     with pytest.raises(GuidelensError) as caught:
         load_blip(path, vocab=vocab, config=config)
     assert str(path) in str(caught.value)
     assert f"{message}: a pretrained one has all three" in str(caught.value)
+
+
+def in_transformers_names(state: dict[str, Any]) -> dict[str, Any]:
+    """The image encoder as transformers' conversion of the original checkpoints names it."""
+    pairs = (
+        ("visual_encoder.blocks.", "vision_model.encoder.layers."),
+        ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),
+        ("visual_encoder.pos_embed", "vision_model.embeddings.position_embedding"),
+        ("visual_encoder.patch_embed.proj.", "vision_model.embeddings.patch_embedding."),
+        ("visual_encoder.norm.", "vision_model.post_layernorm."),
+        (".attn.qkv.", ".self_attn.qkv."),
+        (".attn.proj.", ".self_attn.projection."),
+        (".norm1.", ".layer_norm1."),
+        (".norm2.", ".layer_norm2."),
+    )
+    renamed = {}
+    for name, tensor in state.items():
+        for ours, theirs in pairs:
+            name = name.replace(ours, theirs)
+        renamed[name] = tensor
+    assert not any(name.startswith("visual_encoder") for name in renamed)
+    return renamed
+
+
+FINE_TUNED = {
+    "retrieval": (without("text_decoder"), {"itc", "itm"}),
+    "captioning": (without("text_encoder", *HEADS), {"cap"}),
+    "pretrained": (dict, {"itc", "itm", "cap"}),
+}
+
+
+@pytest.mark.parametrize("names", ["LAVIS", "transformers", "wrapped"])
+@pytest.mark.parametrize("task", FINE_TUNED)
+def test_a_checkpoint_offers_the_heads_it_has(
+    task: str, names: str, model, blip, config, vocab, images, prompts, tmp_path: Path, caplog
+) -> None:
+    change, objectives = FINE_TUNED[task]
+    state = change(dict(model.state_dict()))
+    if task == "retrieval":
+        state |= {"idx_queue": torch.zeros(1, 8), "ptr_queue": torch.zeros(1, dtype=torch.long)}
+    if names == "transformers":
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        torch.save(in_transformers_names(state), folder / "pytorch_model.bin")
+        path = folder
+    else:
+        path = tmp_path / "tuned.pth"
+        wrapped = {f"module.{name}": tensor for name, tensor in state.items()}
+        torch.save({"model": wrapped if names == "wrapped" else state, "epoch": 5}, path)
+    loaded = load_blip(path, vocab=vocab, config=config)
+    assert loaded.objectives == objectives
+    assert ("it offers" in caplog.text) == (task != "pretrained")
+    ours = loaded.losses(images, loaded.encode_text(prompts), objectives)
+    theirs = blip.losses(images, blip.encode_text(prompts), objectives)
+    for name in objectives:
+        torch.testing.assert_close(ours[name], theirs[name])
+
+
+def test_lavis_needs_all_heads_and_nan_is_named(model, config, vocab, tmp_path: Path) -> None:
+    path = tmp_path / "tuned.pth"
+    torch.save(without("text_decoder")(dict(model.state_dict())), path)
+    with pytest.raises(
+        GuidelensError, match="has heads for itc, itm alone, and LAVIS's network has all three"
+    ):
+        load_blip(path, vocab=vocab, config=config, backend="lavis")
+    state = dict(model.state_dict())
+    state["itm_head.weight"] = torch.full_like(state["itm_head.weight"], float("nan"))
+    torch.save(state, path)
+    with pytest.raises(
+        GuidelensError, match=r"holds NaN or infinite weights: .* numbers of itm_head\.weight"
+    ):
+        load_blip(path, vocab=vocab, config=config)
+    with pytest.raises(GuidelensError, match=r"holds no model\.safetensors or pytorch_model\.bin"):
+        load_blip(tmp_path, vocab=vocab, config=config)
+    ours = dict(model.state_dict())
+    torch.save({"model": ours, "ema": {name: tensor.clone() for name, tensor in ours.items()}}, path)
+    with pytest.raises(GuidelensError, match="choose with key=NAME"):
+        load_blip(path, vocab=vocab, config=config)
+    assert load_blip(path, vocab=vocab, config=config, key="ema").objectives == {"itc", "itm", "cap"}
 
 
 def test_a_whole_model_lacks_nothing_and_its_sizes_show(model, config: BlipConfig) -> None:

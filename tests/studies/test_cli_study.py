@@ -133,7 +133,8 @@ def test_a_forecast_of_batches_that_fit_says_how_many(guidelens: Guidelens) -> N
 def test_failures_are_told_with_the_exit_code(guidelens: Guidelens) -> None:
     done = guidelens("study", "run", "explosive.toml", "--out", "out")
     assert done.exit_code == 1
-    assert "error: 12 of 36 cells: RuntimeError: it exploded" in done.stderr
+    assert "error: 12 of 36 cells: guidance model 'brittle'" in done.stderr
+    assert "failed in losses(): RuntimeError: it exploded" in " ".join(done.stderr.split())
     assert "guidelens study resume out --retry-failed tries them again" in " ".join(done.stderr.split())
     assert "12 failed" in guidelens("study", "status", "out").stdout
     assert guidelens("study", "resume", "out", "--retry-failed").exit_code == 1

@@ -172,7 +172,8 @@ def test_cells_that_are_missing_or_failed_say_so(tmp_path: Path, run: Callable[.
     found = status(tmp_path)
     assert found.total.done + found.total.failed < found.total.all == 36
     assert found.total.failed == len({c["key"] for c in loaded.cells if c["status"] == "failed"})
-    assert found.reasons == {"RuntimeError: it exploded": found.total.failed}
+    who = "guidance model 'brittle' of plugin 'brittle_world'"
+    assert found.reasons == {f"{who} failed in losses(): RuntimeError: it exploded": found.total.failed}
     assert all(len(row) == len(table(loaded)[0]) for row in table(loaded)[1])
 
 

@@ -129,8 +129,8 @@ def compare(
     """
     from guidelens.errors import UsageError
     from guidelens.prompts import read_prompts
-    from guidelens.prompts.files import STDIN
     from guidelens.runs.compare import compare as run
+    from guidelens.text import STDIN
 
     if prompts and prompt_set is not None:
         raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")

@@ -11,8 +11,8 @@ from typing import Protocol
 from guidelens.contracts import Prompt
 from guidelens.prompts import perturb as perturb_text
 from guidelens.prompts import read_prompts, select
-from guidelens.prompts.files import STDIN
 from guidelens.runs.config import as_prompts
+from guidelens.text import STDIN
 
 from .keys import NONE, PromptSource
 

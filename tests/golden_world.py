@@ -77,7 +77,7 @@ class Residual:
         return {name: every[name] for name in objectives}
 
 
-def trajectory(tensors, preset, objective, noises, *, learned_variance, **overrides):
+def trajectory(tensors, preset, objective, noises, *, learned_variance, eta=None, **overrides):
     """Return x_{t-1} and the unguided x0 of every step, each (8, 2, 3, 6, 6), as a preset draws them."""
     found = find_preset(preset)
     engine = Engine(
@@ -85,7 +85,7 @@ def trajectory(tensors, preset, objective, noises, *, learned_variance, **overri
         Residual(tensors),
         steps="ddim8",
         sampler=found.sampler,
-        eta=found.eta,
+        eta=found.eta if eta is None else eta,
         options=GuidanceOptions.preset(preset, **overrides),
         device="cpu",
         dtype="float64",

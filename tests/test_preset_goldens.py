@@ -69,3 +69,45 @@ def test_the_other_draws_of_the_file_are_ours(golden):
         purpose = "repeat" if purpose == "sample" else purpose
         same = torch.equal(ours.normal(SHAPE, purpose, int(step), int(lap)).double(), given)
         assert same == (purpose == "renoise" or (step in "123" and lap != "9"))
+
+
+@pytest.fixture(scope="module", name="more")
+def the_second_golden_file():
+    return read("presets_universal_mpgd")
+
+
+@pytest.mark.parametrize("variant", ["recurring", "no_time_travel"])
+def test_universal(golden, more, variant):
+    tensors, metadata = more
+    settings = metadata["universal"]["variants"][variant]
+    assert (settings["recurrence"] == 10) == (variant == "recurring")
+    overrides = {} if variant == "recurring" else {"recurrence": 1}
+    states, _ = trajectory(
+        golden[0],
+        "universal",
+        settings["loss"],
+        [],
+        learned_variance=True,
+        scale=settings["scale"],
+        **overrides,
+    )
+    torch.testing.assert_close(states, tensors[f"universal/{variant}/x_prev"], rtol=1e-9, atol=1e-9)
+    outside = tensors[f"universal/{variant}/guided_x0"].abs() == 1
+    assert 0.2 < outside.double().mean() < 0.9  # the clamp after guidance matters
+
+
+@pytest.mark.parametrize("variant", ["as_authors", "no_clamp", "deterministic"])
+def test_mpgd(golden, more, variant):
+    tensors, metadata = more
+    settings = metadata["mpgd"]["variants"][variant]
+    states, _ = trajectory(
+        golden[0],
+        "mpgd",
+        settings["loss"],
+        tensors["mpgd/noises"],
+        learned_variance=True,
+        eta=None if variant == "as_authors" else settings["eta"],
+        scale=settings["scale"],
+        clip_denoised=settings["clip_denoised"],
+    )
+    torch.testing.assert_close(states, tensors[f"mpgd/{variant}/x_prev"], rtol=1e-9, atol=1e-9)

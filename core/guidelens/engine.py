@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections.abc as cabc
 import logging
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from torch import Tensor
 from .contracts import Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
 from .diffusion.process import DiffusionProcess, lookup
-from .diffusion.samplers import DDIM, DDPM, Sampler, make_sampler
+from .diffusion.samplers import DDPM, Sampler, make_sampler
 from .errors import UsageError
 from .guarding import encode, image_shape_of
 from .guidance import (
@@ -32,6 +33,7 @@ from .guidance import (
     plan_guidance,
     resolve_scales,
 )
+from .guidance.displacement import displacement_warning, largest_displacement
 from .guidance.dose import dose_factor, guidance_gain, total_dose
 from .heap import kept_heap
 from .memory import MicroBatches, available_memory, bytes_used, is_out_of_memory, predict_batch
@@ -46,8 +48,6 @@ logger = logging.getLogger(__name__)
 
 IMAGE_CHANNELS = 3
 """What guidance models see."""
-
-_LARGE_GAIN = 10.0
 
 
 class Engine:
@@ -127,7 +127,7 @@ class Engine:
         self._micro = MicroBatches(self._recompute_activations)
         self._recomputes = False
         if guidance_model is not None:
-            _warn_of_gain(self.sampler, self.process, self.options)
+            self._warn_of_displacement()
 
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
@@ -387,6 +387,20 @@ class Engine:
             self.sampler, self.process, "x0", learned_variance=learned, needed_by="guidance into x0"
         )
 
+    def _warn_of_displacement(self) -> None:
+        found = largest_displacement(
+            self.sampler,
+            self.process,
+            self.options,
+            scale=self.dose_factor * self.options.scale,
+            laps=self.laps,
+            learned_variance=self.generator.learned_variance,
+            pixels=math.prod(self.generator.image_shape),
+        )
+        warning = displacement_warning(found)
+        if warning is not None:
+            logger.warning("%s", warning)
+
     def _step_noise(self, batch: _Batch, k: int, lap: int) -> Tensor | None:
         """The noise of x_{t-1}. The sample's own goes to the last repetition, so that recurrence shifts none."""
         if not self.sampler.draws_noise or k + 1 == self.steps:
@@ -472,20 +486,6 @@ def _sampler(sampler: str | Sampler, eta: float, options: GuidanceOptions, gener
     return make_sampler(
         sampler, eta=eta, fixed_variance=variance, clip_after_guidance=options.clip_after_guidance
     )
-
-
-def _warn_of_gain(sampler: Sampler, process: DiffusionProcess, options: GuidanceOptions) -> None:
-    if not isinstance(sampler, DDIM) or options.into != "score":
-        return
-    first = process.num_steps - 1 - options.guided_steps(process.num_steps).index(True)
-    gain = sampler.guidance_gain(process)[first].item()
-    if gain > _LARGE_GAIN:
-        logger.warning(
-            "the first guided DDIM step would magnify guidance %.0f times, and spoil the picture: timestep %d"
-            " has almost no signal left; let guidance set in later (--start 0.05), or spell steps like 'ddim50'",
-            gain,
-            process.timesteps[first],
-        )
 
 
 def _check_options(options: GuidanceOptions, guidance_model: GuidanceModel | None, steps: int) -> None:

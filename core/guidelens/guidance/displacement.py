@@ -1,0 +1,118 @@
+"""How far guidance is expected to push x_t off its scale at one step, known before sampling starts.
+
+x_t has a root mean square of about 1 at every step. Where little signal is left, some ways of guiding move it by many
+times that: DDIM divides by sqrt(abar), and a share of the noise in x0 is large where abar is nearly 0. The network
+then meets states that it was never trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..diffusion.process import DiffusionProcess
+from ..diffusion.samplers import DDPM, Sampler
+from .options import GuidanceOptions
+
+LARGEST = 2.0
+"""Root mean square of a displacement of x_t from which on pictures are spoilt."""
+
+
+@dataclass(frozen=True)
+class Displacement:
+    """The largest displacement of x_t that guidance alone causes.
+
+    :param timestep: the training timestep of the step that causes it.
+    :param rms: the displacement that the network meets, over the pixels.
+    :param gain: how many times that step multiplies s * g.
+    :param measured: whether the length of g is known (``normalize`` sets it); otherwise ``rms`` supposes a gradient
+        that would move x_t by 1 in all over a run of DDPM.
+    """
+
+    timestep: int
+    rms: float
+    gain: float
+    measured: bool
+
+
+def largest_displacement(
+    sampler: Sampler,
+    process: DiffusionProcess,
+    options: GuidanceOptions,
+    *,
+    scale: float,
+    laps: Sequence[int],
+    learned_variance: bool,
+    pixels: int,
+) -> Displacement | None:
+    """Predict the largest displacement that the network meets in the last repetition of a step.
+
+    With m how far a step moves x_{t-1}, the next step meets m. Each of its repetitions but the last leaves
+    sqrt(alpha (1 - abar_{t-1}) / (1 - abar_t)) of that and puts noise in its place. Repetitions of the step
+    itself meet sqrt(alpha) m.
+
+    :param scale: s, the dose's factor included.
+    :param laps: how often each step is taken, the noisiest first.
+    :param pixels: C * H * W of a picture.
+    :returns: None for a sampler that does not state its gain, or where nothing is guided.
+    """
+    gains = getattr(sampler, "guidance_gain", None)
+    if gains is None:
+        return None
+    gain: Tensor = gains(process, options.into, learned_variance)
+    length, measured = _length(process, options, abs(scale), pixels)
+    moved = gain.abs() * length
+    signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
+    if options.clip_after_guidance and options.clip_denoised:
+        # x0 stays within [-1, 1], and eps follows from it.
+        bound = signal_prev.sqrt() + ((1 - signal_prev) * signal / (1 - signal)).sqrt()
+        moved = torch.minimum(moved, bound)
+    kept = (1 - process.betas).sqrt()
+    again = kept * ((1 - signal_prev) / (1 - signal)).sqrt()
+    times = torch.tensor(list(reversed(laps)), dtype=torch.float64)
+    by_next = moved.clone()
+    by_next[1:] = moved[1:] * again[:-1] ** (times[:-1] - 1)
+    by_itself = torch.where(times > 1, moved * kept, 0)
+    met = torch.maximum(by_next, by_itself)
+    met[~torch.tensor(list(reversed(options.guided_steps(process.num_steps))))] = 0
+    index = int(met.argmax())
+    if met[index] == 0:
+        return None
+    return Displacement(int(process.timesteps[index]), float(met[index]), float(gain[index]), measured)
+
+
+def _length(
+    process: DiffusionProcess, options: GuidanceOptions, scale: float, pixels: int
+) -> tuple[Tensor, bool]:
+    """Return the root mean square of s * g by index, and whether it is known."""
+    one = torch.ones_like(process.alphas_cumprod)
+    known = {
+        "rms": one,
+        "unit": one / pixels**0.5,
+        "noise": (1 / process.alphas_cumprod - 1).sqrt(),
+    }
+    length = known.get(options.normalize)
+    measured = length is not None
+    # A gradient of unknown length is one that would move x_t by 1 over a whole run of DDPM.
+    length = one / DDPM("large").guidance_gain(process).sum() if length is None else scale * length
+    if options.clip_norm is not None:
+        length = length.clamp(max=scale * options.clip_norm / pixels**0.5)
+    return length, measured
+
+
+def displacement_warning(found: Displacement | None) -> str | None:
+    """Return what to tell the user of a displacement that spoils pictures; None where it does not."""
+    if found is None or not found.rms > LARGEST:
+        return None
+    what = (
+        f"guidance would move x_t by {found.rms:.1f}, where x_t itself measures 1,"
+        if found.measured
+        else f"a step would magnify guidance {found.gain:.0f} times,"
+    )
+    return (
+        f"{what} and spoil the picture: timestep {found.timestep} has almost no signal left;"
+        " let guidance set in later (--start 0.05), or spell steps like 'ddim50'"
+    )

@@ -27,6 +27,11 @@ _COMMANDS = {
         "Draw prompts under several schedules and compare them.",
     ),
     "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
+    "calibrate": (
+        "guidelens.cli.cmd_calibrate",
+        "calibrate",
+        "Measure gradients of objectives, and propose scales.",
+    ),
     "study": ("guidelens.cli.cmd_study", "study", "Run studies: grids of conditions, from a file."),
     "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show, check and start plugins."),
     "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins beside guidelens."),

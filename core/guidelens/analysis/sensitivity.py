@@ -1,0 +1,50 @@
+"""How far a tiny change of the noise has grown after each step: what rounding does to pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..diffusion.noise import KeyedNoise, NoiseStream
+from ..engine import Engine
+from ..samples import Sample
+
+SIZE = 1e-6
+"""The root mean square of the perturbation of x_T: about ten times the rounding of float32."""
+
+
+class _PerturbedPairs:
+    """The noise of a batch drawn twice, x_T of the second half moved in a random direction of length ``size``.
+
+    The direction is a sample's own, drawn from its seed.
+    """
+
+    def __init__(self, seeds: Sequence[int], shape: Sequence[int], size: float) -> None:
+        self._stream = NoiseStream(seeds, shape)
+        direction = KeyedNoise(seeds).normal(shape, "perturbation")
+        rms = direction.square().flatten(1).mean(dim=1).sqrt().reshape(-1, 1, 1, 1)
+        self._offset: Tensor | None = size * direction / rms
+
+    def next(self) -> Tensor:
+        draws = self._stream.next()
+        moved = draws if self._offset is None else draws.double() + self._offset
+        self._offset = None
+        return torch.cat([draws.to(moved.dtype), moved])
+
+
+def perturbation_growth(engine: Engine, samples: Sequence[Sample], size: float = SIZE) -> Tensor:
+    """Draw every sample twice in one batch, from x_T and from x_T moved by ``size``; compare after every step.
+
+    Both halves share all later noise. The result is rms(x_{t-1} - x'_{t-1}) / size, (steps, samples) float64:
+    1 means that the difference has kept its length, 1e5 that a change of 1e-6 has become one of 0.1.
+
+    :param size: root mean square of the perturbation over the pixels of x_T.
+    """
+    pairs = _PerturbedPairs([sample.seed for sample in samples], engine.generator.image_shape, size)
+    rows = []
+    for step in engine.stream([*samples, *samples], noise=pairs):
+        first, second = step.sample.double().chunk(2)
+        rows.append((first - second).square().flatten(1).mean(dim=1).sqrt().cpu() / size)
+    return torch.stack(rows)

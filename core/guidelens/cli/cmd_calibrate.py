@@ -1,0 +1,108 @@
+"""``guidelens calibrate``: scales that make the objectives of a guidance model commensurable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .completion import complete_component
+from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+
+_PROMPTS = "What to draw"
+
+_EPILOG = """\b
+Examples:
+  guidelens calibrate --prompts prompts.txt --limit 16 --out scales
+  guidelens calibrate "a red circle" "two crosses" --steps 20 --out scales
+"""
+
+
+@click.command(cls=SectionedCommand, epilog=_EPILOG)
+@click.argument("prompts", metavar="[PROMPT]...", nargs=-1)
+@click.option(
+    "--prompts",
+    "prompt_set",
+    metavar="SET",
+    shell_complete=complete_component("prompts"),
+    cls=SectionedOption,
+    section=_PROMPTS,
+    help="A prompt set or a file of prompts.  [default: the generator's own]",
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    cls=SectionedOption,
+    section=_PROMPTS,
+    help="Draw only the first prompts.",
+)
+@click.option(
+    "--reference",
+    cls=SectionedOption,
+    section=_PROMPTS,
+    help="The objective that keeps its scale.  [default: the first by name]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    cls=SectionedOption,
+    section=_PROMPTS,
+    help="Folder of scales.toml and gradients.svg; existing ones are replaced.",
+)
+@engine_options
+@click.pass_context
+def calibrate(
+    ctx: click.Context,
+    prompts: tuple[str, ...],
+    prompt_set: str | None,
+    limit: int,
+    reference: str | None,
+    out: Path,
+    engine: EngineRequest,
+) -> None:
+    """Measure each objective's gradients on unguided trajectories, and propose objective_scales."""
+    from guidelens.analysis.calibration import calibrate as measure
+    from guidelens.analysis.calibration import toml_fragment
+    from guidelens.analysis.plot import Curve, log_plot
+    from guidelens.engine import Engine
+    from guidelens.errors import UsageError
+    from guidelens.files import write_file
+    from guidelens.runs.config import as_prompts
+    from guidelens.runs.resolve import resolve_components
+
+    if prompts and prompt_set is not None:
+        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
+    parts = resolve_components(
+        get_manager(ctx),
+        generator=engine.generator,
+        guidance=engine.guidance,
+        prompt_set=prompt_set,
+        needs_prompts=not prompts,
+    )
+    chosen = as_prompts(list(prompts or parts.prompts)[:limit])
+    built = Engine(
+        parts.generator.component,
+        parts.guidance.component,
+        steps=engine.steps,
+        sampler=engine.sampler,
+        eta=engine.eta,
+        options=engine.guidance_options(),
+        device=engine.device,
+        dtype=engine.dtype,
+        batch_size=engine.batch_size,  # type: ignore[arg-type]  # "auto" or a number, checked by the flag
+    )
+    found = measure(built, chosen)
+    kept = reference or next(iter(found.norms))
+    fragment = toml_fragment(found, kept, parts.generator.name, parts.guidance.name)
+    curves = []
+    for name in found.norms:
+        steps = found.at_step(name)
+        curves.append(Curve(name, [e.mean for e in steps], [(e.low, e.high) for e in steps]))
+    out.mkdir(parents=True, exist_ok=True)
+    write_file(out / "scales.toml", fragment.encode())
+    write_file(out / "gradients.svg", log_plot(curves, "|dL/dx0| of each objective, unguided").encode())
+    click.echo(fragment, nl=False)
+    click.echo(f"written: {out / 'scales.toml'}, {out / 'gradients.svg'}")

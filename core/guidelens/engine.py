@@ -176,6 +176,11 @@ class Engine:
         received = total_dose(self.sampler, self.process, self.options, learned_variance=learned)
         return self.dose_factor * received
 
+    @property
+    def piece_limit(self) -> int | None:
+        """The most pictures evaluated at once after a batch did not fit into memory; None while all fitted."""
+        return self._micro.limit
+
     def resolved_options(self) -> dict[str, Any]:
         """Return the options that a picture depends on, with what components supplied filled in."""
         resolved = self.options.described()

@@ -38,6 +38,11 @@ _COMMANDS = {
     "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),
     "completion": ("guidelens.cli.cmd_completion", "completion", "Print the script of shell completion."),
     "bench": ("guidelens.cli.cmd_bench", "bench", "Measure a sampling step and what it is made of."),
+    "gpu-check": (
+        "guidelens.cli.cmd_gpu_check",
+        "gpu_check",
+        "Check that a GPU computes what the CPU does, and how fast.",
+    ),
     "weights": (
         "guidelens.cli.cmd_weights",
         "weights",

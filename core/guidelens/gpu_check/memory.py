@@ -1,0 +1,79 @@
+"""A batch that does not fit: it goes on in halves, and gives the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from guidelens.bench.subjects import EveryObjective
+from guidelens.bench.timing import peak_memory
+from guidelens.contracts import Generator
+from guidelens.engine import Engine, Sample, Step
+
+from .record import CaseResult
+from .workbench import Workbench
+
+_BATCH = 4
+_TOLERANCE = 0.05
+"""Halves change sums by rounding, in bfloat16."""
+
+
+class _Limited:
+    """A generator that has memory for so many pictures at once and no more; for devices without a cap of their own."""
+
+    def __init__(self, generator: Generator, limit: int) -> None:
+        self._generator, self._limit = generator, limit
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._generator, name)
+
+    def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        if len(x_t) > self._limit:
+            raise MemoryError(f"more than {self._limit} pictures")
+        return self._generator(x_t, timesteps)
+
+
+def halving(bench: Workbench) -> CaseResult:
+    """Take a step with enough memory and one under a cap that the batch does not fit under."""
+    device = torch.device(bench.settings.device)
+    engine, first = _first_step(bench, bench.generator)
+    with closing(engine.stream(_samples(bench))) as stream:
+        peak = peak_memory(device, lambda: next(stream))
+    if device.type == "cuda":
+        with _capped(device, peak.before + int(0.7 * (peak.peak - peak.before))):
+            engine, second = _first_step(bench, bench.generator)
+    else:
+        limited: Any = _Limited(bench.generator, _BATCH // 2)
+        engine, second = _first_step(bench, limited)
+    difference = ((first.sample - second.sample).norm() / first.sample.norm()).item()
+    values = {"batch": _BATCH, "went_on_with": engine.piece_limit, "difference": difference}
+    if engine.piece_limit is None or not difference <= _TOLERANCE:
+        return CaseResult("failed", values, "the batch was not halved, or gave other pictures")
+    return CaseResult("ok", values)
+
+
+def _first_step(bench: Workbench, generator: Generator) -> tuple[Engine, Step]:
+    engine = Engine(generator, bench.guidance, device=bench.settings.device, dtype="bfloat16")
+    with closing(engine.stream(_samples(bench))) as stream:
+        return engine, next(stream)
+
+
+def _samples(bench: Workbench) -> list[Sample]:
+    schedule = EveryObjective(bench.guidance.objectives)
+    return [Sample(bench.settings.prompt, schedule, seed) for seed in range(_BATCH)]
+
+
+@contextmanager
+def _capped(device: torch.device, limit: int) -> Iterator[None]:
+    """Let this process have ``limit`` bytes of the device's memory."""
+    torch.cuda.empty_cache()
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)

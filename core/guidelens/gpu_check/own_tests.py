@@ -1,0 +1,56 @@
+"""The project's own tests that need a GPU, each file in a process of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from .record import CaseResult
+from .workbench import Workbench
+
+_MARK = "mark.cuda"
+
+
+def files_for_cuda(folder: Path) -> list[Path]:
+    """Return the files of tests that need a GPU; the others may import what is not installed here."""
+    files = sorted(folder.rglob("test_*.py"))
+    return [file for file in files if _MARK in file.read_text(encoding="utf-8")]
+
+
+def run_file(bench: Workbench, file: Path) -> CaseResult:
+    """Run the tests of ``file`` that are marked ``cuda``."""
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"]
+        done = subprocess.run(
+            [*command, f"--junitxml={report}", str(file)], capture_output=True, text=True, check=False
+        )
+        if not report.is_file():
+            return CaseResult("failed", message=_last_line(done.stdout + done.stderr))
+        return _read(report, bench.settings.device.startswith("cuda"))
+
+
+def _read(report: Path, expected_to_run: bool) -> CaseResult:
+    suite = next(ET.parse(report).getroot().iter("testsuite"))
+    tests, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+    wrong = [
+        f"{case.get('name')}: {problem.get('message', '').splitlines()[0]}"
+        for case in suite.iter("testcase")
+        for problem in case
+        if problem.tag in ("failure", "error")
+    ]
+    values = {"passed": tests - skipped - len(wrong), "skipped": skipped, "failed": wrong}
+    if wrong:
+        return CaseResult("failed", values, f"{len(wrong)} of {tests} tests failed: {'; '.join(wrong)}"[:500])
+    if skipped == tests:
+        state = CaseResult("skipped", values, "no test ran: they need a CUDA device")
+        return CaseResult("failed", values, "no test ran") if expected_to_run else state
+    return CaseResult("ok", values)
+
+
+def _last_line(output: str) -> str:
+    lines = [line for line in output.splitlines() if line.strip()]
+    return lines[-1][:500] if lines else "pytest wrote nothing"

@@ -1,0 +1,158 @@
+"""How fast: the benchmark of every precision and batch size, and which kernels take the time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from guidelens.bench.alternatives import alternatives_of
+from guidelens.bench.report import Report
+from guidelens.bench.run import bench as run_bench
+from guidelens.bench.subjects import EngineStep, EveryObjective
+from guidelens.bench.timing import Clock
+from guidelens.engine import Engine, Sample
+from guidelens.memory import is_out_of_memory
+
+from .precision import Precision, dtype_of, tf32
+from .record import CaseResult
+from .workbench import Workbench
+
+PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float16", "tf32", "float32")
+_FOR_ALTERNATIVES: tuple[Precision, ...] = ("bfloat16", "float32")
+_KERNELS_SHOWN = 15
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One call of the benchmark.
+
+    :param guided: with the guidance model, or with a stand-in that costs next to nothing.
+    :param against: an alternative of the generator that is measured beside it.
+    """
+
+    precision: Precision
+    batch: int
+    guided: bool
+    compiled: bool = False
+    against: str | None = None
+
+    @property
+    def name(self) -> str:
+        """As in the results."""
+        words = [self.precision, f"batch {self.batch}", "with guidance" if self.guided else "generator alone"]
+        words += ["compiled"] if self.compiled else []
+        words += [f"against {self.against}"] if self.against else []
+        return ", ".join(words)
+
+
+def measurements(bench: Workbench) -> Iterator[Measurement]:
+    """Yield what to measure: the most telling first, since time may run out, and what compiles last."""
+    sizes = dict.fromkeys(bench.settings.batch_sizes)
+    for precision in PRECISIONS:
+        for guided in (True, False):
+            for size in sizes:
+                yield Measurement(precision, size, guided)
+        if precision in _FOR_ALTERNATIVES:
+            for name in alternatives_of(bench.generator):
+                for size in dict.fromkeys((min(sizes), sorted(sizes)[-2:][0])):
+                    yield Measurement(precision, size, guided=False, against=name)
+    if bench.can_compile:
+        for size in sizes:
+            yield Measurement("bfloat16", size, guided=False, compiled=True)
+
+
+def measure(bench: Workbench, wanted: Measurement) -> CaseResult:
+    """Run the benchmark once; what is compiled is compiled beforehand, and the time of that is reported."""
+    values: dict[str, Any] = {}
+    try:
+        with tf32(wanted.precision == "tf32"):
+            if wanted.compiled:
+                values["first_step_seconds"] = _first_step(bench, wanted)
+            return CaseResult("ok", {**values, **_numbers(_benchmark(bench, wanted))})
+    except Exception as error:
+        if not is_out_of_memory(error.__cause__ or error):
+            raise
+        return CaseResult("skipped", message="does not fit into memory")
+
+
+def _benchmark(bench: Workbench, wanted: Measurement) -> Report:
+    return run_bench(
+        bench.compiled if wanted.compiled else bench.generator,
+        bench.guidance if wanted.guided else None,
+        prompt=bench.settings.prompt,
+        batch_sizes=(wanted.batch,),
+        repeats=bench.settings.repeats,
+        against=() if wanted.against is None else (wanted.against,),
+        device=bench.settings.device,
+        dtype=dtype_of(wanted.precision),
+    )
+
+
+def _first_step(bench: Workbench, wanted: Measurement) -> float:
+    began = time.perf_counter()
+    with closing(_steps(bench, wanted.precision, wanted.batch, compiled=True)) as step:
+        step.prepare()
+    Clock(torch.device(bench.settings.device)).wait()
+    return time.perf_counter() - began
+
+
+def _steps(bench: Workbench, precision: Precision, batch: int, *, compiled: bool = False) -> EngineStep:
+    generator = bench.compiled if compiled else bench.generator
+    engine = Engine(generator, bench.guidance, device=bench.settings.device, dtype=dtype_of(precision))
+    schedule = EveryObjective(bench.guidance.objectives)
+    return EngineStep(engine, [Sample(bench.settings.prompt, schedule, seed) for seed in range(batch)])
+
+
+def _numbers(report: Report) -> dict[str, Any]:
+    (batch,) = report.batches
+    numbers: dict[str, Any] = {
+        "guided": batch.guided.median,
+        "unguided": batch.unguided.median,
+        "networks": batch.bare.median,
+        "forward": batch.forward.median,
+        "parts": {name: part.median for name, part in batch.parts.items()},
+        "per_picture": batch.guided.median / batch.batch,
+        "engine_share": batch.hollow_share,
+        "peak_bytes": batch.memory["guided"].peak,
+        "matmul_rate": report.rates["matmul"],
+    }
+    if report.flop:
+        numbers["forward_rate"] = report.flop * batch.batch / batch.forward.median
+    for name, other in batch.against.items():
+        numbers["against"] = {
+            "name": name,
+            "step": other.step.median,
+            "times_as_long": other.speedup,
+            "difference": other.difference,
+            "peak_bytes": other.memory.peak,
+        }
+    return numbers
+
+
+def kernel_shares(bench: Workbench, batch: int) -> CaseResult:
+    """Profile one guided step in bfloat16; return the kernels with the largest shares of the device's time."""
+    on_cuda = bench.settings.device.startswith("cuda")
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
+    with closing(_steps(bench, "bfloat16", batch)) as step:
+        step.prepare()
+        step()
+        with profile(activities=activities) as profiler:
+            step()
+            Clock(torch.device(bench.settings.device)).wait()
+    spent: Counter[str] = Counter()
+    launches = 0
+    for event in profiler.events() or ():
+        if on_cuda and not str(event.device_type).endswith("CUDA"):
+            continue
+        spent[event.name] += event.self_device_time_total if on_cuda else event.self_cpu_time_total
+        launches += 1
+    total = sum(spent.values()) or 1
+    shares = {name[:120]: microseconds / total for name, microseconds in spent.most_common(_KERNELS_SHOWN)}
+    return CaseResult("ok", {"launches": launches, "seconds": total / 1e6, "shares": shares})

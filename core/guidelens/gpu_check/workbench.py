@@ -1,0 +1,48 @@
+"""The networks that the cases of a check share."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+from guidelens.contracts import Generator, GuidanceModel
+from guidelens.plugins import Component, PluginManager
+
+from .settings import CheckSettings
+
+
+class Workbench:
+    """The networks that cases share, built when the first one asks for them."""
+
+    def __init__(self, manager: PluginManager, settings: CheckSettings, directory: Path) -> None:
+        self.manager, self.settings, self.directory = manager, settings, directory
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The generator that is checked."""
+        built: Generator = self.settings.generator.build()
+        return built
+
+    @cached_property
+    def guidance(self) -> GuidanceModel:
+        """The guidance model that is checked."""
+        built: GuidanceModel = self.settings.guidance.build()
+        return built
+
+    @property
+    def can_compile(self) -> bool:
+        """Whether the generator has an option ``compile``."""
+        return any(option.name == "compile" for option in self.settings.generator.info.options)
+
+    @cached_property
+    def compiled(self) -> Generator:
+        """The generator with ``compile=true``."""
+        chosen = self.settings.generator
+        with_compile = Component(chosen.info, {**chosen.options, "compile": True}, chosen.spec)
+        built: Generator = with_compile.build()
+        return built
+
+    @cached_property
+    def demo(self) -> tuple[Generator, GuidanceModel]:
+        """The generator and the guidance model that are used where none is named."""
+        return self.manager.build("generator"), self.manager.build("guidance")

@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke test-lavis check docs coverage dist release-check clean same-python
+.PHONY: help demo test smoke test-lavis check docs coverage dist release-check gpu-check clean same-python
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -35,6 +35,7 @@ help:
 	@echo "make coverage       the tests, and the share of lines that they run, by package"
 	@echo "make dist           sdist and wheel, into dist/"
 	@echo "make release-check  the wheel in an empty environment, and pip under other Pythons (needs the package index)"
+	@echo "make gpu-check      does this GPU compute what the CPU does, and how fast; results in gpu-check/"
 	@echo "make clean   remove caches and build leftovers (keeps .venv and demo/)"
 	@echo "Options: PYTHON=/path/to/python chooses the interpreter (3.10 to 3.14), VENV=folder the environment."
 
@@ -85,6 +86,18 @@ dist: $(DEV_STAMP)
 # In two processes: the installation and its trial in one, the questions to pip in the other.
 release-check: $(DEV_STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -m network tests/release
+
+# On a GPU machine without network: in the environment of GPU_PYTHON, which has PyTorch. WHEELS=DIR holds what may be
+# missing. DEVICE=cpu SIZE=tiny rehearses it. Called again, it goes on where it stopped.
+GPU_PYTHON ?= python3
+DEVICE ?= cuda
+SIZE ?= full
+GPU_CHECK_full := --generator guided-diffusion:untrained=true --guidance blip:untrained=true
+GPU_CHECK_tiny := --batch-size 1 --batch-size 2 --steps 2 --repeats 1 --minutes 60
+gpu-check:
+	$(GPU_PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation .
+	$(GPU_PYTHON) -m guidelens gpu-check $(GPU_CHECK_$(SIZE)) --device $(DEVICE) --tests tests \
+		$(if $(WHEELS),--wheels $(WHEELS)) --out gpu-check
 
 clean:
 	rm -rf build dist .pytest_cache .ruff_cache .mypy_cache .hypothesis .coverage *.egg-info

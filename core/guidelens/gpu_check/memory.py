@@ -28,6 +28,10 @@ class _Limited:
     def __init__(self, generator: Generator, limit: int) -> None:
         self._generator, self._limit = generator, limit
 
+    def to(self, *args: Any) -> _Limited:
+        """Stay on the CPU, in float32."""
+        return self
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._generator, name)
 

@@ -22,7 +22,7 @@ _MODELS, _WORK, _COMPUTE = "Models", "What to check", "Computing"
 _EPILOG = """\b
 Examples:
   guidelens gpu-check --out gpu
-  guidelens gpu-check --out gpu --generator guided-diffusion:untrained=true --part bench
+  guidelens gpu-check --out gpu --generator mine:checkpoint=weights.pt --part bench
   guidelens gpu-check --out gpu --device cpu --batch-size 1 --steps 2 --repeats 1
 """
 

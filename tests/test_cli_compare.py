@@ -97,7 +97,7 @@ def test_the_recorded_commands_repeat_the_run(guidelens: Guidelens) -> None:
     assert program == "guidelens"
     repeated = CliRunner().invoke(cli, arguments, catch_exceptions=False)
     assert repeated.exit_code == 0, repeated.output
-    assert "1 pictures (0 drawn, 1 were there)" in repeated.stdout
+    assert "1 picture (0 drawn, 1 were there)" in repeated.stdout
     assert json.loads(Path("run", "config.json").read_text()) == config
 
     (row,) = rows("run")

@@ -282,7 +282,7 @@ def darkened(images: Tensor) -> list[dict[str, float]]:
 SCORES: dict[str, tuple[Callable[[Tensor], Any], str]] = {
     "None": (lambda x: None, "must return a list with a dict per picture, not a NoneType"),
     "generator": (lambda x: ({"m": 0.0} for _ in x), "not a generator"),
-    "rows": (lambda x: [{"m": 0.0}] * 7, "returned 7 results for 1 pictures"),
+    "rows": (lambda x: [{"m": 0.0}] * 7, "returned 7 results for 1 picture"),
     "numbers": (lambda x: [0.5] * len(x), "it holds a float"),
     "column": (lambda x: [{"n": 0.0}] * len(x), "'n' is not among its columns m"),
     "tensor of two": (lambda x: [{"m": torch.zeros(2)}] * len(x), "Error"),

@@ -422,7 +422,7 @@ class Broken(Brightness):
     [
         ([{"broken": float("nan")}], "broken is nan, not a finite number"),
         ([{"other": 1.0}], "column 'other' is not among its columns broken"),
-        ([], "returned 0 results for 1 pictures"),
+        ([], "returned 0 results for 1 picture"),
     ],
 )
 def test_metrics_are_held_to_their_contract(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from guidelens.cli import console
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.words import plural
 
 if TYPE_CHECKING:
     from .statistics import Interval, SurveyResults
@@ -134,12 +135,13 @@ def create_command(
     )
     meta = made.meta
     console.print_out(
-        f"{len(made.conditions)} conditions ({', '.join(made.conditions)}), {len(made.images())} pictures"
+        f"{plural(len(made.conditions), 'condition')} ({', '.join(made.conditions)}), "
+        f"{plural(len(made.images()), 'picture')}"
     )
     screens = meta["items"] + meta["repeats"] + meta["checks"]
     console.print_out(
-        f"{meta['raters']} raters, {screens} screens each: {meta['items']} items, {meta['repeats']} repeats, "
-        f"{meta['checks']} checks"
+        f"{plural(meta['raters'], 'rater')}, {plural(screens, 'screen')} each: {plural(meta['items'], 'item')}, "
+        f"{plural(meta['repeats'], 'repeat')}, {plural(meta['checks'], 'check')}"
     )
     console.print_out(f"survey: {path}\nnext: guidelens survey serve {path}")
 
@@ -240,7 +242,10 @@ def _print(found: SurveyResults) -> None:
     from .figure import foresight, number
 
     screen = console.out()
-    screen.print(f"{found.title}: {len(found.included)} raters count, {found.prompts} prompts", markup=False)
+    screen.print(
+        f"{found.title}: answers of {plural(len(found.included), 'rater')} count, {plural(found.prompts, 'prompt')}",
+        markup=False,
+    )
     for rater in found.excluded:
         screen.print(f"left out: rater {rater.rater}: {'; '.join(rater.excluded)}", markup=False)
     if found.consistency is not None:
@@ -258,7 +263,7 @@ def _print(found: SurveyResults) -> None:
             table.add_row(name, *map(_interval, cells))
         screen.print(table)
         screen.print(
-            f"{question.n} answers; agreement (Krippendorff's alpha) {number(question.alpha)}"
+            f"{plural(question.n, 'answer')}; agreement (Krippendorff's alpha) {number(question.alpha)}"
             + (f" ({question.no_alpha})" if question.no_alpha else ""),
             markup=False,
         )
@@ -299,7 +304,9 @@ def export_command(file: Path, form: str, out: Path, url: str) -> None:
     if form == "mturk" and not url:
         raise UsageError("--format mturk needs --url: where the workers' browsers find the pictures")
     written = export(SurveyFile(file, read_only=True), form, out, url=url)
-    console.print_out(f"{len(written)} files: {out}" if len(written) > 1 else f"written: {written[0]}")
+    console.print_out(
+        f"{plural(len(written), 'file')}: {out}" if len(written) > 1 else f"written: {written[0]}"
+    )
 
 
 @survey.command("import")
@@ -322,5 +329,5 @@ def import_command(file: Path, answers: tuple[Path, ...], form: str) -> None:
     for path in answers:
         found = import_answers(opened, form, path)
         console.print_out(
-            f"{path}: {found.raters} raters, {found.stored} votes stored, {found.known} were there"
+            f"{path}: {plural(found.raters, 'rater')}, {plural(found.stored, 'vote')} stored, {found.known} were there"
         )

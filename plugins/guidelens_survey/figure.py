@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError
+from guidelens.words import plural
 from markupsafe import Markup
 
 from .drawing import AXES, figure
@@ -93,13 +94,15 @@ def number(value: float | None, digits: int = 2) -> str:
 
 
 def environment() -> Any:
-    """Return the templates of pages that are files."""
+    """Return the templates of all pages."""
     import jinja2
 
-    return jinja2.Environment(
+    found = jinja2.Environment(
         loader=jinja2.PackageLoader("guidelens_survey"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    found.globals["plural"] = plural
+    return found

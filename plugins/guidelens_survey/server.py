@@ -18,7 +18,6 @@ from importlib import resources
 from typing import Any
 from urllib.parse import parse_qs
 
-import jinja2
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from guidelens.errors import GuidelensError, UsageError
@@ -27,6 +26,7 @@ from starlette.requests import ClientDisconnect
 
 from . import wording
 from .design import CHECK
+from .figure import environment
 from .gate import Gate, ImpatientProtocol, is_loopback
 from .limits import Buckets, Limits
 from .store import Rater, StoredItem, SurveyFile, new_token
@@ -115,13 +115,7 @@ class _Site:
             name: resources.files("guidelens_survey").joinpath("templates", name).read_bytes()
             for name in _STATIC
         }
-        self.pages = jinja2.Environment(
-            loader=jinja2.PackageLoader("guidelens_survey"),
-            autoescape=True,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            undefined=jinja2.StrictUndefined,
-        )
+        self.pages = environment()
 
     async def refused(self, request: Request, error: Exception) -> Response:
         """Answer with a page that says why."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from guidelens.errors import GuidelensError
 from guidelens.stats import CONFIDENCE, expanded_level
+from guidelens.words import plural
 
 from .design import CHECK, FORCED_CHOICE, PAIRWISE, RATING, REAL, REPEAT, TIE, Rules
 from .store import StoredItem, SurveyFile
@@ -496,9 +497,9 @@ def _report(
     excluded = [
         reason
         for holds, reason in (
-            (failed > rules.failed_checks, f"failed {failed} of {len(checks)} attention checks"),
+            (failed > rules.failed_checks, f"failed {failed} of {plural(len(checks), 'attention check')}"),
             (median is not None and median < rules.seconds, f"median of {median or 0:.1f} s per screen"),
-            (len(screens) < rules.answered * asked, f"answered {len(screens)} of {asked} screens"),
+            (len(screens) < rules.answered * asked, f"answered {len(screens)} of {plural(asked, 'screen')}"),
             (len(flat) >= 10 and most > rules.same_answer, f"one answer in {most:.0%} of cases"),
             (
                 consistency is not None and consistency < rules.consistency,

@@ -118,7 +118,7 @@ def test_extractors(tmp_path: Path) -> None:
         GuidelensError, match="broken makes no extractor: ZeroDivisionError: division by zero"
     ):
         load_extractor(f"{file}:broken", plugins, "cpu")
-    with pytest.raises(UsageError, match="the extractor returned a list for 1 pictures"):
+    with pytest.raises(UsageError, match="the extractor returned a list for 1 picture"):
         features_of([Image.new("RGB", (4, 4))], load_extractor(f"{file}:lists", plugins, "cpu"))
     with pytest.raises(UsageError, match="tiny-vl has no image features"):
         load_extractor("tiny-vl", plugins, "cpu")

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from guidelens.words import plural
+
 from .evaluate import NOT_MEASURED, Answer, Verdict
 
 
@@ -27,7 +29,7 @@ def _line(answer: Answer) -> str:
     tested = f"p {_p(result.p)}" if math.isnan(answer.adjusted) else f"corrected p {_p(answer.adjusted)}"
     needed = f", needs about {math.ceil(result.needed)} pairs" if result.needed < 1e6 else ""
     note = f" [{answer.note}]" if answer.note else ""
-    numbers = f"{mean.mean:+.2f}{interval}, {mean.n} pairs of {answer.prompts} prompts"
+    numbers = f"{mean.mean:+.2f}{interval}, {plural(mean.n, 'pair')} of {plural(answer.prompts, 'prompt')}"
     return f"{answer.verdict:<12} {numbers}, {tested}{needed}{note}"
 
 

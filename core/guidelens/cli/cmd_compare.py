@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from guidelens.words import plural
+
 from . import console
 from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
@@ -189,7 +191,7 @@ def compare(
     _print_result(result)
     for metric, reason, count in result.failures:
         console.echo_line(
-            "error", f"metric {metric} failed on {count} of {len(result.rows)} pictures: {reason}"
+            "error", f"metric {metric} failed on {count} of {plural(len(result.rows), 'picture')}: {reason}"
         )
     if result.failures:
         ctx.exit(1)
@@ -267,7 +269,7 @@ def _print_result(result: Comparison) -> None:
                 interval = f" [{change.low:+.2f}, {change.high:+.2f}]" if change.has_interval else ""
                 screen.print(f"  {schedule}  {spec}  {change.mean:+.2f}{interval} n={change.n}", markup=False)
     drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
-    screen.print(f"{len(result.rows)} pictures ({drawn})", markup=False)
+    screen.print(f"{plural(len(result.rows), 'picture')} ({drawn})", markup=False)
     screen.print(f"page: {result.page}", markup=False, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from guidelens.errors import UsageError
+from guidelens.words import plural
 
 from . import console
 from .cmd_study_metrics import distribution_command, matrix_command
@@ -246,13 +247,14 @@ def _print_run(done: StudyRun) -> None:
     screen = console.out()
     there = done.reused + done.computed
     new = f"{done.computed} drawn" + (f", {done.reused} were there" if done.reused else "")
-    screen.print(f"study {done.study.name}: {there} of {done.total} cells ({new})", markup=False)
+    screen.print(f"study {done.study.name}: {there} of {plural(done.total, 'cell')} ({new})", markup=False)
     for reason, count in done.reasons:
-        console.echo_line("error", f"{count} of {done.total} cells: {reason}")
+        console.echo_line("error", f"{count} of {plural(done.total, 'cell')}: {reason}")
     if done.failed or done.unscored:
         again = f"guidelens study resume {shlex.quote(str(done.directory))} --retry-failed"
         console.echo_line(
-            "error", f"{done.failed} cells failed, {done.unscored} lack scores; {again} tries them again"
+            "error",
+            f"{plural(done.failed, 'cell')} failed, {done.unscored} lack scores; {again} tries them again",
         )
     screen.print(f"results: {done.directory}", markup=False, soft_wrap=True)
 
@@ -275,8 +277,9 @@ def _print_forecast(found: Forecast, *, one_process: bool) -> None:
         failed = f", {found.failed} failed before" if found.failed else ""
         screen.print(f"{found.missing} of these are missing{failed}", markup=False)
     screen.print(
-        f"time: {duration(found.seconds)} for {found.steps} steps of a picture, on {found.device}, "
-        f"{found.batch_size} pictures at once{', in one process' if one_process else ''} (measured on a few steps)",
+        f"time: {duration(found.seconds)} for {plural(found.steps, 'step')} of a picture, on {found.device}, "
+        f"{plural(found.batch_size, 'picture')} at once{', in one process' if one_process else ''} "
+        "(measured on a few steps)",
         markup=False,
     )
     screen.print(f"memory: {found.memory / 2**20:.0f} MiB at their peak", markup=False)
@@ -298,12 +301,12 @@ def status_command(directory: Path, as_json: bool) -> None:
     screen.print(f"study {found.name}{state}", markup=False)
     width = max(map(len, [*found.grids, "in all"]))
     for name, counts in {**found.grids, "in all": found.total}.items():
-        parts = [f"{counts.done:>7} of {counts.all} cells"]
+        parts = [f"{counts.done:>7} of {plural(counts.all, 'cell')}"]
         parts += [f"{counts.failed} failed"] if counts.failed else []
         parts += [f"{counts.unscored} lack scores"] if counts.unscored else []
         screen.print(f"{name:<{width}}  {', '.join(parts)}", markup=False)
     for reason, count in found.reasons.items():
-        screen.print(f"{count} cells: {reason}", markup=False, soft_wrap=True)
+        screen.print(f"{plural(count, 'cell')}: {reason}", markup=False, soft_wrap=True)
 
 
 @study.command("report")
@@ -358,7 +361,7 @@ def export_command(directory: Path, form: str, out: Path | None) -> None:
         return
     path = out if out is not None else directory / f"cells.{form}"
     export(loaded, form, path)
-    console.out().print(f"{len(loaded.cells)} rows: {path}", markup=False, soft_wrap=True)
+    console.out().print(f"{plural(len(loaded.cells), 'row')}: {path}", markup=False, soft_wrap=True)
 
 
 @study.command("ls")
@@ -383,7 +386,7 @@ def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
     for found in there:
         state = ", running" if found.running else ""
         console.print_out(
-            f"{found.directory}  {found.name}: {found.total.done} of {found.total.all} cells{state}"
+            f"{found.directory}  {found.name}: {found.total.done} of {plural(found.total.all, 'cell')}{state}"
         )
     if not offered and not there:
         console.print_out(f"no plugin offers a study, and {folder} holds none")

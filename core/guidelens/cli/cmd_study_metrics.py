@@ -11,6 +11,7 @@ import click
 
 from guidelens.errors import UsageError
 from guidelens.metrics.judge import AT
+from guidelens.words import plural
 
 from . import console
 from .options import get_manager
@@ -90,7 +91,9 @@ def _print_matrix(matrix: Matrix) -> None:
         console.print_out(
             "  none to tell: it takes a judge that is the guide, and one that has no part in it"
         )
-    console.print_out(f"{matrix.pairs} pairs of prompt and noise, {matrix.prompts} prompts; 95 % intervals")
+    console.print_out(
+        f"{plural(matrix.pairs, 'pair')} of prompt and noise, {plural(matrix.prompts, 'prompt')}; 95 % intervals"
+    )
     if matrix.left_out:
         console.print_out(f"left out, without scores that differ: {', '.join(matrix.left_out)}")
 
@@ -188,9 +191,9 @@ def distribution_command(
     for group, distance in found.items():
         console.print_out(
             f"{', '.join(map(str, group)):<{width}}  FID {distance.fid:.4g}  KID {distance.kid:.3g} "
-            f"(spread {distance.kid_spread:.1g})  {distance.n} pictures"
+            f"(spread {distance.kid_spread:.1g})  {plural(distance.n, 'picture')}"
         )
-    console.print_out(f"reference: {reference}, {len(pictures)} pictures; features: {features}")
+    console.print_out(f"reference: {reference}, {plural(len(pictures), 'picture')}; features: {features}")
     for note in dict.fromkeys(distance.note for distance in found.values() if distance.note):
         console.echo_line("warning", note)
     if len({distance.n for distance in found.values()}) > 1:

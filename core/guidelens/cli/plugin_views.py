@@ -74,7 +74,7 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
         if names:
             lines.append(f"{kind.noun if len(names) == 1 else kind.plural}: {', '.join(names)}")
     if commands:
-        lines.append(f"command{'s' if len(commands) > 1 else ''}: {', '.join(commands)}")
+        lines.append(f"{'command' if len(commands) == 1 else 'commands'}: {', '.join(commands)}")
     if "register_weights" in plugin.hooks:
         lines.append("weights files (see guidelens weights)")
     if "register_studies" in plugin.hooks:

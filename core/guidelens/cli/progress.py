@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Protocol
 
+from guidelens.words import plural
+
 from . import console
 
 if TYPE_CHECKING:
@@ -95,7 +97,7 @@ class _PlainLines:
 
 def _counted(progress: Progress) -> str:
     failed = f", {progress.failed} failed" if progress.failed else ""
-    return f"{int(progress.done)} of {progress.total} pictures{failed}"
+    return f"{int(progress.done)} of {plural(progress.total, 'picture')}{failed}"
 
 
 def _panel(progress: Progress, pace: str) -> Group:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import call
 from guidelens.plugins.requirements import pip_command
+from guidelens.words import plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -86,7 +87,7 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
         if not isinstance(features, torch.Tensor) or features.ndim != 2 or len(features) != len(waiting):
             shape = tuple(getattr(features, "shape", ())) or f"a {type(features).__name__}"
             raise UsageError(
-                f"the extractor returned {shape} for {len(waiting)} pictures, not ({len(waiting)}, D)"
+                f"the extractor returned {shape} for {plural(len(waiting), 'picture')}, not ({len(waiting)}, D)"
             )
         found.append(features.detach().to("cpu", torch.float64))
         waiting.clear()

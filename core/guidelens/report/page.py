@@ -18,6 +18,7 @@ from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
 from guidelens.runs.telemetry import step_series
 from guidelens.stats import Estimate, paired_differences, summarise
 from guidelens.svg import short
+from guidelens.words import plural
 
 INLINE_BYTES = 8_000_000
 """Pictures are part of the page up to this size in all (each is there twice); beyond, the page links to
@@ -132,6 +133,7 @@ def page_environment() -> Any:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.globals["plural"] = plural
     environment.filters["short"] = short
     environment.filters["score"] = score_text
     environment.filters["signed"] = signed_text

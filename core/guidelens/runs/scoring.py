@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.contracts import Metric, Prompt
 from guidelens.errors import UsageError
 from guidelens.guarding import one_line
+from guidelens.words import plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -112,7 +113,7 @@ def _answers(item: NamedMetric, images: Tensor, prompts: Sequence[Prompt]) -> li
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
         raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
     if len(answers) != len(prompts):
-        raise ValueError(f"returned {len(answers)} results for {len(prompts)} pictures")
+        raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")
     order = item.metric.columns
     for answer in answers:
         if not isinstance(answer, Mapping):

@@ -19,6 +19,7 @@ from guidelens.pictures import is_whole_png, open_picture
 from guidelens.runs.config import FORMAT
 from guidelens.runs.telemetry import FOLDER as TELEMETRY
 from guidelens.runs.telemetry import is_whole
+from guidelens.words import plural
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -185,7 +186,9 @@ class RunStore:
         }
         if len(kept) < len(rows):
             lost = len(rows) - len(kept)
-            logger.warning("%s: %d rows have no readable picture or telemetry; dropped", path, lost)
+            logger.warning(
+                "%s: %s without a readable picture or telemetry; dropped", path, plural(lost, "row")
+            )
         if damaged or len(kept) < len(rows):
             self.write(RESULTS, b"".join(map(_line, kept.values())))
         self.rows = kept

@@ -170,7 +170,11 @@ def _chosen(annotation: Annotation, values: Mapping[str, int], item: int) -> Ite
 
 
 def _mturk(survey: SurveyFile, items: _Items, text: str) -> _Answers:
-    for number, cells in enumerate(csv.DictReader(io.StringIO(text)), 2):
+    table = csv.DictReader(io.StringIO(text))
+    missing = {"Input.survey", "Input.item", "WorkerId"} - set(table.fieldnames or ())
+    if missing:
+        raise UsageError(f"not answers in the format mturk: it has no column {', '.join(sorted(missing))}")
+    for number, cells in enumerate(table, 2):
         row = {name: value for name, value in cells.items() if isinstance(name, str) and value}
         if row.get("AssignmentStatus") == "Rejected":
             continue

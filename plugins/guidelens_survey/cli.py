@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from guidelens.cli import console
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.text import read_text
 from guidelens.words import plural
 
 if TYPE_CHECKING:
@@ -120,10 +121,7 @@ def create_command(
         "consistency": min_consistency,
     }
     if consent is not None:
-        try:
-            options["consent"] = consent.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read --consent {consent}: {error}") from error
+        options["consent"] = read_text(consent, f"--consent {consent}")
     path = out if out is not None else study_dir / DEFAULT_NAME
     made = create_survey(
         study_dir,

@@ -17,6 +17,7 @@ from xml.sax.saxutils import quoteattr
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import write_file
+from guidelens.text import decode, without_formula
 
 from . import wording
 from .design import CHECK
@@ -77,9 +78,9 @@ def import_answers(survey: SurveyFile, form: str, path: Path) -> Imported:
             raise UsageError(f"cannot read {path}: there is no such file")
         if path.stat().st_size > MAX_ANSWERS:
             raise UsageError(f"{path} is larger than {MAX_ANSWERS // 10**6} MB: not a file of answers")
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read {path}: {error}") from error
+        text = decode(path.read_bytes(), str(path))
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror or error}") from error
     if form not in IMPORTED:
         raise UsageError(f"unknown format {form!r}; there are {', '.join(IMPORTED)}")
     try:
@@ -119,7 +120,7 @@ def votes_csv(survey: SurveyFile) -> str:
     """Return the raw votes of all raters, excluded ones too: a line each, with what the item showed.
 
     ``shown`` are the conditions by place, joined by ``|``; ``chosen`` is the condition chosen, ``tie``, or empty
-    for a rating, whose value is ``answer``.
+    for a rating, whose value is ``answer``. Text that a spreadsheet would compute gets an apostrophe in front.
     """
     items = {item.id: item for item in survey.items()}
     sources = {rater.id: rater.source for rater in survey.raters()}
@@ -140,7 +141,8 @@ def votes_csv(survey: SurveyFile) -> str:
             "shown": "|".join(item.shown),
             "expected": item.expected,
         }
-        writer.writerow({**vote, **about, "at": f"{vote['at']:.3f}", "seconds": _seconds(vote["seconds"])})
+        row = {**vote, **about, "at": f"{vote['at']:.3f}", "seconds": _seconds(vote["seconds"])}
+        writer.writerow({name: without_formula(value) for name, value in row.items()})
     return buffer.getvalue()
 
 

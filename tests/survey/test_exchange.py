@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from guidelens.errors import UsageError
+from guidelens_survey.create import create_survey
 from guidelens_survey.exchange import export, import_answers, votes_csv, write_results
 from guidelens_survey.statistics import results
 from guidelens_survey.store import SurveyFile
@@ -191,10 +192,6 @@ def test_files_that_are_no_answers(make: Callable[..., SurveyFile], tmp_path: Pa
     for form in ("offline", "label-studio", "mturk"):
         for content in (b"", b"[1, 2]", b"\xff\xfe", b"a,b\n1,2\n", b"null"):
             (tmp_path / "x").write_bytes(content)
-            if (form, content) == ("mturk", b""):
-                continue  # a table without rows
-            if form == "mturk" and b"\n" not in content and content != b"\xff\xfe":
-                continue  # likewise: a head and nothing else
             with pytest.raises(UsageError):
                 import_answers(survey, form, tmp_path / "x")
     with pytest.raises(UsageError, match="cannot read"):
@@ -291,6 +288,20 @@ def test_results_are_files(survey: SurveyFile, tmp_path: Path) -> None:
         assert row["shown"].split("|") == [images[token]["condition"] for token in item.tokens]
         if survey.kind != "rating":
             assert row["chosen"] == row["shown"].split("|")[int(row["answer"]) - 1]
+
+
+def test_votes_hold_no_formula(run: Path, tmp_path: Path) -> None:
+    """A prompt that a spreadsheet would run is text in it."""
+    prompt = '=cmd|" /C calc"!A0'
+    rows = (run / "results.jsonl").read_text().replace('"a red circle"', json.dumps(prompt))
+    (run / "results.jsonl").write_text(rows)
+    survey = create_survey(run, tmp_path / "formula.db", items=9, raters=3, repeats=0, checks=1)
+    for rater in survey.raters():
+        for item in survey.items(rater.seat):
+            survey.vote(rater, item, dict.fromkeys(("realism", "alignment"), 1))
+    prompts = {row["prompt"] for row in csv.DictReader(io.StringIO(votes_csv(survey)))}
+    assert f"'{prompt}" in prompts
+    assert not [text for text in prompts if text.startswith("=")]
 
 
 def test_nasty_texts_stay_texts(make: Callable[..., SurveyFile], tmp_path: Path) -> None:

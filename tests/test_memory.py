@@ -13,7 +13,7 @@ from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import ComponentError
 from guidelens.guidance import GuidanceOptions
-from guidelens.memory import MicroBatches, bytes_used, is_out_of_memory, predict_batch
+from guidelens.memory import MicroBatches, bytes_used, is_out_of_memory, knee, predict_batch
 from torch import nn
 from toys import Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision
 
@@ -281,3 +281,24 @@ class TestAvailable:
 
     def test_here(self):
         assert (memory.available_memory(torch.device("cpu")) or 2**40) > 2**20
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_picture", "largest", "expected"),
+    [
+        (1.0, 1.0, 64, 16),  # 2, 1.5, 1.25, 1.125, 1.0625, then 1.03: 3 % less
+        (0.0, 1.0, 64, 1),  # a batch is never faster
+        (1.0, 0.0, 64, 64),  # it is free
+        (1.0, 0.0, 24, 24),
+        (1.0, 1.0, 1, 1),
+    ],
+)
+def test_batches_grow_while_it_pays(fixed: float, per_picture: float, largest: int, expected: int) -> None:
+    tried: list[int] = []
+
+    def seconds(size: int) -> float:
+        tried.append(size)
+        return fixed + per_picture * size
+
+    assert knee(seconds, largest) == expected
+    assert max(tried) <= largest

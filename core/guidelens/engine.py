@@ -36,7 +36,15 @@ from .guidance import (
 from .guidance.displacement import displacement_warning, largest_displacement
 from .guidance.dose import dose_factor, guidance_gain, total_dose
 from .heap import kept_heap
-from .memory import MicroBatches, available_memory, bytes_used, is_out_of_memory, predict_batch
+from .memory import (
+    MicroBatches,
+    available_memory,
+    bytes_used,
+    elapsed,
+    is_out_of_memory,
+    knee,
+    predict_batch,
+)
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
 from .recording import Recorder, Watch
 from .samples import Result, Sample, Step
@@ -189,23 +197,31 @@ class Engine:
         return {**resolved, "objective_scales": dict(sorted(self.objective_scales.items()))}
 
     def predict_batch_size(self, sample: Sample) -> int:
-        """Return how many samples like ``sample`` should fit into memory at once, at most 64.
+        """Return how many samples like ``sample`` to take at once, at most 64.
 
-        Its most demanding step is evaluated for one copy and for two, and the difference compared with the
-        memory that is free.
+        Its most demanding step is evaluated for one copy and for two, and the difference compared with the memory
+        that is free. On CUDA larger batches are then timed while they pay: see :func:`~guidelens.memory.knee`.
         """
         plan = self._plan([sample])
         busiest = int((plan.weights != 0).sum(dim=(1, 2)).argmax())
         text = self._encode([sample])
 
-        def measure(copies: int) -> int:
-            with frozen(self.generator, self.guidance_model), _no_grad():
-                batch = self._begin([sample] * copies, plan.select([0] * copies), text, None)
-                index = torch.full((copies,), self.steps - 1 - busiest, dtype=torch.int64)
-                return bytes_used(lambda: batch.guide(batch.state, index, busiest), self.device)
+        def evaluation(copies: int) -> Callable[[], object]:
+            batch = self._begin([sample] * copies, plan.select([0] * copies), text, None)
+            index = torch.full((copies,), self.steps - 1 - busiest, dtype=torch.int64)
+            return lambda: batch.guide(batch.state, index, busiest)
+
+        def seconds(copies: int) -> float:
+            evaluate = evaluation(copies)
+            evaluate()  # what is chosen or compiled once per shape
+            return elapsed(evaluate, self.device)
 
         try:
-            return predict_batch(measure, available_memory(self.device))
+            with frozen(self.generator, self.guidance_model), _no_grad():
+                fitting = predict_batch(
+                    lambda copies: bytes_used(evaluation(copies), self.device), available_memory(self.device)
+                )
+                return knee(seconds, fitting) if self.device.type == "cuda" else fitting
         except Exception as error:
             if not is_out_of_memory(error):
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +23,7 @@ LARGEST_BATCH = 64
 """What a predicted batch size never exceeds: beyond it a batch hardly gets faster per picture."""
 
 _SHARE_USED = 0.8
+_WORTHWHILE = 0.05
 _HEADROOM = 1.5
 """What is kept for gradients costs about this much with the workspaces of the operations that make it."""
 _SIGNS = (
@@ -131,6 +133,35 @@ def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
         return LARGEST_BATCH
     fitting = int(available * _SHARE_USED) // per_sample
     return max(1, min(LARGEST_BATCH, fitting))
+
+
+def knee(seconds: Callable[[int], float], largest: int) -> int:
+    """Return the batch size from which on throughput hardly grows: 1, 2, 4, ... or ``largest``.
+
+    Sizes are doubled while a picture takes at least :data:`_WORTHWHILE` less of the time that it took before.
+
+    :param seconds: evaluates a batch of that many samples and returns the time it took.
+    :param largest: the size that fits into memory.
+    """
+    best, per_picture = 1, seconds(1)
+    while best < largest:
+        size = min(2 * best, largest)
+        now = seconds(size) / size
+        if now > (1 - _WORTHWHILE) * per_picture:
+            break
+        best, per_picture = size, now
+    return best
+
+
+def elapsed(evaluate: Callable[[], object], device: torch.device) -> float:
+    """Return the seconds that an evaluation takes; waits for the device."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    began = time.perf_counter()
+    evaluate()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - began
 
 
 def bytes_used(evaluate: Callable[[], object], device: torch.device) -> int:

@@ -23,6 +23,8 @@ CHANNELS_LAST = ("cpu", "cuda", "meta")
 """Kinds of device on which convolutions are fastest with a pixel's channels adjacent in memory; meta stands in for
 CUDA where costs are counted."""
 HALF_PRECISION = (torch.float16, torch.bfloat16)
+NATIVE_HALF_NORM = ("cuda", "meta")
+"""Kinds of device whose normalisation reads and writes half precision and takes statistics in float32 inside."""
 SMALL = 2**17
 """Elements of a sample below which the fast ways, of more operations, cost more than they save."""
 
@@ -72,9 +74,13 @@ def norm(
 def _plain_norm(
     x: Tensor, layer: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None, silu: bool
 ) -> Tensor:
-    wide = x.float() if x.dtype in HALF_PRECISION else x
-    weight, bias = layer.weight.to(wide.dtype), layer.bias.to(wide.dtype)
-    h = F.group_norm(wide, layer.num_groups, weight, bias, layer.eps).to(x.dtype)
+    if x.device.type in NATIVE_HALF_NORM and not torch.compiler.is_compiling():
+        weight, bias = held(layer, x.dtype)  # no tensor of the size of x is cast
+        h = F.group_norm(x, layer.num_groups, weight, bias, layer.eps)
+    else:
+        wide = x.float() if x.dtype in HALF_PRECISION else x
+        weight, bias = layer.weight.to(wide.dtype), layer.bias.to(wide.dtype)
+        h = F.group_norm(wide, layer.num_groups, weight, bias, layer.eps).to(x.dtype)
     if scale is not None and shift is not None:
         scale, shift = scale.to(x.dtype)[:, :, None, None], shift.to(x.dtype)[:, :, None, None]
         h = torch.addcmul(shift, h, 1 + scale)  # one pass over memory
@@ -105,7 +111,7 @@ def _plain(x: Tensor, layer: nn.Module, fast_on: tuple[str, ...] = ("cpu",)) -> 
 
 
 def held(
-    layer: nn.Conv1d | nn.Conv2d, dtype: torch.dtype, *, upsampled: bool = False
+    layer: nn.Conv1d | nn.Conv2d | nn.GroupNorm, dtype: torch.dtype, *, upsampled: bool = False
 ) -> tuple[Tensor, Tensor | None]:
     """Return weight and bias of a layer in ``dtype``; of a frozen layer they are made once and kept.
 
@@ -140,9 +146,9 @@ def state_of(tensor: Tensor) -> TensorState:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
-def _lay_out(layer: nn.Conv1d | nn.Conv2d) -> None:
+def _lay_out(layer: nn.Module) -> None:
     """Store a weight channels last where convolutions read it so; otherwise each call rearranges it."""
-    weight = layer.weight
+    weight: Tensor = layer.weight  # type: ignore[assignment]  # as above
     if weight.ndim != 4 or weight.device.type not in CHANNELS_LAST:
         return
     if not weight.is_contiguous(memory_format=torch.channels_last):

@@ -25,6 +25,7 @@ def test_products_are_those_of_the_network_itself() -> None:
 def test_a_full_size_step_is_counted_without_its_memory() -> None:
     cost = step_cost(PRESETS["imagenet256-uncond"].flags)
     assert cost.flop / 1e12 == pytest.approx(4.5, rel=0.01)
+    assert cost.bytes_cast < 0.02 * cost.bytes_moved
     published = published_cost(PRESETS["imagenet256-uncond"].flags)
     assert published.flop > 1.45 * cost.flop
     assert published.bytes_moved > 1.8 * cost.bytes_moved

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from guidelens.bench.cost import count_cost
 from guidelens_guided_diffusion import UNet, ops
 from guidelens_guided_diffusion.layers import Upsample
 from small_unet import golden, lively
@@ -121,6 +122,28 @@ def test_norm_in_half_precision_is_no_worse(
     for ours, theirs, true in zip(fast, plain, exact, strict=True):
         assert ours.dtype == dtype
         assert error(ours, true) < 1.3 * error(theirs, true)
+
+
+@pytest.mark.parametrize("dtype", HALVES)
+def test_the_norm_of_accelerators_casts_no_activation(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyTorch's own kernel for half precision, held to the same error; only its weights are rounded beside."""
+    x = (randn(2, 64, 16, 16) + 3).to(dtype)
+    layer = group_norm(torch.float32)
+
+    def apply(point: Tensor) -> Tensor:
+        return ops.norm(point, layer, silu=True)
+
+    exact = output_and_gradient(lambda p: ops.norm(p, group_norm(torch.float64), silu=True), x.double())
+    wide = output_and_gradient(apply, x)
+    monkeypatch.setattr(ops, "NATIVE_HALF_NORM", ("cpu",))
+    cost = count_cost(lambda: apply(x))
+    assert cost.casts == 2  # weight and bias, once
+    assert count_cost(lambda: apply(x)).casts == 0
+    for ours, theirs, true in zip(output_and_gradient(apply, x), wide, exact, strict=True):
+        assert ours.dtype == dtype
+        assert error(ours, true) < 1.7 * error(theirs, true)
 
 
 def conv(**options: Any) -> nn.Conv2d:

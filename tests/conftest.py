@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-HARDWARE_AND_CHOICE = ("GPU", "CUDA", "MPS", "LAVIS")
+HARDWARE_AND_CHOICE = ("GPU", "CUDA", "MPS", "LAVIS", "no Python")
 """Words of the reasons that CI accepts: what its machines do not have, and what runs in an environment of its own."""
 
 

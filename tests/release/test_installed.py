@@ -136,20 +136,45 @@ def interpreter(version: str) -> Path | None:
 
 
 @pytest.mark.parametrize("extras", ["", EXTRAS, "docs"])
-@pytest.mark.parametrize("version", ["3.10", "3.12", "3.13"])
+@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
 def test_pip_finds_wheels_of_everything(version: str, extras: str, wheel: Path, tmp_path: Path) -> None:
-    """By the Python itself: told of another version, pip still reads environment markers by the one it runs in."""
+    """By the Python itself: pip reads environment markers by the one that it runs in."""
+    found = resolved(version, extras, wheel, tmp_path)
+    assert {"torch", "torchvision", "open-clip-torch", "timm", "tokenizers"} <= set(found)
+    assert found["numpy"].startswith("2.")
+    assert "salesforce-lavis" not in found
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.11"])
+def test_lavis_is_an_extra(version: str, wheel: Path, tmp_path: Path) -> None:
+    found = resolved(version, "lavis", wheel, tmp_path)
+    assert found["salesforce-lavis"] == "1.0.2"
+    assert found["numpy"].startswith("1.")
+
+
+def resolved(version: str, extras: str, wheel: Path, folder: Path) -> dict[str, str]:
+    """Return the release that pip chooses for each package, under a Python that this machine may have."""
     python = interpreter(version)
     if python is None:
         pytest.skip(f"no Python {version} here")
-    run(python, "-m", "venv", "env", cwd=tmp_path)
-    pip = (tmp_path / "env" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
-    run(*pip, "install", "--upgrade", "pip", cwd=tmp_path)  # older ones download what they only look at
+    run(python, "-m", "venv", "env", cwd=folder)
+    pip = (folder / "env" / "bin" / "python", "-m", "pip", "--quiet", "--disable-pip-version-check")
+    run(*pip, "install", "--upgrade", "pip", cwd=folder)  # older ones download what they only look at
     wanted = f"guidelens[{extras}] @ {wheel.as_uri()}" if extras else str(wheel)
-    run(*pip, "install", "--dry-run", "--report", "report.json", "--prefer-binary", wanted, cwd=tmp_path)
-    report = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))
-    found = {item["metadata"]["name"].lower(): item["metadata"]["version"] for item in report["install"]}
-    with_lavis = version in ("3.10", "3.11")
-    assert ("salesforce-lavis" in found) is with_lavis
-    assert found["numpy"].startswith("1.") is with_lavis
-    assert {"torch", "torchvision"} <= set(found)
+    constraints = ("--constraint", ROOT / "constraints-lavis.txt") if extras == "lavis" else ()
+    run(
+        *pip,
+        "install",
+        "--dry-run",
+        "--report",
+        "report.json",
+        "--prefer-binary",
+        *constraints,
+        wanted,
+        cwd=folder,
+    )
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    return {
+        item["metadata"]["name"].lower().replace("_", "-"): item["metadata"]["version"]
+        for item in report["install"]
+    }

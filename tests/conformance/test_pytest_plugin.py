@@ -54,6 +54,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
     assert not [name for name in tops if name.startswith("guidelens_")]
     assert {name for name in loaded if name.startswith("guidelens.")} == {
         "guidelens.lazy",
+        "guidelens.threads",
         "guidelens.testing",
         "guidelens.testing.report",
         "guidelens.testing.pytest_plugin",

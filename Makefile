@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test smoke test-lavis check docs coverage dist release-check gpu-check clean same-python
+.PHONY: help demo test smoke test-lavis check docs findings coverage dist release-check gpu-check clean same-python
 
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -30,6 +30,7 @@ help:
 	@echo "make test    install what the tests need, and run them"
 	@echo "make check   lint, format check, type check, docs"
 	@echo "make docs    build the documentation into build/site; a dead link or a stale reference is an error"
+	@echo "make findings       the tables of docs/findings.md, from the finished runs in FINDINGS"
 	@echo "make smoke          a comparison of two prompts, and the fast tests"
 	@echo "make test-lavis     our BLIP against LAVIS's, in an environment of its own (Python 3.11 or 3.10)"
 	@echo "make coverage       the tests, and the share of lines that they run, by package"
@@ -66,6 +67,11 @@ check: $(DEV_STAMP)
 docs: $(DEV_STAMP)
 	$(MKDOCS)
 	@echo "$(CURDIR)/build/site/index.html"
+
+FINDINGS ?= runs/findings runs/replication
+
+findings: $(RUN_STAMP)
+	$(BIN)/python docs/site/findings.py record $(FINDINGS)
 
 # Not by pytest --cov: pytest has imported a part of guidelens, its plugin, before that begins to count. The workers
 # are counted as the processes are that tests start.

@@ -12,8 +12,8 @@ from pkgutil import resolve_name
 from types import ModuleType
 
 import pytest
-from guidelens.claims.paper import CLAIMS
 from guidelens.plugins import PluginManager
+from guidelens_paper.claims import CLAIMS
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from guidelens import Engine, Sample
-from guidelens.contracts import Prompt, TextBatch
+from guidelens.contracts import Column, Prompt, TextBatch
 from guidelens.errors import GuidelensError
 from guidelens.guarding import (
     ComponentError,
@@ -261,7 +261,7 @@ def test_weights_that_break_the_contract(kind: str) -> None:
 
 
 class Metric:
-    columns = ("m",)
+    columns = (Column("m", "mean pixel"),)
 
     def __init__(self, answer: Callable[[Tensor], Any]) -> None:
         self._answer = answer
@@ -300,7 +300,6 @@ def test_a_metric_that_breaks_the_contract_spoils_no_other(kind: str) -> None:
     fine = NamedMetric("fine", Metric(brightness))
     (expected,) = score([fine], [picture], [Prompt("a")])
     metrics = [NamedMetric("broken", Metric(broken)), NamedMetric("sneaky", Metric(darkened)), fine]
-    metrics[1].metric.columns = metrics[0].metric.columns = ("m",)
     (found,) = score(metrics, [picture], [Prompt("a")])
     assert found.values == expected.values
     assert message in found.errors["broken"]

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import torch
-from guidelens.contracts import Prompt
+from guidelens.contracts import Column, Prompt
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import GuidanceOptions
 from guidelens.pictures import to_picture, to_tensor
@@ -407,7 +407,7 @@ def test_a_metric_may_be_added_later_without_sampling(copy: Path) -> None:
 
 class Broken(Brightness):
     name = "broken"
-    columns = ("broken",)
+    columns = (Column("broken", "what it is told to say"),)
 
     def __init__(self, answer: list[dict[str, float]]) -> None:
         super().__init__()
@@ -430,6 +430,17 @@ def test_metrics_are_held_to_their_contract(
 ) -> None:
     result = run(tmp_path / "out", metrics=[Broken(answer)])
     assert [(name, why) for name, why, _ in result.failures] == [("broken", f"ValueError: {reason}")]
+
+
+def test_columns_that_are_not_declared_are_refused_in_one_line(tmp_path: Path) -> None:
+    undeclared = Brightness()
+    undeclared.columns = ("bright",)  # type: ignore[assignment]
+    with pytest.raises(GuidelensError) as caught:
+        run(tmp_path / "out", metrics=[undeclared])
+    assert str(caught.value) == (
+        "metric 'brightness' is unusable: its columns contain 'bright', a str; "
+        "declare each as guidelens.Column(name, meaning)"
+    )
 
 
 def test_two_metrics_with_one_column_are_refused(copy: Path) -> None:

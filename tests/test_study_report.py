@@ -20,8 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent))  # the tiny world
 import tiny_world
 from guidelens import load_study
 from guidelens.claims.evaluate import evaluate
-from guidelens.claims.paper import ITC, SHIFT
-from guidelens.claims.questions import Claim, Question, difference
+from guidelens.claims.questions import Claim, Question, column, difference
 from guidelens.cli.main import cli
 from guidelens.errors import GuidelensError
 from guidelens.hookspecs import RegisterReportSections, hookimpl
@@ -38,6 +37,7 @@ from guidelens.stats import Estimate
 from guidelens.studies.file import parse_study
 from guidelens.studies.results import Cells
 from guidelens.studies.run import run_study
+from guidelens_paper.claims import ITC, SHIFT
 from PIL import Image
 
 STUDY = """
@@ -69,7 +69,7 @@ options = { dose = ["plain", "matched"], dose_steps = 5, through = "x0" }
 BRIGHT = Claim(
     "B1",
     "SHIFT is brighter",
-    (Question("B1.bright", "turn is brighter", difference(SHIFT, ITC, ("bright",))),),
+    (Question("B1.bright", "turn is brighter", difference(SHIFT, ITC, column("bright"))),),
 )
 """A claim about what the toy's metric measures."""
 
@@ -137,12 +137,14 @@ def test_nothing_is_asked_of_anyone(done: Path, page: Page) -> None:
 
 def test_the_verdicts_come_first(page: Page) -> None:
     text = " ".join(" ".join(page.words).split())
-    headings = [text.rindex(name) for name in ("What the paper claims", "Means with", "How this was made")]
+    headings = [text.rindex(name) for name in ("What is claimed", "Means with", "How this was made")]
     assert headings == sorted(headings)
     places = [text.index(f"{name} ") for name in ("F1", "F2", "F3", "F4", "F5", "F6")]
     assert places == sorted(places)
     assert "needs cells of ITM" in text
+    assert "Kong & Kwak (2023)" in text
     assert "60 of 60 pictures" in text
+    assert "interim" not in text
 
 
 def test_pictures_behind_a_number(done: Path, page: Page) -> None:
@@ -150,10 +152,10 @@ def test_pictures_behind_a_number(done: Path, page: Page) -> None:
     (verdict,) = evaluate(load_study(done), [BRIGHT])
     (answer,) = verdict.answers
     keys = load_study(done).keys
-    for unit in answer.units:
-        sides = {keys[key]["schedule"]: keys[key]["metrics"]["bright"] for key in unit.keys}
-        assert unit.value == pytest.approx(sides["turn"] - sides["only-itc"])
-    best = max(answer.units, key=lambda unit: unit.value)
+    for pair in answer.pairs:
+        sides = {keys[key]["schedule"]: keys[key]["metrics"]["bright"] for key in pair.keys}
+        assert pair.value == pytest.approx(sides["turn"] - sides["only-itc"])
+    best = max(answer.pairs, key=lambda pair: pair.value)
     assert {f"samples/{key}.png" for key in best.keys} <= set(page.sources)
 
 
@@ -437,6 +439,12 @@ def test_a_study_that_grows(done: Path, tmp_path: Path) -> None:
     page = Page(write_study_report(load_study(half)).read_text(encoding="utf-8"))
     assert len(page.data["cells"]) == 10
     assert "The study is not finished" in " ".join(page.words)
+    assert (half / "report.html").read_text().count(", interim</span>") >= 6
+    run = CliRunner().invoke(cli, ["study", "report", str(half)])
+    assert "pictures missing: every verdict is interim" in run.stderr
+    claims = [line for line in run.stdout.splitlines() if re.match(r"F\d  ", line)]
+    assert len(claims) == 6
+    assert all(", INTERIM: " in line for line in claims)
     (half / "results.jsonl").write_text("")
     with pytest.raises(GuidelensError, match="no finished cell"):
         write_study_report(load_study(half))

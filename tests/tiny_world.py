@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 import torch
-from guidelens.contracts import Prompt, TextBatch
+from guidelens.contracts import Column, Prompt, TextBatch
 from guidelens.hookspecs import Register, hookimpl
 from torch import Tensor
 
@@ -67,7 +67,10 @@ class Brightness:
     """Two columns, one of which does not apply to a prompt without "above"; fails where a prompt says so."""
 
     name = "brightness"
-    columns = ("bright", "above")
+    columns = (
+        Column("bright", "mean pixel, 0 black to 1 white", low=0.0, high=1.0),
+        Column("above", "whether the upper half is the brighter one", low=0.0, high=1.0),
+    )
 
     def __init__(self, fails_on: str = "unscorable") -> None:
         self.fails_on = fails_on
@@ -88,7 +91,7 @@ class Contrast:
     """A second metric, to be added to a run later."""
 
     name = "contrast"
-    columns = ("contrast",)
+    columns = (Column("contrast", "standard deviation of the pixels", low=0.0),)
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         return [{"contrast": float(image.std())} for image in images]

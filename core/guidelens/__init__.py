@@ -14,6 +14,7 @@ from guidelens.threads import shorten_spinning
 if TYPE_CHECKING:
     from guidelens.contracts import (
         CONTRACT_VERSION,
+        Column,
         Generator,
         GuidanceModel,
         Metric,
@@ -38,6 +39,7 @@ shorten_spinning()  # before anything imports torch
 
 _HOME = {
     "CONTRACT_VERSION": "contracts",
+    "Column": "contracts",
     "ComponentInfo": "plugins",
     "Engine": "engine",
     "Generator": "contracts",
@@ -64,6 +66,7 @@ _HOME = {
 
 __all__ = [
     "CONTRACT_VERSION",
+    "Column",
     "ComponentInfo",
     "Engine",
     "Generator",

@@ -157,13 +157,50 @@ class Prompt:
         return self.text if self.reference is None else self.reference
 
 
+ROLES: Mapping[str, str] = {
+    "alignment": "how much of the whole prompt the picture shows",
+    "realism": "how much it looks like a picture of its world, whatever it shows",
+    "recall": "share of the named objects that appear",
+    "recall_main": "whether the main object appears: the one named first",
+    "recall_rest": "share of the other named objects that appear",
+    "detail_main": "share of the details named for the main object that it has",
+    "binding": "share of attributes that are on the object they were named for; 0 where none appears",
+    "binding_shown": "the same of pictures in which attribute and object both appear",
+    "relation": "whether objects stand to each other as the prompt says",
+    "count": "whether as many are there as the prompt says",
+    "precision": "share of the objects in the picture that the prompt names",
+    "judgement": "what a guidance model thinks of the picture, which may be the one that guided it",
+}
+"""What a column of a metric may be read as, by every claim and chart; a plugin may have roles of its own."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column of a metric means.
+
+    :param name: as results name it.
+    :param meaning: one phrase for a reader.
+    :param role: what it is read as, one of :data:`ROLES` or a plugin's own; empty: nothing in particular.
+    :param low: its least possible value; None: none.
+    :param high: its largest possible value; None: none.
+    :param higher_is_better: False where a smaller value is the better one.
+    """
+
+    name: str
+    meaning: str
+    role: str = ""
+    low: float | None = None
+    high: float | None = None
+    higher_is_better: bool = True
+
+
 @runtime_checkable
 class Metric(Protocol):
     """A score of finished images."""
 
     @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of the scores, each higher-is-better unless the plugin's page says otherwise."""
+    def columns(self) -> tuple[Column, ...]:
+        """The scores: name, meaning, role, range and direction of each."""
         ...
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     import click
 
+    from guidelens.claims.questions import Claim
     from guidelens.studies.results import StudyResults
     from guidelens.weights import WeightsFile
 
@@ -114,6 +115,23 @@ class RegisterStudies(Protocol):
 @hookspec
 def register_studies(register: RegisterStudies) -> None:
     """Name study files that users can run by name."""
+
+
+class RegisterClaims(Protocol):
+    """The callback handed to ``register_claims``."""
+
+    def __call__(self, claim: Claim, /) -> None:
+        """Offer a claim to ``guidelens study report``.
+
+        :param claim: its id must be no other claim's.
+        """
+        ...
+
+
+@hookspec
+def register_claims(register: RegisterClaims) -> None:
+    """Offer claims (:class:`guidelens.claims.questions.Claim`): questions that are asked of studies. Called when a
+    study is reported, not at every start."""
 
 
 class RegisterReportSections(Protocol):

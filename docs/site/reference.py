@@ -23,6 +23,7 @@ MODULES = {
         "Claims, metrics, prompts",
         [
             "guidelens.claims.questions",
+            "guidelens.claims.conditions",
             "guidelens.claims.evaluate",
             "guidelens.claims.statistics",
             "guidelens.metrics.judge",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.hookspecs import Register, RegisterStudies, RegisterWeights, hookimpl
+from guidelens.hookspecs import Register, RegisterWeights, hookimpl
 
 from .weights import CHECKPOINTS, OF_PRESET, VOCABULARY, published_vocabulary
 
@@ -31,15 +31,6 @@ def register_weights(register: RegisterWeights) -> None:
     """Name the published checkpoints with all three heads, and their vocabulary."""
     for file in (*CHECKPOINTS.values(), VOCABULARY):
         register(file)
-
-
-@hookimpl
-def register_studies(register: RegisterStudies) -> None:
-    """Name the study that asks the paper's questions of the paper's models."""
-    path = Path(__file__).parent / "studies" / "paper.toml"
-    register(
-        "paper", path, summary="the paper's claims with guided-diffusion and BLIP: needs weights and a GPU"
-    )
 
 
 def blip(

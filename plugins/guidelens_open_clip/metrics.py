@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from guidelens.contracts import Prompt
+from guidelens.contracts import Column, Prompt
 
 from .guidance import OpenClipGuidance
 
@@ -21,7 +21,9 @@ class ClipScore:
     The paper's factor is 2.5 instead of 100. A prompt's ``target`` is what is scored against.
     """
 
-    columns = ("clip_score",)
+    columns = (
+        Column("clip_score", "100 x cosine of picture and prompt, 0 where negative", "alignment", 0.0, 100.0),
+    )
 
     def __init__(self, model: OpenClipGuidance) -> None:
         """Score by the features of ``model``; its objective options do not matter, its templates do."""

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from guidelens.contracts import Prompt
+from guidelens.contracts import Column, Prompt
 
 from .language import Description, Phrase, claims, holds, read
 from .parse import Reading, parse
@@ -18,8 +18,28 @@ if TYPE_CHECKING:
 logger = logging.getLogger("guidelens.shapes.metrics")
 
 
-COLUMNS = ("alignment", "fidelity", "recall", "binding", "relation", "count", "precision")
-DETAILS = ("recall_first", "recall_rest", "recall_large", "recall_small", "binding_shown")
+def _columns(**declared: tuple[str, str]) -> tuple[Column, ...]:
+    """Return columns in [0, 1], higher better, by name: each with its role and meaning."""
+    return tuple(Column(name, meaning, role, 0.0, 1.0) for name, (role, meaning) in declared.items())
+
+
+COLUMNS = _columns(
+    alignment=("alignment", "share of the prompt's assertions that hold"),
+    fidelity=("realism", "share of the picture that the scene read from it explains"),
+    recall=("recall", "share of the named kinds that appear"),
+    binding=("binding", "of the kinds whose colour and shape both appear, the share that appear together"),
+    relation=("relation", "whether the relation holds"),
+    count=("count", "share of the numbers above one that are right"),
+    precision=("precision", "share of the objects read that the prompt names"),
+)
+DETAILS = _columns(
+    recall_first=("recall_main", "whether the kind named first appears"),
+    recall_rest=("recall_rest", "share of the other named kinds that appear"),
+    detail_first=("detail_main", "share of the shape, colour and size named first that one object has"),
+    recall_large=("", "share of the kinds named large that appear"),
+    recall_small=("", "share of the kinds named small that appear"),
+    binding_shown=("binding_shown", "binding of pictures that show colour and shape of some named kind"),
+)
 
 
 class ShapesMetric:
@@ -41,13 +61,15 @@ class ShapesMetric:
     With ``details``, these as well:
 
     - ``recall_first``, ``recall_rest``: recall of the kind named first, and of the others.
+    - ``detail_first``: of what the prompt says of the kind named first (shape, and colour and size where they
+      are named), the share that one object of the picture has, the object that has most of it. 0 without any.
     - ``recall_large``, ``recall_small``: recall of the kinds of that size, where the prompt names sizes.
     - ``binding_shown``: ``binding`` of the pictures that show the colour and the shape of at least one named
       kind, left out for the others: how often parts that are there go together. It must be read beside
       ``binding``: a schedule that seldom shows both parts has few pictures here.
     """
 
-    columns: tuple[str, ...] = COLUMNS
+    columns: tuple[Column, ...] = COLUMNS
 
     def __init__(self, details: bool = False) -> None:
         self.details = details
@@ -78,7 +100,7 @@ class ShapesMetric:
             of_kind = [held[i] for i, claim in enumerate(claims(description)) if claim.kind == kind]
             if of_kind:
                 scores[kind] = sum(of_kind) / len(of_kind)
-        return {column: scores[column] for column in self.columns if column in scores}
+        return {column.name: scores[column.name] for column in self.columns if column.name in scores}
 
 
 def _object_scores(description: Description, items: Sequence[Item]) -> dict[str, float]:
@@ -98,8 +120,17 @@ def _detail_scores(description: Description, items: Sequence[Item]) -> dict[str,
     if len(phrases) > 1:
         groups |= {"recall_first": list(phrases[:1]), "recall_rest": list(phrases[1:])}
     scores = {column: _recall(group, items) for column, group in groups.items() if group}
+    if len(phrases) > 1:
+        scores["detail_first"] = max((_share_of_details(phrases[0], item) for item in items), default=0.0)
     shown = _binding(phrases, items)
     return scores if shown is None else {**scores, "binding_shown": shown}
+
+
+def _share_of_details(phrase: Phrase, item: Item) -> float:
+    """Return the share of what a phrase says of its kind that an object has."""
+    said = {"shape": phrase.shape, "colour": phrase.colour, "size": phrase.size}
+    named = {name: value for name, value in said.items() if value is not None}
+    return sum(getattr(item, name) == value for name, value in named.items()) / len(named)
 
 
 def _recall(phrases: Sequence[Phrase], items: Sequence[Item]) -> float:

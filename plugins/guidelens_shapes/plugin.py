@@ -51,7 +51,8 @@ def _guidance(
 def _metric(details: bool = False) -> Metric:
     """Scores of what a picture shows of its prompt.
 
-    :param details: also recall by order of mention and by size, and binding where there was something to bind.
+    :param details: also recall by order of mention and by size, details of the object named first, and binding where
+        there was something to bind.
     """
     from .metrics import ShapesMetric
 
@@ -115,7 +116,7 @@ def register_studies(register: RegisterStudies) -> None:
     register(
         "replication",
         folder / "replication.toml",
-        summary="what findings left undecided, on other prompts and noise, 13 minutes",
+        summary="the findings again, on other prompts and noise, 12 minutes",
     )
 
 

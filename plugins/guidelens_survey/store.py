@@ -107,11 +107,13 @@ class SurveyFile:
         try:
             (application,) = self._db.execute("PRAGMA application_id").fetchone()
             if application != APPLICATION:
+                self.close()
                 raise UsageError(f"{self.path} is not a survey's file")
             self.meta: dict[str, Any] = {
                 name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM meta")
             }
         except (sqlite3.DatabaseError, ValueError) as error:
+            self.close()
             raise UsageError(f"{self.path} is not a survey's file, or cannot be opened: {error}") from error
         if self.meta.get("format") != FORMAT:
             raise UsageError(f"{self.path} has format {self.meta.get('format')}, this version reads {FORMAT}")

@@ -22,7 +22,7 @@ from guidelens_shapes.world import random_scene, render_batch
 
 MIXED = """
     import torch
-    from guidelens import GuidelensError, Prompt, UsageError, hookimpl
+    from guidelens import Column, GuidelensError, Prompt, UsageError, hookimpl
     from guidelens.testing import TinyGenerator, TinyGuidanceModel
 
     class Good:
@@ -52,7 +52,7 @@ MIXED = """
             return super().losses(images, text, objectives)
 
     class Metric:
-        columns = ("mean",)
+        columns = (Column("mean", "mean pixel"),)
         def score(self, images, prompts):
             assert images.shape[1:] == (3, 8, 8)
             assert {p.text for p in prompts} <= {"a", "b", "c"}

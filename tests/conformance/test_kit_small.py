@@ -9,7 +9,7 @@ from typing import Any
 import guidelens.testing
 import pytest
 import torch
-from guidelens.contracts import Prompt
+from guidelens.contracts import Column, Prompt
 from guidelens.errors import UsageError
 from guidelens.testing import (
     Check,
@@ -102,10 +102,14 @@ def test_good_schedules_pass() -> None:
 # --- metrics ------------------------------------------------------------------------------------------------
 
 
+RED = Column("red", "red less the mean of green and blue")
+ABOVE = Column("above", "whether the upper half is the redder one", low=0.0, high=1.0)
+
+
 class Redness:
     """How red a picture is, and whether its upper half is where the prompt says so."""
 
-    columns: Any = ("red", "above")
+    columns: Any = (RED, ABOVE)
 
     def score_one(self, image, prompt):
         scores = {"red": float((image[0] - image[1:].mean(0)).mean())}
@@ -119,7 +123,7 @@ class Redness:
 
 @breaks("metric", "columns")
 class ColumnsInAList(Redness):
-    columns = ["red", "above"]  # noqa: RUF012
+    columns = [RED, ABOVE]  # noqa: RUF012
 
 
 @breaks("metric", "columns")
@@ -129,17 +133,42 @@ class NoColumns(Redness):
 
 @breaks("metric", "columns")
 class ColumnTwice(Redness):
-    columns = ("red", "above", "red")
+    columns = (RED, ABOVE, RED)
 
 
 @breaks("metric", "columns")
 class ColumnIsANumber(Redness):
-    columns = ("red", "above", 3)
+    columns = (RED, ABOVE, 3)
+
+
+@breaks("metric", "columns")
+class ColumnIsAName(Redness):
+    columns = ("red", "above")
+
+
+@breaks("metric", "columns")
+class ColumnWithoutAMeaning(Redness):
+    columns = (Column("red", " "), ABOVE)
+
+
+@breaks("metric", "columns")
+class ColumnWithoutARange(Redness):
+    columns = (Column("red", "how red", low=1.0, high=-1.0), ABOVE)
+
+
+@breaks("metric", "columns")
+class MisspeltRole(Redness):
+    columns = (Column("red", "how red", "alignement"), ABOVE)
+
+
+@breaks("metric", "range")
+class ScoreOutOfRange(Redness):
+    columns = (Column("red", "how red", low=0.5, high=1.0), ABOVE)
 
 
 @breaks("metric", "scores")
 class UnknownColumn(Redness):
-    columns = ("red",)
+    columns = (RED,)
 
 
 @breaks("metric", "scores")
@@ -240,7 +269,9 @@ def test_good_metrics_pass() -> None:
 def test_a_column_may_be_better_when_it_is_lower() -> None:
     with pytest.raises(ConformanceError, match="'red' is -1 for the examples, and"):
         check_metric(Greenness(), examples=[_example()])
-    assert check_metric(Greenness(), examples=[_example()], lower_is_better=["red"]).ok
+    less = Greenness()
+    less.columns = (Column("red", "how red", higher_is_better=False), ABOVE)
+    assert check_metric(less, examples=[_example()]).ok
 
 
 def test_metrics_are_shown_what_was_given() -> None:

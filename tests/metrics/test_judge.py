@@ -38,7 +38,8 @@ def expected(images: torch.Tensor, targets: list[str], objective: str) -> list[f
 def test_scores_are_minus_the_losses_against_the_clean_prompt() -> None:
     images = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     judge = Judge(TinyGuidance(), "tiny", ["cap", "itc"])
-    assert judge.columns == ("cap@tiny", "itc@tiny")
+    assert [column.name for column in judge.columns] == ["cap@tiny", "itc@tiny"]
+    assert {column.role for column in judge.columns} == {"judgement"}
     rows = judge.score(images, PROMPTS)
     targets = ["a red circle", "a red circle", "dot"]
     for objective in ("cap", "itc"):
@@ -77,7 +78,7 @@ def test_mistakes() -> None:
 
 def test_the_plugin_builds_any_guidance_model(plugins: PluginManager) -> None:
     metric = plugins.build("metric", "judge:guidance=tiny-vl,objectives=itc + cap,device=cpu")
-    assert metric.columns == ("itc@tiny-vl", "cap@tiny-vl")
+    assert [column.name for column in metric.columns] == ["itc@tiny-vl", "cap@tiny-vl"]
     chosen = plugins.resolve("metric", "judge:guidance=shapes:variant=x0,objectives=itm")
     assert chosen.spec == "judge:guidance=shapes,objectives=itm"  # the default variant is left out
     quoted = plugins.resolve("metric", "judge:guidance='shapes:variant=clean,itm=margin'")

@@ -14,7 +14,7 @@ def test_guides_and_judges() -> None:
     study = expand(find_study("judges", plugins), plugins, plugin_workshop(plugins, "cpu"))
     guides = {(m["schedule"], m["guidance"]) for m in study.members}
     assert len(guides) == 6
-    columns = [column for item in study.metrics for column in item.metric.columns]
+    columns = [column for item in study.metrics for column in item.columns]
     assert "alignment" in columns
     assert {f"{o}@{m}" for o, m in guides} <= set(columns)
     assert len(study.members) == 6 * 18 * 2

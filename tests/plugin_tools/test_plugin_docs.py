@@ -21,10 +21,11 @@ CALLBACKS = [
     hookspecs.Register,
     hookspecs.RegisterWeights,
     hookspecs.RegisterStudies,
+    hookspecs.RegisterClaims,
     hookspecs.RegisterReportSections,
 ]
 CONTRACTS = [contracts.Generator, contracts.GuidanceModel, contracts.Schedule, contracts.Metric]
-DATA = [contracts.TextBatch, contracts.Prompt]
+DATA = [contracts.TextBatch, contracts.Prompt, contracts.Column]
 
 
 def read(page: str) -> str:
@@ -90,6 +91,12 @@ def test_every_contract_has_its_members(protocol: type) -> None:
 def test_the_data_that_contracts_speak_of(data: type) -> None:
     (first,) = blocks(section(read("contracts.md"), data.__name__), "text")
     assert first.strip() == signature(data, data.__name__).removesuffix(" -> None")
+
+
+def test_the_roles_are_listed() -> None:
+    """With what each means, word for word."""
+    rows = re.findall(r"^\| `(\w+)` \| (.*) \|$", section(read("contracts.md"), "Column"), re.MULTILINE)
+    assert dict(rows[-len(contracts.ROLES) :]) == dict(contracts.ROLES)
 
 
 def test_the_version_is_told() -> None:

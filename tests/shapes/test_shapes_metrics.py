@@ -29,10 +29,14 @@ def scores(prompt: str | Prompt, *items: Item, background: str = "gray") -> dict
     return row
 
 
+def names(metric: ShapesMetric) -> set[str]:
+    return {column.name for column in metric.columns}
+
+
 def test_it_is_a_metric() -> None:
     assert isinstance(ShapesMetric(), Metric)
     row = scores("a red circle above a blue square", RED_CIRCLE, BLUE_SQUARE)
-    assert set(row) <= set(ShapesMetric.columns)
+    assert set(row) <= names(ShapesMetric())
     assert all(type(value) is float and 0 <= value <= 1 for value in row.values())
 
 
@@ -182,13 +186,18 @@ def details(prompt: str, *items: Item) -> dict[str, float]:
     image = torch.from_numpy(render(Scene("gray", items)))
     metric = ShapesMetric(details=True)
     (row,) = metric.score(image[None], [Prompt(prompt)])
-    assert set(row) <= set(metric.columns)
-    return {name: row[name] for name in metric.columns if name in row and name not in ShapesMetric.columns}
+    assert set(row) <= names(metric)
+    return {name: row[name] for name in row if name not in names(ShapesMetric())}
 
 
 def test_details_tell_the_first_from_the_rest() -> None:
     prompt = "a red circle, a blue square and a green triangle"
-    assert details(prompt, RED_CIRCLE) == {"recall_first": 1, "recall_rest": 0, "binding_shown": 1}
+    assert details(prompt, RED_CIRCLE) == {
+        "recall_first": 1,
+        "recall_rest": 0,
+        "detail_first": 1,
+        "binding_shown": 1,
+    }
     assert details(prompt, BLUE_SQUARE)["recall_first"] == 0
     assert details(prompt, BLUE_SQUARE)["recall_rest"] == 0.5
     assert details("a red circle", RED_CIRCLE) == {"binding_shown": 1}
@@ -200,6 +209,27 @@ def test_details_tell_large_from_small() -> None:
     assert (row["recall_large"], row["recall_small"], row["recall_first"]) == (1, 0, 1)
     assert details(prompt, SMALL_GREEN[2])["recall_small"] == 1
     assert "recall_large" not in details("a small green triangle", SMALL_GREEN[2])
+
+
+def test_details_of_the_main_object_are_those_that_one_object_has() -> None:
+    """Of "large", "red" and "circle": a large red square has two; parts of two objects do not add up."""
+    prompt = "a large red circle and a blue square"
+    assert details(prompt, RED_CIRCLE)["detail_first"] == 1
+    assert details(prompt, RED_SQUARE)["detail_first"] == pytest.approx(2 / 3)
+    assert details(prompt, RED_SQUARE, BLUE_CIRCLE)["detail_first"] == pytest.approx(2 / 3)
+    assert details(prompt, SMALL_GREEN[2])["detail_first"] == 0
+    assert details(prompt)["detail_first"] == 0
+    assert "detail_first" not in details("a large red circle")
+
+
+def test_every_column_says_what_it_is() -> None:
+    roles = {column.name: column.role for column in ShapesMetric(details=True).columns}
+    assert roles["alignment"] == "alignment"
+    assert roles["fidelity"] == "realism"
+    assert roles["detail_first"] == "detail_main"
+    assert all(
+        column.meaning and (column.low, column.high) == (0, 1) for column in ShapesMetric(True).columns
+    )
 
 
 def test_binding_shown_is_left_out_where_there_is_nothing_to_bind() -> None:

@@ -71,4 +71,4 @@ def test_the_examples_run(
     assert len(capsys.readouterr().out.splitlines()) == 16
     assert len(names["frame"]) == 64  # type: ignore[arg-type]
     exec(compile(asking, "docs/studies.md", "exec"), {})
-    assert "F3 undecided\nF3.relation" in capsys.readouterr().out
+    assert "F3 undecided, measured in part\nF3.relation" in capsys.readouterr().out

@@ -100,6 +100,8 @@ def test_telemetry_is_what_the_engine_yields(study: StudyResults) -> None:
     assert cell["losses"]["cap"] == pytest.approx(float(telemetry.losses["cap"][2]), rel=1e-5)
     finite = telemetry.gradient_norms["itc"][1:]
     assert cell["gradient_norms"]["itc"] == pytest.approx(float(finite.mean()), rel=1e-5)
+    cosines = telemetry.cosines["cap|itc"]
+    assert cell["conflicts"]["cap|itc"] == pytest.approx(float(np.mean(cosines[np.isfinite(cosines)] < 0)))
     assert cell["cosines"]["cap|itc"] == pytest.approx(
         float(np.nanmean(telemetry.cosines["cap|itc"])), rel=1e-5
     )

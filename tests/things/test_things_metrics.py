@@ -28,14 +28,14 @@ def scores(prompt: str | Prompt, *items: Item, ground: str = "street") -> dict[s
 def test_it_is_a_metric() -> None:
     assert isinstance(ThingsMetric(), Metric)
     row = scores("a blue dog next to a red car", BLUE_DOG, RED_CAR)
-    assert set(row) <= set(ThingsMetric.columns)
+    assert set(row) <= {column.name for column in ThingsMetric.columns}
     assert all(0 <= value <= 1 for value in row.values())
 
 
 def test_all_right() -> None:
     row = scores("a blue dog next to a red car on the street", BLUE_DOG, RED_CAR)
     assert all(value == pytest.approx(1) for value in row.values())
-    assert set(row) == set(ThingsMetric.columns) - {"count"}
+    assert set(row) == {column.name for column in ThingsMetric.columns} - {"count"}
 
 
 def test_fused_attributes_cost_binding_alone() -> None:

@@ -202,7 +202,7 @@ def test_two_files_of_one_name_are_refused() -> None:
     mine = WeightsFile("blip-base", "net.pt", "https://acme.invalid/net.pt")
     good = WeightsFile("acme-net", "net.pt", "https://acme.invalid/net.pt")
     manager = PluginManager.load([plugin_naming(good, mine)], environment={})
-    with pytest.raises(Exception, match=r"'blip-base' are another file in plugin 'blip'"):
+    with pytest.raises(Exception, match=r"another WeightsFile is called 'blip-base' in plugin 'blip'"):
         manager.weights()  # the user asked for this plugin, so its failure is an error
 
 

@@ -1,6 +1,8 @@
-"""The claims of Kong & Kwak (2023) as questions to a study, and the statistics that answer them.
+"""Claims about objectives as questions to a study, and the statistics that answer them.
 
-- :mod:`.statistics`: a mean of paired differences with its interval, test, effect size and the n it would need.
-- :mod:`.questions`: what a question compares; :mod:`.paper` has F1 to F6.
-- :mod:`.conditions`: which cells of a study are meant; :mod:`.evaluate` gives the verdicts.
+Plugins bring the claims (the hook ``register_claims``); this package asks them of any study.
+
+- :mod:`.questions`: what a claim compares; :mod:`.conditions` says which cells are meant.
+- :mod:`.asking`: the values of a question in a study; :mod:`.statistics` describes and tests them.
+- :mod:`.evaluate`: answers corrected for their number, and verdicts; :mod:`.table` writes them.
 """

@@ -21,37 +21,41 @@ Weights = Mapping[str, Sequence[float | None]]
 class Condition:
     """One side of a comparison.
 
-    :param role: what the schedule does (:func:`role_of`): ``itc``, ``shift:cap,itc``, ``blend:cap,itc``, ...
+    :param pattern: what the schedule does (:func:`pattern_of`): ``itc``, ``shift:cap,itc``, ``blend:cap,itc``, ...
     :param perturbed: False for clean prompts, True for perturbed ones.
     :param columns: values that the cell must have, by column; options count as columns.
     """
 
-    role: str
+    pattern: str
     perturbed: bool = False
     columns: Mapping[str, Any] = field(default_factory=dict)
 
-    def holds(self, cell: Mapping[str, Any], roles: Mapping[str, str]) -> bool:
-        """Say whether a cell is on this side. ``roles`` is what each schedule does, by name."""
-        if roles.get(cell["schedule"]) != self.role or (cell["perturbation"] != NONE) != self.perturbed:
+    def holds(self, cell: Mapping[str, Any], patterns: Mapping[str, str]) -> bool:
+        """Say whether a cell is on this side. ``patterns`` is what each schedule does, by name."""
+        if patterns.get(cell["schedule"]) != self.pattern:
+            return False
+        if (cell["perturbation"] != NONE) != self.perturbed:
             return False
         values = {**DEFAULTS, **cell["options"], **cell}
         return all(values.get(name) == value for name, value in self.columns.items())
 
     def __str__(self) -> str:
         rest = [f"{name} {value}" for name, value in self.columns.items()]
-        return ", ".join([role_label(self.role), *(["perturbed prompts"] if self.perturbed else []), *rest])
+        return ", ".join(
+            [pattern_label(self.pattern), *(["perturbed prompts"] if self.perturbed else []), *rest]
+        )
 
 
-def role_label(role: str) -> str:
-    """Write a role as the paper does: ITC, SHIFT, BLEND."""
-    return role.partition(":")[0].upper()
+def pattern_label(pattern: str) -> str:
+    """Write what a schedule does in one word: ITC, SHIFT, BLEND."""
+    return pattern.partition(":")[0].upper()
 
 
-def role_of(weights: Weights) -> str:
-    """Say what a schedule does, from its weights at every step.
+def pattern_of(weights: Weights) -> str:
+    """Return what a schedule does, from its weights at every step.
 
     ``NAME`` where one objective alone is active; ``shift:A,B`` where A gives way to B; ``blend:A,B`` (in sorted
-    order) where several are active at constant weights; empty for anything else. So that a schedule is known by
+    order) where several are active at constant weights; empty for anything else. A schedule is known by
     what it does, whichever plugin it comes from.
     """
     active = {
@@ -74,7 +78,7 @@ def _falls(values: Sequence[float]) -> bool:
     return all(a >= b - _TOLERANCE for a, b in pairwise(values)) and values[0] > values[-1]
 
 
-def schedule_roles(config: Mapping[str, Any]) -> dict[str, str]:
+def schedule_patterns(config: Mapping[str, Any]) -> dict[str, str]:
     """Return what every schedule of a study does, by name: over the most steps, since one step shows no change."""
     schedules = sorted(config["schedules"], key=lambda schedule: schedule.get("steps", 0))
-    return {schedule["name"]: role_of(schedule["weights"]) for schedule in schedules}
+    return {schedule["name"]: pattern_of(schedule["weights"]) for schedule in schedules}

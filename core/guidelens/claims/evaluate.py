@@ -2,14 +2,16 @@
 
 The rules, fixed:
 
-1. A question takes its value within each unit, cells that share clean prompt, seed and everything else that the
-   question does not compare. Units that lack a side are left out.
-2. It is tested by flipping signs by prompt, two-sided, and corrected after Holm over all questions of the study
-   that are not exploratory.
-3. *supported*: the corrected p is at most 0.05 and the mean has the predicted sign; *contradicted*: at most 0.05 and
-   the other sign; *undecided* otherwise. Undecided is not "no difference": the interval says what is left.
-4. A claim is contradicted where one of its questions is, supported where all are (those that the study does not
-   measure aside), undecided otherwise.
+1. A question takes its value within each pair, cells that share clean prompt, seed and everything else that the
+   question does not compare. Pairs that lack a side are left out.
+2. It is tested by flipping signs by prompt, two-sided, and corrected after Holm over all questions that the study
+   plans to answer and that are not exploratory, whether or not they are answered yet.
+3. *supported*: the corrected p is at most 0.05 and the mean is on the predicted side; *contradicted*: at most 0.05
+   and on the other side; *undecided* otherwise. Undecided is not "no difference": the interval says what is left.
+4. A claim is *contradicted* where one of its questions is; *supported* where every one was measured and is
+   supported; *supported in part* where those that were measured are; *undecided* otherwise.
+5. Of a study that is not finished every verdict is *interim*: it may change, and a verdict that was looked at
+   several times has had several chances to come out.
 """
 
 from __future__ import annotations
@@ -18,101 +20,171 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.config import canonical_json
 
-from .conditions import NONE, schedule_roles
-from .paper import CLAIMS
-from .questions import COSINE, Claim, Question, Term
-from .statistics import ALPHA, Paired, holm, paired, pairs_needed, prompts_needed
-
-if TYPE_CHECKING:
-    from guidelens.studies.results import StudyResults
+from .asking import Asked, Cell, Evidence, Pair, ask
+from .questions import Claim, Question
+from .statistics import ALPHA, Paired, holm, paired, pairs_needed, smallest_p
 
 logger = logging.getLogger(__name__)
 
 SUPPORTED, CONTRADICTED, UNDECIDED = "supported", "contradicted", "undecided"
+IN_PART = "supported in part"
 NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
 
-_UNIT = (
-    *("pair", "clean", "generator", "guidance", "preset", "sampler"),
-    *("eta", "scale", "objective_scales", "steps", "respacing"),
-)
-
-Cell = Mapping[str, Any]
+_ORDER = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 
 
-@dataclass(frozen=True)
-class Unit:
-    """One value: a prompt and seed under otherwise equal settings, with the cells it was taken from."""
+class Study(Protocol):
+    """What questions are asked of: the results of a study, or the cells that one plans."""
 
-    value: float
-    prompt: str
-    seed: int
-    keys: tuple[str, ...]
+    @property
+    def config(self) -> dict[str, Any]:
+        """Grids, schedules with their weights, metrics with what their columns declare."""
+        ...
+
+    @property
+    def cells(self) -> Sequence[Cell]:
+        """A row per grid and cell, with its ``status``."""
+        ...
 
 
 @dataclass(frozen=True)
 class Answer:
     """What a study says to one question.
 
-    :param needs: what it would take, where the study does not measure it.
+    :param planned: whether the study draws what the question needs.
+    :param needs: what it would take, where it is not measured.
+    :param result: the mean, as the question measures it, and the test of its difference from ``against``.
     :param adjusted: p after Holm; NaN for an exploratory question.
+    :param possible: prompts that can have all sides.
+    :param least: the smallest p after Holm that any outcome of the study can give it.
     """
 
     question: Question
     verdict: str
-    units: tuple[Unit, ...] = ()
+    planned: bool = False
+    pairs: tuple[Pair, ...] = ()
     result: Paired | None = None
     adjusted: float = math.nan
     needs: str = ""
     column: str = ""
+    possible: int = 0
+    least: float = math.nan
+
+    @property
+    def tested(self) -> bool:
+        """Whether it is one of those that the correction counts."""
+        return self.planned and not self.question.exploratory
 
     @property
     def prompts(self) -> int:
-        """How many prompts the units are of."""
-        return len({unit.prompt for unit in self.units})
+        """How many prompts the pairs are of."""
+        return len({pair.prompt for pair in self.pairs})
 
     @property
     def note(self) -> str:
-        """Say where no outcome whatever could have decided the question."""
-        least = prompts_needed(ALPHA)
-        if self.result is None or self.prompts >= least:
+        """Say where no outcome whatever can decide the question."""
+        if not self.least > ALPHA:
             return ""
-        return f"{self.prompts} prompts: no test can come out with fewer than {least}"
+        return f"no outcome can decide it: with {self.possible} prompts the corrected p is {self.least:.2g} or more"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says to one claim."""
+    """What a study says to one claim.
+
+    :param interim: the study is not finished.
+    """
 
     claim: Claim
     verdict: str
     answers: tuple[Answer, ...]
+    interim: bool = False
+
+    @property
+    def headline(self) -> str:
+        """The verdict, whether it rests on a part of the claim, and whether it is interim."""
+        parts = self.parts
+        partly = NOT_MEASURED in parts and self.verdict in (CONTRADICTED, UNDECIDED)
+        found = [
+            self.verdict,
+            *(["measured in part"] if partly else []),
+            *(["interim"] if self.interim else []),
+        ]
+        return ", ".join(found)
+
+    @property
+    def parts(self) -> dict[str, list[str]]:
+        """The names of the questions behind the verdict, by theirs."""
+        found: dict[str, list[str]] = {}
+        for verdict in _ORDER:
+            names = [
+                answer.question.part
+                for answer in self.answers
+                if answer.verdict == verdict and not answer.question.exploratory
+            ]
+            if names:
+                found[verdict] = names
+        return found
+
+    @property
+    def of_which_parts(self) -> str:
+        """The parts as one line: ``supported: scene; not measured: detail, others``."""
+        return "; ".join(f"{verdict}: {', '.join(names)}" for verdict, names in self.parts.items())
 
 
-def evaluate(study: StudyResults, claims: Sequence[Claim] = CLAIMS) -> list[Verdict]:
+def evaluate(study: Study, claims: Sequence[Claim] | None = None) -> list[Verdict]:
     """Ask a study, finished or not, every question of the claims.
 
-    Where its grids say which claims (``F1``) or questions (``F1.size``) they speak to, each is asked of these
-    alone; of all grids otherwise. What they name that nobody asks is logged as a warning.
+    Where its grids say which claims or questions they speak to, the claims of the sources that they name are asked,
+    each of these grids alone; all claims of all grids otherwise. What they name that nobody asks is logged as a
+    warning.
+
+    :param claims: None: those that the installed plugins register.
     """
+    if claims is None:
+        from guidelens.plugins import PluginManager
+
+        claims = PluginManager.load().claims()
     _warn_of_unknown(study.config.get("grids", []), claims)
-    roles = schedule_roles(study.config)
-    columns = [column for metric in study.config["metrics"] for column in metric["columns"]]
+    chosen = _of_named_sources(study.config.get("grids", []), claims)
+    evidence = Evidence.of(study.config, study.cells)
+    interim = any(cell["status"] != "done" for cell in study.cells)
     asked = [
-        (claim, _ask(question, _cells_for(study, claim, question), roles, columns))
-        for claim in claims
+        (i, _answer(question, ask(claim, question, evidence), interim))
+        for i, claim in enumerate(chosen)
         for question in claim.questions
     ]
-    adjusted = holm([_tested(answer) for _, answer in asked])
-    alpha = ALPHA / max(1, sum(map(math.isfinite, adjusted)))
-    found: dict[str, list[Answer]] = {}
-    for (claim, answer), p in zip(asked, adjusted, strict=True):
-        found.setdefault(claim.id, []).append(_judged(answer, p, alpha))
-    return [Verdict(claim, overall(found[claim.id]), tuple(found[claim.id])) for claim in claims]
+    answers = _corrected([answer for _, answer in asked])
+    found: list[list[Answer]] = [[] for _ in chosen]
+    for (i, _), answer in zip(asked, answers, strict=True):
+        found[i].append(answer)
+    return [
+        Verdict(claim, overall(theirs), tuple(theirs), interim)
+        for claim, theirs in zip(chosen, found, strict=True)
+    ]
+
+
+def undecidable(study: Study, claims: Sequence[Claim]) -> dict[str, str]:
+    """Return the questions that no outcome of a study can decide, and why; none where its grids name no claims."""
+    if not any(grid.get("claims") for grid in study.config.get("grids", [])):
+        return {}
+    answers = [answer for verdict in evaluate(study, claims) for answer in verdict.answers]
+    return {answer.question.id: answer.note for answer in answers if answer.note}
+
+
+def overall(answers: Iterable[Answer]) -> str:
+    """Return the verdict of a claim from those of its questions (rule 4)."""
+    verdicts = {answer.verdict for answer in answers if not answer.question.exploratory}
+    measured = verdicts - {NOT_MEASURED}
+    if CONTRADICTED in verdicts:
+        return CONTRADICTED
+    if measured == {SUPPORTED}:
+        return SUPPORTED if measured == verdicts else IN_PART
+    return UNDECIDED if measured else NOT_MEASURED
 
 
 def _warn_of_unknown(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> None:
@@ -123,135 +195,82 @@ def _warn_of_unknown(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]
             if name not in names:
                 near = suggestion(name, sorted(names))
                 logger.warning(
-                    "the grid %r speaks to %r, which nothing asked is called%s", grid["name"], name, near
+                    "the grid %r names the claim %r, which no plugin registers%s", grid["name"], name, near
                 )
 
 
-def _tested(answer: Answer) -> float:
-    """Return p where the question is one of those that a verdict is drawn from, else NaN."""
-    return math.nan if answer.result is None or answer.question.exploratory else answer.result.p
+def _of_named_sources(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims of the sources of which the grids name a claim; all claims where they name none."""
+    named = {name for grid in grids for name in grid.get("claims", ())}
+    sources = {claim.source for claim in claims if named & {claim.id, *(q.id for q in claim.questions)}}
+    return [claim for claim in claims if claim.source in sources] if sources else list(claims)
 
 
-def overall(answers: Iterable[Answer]) -> str:
-    """Return the verdict of a claim from those of its questions (rule 4)."""
-    verdicts = {answer.verdict for answer in answers} - {NOT_MEASURED, EXPLORATORY}
-    if CONTRADICTED in verdicts:
-        return CONTRADICTED
-    if verdicts == {SUPPORTED}:
-        return SUPPORTED
-    return UNDECIDED if verdicts else NOT_MEASURED
+def _answer(question: Question, asked: Asked, interim: bool) -> Answer:
+    """Describe what was asked, before any correction."""
+    if asked.needs:
+        return Answer(question, NOT_MEASURED, needs=asked.needs)
+    if not asked.pairs:
+        needs = (
+            "its pictures are not drawn yet" if interim else f"needs pictures in which {asked.source} applies"
+        )
+        return Answer(question, NOT_MEASURED, True, needs=needs, column=asked.source, possible=asked.possible)
+    prompts = [pair.prompt for pair in asked.pairs]
+    values = [pair.value for pair in asked.pairs]
+    result = paired([value - question.against for value in values], prompts)
+    shift = question.against
+    estimate = replace(
+        result.estimate,
+        mean=result.estimate.mean + shift,
+        low=result.estimate.low + shift,
+        high=result.estimate.high + shift,
+    )
+    verdict = EXPLORATORY if question.exploratory else UNDECIDED
+    possible = asked.possible if interim else len(set(prompts))
+    return Answer(
+        question,
+        verdict,
+        True,
+        asked.pairs,
+        replace(result, estimate=estimate),
+        column=asked.source,
+        possible=possible,
+    )
+
+
+def _corrected(answers: Sequence[Answer]) -> list[Answer]:
+    """Correct every planned question for all of them, and draw its verdict (rules 2 and 3)."""
+    tested = [answer.tested for answer in answers]
+    adjusted = holm(
+        [_p(answer) if counts else math.nan for answer, counts in zip(answers, tested, strict=True)]
+    )
+    least = holm(
+        [
+            smallest_p(answer.possible) if counts else math.nan
+            for answer, counts in zip(answers, tested, strict=True)
+        ]
+    )
+    alpha = ALPHA / max(1, sum(tested))
+    return [
+        _judged(replace(answer, least=best), p, alpha)
+        for answer, p, best in zip(answers, adjusted, least, strict=True)
+    ]
+
+
+def _p(answer: Answer) -> float:
+    """Return p of an answer; 1 where nothing is drawn yet, so that it counts and decides nothing."""
+    return 1.0 if answer.result is None else answer.result.p
 
 
 def _judged(answer: Answer, adjusted: float, alpha: float) -> Answer:
     if answer.result is None:
         return answer
-    values, prompts = [u.value for u in answer.units], [u.prompt for u in answer.units]
-    result = replace(answer.result, needed=pairs_needed(values, prompts, alpha=alpha))
-    verdict = EXPLORATORY
-    if not answer.question.exploratory:
-        verdict = UNDECIDED
-        if adjusted <= ALPHA:
-            agrees = result.estimate.mean * answer.question.direction > 0
-            verdict = SUPPORTED if agrees else CONTRADICTED
+    question = answer.question
+    values = [pair.value - question.against for pair in answer.pairs]
+    needed = pairs_needed(values, [pair.prompt for pair in answer.pairs], alpha=alpha)
+    result = replace(answer.result, needed=needed)
+    verdict = answer.verdict
+    if not question.exploratory and adjusted <= ALPHA:
+        agrees = (result.estimate.mean - question.against) * question.direction > 0
+        verdict = SUPPORTED if agrees else CONTRADICTED
     return replace(answer, verdict=verdict, result=result, adjusted=adjusted)
-
-
-def _cells_for(study: StudyResults, claim: Claim, question: Question) -> list[Cell]:
-    """Return the finished cells that speak to a question, each once."""
-    names = {claim.id, question.id}
-    speaking = {grid["name"] for grid in study.config.get("grids", []) if names & set(grid.get("claims", ()))}
-    stated = any(grid.get("claims") for grid in study.config.get("grids", []))
-    if stated and not speaking:
-        return []
-    cells = [c for c in study.cells if c["status"] == "done" and (not stated or c["grid"] in speaking)]
-    # The grid is no setting: what two grids share is one picture. Options tell conditions of one picture apart.
-    return list({(c["key"], canonical_json(c["options"])): c for c in cells}.values())
-
-
-def _ask(
-    question: Question, cells: Sequence[Cell], roles: Mapping[str, str], columns: Sequence[str]
-) -> Answer:
-    if question.over == "steps":
-        at = sorted({c["steps"] for c in cells if any(t.condition.holds(c, roles) for t in question.terms)})
-        if len(at) < 2:
-            return _unmeasured(question, f"needs {_sides(question.terms)} at two numbers of steps or more")
-        question = question.at(at)
-    resolved = [_column(term, columns) for term in question.terms]
-    for term, column in zip(question.terms, resolved, strict=True):
-        if not any(term.condition.holds(cell, roles) for cell in cells):
-            return _unmeasured(question, f"needs cells of {term.condition}")
-        if column is None:
-            return _unmeasured(question, f"needs a metric with the column {' or '.join(term.column)}")
-    names = [column for column in resolved if column is not None]
-    units = _units(question, names, cells, roles)
-    if not units:
-        pairs = f"pairs of {_sides(question.terms)} in which {' and '.join(dict.fromkeys(names))} apply"
-        return _unmeasured(question, f"needs {pairs}")
-    result = paired([u.value for u in units], [u.prompt for u in units])
-    return Answer(question, UNDECIDED, tuple(units), result, column=" and ".join(dict.fromkeys(names)))
-
-
-def _unmeasured(question: Question, needs: str) -> Answer:
-    return Answer(question, NOT_MEASURED, needs=needs)
-
-
-def _sides(terms: Iterable[Term]) -> str:
-    return " and ".join(dict.fromkeys(str(term.condition) for term in terms))
-
-
-def _column(term: Term, columns: Sequence[str]) -> str | None:
-    """Return the first of the term's columns that the study has, whether or not it applies to some cell."""
-    for column in term.column:
-        if column.startswith(COSINE) or column in columns:
-            return column
-    return None
-
-
-def _units(
-    question: Question, columns: Sequence[str], cells: Sequence[Cell], roles: Mapping[str, str]
-) -> list[Unit]:
-    """Take the question's value in every unit that has all its sides; equal sides (two typos, say) are averaged."""
-    fixed = {name for term in question.terms for name in term.condition.columns}
-    groups: dict[str, list[Cell]] = {}
-    for cell in cells:
-        groups.setdefault(_unit_id(cell, fixed), []).append(cell)
-    units = []
-    for members in groups.values():
-        found = _value(question.terms, columns, members, roles)
-        if found is not None:
-            value, keys = found
-            # What is meant is drawn at random; all its wordings, forms and seeds are one cluster.
-            prompt = members[0]["reference"] or members[0]["clean"]
-            units.append(Unit(value, prompt, members[0]["seed"], keys))
-    return units
-
-
-def _unit_id(cell: Cell, fixed: set[str]) -> str:
-    options = {name: value for name, value in cell["options"].items() if name not in fixed}
-    return canonical_json([*(cell[name] for name in _UNIT if name not in fixed), options])
-
-
-def _value(
-    terms: Sequence[Term], columns: Sequence[str], cells: Sequence[Cell], roles: Mapping[str, str]
-) -> tuple[float, tuple[str, ...]] | None:
-    sides = [
-        [
-            (cell, value)
-            for cell in cells
-            if term.condition.holds(cell, roles) and (value := term.value(cell, column)) is not None
-        ]
-        for term, column in zip(terms, columns, strict=True)
-    ]
-    # A perturbation that one side lacks is none to charge the other with.
-    forms = [
-        {c["perturbation"] for c, _ in s} for s, t in zip(sides, terms, strict=True) if t.condition.perturbed
-    ]
-    shared = {NONE}.union(set.intersection(*forms) if forms else ())
-    total, keys = 0.0, []
-    for term, side in zip(terms, sides, strict=True):
-        present = [(cell["key"], value) for cell, value in side if cell["perturbation"] in shared]
-        if not present:
-            return None
-        total += term.factor * math.fsum(value for _, value in present) / len(present)
-        keys += [key for key, _ in present]
-    return total, tuple(dict.fromkeys(keys))

@@ -2,48 +2,75 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Literal
 
 from .conditions import Condition
 
-Cell = Mapping[str, Any]
+Kind = Literal["role", "column", "cosine", "conflict", "opposed"]
 
-ALIGNMENT = ("alignment", "clip_score")
-FIDELITY = ("fidelity",)
-COSINE = "cosine:"
-"""What a column is called that is no metric's: the mean cosine of two objectives, ``cosine:a|b``."""
+
+@dataclass(frozen=True)
+class Measure:
+    """What is read off a cell.
+
+    Made by :func:`role`, :func:`column`, :func:`cosine`, :func:`conflict` and :func:`opposed`.
+    """
+
+    kind: Kind
+    name: str
+
+    def __str__(self) -> str:
+        return self.name if self.kind in ("role", "column") else f"{self.kind} {self.name}"
+
+
+def role(name: str) -> Measure:
+    """Return the first column of the study's metrics that declares this role; better is more."""
+    return Measure("role", name)
+
+
+def column(name: str) -> Measure:
+    """Return the column of this very name; better is more."""
+    return Measure("column", name)
+
+
+def cosine(first: str, second: str) -> Measure:
+    """Return the mean over the steps of the cosine between the gradients of two objectives."""
+    return Measure("cosine", "|".join(sorted((first, second))))
+
+
+def conflict(first: str, second: str) -> Measure:
+    """Return the share of the steps at which that cosine is negative."""
+    return Measure("conflict", "|".join(sorted((first, second))))
+
+
+def opposed(first: str, second: str) -> Measure:
+    """Return 1 for a picture whose mean cosine is negative, else 0: its mean is the share of such pictures."""
+    return Measure("opposed", "|".join(sorted((first, second))))
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand: ``factor`` times ``column`` of the cell under ``condition``.
+    """One summand: ``factor`` times ``measure`` of the cell under ``condition``.
 
-    :param column: names of columns of metrics, of which the first that the study has is meant; or
-        ``("cosine:a|b",)``, the mean cosine between the gradients of two objectives.
+    :param steps: ``fewest`` or ``most``: at the smallest or the largest number of steps that the study has under
+        the conditions of the question; empty: at any.
     """
 
     factor: float
     condition: Condition
-    column: tuple[str, ...]
-
-    def value(self, cell: Cell, column: str) -> float | None:
-        """Return the cell's value, or None where it has none."""
-        of_steps = column.startswith(COSINE)
-        found = (cell["cosines"] if of_steps else cell["metrics"]) or {}
-        value = found.get(column.removeprefix(COSINE) if of_steps else column)
-        return None if value is None or not math.isfinite(value) else float(value)
+    measure: Measure
+    steps: Literal["", "fewest", "most"] = ""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A number whose sign a claim predicts.
+    """A number of which a claim predicts on which side of ``against`` it is.
 
-    :param direction: the sign that the claim predicts, 1 or -1.
-    :param over: None, or ``steps``: the terms are then taken at every number of steps, with factors that give the
-        slope per doubling of the steps (least squares over their logarithm).
+    :param id: the claim's id, a point, and a name: ``F1.scene``.
+    :param direction: 1 where the claim predicts more than ``against``, -1 where less.
+    :param against: what the number is compared with.
     :param exploratory: it is shown with its interval, but no verdict is drawn from it.
     """
 
@@ -51,62 +78,52 @@ class Question:
     text: str
     terms: tuple[Term, ...]
     direction: int = 1
-    over: str | None = None
+    against: float = 0.0
     exploratory: bool = False
 
+    @property
+    def part(self) -> str:
+        """The name without that of the claim."""
+        return self.id.partition(".")[2] or self.id
+
+    @property
+    def over_steps(self) -> bool:
+        """Whether it compares numbers of steps."""
+        return any(term.steps for term in self.terms)
+
     def at(self, steps: Sequence[int]) -> Question:
-        """Return the question with its terms spelled out at these numbers of steps."""
-        if self.over is None:
-            return self
-        factors = slope_factors(steps)
+        """Return the question with ``fewest`` and ``most`` as the numbers of steps that they mean."""
+        numbers = {"fewest": min(steps), "most": max(steps)}
         terms = tuple(
-            replace(
-                term,
-                factor=term.factor * factor,
-                condition=replace(term.condition, columns={**term.condition.columns, "steps": n}),
-            )
+            replace(term, steps="", condition=_with_steps(term.condition, numbers[term.steps]))
+            if term.steps
+            else term
             for term in self.terms
-            for n, factor in factors.items()
         )
-        return replace(self, terms=terms, over=None)
+        return replace(self, terms=terms)
+
+
+def _with_steps(condition: Condition, steps: int) -> Condition:
+    return replace(condition, columns={**condition.columns, "steps": steps})
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper: supported where all its questions are."""
+    """A claim: supported where every question that is not exploratory was measured and came out as predicted.
+
+    :param id: what study files call it; no other claim's.
+    :param questions: every comparison that the claim implies.
+    :param source: who claims it, such as ``Kong & Kwak (2023)``. The claims of a source are reported together.
+    :param caveat: what the questions leave out.
+    """
 
     id: str
     text: str
     questions: tuple[Question, ...]
+    source: str = ""
     caveat: str = ""
 
 
-def slope_factors(steps: Sequence[int]) -> dict[int, float]:
-    """Return the factors that turn values at numbers of steps into a least-squares slope per doubling.
-
-    sum_i f_i y_i with f_i = (x_i - mean x) / sum (x - mean x)^2, x = log2 steps. Empty for fewer than two.
-    """
-    distinct = sorted(set(steps))
-    if len(distinct) < 2:
-        return {}
-    logs = [math.log2(n) for n in distinct]
-    centre = math.fsum(logs) / len(logs)
-    spread = math.fsum((x - centre) ** 2 for x in logs)
-    return {n: (x - centre) / spread for n, x in zip(distinct, logs, strict=True)}
-
-
-def difference(high: Condition, low: Condition, column: tuple[str, ...]) -> tuple[Term, ...]:
-    """Return the terms of ``high - low`` in a column."""
-    return (Term(1.0, high, column), Term(-1.0, low, column))
-
-
-def interaction(
-    high: Condition, low: Condition, more: tuple[str, ...], less: tuple[str, ...]
-) -> tuple[Term, ...]:
-    """Return the terms of ``(more - less) under high - (more - less) under low``, two columns of a picture."""
-    return (
-        Term(1.0, high, more),
-        Term(-1.0, high, less),
-        Term(-1.0, low, more),
-        Term(1.0, low, less),
-    )
+def difference(high: Condition, low: Condition, measure: Measure) -> tuple[Term, ...]:
+    """Return the terms of ``high - low`` in one measure."""
+    return (Term(1.0, high, measure), Term(-1.0, low, measure))

@@ -6,14 +6,14 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.words import plural
 
 from . import console
@@ -22,10 +22,12 @@ from .completion import complete_component
 from .options import BatchSize, get_manager
 
 if TYPE_CHECKING:
+    from guidelens.claims.questions import Claim
     from guidelens.plugins import PluginManager
     from guidelens.runs.execute import Executor, Workshop
     from guidelens.studies.file import Study
     from guidelens.studies.forecast import Forecast
+    from guidelens.studies.results import StudyResults
     from guidelens.studies.run import StudyRun
 
 RUNS = Path("runs")
@@ -167,7 +169,9 @@ def run_command(
     directory = out if out is not None else RUNS / found.name
     executor = way.maker(found, manager)
     if dry_run:
+        from guidelens.claims.evaluate import undecidable
         from guidelens.studies.forecast import forecast
+        from guidelens.studies.run import study_plugins
 
         told = forecast(
             found,
@@ -178,6 +182,8 @@ def run_command(
             retry_failed=way.retry_failed,
         )
         _print_forecast(told, one_process=way.executor != "local")
+        for question, reason in undecidable(told.planned, study_plugins(found, manager).claims()).items():
+            console.echo_line("warning", f"{question}: {reason}")
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
     words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
@@ -190,17 +196,22 @@ def run_command(
 @click.pass_context
 def resume_command(ctx: click.Context, directory: Path, way: _Way) -> None:
     """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
-    from guidelens.plugins import PluginManager
     from guidelens.runs.store import read_config
-    from guidelens.studies.run import plugin_requests, recorded_study
+    from guidelens.studies.run import recorded_study
 
     found = recorded_study(directory)
-    manager = get_manager(ctx)
-    recorded = (read_config(directory) or {}).get("plugins", [])
-    missing = [request for request in recorded if request not in plugin_requests(manager)]
-    if missing:
-        manager = PluginManager.load([*missing, *plugin_requests(manager)])
+    manager = _with_recorded(get_manager(ctx), (read_config(directory) or {}).get("plugins", []))
     _run(ctx, found, manager, directory, way, way.maker(found, manager))
+
+
+def _with_recorded(manager: PluginManager, recorded: Sequence[str]) -> PluginManager:
+    """Return the plugins of this call together with those that a study was run with."""
+    from guidelens.plugins import PluginManager
+    from guidelens.studies.run import plugin_requests
+
+    asked = plugin_requests(manager)
+    missing = [request for request in recorded if request not in asked]
+    return PluginManager.load([*missing, *asked]) if missing else manager
 
 
 def _run(
@@ -315,23 +326,43 @@ def status_command(directory: Path, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.pass_context
 def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: bool) -> None:
-    """Say what the study in DIR, finished or not, means for the paper's claims; write report.html there."""
+    """Print what the study in DIR means for the claims that plugins register, and write report.html there.
+
+    The study may be unfinished: its verdicts are then marked as interim.
+    """
     from guidelens.claims.evaluate import evaluate
     from guidelens.claims.table import as_dicts, lines
     from guidelens.report.study import write_study_report
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)
-    verdicts = evaluate(loaded)
+    verdicts = evaluate(loaded, _claims(get_manager(ctx), loaded))
     path = write_study_report(loaded, verdicts, get_manager(ctx).report_sections())
     if as_json:
         click.echo(json.dumps(as_dicts(verdicts), indent=2, ensure_ascii=False))
     else:
+        missing = sum(cell["status"] != "done" for cell in loaded.keys.values())
+        if missing:
+            console.echo_line(
+                "warning",
+                f"{missing} of {plural(len(loaded.keys), 'picture')} missing: every verdict is interim",
+            )
         for line in lines(verdicts):
             click.echo(line)
         console.out().print(f"report: {path}", markup=False, soft_wrap=True)
     if open_it:
         click.launch(str(path))
+
+
+def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
+    """Return the claims of the plugins of this call, and of those that the study was run with where they are there."""
+    from guidelens.report.study_cells import plugin_words
+
+    try:
+        return _with_recorded(manager, plugin_words(loaded)[1::2]).claims()
+    except GuidelensError as error:
+        console.echo_line("warning", f"claims of plugins of this study are not asked: {error}")
+        return manager.claims()
 
 
 @study.command("export")

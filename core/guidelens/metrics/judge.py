@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
-from guidelens.contracts import GuidanceModel, Prompt
+from guidelens.contracts import Column, GuidanceModel, Prompt
 from guidelens.errors import UsageError
 from guidelens.guarding import encode, losses_of
 
@@ -57,7 +57,16 @@ class Judge:
         self.device = device if device is not None else getattr(model, "device", None)
         self.objectives = tuple(dict.fromkeys(objectives)) if objectives else tuple(known)
         prefix = PROBABILITY if probability else ""
-        self.columns = tuple(f"{prefix}{objective}{AT}{name}" for objective in self.objectives)
+        meaning = "exp(-loss) by {} of {}" if probability else "minus the loss by {} of {}"
+        self.columns = tuple(
+            Column(
+                f"{prefix}{objective}{AT}{name}",
+                meaning.format(objective, name),
+                "judgement",
+                low=0.0 if probability else None,
+            )
+            for objective in self.objectives
+        )
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
@@ -77,5 +86,6 @@ class Judge:
                 values = [-losses[objective].cpu().double() for objective in self.objectives]
                 values = [value.exp() for value in values] if self.probability else values
                 rows = zip(*(value.tolist() for value in values), strict=True)
-                scores += [dict(zip(self.columns, row, strict=True)) for row in rows]
+                names = [column.name for column in self.columns]
+                scores += [dict(zip(names, row, strict=True)) for row in rows]
         return scores

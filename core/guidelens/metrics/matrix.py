@@ -134,7 +134,7 @@ def _judges(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
     scored = {column for cell in cells for column in cell["metrics"]}
     found: list[str] = []
     for metric in config["metrics"]:
-        columns = [column for column in metric["columns"] if column in scored]
+        columns = [column["name"] for column in metric["columns"] if column["name"] in scored]
         judging = [column for column in columns if AT in column]
         found += judging or columns[:1]
     return found

@@ -31,6 +31,7 @@ from .spelling import parse_component, suggestion
 if TYPE_CHECKING:
     import click
 
+    from guidelens.claims.questions import Claim
     from guidelens.studies.results import StudyResults
     from guidelens.weights import WeightsFile
 
@@ -339,20 +340,33 @@ class PluginManager:
 
     def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
         """Return the weights files that plugins name, each with the first plugin that names it."""
-        found: dict[str, tuple[PluginInfo, WeightsFile]] = {}
+        return self._handed_over("register_weights", "WeightsFile", "name")
 
-        def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[Any]:
-            theirs: list[WeightsFile] = []
-            hook(register=theirs.append)
-            for file in theirs:
-                if not isinstance(getattr(file, "name", None), str):
-                    raise TypeError(f"register takes a WeightsFile, not a {type(file).__name__}")
-                owner, other = found.setdefault(file.name, (plugin, file))
-                if other != file:
-                    raise ValueError(f"weights {file.name!r} are another file in {owner.title}")
+    def claims(self) -> list[Claim]:
+        """Return the claims that plugins register."""
+        return [claim for _, claim in self._handed_over("register_claims", "Claim", "id")]
+
+    def _handed_over(self, hook: str, what: str, key: str) -> list[tuple[PluginInfo, Any]]:
+        """Return what plugins hand over to a hook, each once; two things of one name break the second plugin.
+
+        :param what: the class that the hook takes.
+        :param key: its attribute that names it.
+        """
+        found: dict[str, tuple[PluginInfo, Any]] = {}
+
+        def ask(plugin: PluginInfo, call: Callable[..., Any]) -> list[Any]:
+            theirs: list[Any] = []
+            call(register=theirs.append)
+            for item in theirs:
+                name = getattr(item, key, None)
+                if not isinstance(name, str):
+                    raise TypeError(f"register takes a {what}, not a {type(item).__name__}")
+                owner, other = found.setdefault(name, (plugin, item))
+                if other != item:
+                    raise ValueError(f"another {what} is called {name!r} in {owner.title}")
             return []
 
-        self._ask_all("register_weights", ask)
+        self._ask_all(hook, ask)
         return list(found.values())
 
     def studies(self) -> list[StudyInfo]:

@@ -1,4 +1,4 @@
-"""report.html of a study: verdicts on the paper's claims first, then charts, then every picture.
+"""report.html of a study: verdicts on the claims first, then charts, then every picture.
 
 The page holds everything but the pictures, which lie beside it; it makes no request to anywhere.
 """
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from guidelens.claims.evaluate import Answer, Unit, Verdict, evaluate
+from guidelens.claims.asking import Pair
+from guidelens.claims.evaluate import Answer, Verdict, evaluate
 from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.report.charts import interval_mark
@@ -49,7 +50,7 @@ class AnswerView:
 
     answer: Answer
     mark: Markup
-    examples: list[tuple[str, list[Unit]]]
+    examples: list[tuple[str, list[Pair]]]
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,8 @@ def _render(
             name=study.name,
             summary=study.config.get("study", {}).get("summary", ""),
             verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],
-            tested=sum(not math.isnan(a.adjusted) for v in verdicts for a in v.answers),
+            sources=list(dict.fromkeys(v.claim.source for v in verdicts)),
+            tested=sum(a.tested for v in verdicts for a in v.answers),
             panels=panels(study, telemetry, palette),
             matrices=matrix_views(study),
             sections=sections,
@@ -155,14 +157,14 @@ def _answer_view(answer: Answer) -> AnswerView:
     return AnswerView(answer, interval_mark(estimate, (-edge, edge)), examples(answer))
 
 
-def examples(answer: Answer) -> list[tuple[str, list[Unit]]]:
+def examples(answer: Answer) -> list[tuple[str, list[Pair]]]:
     """Return the prompts and seeds that speak most for and most against what the claim predicts."""
-    sign = answer.question.direction
-    ranked = sorted(answer.units, key=lambda unit: -sign * unit.value)
-    speaking = [u for u in ranked if sign * u.value > 0][:EXAMPLES]
-    against = [u for u in reversed(ranked) if sign * u.value < 0][:EXAMPLES]
+    sign, zero = answer.question.direction, answer.question.against
+    ranked = sorted(answer.pairs, key=lambda pair: -sign * pair.value)
+    speaking = [p for p in ranked if sign * (p.value - zero) > 0][:EXAMPLES]
+    against = [p for p in reversed(ranked) if sign * (p.value - zero) < 0][:EXAMPLES]
     return [
-        (title, units) for title, units in (("most for it", speaking), ("most against it", against)) if units
+        (title, pairs) for title, pairs in (("most for it", speaking), ("most against it", against)) if pairs
     ]
 
 

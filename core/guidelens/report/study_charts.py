@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from guidelens.runs.telemetry import Telemetry
     from guidelens.studies.results import StudyResults
 
-MAIN_COLUMNS = ("alignment", "clip_score", "fidelity")
+MAIN_ROLES = ("alignment", "realism")
+"""Roles of the columns that are drawn over steps and edits."""
+
 PROGRESS_POINTS = 21
 COLOURS = 6
 """The style sheet has as many; then they repeat."""
@@ -45,20 +47,21 @@ class Panel:
 
 def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Palette) -> list[Panel]:
     """Return the charts of every grid: over steps or edits where it varies them, by column where not."""
+    main = _main_columns(study)
     found: list[Panel] = []
     for grid in dict.fromkeys(cell["grid"] for cell in study.cells):
         cells = [c for c in study.cells if c["grid"] == grid and c["status"] == "done"]
         if len({c["steps"] for c in cells}) > 1:
-            found += _over_steps(grid, cells, palette)
+            found += _over_steps(grid, cells, main, palette)
         elif len({c["edits"] for c in cells}) > 1:
-            found += _over(grid, cells, palette, lambda c: int(c["edits"]), "edits of the prompt", "")
+            found += _over(grid, cells, main, palette, lambda c: int(c["edits"]), "edits of the prompt", "")
         elif cells:
             found += _by_column(grid, cells, palette)
         found += _cosines(grid, cells, telemetry, palette)
     return found
 
 
-def _over_steps(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Panel]:
+def _over_steps(grid: str, cells: Sequence[Cell], main: Sequence[str], palette: Palette) -> list[Panel]:
     doses = dict.fromkeys(c["options"].get("dose", "plain") for c in cells)
     return [
         panel
@@ -66,6 +69,7 @@ def _over_steps(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Pane
         for panel in _over(
             grid,
             [c for c in cells if c["options"].get("dose", "plain") == dose],
+            main,
             palette,
             lambda c: int(c["steps"]),
             "steps",
@@ -77,6 +81,7 @@ def _over_steps(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Pane
 def _over(
     grid: str,
     cells: Sequence[Cell],
+    main: Sequence[str],
     palette: Palette,
     place: Callable[[Cell], int],
     axis: str,
@@ -85,7 +90,8 @@ def _over(
     places = sorted({place(c) for c in cells})
     schedules = list(dict.fromkeys(c["schedule"] for c in cells))
     result = []
-    for column in _main(cells):
+    there = dict.fromkeys(name for c in cells for name in c["metrics"])
+    for column in [name for name in main if name in there] or list(there)[:2]:
         curves = [
             Curve(
                 name,
@@ -160,9 +166,10 @@ def cosine_at(cells: Sequence[Cell], telemetry: Mapping[str, Telemetry], pair: s
     return estimate(values, prompts, resamples=999)
 
 
-def _main(cells: Sequence[Cell]) -> list[str]:
-    there = dict.fromkeys(name for c in cells for name in c["metrics"])
-    return [name for name in MAIN_COLUMNS if name in there] or list(there)[:2]
+def _main_columns(study: StudyResults) -> list[str]:
+    """Return the columns that have one of :data:`MAIN_ROLES`, in the order of the roles."""
+    declared = [column for metric in study.config["metrics"] for column in metric["columns"]]
+    return [column["name"] for role in MAIN_ROLES for column in declared if column.get("role") == role]
 
 
 def _mean(cells: Sequence[Cell], column: str) -> Estimate | None:

@@ -181,7 +181,7 @@ def _carry_out(
     """Carry out one request against one open store."""
     cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
     group = Group(request.settings, options, cells)
-    column = next((c for m in request.metrics for c in m.metric.columns), "")
+    column = next((column for metric in request.metrics for column in metric.columns), "")
     driver = Driver(store, [group], column=column, on_progress=on_progress, should_stop=should_stop)
     size = request.batch_size
     # The plan is on disk before the first cell, so that a rerun finds it.

@@ -62,7 +62,7 @@ def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, 
                 where = f"schedule {schedule['name']}: weights of "
                 _refuse_difference(known[schedule["name"]], schedule["weights"], where)
     prompts = [{"text": p.text, "category": p.category, "reference": p.reference} for p in request.prompts]
-    metrics = [{"name": m.name, "columns": list(m.metric.columns)} for m in request.metrics]
+    metrics = [metric.as_dict() for metric in request.metrics]
     metrics = _union(old.get("metrics", []), metrics, ("name",))
     check_columns(metrics)
     return {

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Metric, Prompt
-from guidelens.errors import UsageError
+from guidelens.contracts import Column, Metric, Prompt
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import one_line
 from guidelens.words import plural
 
@@ -27,6 +27,28 @@ class NamedMetric:
     name: str
     metric: Metric
 
+    def __post_init__(self) -> None:
+        """Refuse a metric whose columns are not declared.
+
+        :raises GuidelensError: naming the metric, and what was found in place of a column.
+        """
+        columns: Any = self.metric.columns
+        odd = [column for column in columns if not isinstance(column, Column)]
+        if odd:
+            raise GuidelensError(
+                f"metric {self.name!r} is unusable: its columns contain {odd[0]!r}, a {type(odd[0]).__name__}; "
+                "declare each as guidelens.Column(name, meaning)"
+            )
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of its columns."""
+        return tuple(column.name for column in self.metric.columns)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``config.json`` records: its name, and everything that its columns declare."""
+        return {"name": self.name, "columns": [asdict(column) for column in self.metric.columns]}
+
 
 @dataclass
 class Scores:
@@ -40,10 +62,10 @@ class Scores:
 
 
 def check_columns(metrics: Iterable[Mapping[str, Any]]) -> None:
-    """Raise UsageError where two metrics (``name`` and ``columns`` each) have a column of the same name."""
+    """Raise UsageError where two metrics (:meth:`NamedMetric.as_dict`) have a column of the same name."""
     owner: dict[str, str] = {}
     for metric in metrics:
-        for column in metric["columns"]:
+        for column in (declared["name"] for declared in metric["columns"]):
             if column in owner:
                 raise UsageError(
                     f"metrics {owner[column]!r} and {metric['name']!r} both have a column {column!r}; "
@@ -114,7 +136,7 @@ def _answers(item: NamedMetric, images: Tensor, prompts: Sequence[Prompt]) -> li
         raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
     if len(answers) != len(prompts):
         raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")
-    order = item.metric.columns
+    order = item.columns
     for answer in answers:
         if not isinstance(answer, Mapping):
             raise TypeError(f"score() must return a list of dicts; it holds a {type(answer).__name__}")

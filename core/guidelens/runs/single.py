@@ -77,7 +77,7 @@ def draw(
     parts = resolve_components(
         plugins, generator=generator, guidance=guidance, schedules=[schedule], metrics=metrics
     )
-    check_columns([{"name": item.name, "columns": item.metric.columns} for item in parts.metrics])
+    check_columns(item.as_dict() for item in parts.metrics)
     engine, settings = assemble(
         parts,
         steps=steps,

@@ -259,16 +259,25 @@ def is_whole(path: Path) -> bool:
 
 
 def summary(result: Result) -> dict[str, dict[str, float]]:
-    """Return what a row says of the steps: each objective's last loss, mean gradient norm, and mean cosines."""
+    """Return what a row says of the steps.
+
+    ``losses``: the last one; ``gradient_norms``, ``cosines``: means; ``conflicts``: the share of the steps at which
+    a cosine is negative, of those at which both objectives are active.
+    """
     return {
         "losses": _reduced(result.losses, lambda values: values[-1]),
         "gradient_norms": _reduced(result.gradient_norms, _mean),
         "cosines": _reduced(result.cosines, _mean),
+        "conflicts": _reduced(result.cosines, _share_negative),
     }
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
+
+
+def _share_negative(values: Sequence[float]) -> float:
+    return sum(value < 0 for value in values) / len(values)
 
 
 def _reduced(series: Mapping[str, Sequence[float]], reduce: Any) -> dict[str, float]:

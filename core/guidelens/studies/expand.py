@@ -117,7 +117,7 @@ class _Expander:
                 logger.warning("%s", self.study.error(rule.place, "this [[exclude]] excludes nothing"))
         with self._at(("metrics",)):
             self.result.metrics = self.workshop.metrics(metrics)
-            check_columns([{"name": m.name, "columns": m.metric.columns} for m in self.result.metrics])
+            check_columns(metric.as_dict() for metric in self.result.metrics)
         names = [(s.generator, s.guidance) for s in self.result.settings.values()]
         order = sorted(self._cells, key=lambda i: names.index(self._models(i)))  # stable: models stay loaded
         self.result.groups = [

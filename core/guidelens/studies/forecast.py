@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from guidelens.runs.compare import notes_once
 from guidelens.runs.execute import Group, TabledSchedule, Workshop
@@ -17,7 +17,8 @@ from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_row
 from .expand import Expansion, expand
 from .file import Study
 from .prompts import Perturb
-from .run import chosen_batch_size, refuse_other, study_plugins, workshop_for
+from .results import MISSING
+from .run import chosen_batch_size, outline, refuse_other, study_plugins, workshop_for
 
 if TYPE_CHECKING:
     import torch
@@ -35,6 +36,19 @@ _PROBED_STEPS = 3
 
 
 @dataclass(frozen=True)
+class PlannedStudy:
+    """A study before it is run: what claims are asked of, all cells missing."""
+
+    config: dict[str, Any]
+    cells: Sequence[Mapping[str, Any]]
+
+    @classmethod
+    def of(cls, study: Study, expansion: Expansion) -> PlannedStudy:
+        """Take the cells of a study from its expansion."""
+        return cls(outline(study, expansion), [{**member, "status": MISSING} for member in expansion.members])
+
+
+@dataclass(frozen=True)
 class Forecast:
     """What computing the missing cells of a study would take on this machine, as far as a few steps tell.
 
@@ -45,6 +59,7 @@ class Forecast:
     :param steps: sampling steps of all these pictures.
     :param memory: bytes, the peak while the steps were measured: of the device where it is a GPU, else of the
         process.
+    :param planned: what claims can be asked of before the study is run.
     """
 
     study: Study
@@ -57,6 +72,7 @@ class Forecast:
     memory: int
     device: str
     batch_size: int
+    planned: PlannedStudy
 
 
 def forecast(
@@ -102,6 +118,7 @@ def forecast(
         memory=measured.memory,
         device=str(measured.device),
         batch_size=size,
+        planned=PlannedStudy.of(study, expansion),
     )
 
 

@@ -35,6 +35,7 @@ _ROW = (
     "losses",
     "gradient_norms",
     "cosines",
+    "conflicts",
     "nonfinite_steps",
     "seconds",
     "image",
@@ -231,14 +232,15 @@ def _joined(
         return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}
     failure = failures.get(member["key"])
     status = MISSING if failure is None else FAILED
-    empty: dict[str, Any] = {name: {} for name in _ROW[:5]}
+    empty: dict[str, Any] = {name: {} for name in _ROW[:6]}
     reason = "" if failure is None else failure["reason"]
-    return {**member, "status": status, "reason": reason, **empty, **dict.fromkeys(_ROW[5:])}
+    return {**member, "status": status, "reason": reason, **empty, **dict.fromkeys(_ROW[6:])}
 
 
 def flat(cell: Cell) -> dict[str, Any]:
     """Return a cell as one level of columns: ``metric.NAME``, ``loss.NAME``, ``gradient_norm.NAME``,
-    ``cosine.A|B``, ``objective_scale.NAME``, and guidance options that the study varies as ``option.NAME``.
+    ``cosine.A|B``, ``conflict.A|B``, ``objective_scale.NAME``, and guidance options that the study varies as
+    ``option.NAME``.
     """
     tables = {
         "options": "option",
@@ -247,6 +249,7 @@ def flat(cell: Cell) -> dict[str, Any]:
         "losses": "loss",
         "gradient_norms": "gradient_norm",
         "cosines": "cosine",
+        "conflicts": "conflict",
         "metric_errors": "metric_error",
     }
     row = {name: value for name, value in cell.items() if name not in tables and name != "notes"}

@@ -266,7 +266,7 @@ def _drive(
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Driver:
-    column = next((c for m in expansion.metrics for c in m.metric.columns), "")
+    column = next((column for metric in expansion.metrics for column in metric.columns), "")
     driver = Driver(store, expansion.groups, column=column, on_progress=on_progress, should_stop=should_stop)
     names = tuple(metric.name for metric in expansion.metrics)
     driver.run(plan.todo, executor, metrics=names, snapshots=study.snapshots)
@@ -286,7 +286,6 @@ def _config(
 ) -> dict[str, Any]:
     from guidelens.networks import resolve_device
 
-    sizes = expansion.sizes()
     commands = list((old or {}).get("commands", []))
     return {
         "guidelens_format": FORMAT,
@@ -299,16 +298,8 @@ def _config(
             "text": study.text,
             "overrides": dict(study.overrides),
         },
-        "grids": [
-            {"name": g.name, "summary": g.summary, "claims": list(g.claims), "cells": sizes[g.name]}
-            for g in study.grids
-        ],
+        **outline(study, expansion),
         "settings": {i: settings.as_dict() for i, settings in expansion.settings.items()},
-        "schedules": [
-            {"name": name, "steps": steps, "weights": weights}
-            for (name, steps), weights in expansion.schedules.items()
-        ],
-        "metrics": [{"name": m.name, "columns": list(m.metric.columns)} for m in expansion.metrics],
         "snapshots": list(study.snapshots),
         "device": str(resolve_device(workshop.device)),
         "batch_size": batch_size,
@@ -316,6 +307,22 @@ def _config(
         "commands": [*commands, *([command] if command and command not in commands else [])],
         "versions": versions(plugins.versions()),
         "batches": [list(batch) for batch in plan.batches],
+    }
+
+
+def outline(study: Study, expansion: Expansion) -> dict[str, Any]:
+    """Return the part of ``config.json`` that claims are asked of: grids, schedules, metrics."""
+    sizes = expansion.sizes()
+    return {
+        "grids": [
+            {"name": g.name, "summary": g.summary, "claims": list(g.claims), "cells": sizes[g.name]}
+            for g in study.grids
+        ],
+        "schedules": [
+            {"name": name, "steps": steps, "weights": weights}
+            for (name, steps), weights in expansion.schedules.items()
+        ],
+        "metrics": [metric.as_dict() for metric in expansion.metrics],
     }
 
 

@@ -128,7 +128,6 @@ def check_metric(
     prompts: Sequence[Prompt] | None = None,
     image_shape: tuple[int, int, int] = (3, 32, 32),
     examples: Sequence[tuple[Tensor, Prompt]] = (),
-    lower_is_better: Collection[str] = (),
     skip: Collection[str] = (),
 ) -> Report:
     """Check a metric.
@@ -137,7 +136,6 @@ def check_metric(
     :param image_shape: (C, H, W) of the pictures, where there are no examples.
     :param examples: pictures (C, H, W) in [-1, 1] that show their prompt: they must score better than noise and
         flat pictures do on average, in every column.
-    :param lower_is_better: columns in which better is less.
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.
     """
@@ -147,7 +145,6 @@ def check_metric(
         prompts=prompts,
         image_shape=image_shape,
         examples=examples,
-        lower_is_better=lower_is_better,
         skip=skip,
     )
 

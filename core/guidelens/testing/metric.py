@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from guidelens.contracts import Metric, Prompt
+from guidelens.contracts import ROLES, Column, Metric, Prompt
+from guidelens.plugins.spelling import suggestion
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, is_number
 from .networks import pictures
@@ -37,7 +38,6 @@ class _Subject:
     bad: dict[str, Tensor]
     """Pictures (C, H, W) that show nothing, by what they are."""
     examples: tuple[Example, ...]
-    lower_is_better: frozenset[str]
 
     @cached_property
     def pairs(self) -> list[Example]:
@@ -55,18 +55,34 @@ CHECKS: CheckList[_Subject] = CheckList()
 
 @CHECKS.add("columns")
 def _columns(subject: _Subject) -> Numbers:
-    """A tuple of at least one name, none twice."""
+    """A tuple of at least one guidelens.Column, each with a name of its own, a meaning and a possible range."""
     columns: Any = subject.metric.columns
     if not isinstance(columns, tuple):
         raise Failed(f"columns is a {type(columns).__name__}, and no tuple")
     if not columns:
         raise Failed("columns is empty")
-    odd = [name for name in columns if not isinstance(name, str) or not name.strip()]
-    if odd:
-        raise Failed(f"a column is called {odd[0]!r}, and no text")
-    if len(set(columns)) < len(columns):
-        raise Failed(f"columns names one twice: {', '.join(columns)}")
-    return {"columns": len(columns)}
+    for column in columns:
+        _check_column(column)
+    names = [column.name for column in columns]
+    if len(set(names)) < len(names):
+        raise Failed(f"columns names one twice: {', '.join(names)}")
+    return {"columns": len(columns), "with a role": sum(bool(column.role) for column in columns)}
+
+
+def _check_column(column: Any) -> None:
+    if not isinstance(column, Column):
+        raise Failed(
+            f"columns contains {column!r}, a {type(column).__name__}; write guidelens.Column(name, meaning)"
+        )
+    for field in ("name", "meaning"):
+        text: Any = getattr(column, field)
+        if not isinstance(text, str) or not text.strip():
+            raise Failed(f"the {field} of column {column.name!r} is {text!r}; write a text")
+    if column.low is not None and column.high is not None and not column.low < column.high:
+        raise Failed(f"column {column.name!r} has low {column.low} and high {column.high}; low must be less")
+    near = "" if column.role in ROLES else suggestion(column.role, ROLES)
+    if column.role and near:
+        raise Failed(f"column {column.name!r} has the role {column.role!r}{near}")
 
 
 @CHECKS.add("scores", needs=["columns"])
@@ -76,11 +92,11 @@ def _scores(subject: _Subject) -> Numbers:
     if not isinstance(rows, list) or len(rows) != len(subject.pairs):
         what = f"{len(rows)} scores" if isinstance(rows, list) else f"a {type(rows).__name__}"
         raise Failed(f"it returned {what} for {len(subject.pairs)} images; return a list of one dict each")
+    known = [column.name for column in subject.metric.columns]
     for row, (_, prompt) in zip(rows, subject.pairs, strict=True):
         for name, value in row.items():
-            if name not in subject.metric.columns:
-                known = ", ".join(subject.metric.columns)
-                raise Failed(f"{prompt.text!r} was scored in {name!r}; columns names {known}")
+            if name not in known:
+                raise Failed(f"{prompt.text!r} was scored in {name!r}; columns names {', '.join(known)}")
             if not is_number(value):
                 raise Failed(
                     f"{name!r} of {prompt.text!r} is {value!r}, a {type(value).__name__}; return finite "
@@ -122,9 +138,10 @@ def _bad_is_low(subject: _Subject) -> Numbers:
     good = _means(subject.score(subject.examples))
     nothing = [(image, prompt) for image in subject.bad.values() for _, prompt in subject.examples]
     bad = _means(subject.score(nothing))
+    lower = {column.name for column in subject.metric.columns if not column.higher_is_better}
     margins: dict[str, float] = {}
     for name, value in good.items():
-        margins[name] = value - bad[name] if name not in subject.lower_is_better else bad[name] - value
+        margins[name] = value - bad[name] if name not in lower else bad[name] - value
         if margins[name] <= 0:
             raise Failed(
                 f"{name!r} is {value:.3g} for the examples, and {bad[name]:.3g} for {', '.join(subject.bad)}",
@@ -155,6 +172,21 @@ def _images_untouched(subject: _Subject) -> Numbers:
     return {"images": len(images)}
 
 
+@CHECKS.add("range", needs=["scores"])
+def _range(subject: _Subject) -> Numbers:
+    """Every score lies within the range that its column declares."""
+    declared = {column.name: column for column in subject.metric.columns}
+    rows = subject.score(subject.pairs)
+    for row, (_, prompt) in zip(rows, subject.pairs, strict=True):
+        for name, value in row.items():
+            low, high = declared[name].low, declared[name].high
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise Failed(
+                    f"{name!r} of {prompt.text!r} is {value:.3g}; its column declares {low} to {high}"
+                )
+    return {"images": len(rows)}
+
+
 def _means(rows: Sequence[dict[str, float]]) -> dict[str, float]:
     names = dict.fromkeys(name for row in rows for name in row)
     columns = {name: [row[name] for row in rows if name in row] for name in names}
@@ -177,7 +209,6 @@ def examine_metric(
     prompts: Sequence[Prompt] | None = None,
     image_shape: tuple[int, int, int] = IMAGE_SHAPE,
     examples: Sequence[Example] = (),
-    lower_is_better: Collection[str] = (),
     skip: Collection[str] = (),
 ) -> Report:
     """Check a metric; see :func:`guidelens.testing.check_metric`."""
@@ -195,6 +226,5 @@ def examine_metric(
         tuple(PROMPTS if prompts is None else prompts),
         bad,
         tuple(examples),
-        frozenset(lower_is_better),
     )
     return Report("metric", type(metric).__name__, CHECKS.run(subject, skip))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from guidelens.contracts import Prompt
+from guidelens.contracts import ROLES, Column, Prompt
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -23,19 +23,22 @@ Array = NDArray[np.float32]
 
 logger = logging.getLogger("guidelens.things.metrics")
 
-COLUMNS = (
-    "alignment",
-    "realism",
-    "recall",
-    "recall_main",
-    "recall_rest",
-    "detail_main",
-    "binding",
-    "binding_shown",
-    "relation",
-    "count",
-    "ground",
-    "precision",
+_MEANINGS = {
+    "alignment": "share of the prompt's assertions that hold",
+    "realism": "share of the picture that the nearest rendering explains",
+    "recall": "share of the named kinds that appear",
+    "recall_main": "whether the thing named first appears",
+    "recall_rest": "share of the other named kinds that appear",
+    "detail_main": "correlation of fine structure with the rendering, inside the thing named first",
+    "binding": "of the kinds whose attribute and thing both appear, the share that appear together",
+    "binding_shown": "binding of pictures that show attribute and thing of some named kind",
+    "relation": "whether the relation holds",
+    "count": "share of the numbers above one that are right",
+    "ground": "whether the ground is the named one",
+    "precision": "share of the things read that the prompt names",
+}
+COLUMNS = tuple(
+    Column(name, meaning, name if name in ROLES else "", 0.0, 1.0) for name, meaning in _MEANINGS.items()
 )
 _FINE = 2.0
 """Standard deviation in pixels of the blur that is subtracted to leave the fine structure."""
@@ -55,7 +58,7 @@ class ThingsMetric:
     this world only ``realism`` is scored.
     """
 
-    columns: tuple[str, ...] = COLUMNS
+    columns: tuple[Column, ...] = COLUMNS
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, 64, 64) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
@@ -73,7 +76,7 @@ class ThingsMetric:
         scores |= description_scores(description, scene, related)
         main = next((item for item in scene.items if description.phrases[0].matches(item)), None)
         scores["detail_main"] = 0.0 if main is None else detail(picture, reading.scene, main)
-        return {column: scores[column] for column in self.columns if column in scores}
+        return {column.name: scores[column.name] for column in self.columns if column.name in scores}
 
 
 def _without_ground(reading: Reading) -> Scene:

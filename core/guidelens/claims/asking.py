@@ -1,0 +1,205 @@
+"""The values of a question in a study: one per prompt and seed, between cells that share all it does not compare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from guidelens.runs.config import canonical_json
+
+from .conditions import NONE, schedule_patterns
+from .questions import Claim, Measure, Question, Term
+
+_SHARED = (
+    *("pair", "clean", "generator", "guidance", "preset", "sampler"),
+    *("eta", "scale", "objective_scales", "steps", "respacing"),
+)
+
+Cell = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One value: a prompt and seed under otherwise equal settings, with the cells it was taken from."""
+
+    value: float
+    prompt: str
+    seed: int
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Where a measure is found in a cell.
+
+    :param table: ``metrics``, ``cosines`` or ``conflicts``.
+    :param sign: -1 where a smaller value of the column is the better one.
+    :param negative: the value is 1 where the entry is negative, else 0.
+    """
+
+    table: str
+    name: str
+    sign: float = 1.0
+    negative: bool = False
+
+    def value(self, cell: Cell) -> float | None:
+        """Return the cell's value, more being better; None where it has none."""
+        value = (cell.get(self.table) or {}).get(self.name)
+        if value is None or not math.isfinite(value):
+            return None
+        return float(value < 0) if self.negative else self.sign * float(value)
+
+    def __str__(self) -> str:
+        if self.negative:
+            return f"negative {self.table.removesuffix('s')} {self.name}"
+        return self.name if self.table == "metrics" else f"{self.table.removesuffix('s')} {self.name}"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a study has drawn, or will draw, that questions can be asked of."""
+
+    grids: Sequence[Mapping[str, Any]]
+    columns: Sequence[Mapping[str, Any]]
+    patterns: Mapping[str, str]
+    cells: Sequence[Cell]
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], cells: Sequence[Cell]) -> Evidence:
+        """Read a study's configuration: grids, what its metrics declare, and what its schedules do."""
+        columns = [column for metric in config["metrics"] for column in metric["columns"]]
+        return cls(config.get("grids", []), columns, schedule_patterns(config), cells)
+
+    def speaking(self, claim: Claim, question: Question) -> list[Cell]:
+        """Return the cells that speak to a question, each once.
+
+        Where grids say which claims (``F1``) or questions (``F1.scene``) they speak to, these are the cells of
+        those that name it; of all grids otherwise.
+        """
+        names = {claim.id, question.id}
+        speaking = {grid["name"] for grid in self.grids if names & set(grid.get("claims", ()))}
+        stated = any(grid.get("claims") for grid in self.grids)
+        cells = [cell for cell in self.cells if not stated or cell["grid"] in speaking]
+        # The grid is no setting: what two grids share is one picture. Options tell conditions of one picture apart.
+        return list({(cell["key"], canonical_json(cell["options"])): cell for cell in cells}.values())
+
+    def reading(self, measure: Measure) -> Reading | None:
+        """Return where a measure is found; None where no metric of the study has it."""
+        if measure.kind in ("cosine", "conflict"):
+            return Reading(f"{measure.kind}s", measure.name)
+        if measure.kind == "opposed":
+            return Reading("cosines", measure.name, negative=True)
+        key = "role" if measure.kind == "role" else "name"
+        for column in self.columns:
+            if column.get(key) == measure.name:
+                return Reading(
+                    "metrics", column["name"], 1.0 if column.get("higher_is_better", True) else -1.0
+                )
+        return None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a study can say to a question.
+
+    :param needs: what it lacks; empty where it plans to measure it.
+    :param possible: prompts that will have all sides once everything is drawn.
+    :param pairs: the values that are there so far.
+    :param source: the columns they are read from.
+    """
+
+    needs: str = ""
+    possible: int = 0
+    pairs: tuple[Pair, ...] = ()
+    source: str = ""
+
+
+def ask(claim: Claim, question: Question, evidence: Evidence) -> Asked:
+    """Ask a study, finished or not, one question."""
+    cells = evidence.speaking(claim, question)
+    patterns = evidence.patterns
+    if question.over_steps:
+        at = {
+            cell["steps"] for cell in cells if any(t.condition.holds(cell, patterns) for t in question.terms)
+        }
+        if len(at) < 2:
+            return Asked(needs=f"needs {_sides(question.terms)} at two numbers of steps or more")
+        question = question.at(sorted(at))
+    readings = []
+    for term in question.terms:
+        if not any(term.condition.holds(cell, patterns) for cell in cells):
+            return Asked(needs=f"needs cells of {term.condition}")
+        found = evidence.reading(term.measure)
+        if found is None:
+            kind = "with the role" if term.measure.kind == "role" else "called"
+            return Asked(needs=f"needs a metric with a column {kind} {term.measure.name}")
+        readings.append(found)
+    source = " and ".join(dict.fromkeys(map(str, readings)))
+    planned = _pairs(question, [lambda cell: 0.0] * len(readings), cells, patterns)
+    if not planned:
+        return Asked(needs=f"needs pairs of {_sides(question.terms)}")
+    done = [cell for cell in cells if cell["status"] == "done"]
+    pairs = _pairs(question, [reading.value for reading in readings], done, patterns)
+    return Asked("", len({pair.prompt for pair in planned}), tuple(pairs), source)
+
+
+def _sides(terms: Iterable[Term]) -> str:
+    return " and ".join(dict.fromkeys(str(term.condition) for term in terms))
+
+
+def _pairs(
+    question: Question,
+    read: Sequence[Callable[[Cell], float | None]],
+    cells: Sequence[Cell],
+    patterns: Mapping[str, str],
+) -> list[Pair]:
+    """Take the question's value wherever all its sides are; equal sides (two typos, say) are averaged."""
+    fixed = {name for term in question.terms for name in term.condition.columns}
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(_shared_settings(cell, fixed), []).append(cell)
+    pairs = []
+    for members in groups.values():
+        found = _value(question.terms, read, members, patterns)
+        if found is not None:
+            value, keys = found
+            # What is meant is drawn at random; all its wordings, forms and seeds are one cluster.
+            prompt = members[0]["reference"] or members[0]["clean"]
+            pairs.append(Pair(value, prompt, members[0]["seed"], keys))
+    return pairs
+
+
+def _shared_settings(cell: Cell, fixed: set[str]) -> str:
+    options = {name: value for name, value in cell["options"].items() if name not in fixed}
+    return canonical_json([*(cell[name] for name in _SHARED if name not in fixed), options])
+
+
+def _value(
+    terms: Sequence[Term],
+    read: Sequence[Callable[[Cell], float | None]],
+    cells: Sequence[Cell],
+    patterns: Mapping[str, str],
+) -> tuple[float, tuple[str, ...]] | None:
+    sides = [
+        [
+            (cell, value)
+            for cell in cells
+            if term.condition.holds(cell, patterns) and (value := value_of(cell)) is not None
+        ]
+        for term, value_of in zip(terms, read, strict=True)
+    ]
+    # A perturbation that one side lacks is none to charge the other with.
+    forms = [
+        {c["perturbation"] for c, _ in s} for s, t in zip(sides, terms, strict=True) if t.condition.perturbed
+    ]
+    shared = {NONE}.union(set.intersection(*forms) if forms else ())
+    total, keys = 0.0, []
+    for term, side in zip(terms, sides, strict=True):
+        present = [(cell["key"], value) for cell, value in side if cell["perturbation"] in shared]
+        if not present:
+            return None
+        total += term.factor * math.fsum(value for _, value in present) / len(present)
+        keys += [key for key, _ in present]
+    return total, tuple(dict.fromkeys(keys))

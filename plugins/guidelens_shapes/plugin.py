@@ -114,6 +114,11 @@ def register_studies(register: RegisterStudies) -> None:
         "findings-quick", folder / "findings-quick.toml", summary="the same with few pictures, 2 minutes"
     )
     register(
+        "presets",
+        folder / "presets.toml",
+        summary="published guidance methods side by side, 96 pictures, 20 minutes",
+    )
+    register(
         "replication",
         folder / "replication.toml",
         summary="the findings again, on other prompts and noise, 12 minutes",

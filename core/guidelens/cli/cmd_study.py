@@ -57,12 +57,21 @@ class _Way:
     threads: int | None
     address: str | None
 
+    @property
+    def planning_device(self) -> str | None:
+        """The device that batches are planned on: the first where there are several."""
+        from guidelens.executors.devices import ALL_GPUS
+
+        return "cuda:0" if self.device == ALL_GPUS else self.device
+
     def maker(self, found: Study, manager: PluginManager) -> Callable[[Workshop], Executor]:
         """Return what makes the executor that was asked for.
 
         :raises UsageError: for options that do not go with it, or where it is not installed.
         """
+        from guidelens.executors.devices import ALL_GPUS, all_gpus, devices_executor
         from guidelens.runs.execute import InProcess
+        from guidelens.studies.run import study_plugins
 
         if self.executor == "local":
             given = {
@@ -73,9 +82,14 @@ class _Way:
             for option, value in given.items():
                 if value is not None:
                     raise UsageError(f"{option} is for --executor ray")
+            if self.device == ALL_GPUS:
+                return devices_executor(study_plugins(found, manager), all_gpus())
             return InProcess
+        if self.device == ALL_GPUS:
+            raise UsageError(
+                f"--device {ALL_GPUS} is for this machine; with --executor ray say --device cuda"
+            )
         from guidelens.executors.ray import LOCAL, RayOptions, ray_executor
-        from guidelens.studies.run import study_plugins
 
         address = LOCAL if self.address is None else self.address
         options = RayOptions(self.workers, self.threads or 1, address)
@@ -84,7 +98,7 @@ class _Way:
 
 _WAY_OPTIONS = (
     click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
-    click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the study's]"),
+    click.option("--device", help="auto, cpu, cuda, cuda:N, cuda:all or mps.  [default: the study's]"),
     click.option("--batch-size", type=BatchSize(), help="Pictures computed at once.  [default: the study's]"),
     click.option(
         "--executor",
@@ -177,7 +191,7 @@ def run_command(
             found,
             manager,
             out=directory,
-            device=way.device,
+            device=way.planning_device,
             batch_size=way.batch_size,
             retry_failed=way.retry_failed,
         )
@@ -234,7 +248,7 @@ def _run(
                 found,
                 out=directory,
                 plugins=manager,
-                device=way.device,
+                device=way.planning_device,
                 batch_size=way.batch_size,
                 retry_failed=way.retry_failed,
                 executor=executor,

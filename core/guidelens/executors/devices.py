@@ -1,0 +1,132 @@
+"""Computing a study on several devices of this machine: one worker process for each.
+
+A worker loads plugins and models once and computes batches as they were planned, so that pictures are those of one
+process. Only plain data travels; this process alone writes results.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from typing import TYPE_CHECKING
+
+from guidelens.errors import UsageError
+from guidelens.runs.execute import Executor, Outcome, Outcomes, Report, Task, Workshop
+
+from .placing import Queue, longest_first
+from .shipping import Recipe, compute_alike, make_recipe, make_workshop
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+
+logger = logging.getLogger(__name__)
+
+ALL_GPUS = "cuda:all"
+"""Spelled in place of a device: every NVIDIA GPU of this machine."""
+
+
+def all_gpus() -> list[str]:
+    """Return the names of this machine's CUDA devices.
+
+    :raises UsageError: where there is none.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise UsageError(f"no CUDA device is present (asked for {ALL_GPUS!r}); use --device cpu, or auto")
+    return [f"cuda:{number}" for number in range(count)]
+
+
+def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable[[Workshop], Executor]:
+    """Return what :func:`guidelens.studies.run.run_study` takes as ``executor``, to compute on several devices.
+
+    :param plugins: those of the run, the study's own included.
+    :param devices: one worker each; a device may be named twice.
+    :raises UsageError: for plugins that no other process can load.
+    """
+    recipes = [make_recipe(plugins, device) for device in devices]
+    return lambda workshop: DevicesExecutor(recipes)
+
+
+class DevicesExecutor:
+    """Computes tasks in one process per recipe; see :class:`guidelens.runs.execute.Executor`."""
+
+    def __init__(self, recipes: Sequence[Recipe]) -> None:
+        self.recipes = list(recipes)
+
+    def order(self, tasks: Sequence[Task]) -> list[Task]:
+        """Return the order in which tasks are to be handed over."""
+        return longest_first(tasks)
+
+    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
+        """Compute tasks and yield each with its outcome, as they finish.
+
+        A task whose worker is lost is computed by another; after a few its cells fail.
+        """
+        pool = _WorkerPool(self.recipes)
+        try:
+            yield from pool.work(Queue(tasks))
+        finally:
+            pool.close()
+
+
+class _WorkerPool:
+    """One process per recipe, started when it gets its first task."""
+
+    def __init__(self, recipes: Sequence[Recipe]) -> None:
+        self._recipes = recipes
+        self._workers: dict[int, ProcessPoolExecutor] = {}
+        self._free = list(range(len(recipes)))
+        self._busy: dict[Future[Outcome], tuple[int, Task]] = {}
+
+    def work(self, queue: Queue) -> Iterator[tuple[Task, Outcome]]:
+        """Hand out tasks and yield outcomes until there are no more."""
+        while True:
+            while self._free and (task := queue.take()) is not None:
+                self._start(self._free.pop(0), task)
+            if not self._busy:
+                return
+            for future in wait(self._busy, return_when=FIRST_COMPLETED).done:
+                number, task = self._busy.pop(future)
+                self._free.append(number)
+                try:
+                    outcome: Outcome | None = future.result()
+                except BrokenProcessPool as error:
+                    logger.warning("a worker was lost: %s", error)
+                    self._workers.pop(number).shutdown(wait=False)
+                    outcome = queue.lost(task, str(error))
+                if outcome is not None:
+                    yield task, outcome
+
+    def close(self) -> None:
+        """End the workers; what they compute is waited for."""
+        for worker in self._workers.values():
+            worker.shutdown(wait=True, cancel_futures=True)
+
+    def _start(self, number: int, task: Task) -> None:
+        if number not in self._workers:
+            self._workers[number] = ProcessPoolExecutor(
+                1, mp_context=get_context("spawn"), initializer=_ignore_interrupts
+            )
+        future = self._workers[number].submit(_compute, self._recipes[number], task)
+        self._busy[future] = number, task
+
+
+def _ignore_interrupts() -> None:
+    # Ctrl-C reaches every process of a terminal; the starting one lets tasks in flight finish.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+_WORKSHOPS: dict[Recipe, Workshop] = {}
+"""Of a worker process, which has one."""
+
+
+def _compute(recipe: Recipe, task: Task) -> Outcome:
+    if recipe not in _WORKSHOPS:
+        _WORKSHOPS[recipe] = make_workshop(recipe)
+    return compute_alike(task, _WORKSHOPS[recipe])

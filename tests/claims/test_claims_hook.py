@@ -63,7 +63,7 @@ def run(plugins: list[str], out: Path) -> None:
 
 def test_the_papers_claims_come_from_a_plugin() -> None:
     assert PluginManager.load(environment={}).claims() == list(CLAIMS)
-    assert PluginManager.load(["no:kong-kwak"], environment={}).claims() == []
+    assert PluginManager.load(["no:paper"], environment={}).claims() == []
 
 
 def test_a_plugin_asks_a_question_of_its_own(plugin: Path, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_two_claims_of_one_name_name_their_plugin(tmp_path: Path, caplog: pytest
     path = tmp_path / "impostor.py"
     path.write_text(PLUGIN.replace('"B", "it', '"F1", "it'))
     manager = PluginManager.load((str(path),), environment={"GUIDELENS_PLUGINS": ""})
-    with pytest.raises(Exception, match=re.escape("another Claim is called 'F1' in plugin 'kong-kwak'")):
+    with pytest.raises(Exception, match=re.escape("another Claim is called 'F1' in plugin 'paper'")):
         manager.claims()
 
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 import hashlib
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -33,6 +34,10 @@ class Behaviour:
     """Status of each next response in place of an answer, while there are entries."""
     redirect: str = ""
     """Where requests for ``/moved`` go."""
+    headers: dict[str, str] = field(default_factory=dict)
+    """Headers of answers with content, in place of or beside the usual ones."""
+    drip: float = 0.0
+    """Seconds to wait after each byte of content."""
     claims: int | None = None
     """Length to announce in place of the true one."""
     on_request: Callable[[int], None] = lambda number: None
@@ -106,13 +111,28 @@ def answer(request: BaseHTTPRequestHandler, behaviour: Behaviour) -> None:
         request.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
     if behaviour.validators:
         request.send_header("ETag", behaviour.etag)
-    request.send_header("Content-Length", str(behaviour.claims or len(body)))
+    usual = {"Content-Length": str(behaviour.claims or len(body))}
+    for name, value in {**usual, **behaviour.headers}.items():
+        if value:
+            request.send_header(name, value)
     request.end_headers()
     if behaviour.cuts:
         body = body[: behaviour.cuts.pop(0)]
     behaviour.sent += len(body)
-    request.wfile.write(body)
+    if behaviour.drip:
+        drip(request, body, behaviour.drip)
+    else:
+        with suppress(OSError):  # the client has had enough
+            request.wfile.write(body)
     request.close_connection = True
+
+
+def drip(request: BaseHTTPRequestHandler, body: bytes, pause: float) -> None:
+    """Send bytes one by one until the client hangs up."""
+    with suppress(OSError):
+        for position in range(len(body)):
+            request.wfile.write(body[position : position + 1])
+            time.sleep(pause)
 
 
 def first_byte(headers: dict[str, str], behaviour: Behaviour) -> int:

@@ -462,18 +462,18 @@ def test_an_unhashed_file_is_recorded_and_later_changes_are_noticed(world: World
 def test_a_connection_that_breaks_in_the_middle_of_a_block(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = http.client.HTTPResponse.read
+    read = http.client.HTTPResponse.read1
     broken = [True]
 
     def breaking(self: Any, amount: int | None = None) -> bytes:
-        block = read(self, 100_000)
-        if broken and len(block) == 100_000 and world.part.exists() and world.part.stat().st_size >= 200_000:
+        block = read(self, 50_000)
+        if broken and world.part.exists() and world.part.stat().st_size >= 200_000:
             broken.clear()
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         return block
 
-    monkeypatch.setattr(http.client.HTTPResponse, "read", breaking)
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", breaking)
     world.fetch()
     assert not broken
     assert_whole(world)
-    assert world.behaviour.seen[1]["range"] == "bytes=200000-"
+    assert int(world.behaviour.seen[1]["range"].removeprefix("bytes=").removesuffix("-")) >= 200_000

@@ -95,7 +95,8 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     lowered = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.7)
     parts = [choice for choice in lowered if word.lower() in re.split(r"[-_./]", choice)]
-    return lowered[(found or parts)[0]] if found or len(parts) == 1 else None
+    best = parts if len(parts) == 1 else found
+    return lowered[best[0]] if best else None
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:

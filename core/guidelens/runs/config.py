@@ -28,7 +28,7 @@ LONGEST_PROMPT = 10_000
 """Characters that a prompt may have; models read less than a hundred words."""
 MAX_SEEDS = 100_000
 _RESPACING = re.compile(r"ddim[1-9]\d*|[1-9]\d*(,[1-9]\d*)*")
-_SEED_PART = re.compile(r"(\d+)(?:-(\d+))?")
+_SEED_PART = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 
 
 def canonical_json(value: Any) -> str:
@@ -158,7 +158,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     for part in text.split(","):
         match = _SEED_PART.fullmatch(part.strip())
         if match is None:
-            raise UsageError(f"--seeds {text!r}: give a number of seeds (4) or a list such as 0,3,7-9")
+            raise UsageError(f"--seeds {text[:40]!r}: give a number of seeds (4) or a list such as 0,3,7-9")
         first = int(match[1])
         last = first if match[2] is None else int(match[2])
         if last < first or last - first >= MAX_SEEDS or last >= 2**63:

@@ -35,13 +35,25 @@ logger = logging.getLogger(__name__)
 
 RETRIES = 4
 """How often a passing failure is tried again before giving up; the count starts anew whenever the file
-has grown beyond where it ever was."""
+has grown by :data:`WORTH` bytes beyond where it ever was."""
 
 LONGEST_PAUSE = 60.0
 """Seconds; a server's ``Retry-After`` counts up to this."""
 
 TIMEOUT = 30.0
 """Seconds without a byte after which a connection is given up."""
+
+SLOW_WINDOW, SLOWEST = 60.0, 1024.0
+"""Seconds over which speed is measured, and the bytes per second below which a connection is given up."""
+
+WORTH = 1 << 14
+"""Bytes that an attempt must bring for the count of failures to start anew."""
+
+LARGEST = 1 << 38
+"""Bytes that a file of no stated size may have."""
+
+SMALLEST = 1 << 10
+"""Bytes that a file without a published hash must have: what is shorter is a message, not weights."""
 
 _BLOCK = 1 << 18
 _PASSING_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -112,8 +124,9 @@ class Download:
                 self._attempt()
                 return self._digest.hexdigest()
             except _Passing as failure:
-                failures = 1 if self._done > furthest else failures + 1
-                furthest = max(furthest, self._done)
+                grown = self._done - furthest >= WORTH
+                failures = 1 if grown else failures + 1
+                furthest = self._done if grown else furthest
                 if failures > RETRIES or (failure.unreachable and not self._received):
                     raise DownloadError(str(failure)) from failure.__cause__
                 pause = min(failure.after or 2.0 ** (failures - 1), LONGEST_PAUSE)
@@ -170,6 +183,10 @@ class Download:
             raise DownloadError(
                 f"{self.source.url} gave {self._done:,} bytes instead of {self.source.size:,}"
             )
+        if not self.source.hashed and self._done < SMALLEST:
+            received = self._done
+            self._start_over()
+            raise DownloadError(f"{self.source.url} gave {received:,} bytes, too few to be a file of weights")
 
     def _open(self) -> Any:
         headers = {"User-Agent": f"guidelens/{__version__}", "Accept-Encoding": "identity"}
@@ -189,11 +206,13 @@ class Download:
             raise _unreached(self.source.url, error.reason) from error
         except (OSError, http.client.HTTPException) as error:
             raise _unreached(self.source.url, error) from error
+        except ValueError as error:  # a redirect to what is no address
+            raise DownloadError(f"{self.source.url} gave a malformed answer: {_reason(error)}") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
         """Return what an HTTP status that is no success means for the download."""
         if error.code == 416 and self._done:
-            length = re.fullmatch(r"bytes \*/(\d+)", error.headers.get("Content-Range", ""))
+            length = re.fullmatch(r"bytes \*/(\d{1,18})", error.headers.get("Content-Range", ""))
             if length and int(length[1]) == self._done:
                 return _Complete()
             self._start_over()
@@ -206,12 +225,18 @@ class Download:
     def _accept(self, response: Any) -> int | None:
         """Look at the headers; start over where the server does; return the length of the whole file, if known."""
         validator = _validator(response)
+        self._check_kind(response)
         length = response.headers.get("Content-Length")
-        total = int(length) if length and length.isdecimal() else None
+        if length and not re.fullmatch(r"\d{1,18}", length.strip()):
+            raise DownloadError(f"{self.source.url} states a malformed length: {length[:40]!r}")
+        total = int(length) if length else None
         if response.status == 206:
-            match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+            stated = response.headers.get("Content-Range", "")
+            match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", stated)
             start = int(match[1]) if match else -1
-            changed = bool(self._validator and validator and validator != self._validator)
+            # Without a published hash nothing else would tell that the rest is another file's.
+            unknown = not validator and not self.source.hashed
+            changed = unknown or bool(self._validator and validator and validator != self._validator)
             if start != self._done or changed:
                 self._start_over()
                 raise _Passing(f"{self.source.url} has changed, or sent other bytes than asked for")
@@ -229,12 +254,35 @@ class Download:
             self._meta.write_text(json.dumps(entries), encoding="utf-8")
         return total
 
+    def _check_kind(self, response: Any) -> None:
+        """:raises DownloadError: the answer is packed, or, where no published hash would tell, a page of text."""
+        if (packed := response.headers.get("Content-Encoding", "identity").strip().lower()) not in (
+            "",
+            "identity",
+        ):
+            raise DownloadError(
+                f"{self.source.url} sends the file packed with {packed[:40]}, which was not asked for"
+            )
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if not self.source.hashed and kind in (
+            "text/html",
+            "application/xhtml+xml",
+            "application/xml",
+            "text/xml",
+        ):
+            raise DownloadError(
+                f"{self.source.url} answers with a web page ({kind}), not with a file of weights"
+            )
+
     def _receive(self, response: Any, total: int | None) -> None:
         # Unbuffered, so that what is on the disk is what was counted.
         with self._writing(total), open(self.part, "ab", buffering=0) as stream:
             self._report(self._done, total)
             try:
+                pace = _Pace(self.source.url)
                 while block := self._next_block(response):
+                    pace.count(len(block))
+                    self._check_length(len(block), total)
                     _write_all(stream, block)
                     self._digest.update(block)
                     self._done += len(block)
@@ -247,10 +295,18 @@ class Download:
 
     def _next_block(self, response: Any) -> bytes:
         try:
-            block: bytes = response.read(_BLOCK)
+            block: bytes = response.read1(_BLOCK)  # what is there, so that a slow connection is noticed
         except (OSError, http.client.HTTPException) as error:
             raise _Passing(f"the connection to {self.source.url} broke: {_reason(error)}") from error
         return block
+
+    def _check_length(self, more: int, total: int | None) -> None:
+        """:raises DownloadError: the file is longer than was published, or stated, or than any file of weights."""
+        stated = self.source.size if self.source.size is not None else total
+        if self._done + more > (LARGEST if stated is None else stated):
+            longest = f"{LARGEST:,} bytes" if stated is None else f"the {stated:,} bytes that were stated"
+            self._start_over()
+            raise DownloadError(f"{self.source.url} sends more than {longest}")
 
     # -- the disk
 
@@ -286,17 +342,39 @@ class _Writing:
             raise DownloadError(f"cannot write {self._download.part}: {error.strerror or error}") from error
 
 
+class _Pace:
+    """Notices a connection that is too slow to ever end."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._since, self._bytes = url, time.monotonic(), 0
+
+    def count(self, received: int) -> None:
+        """:raises _Passing: fewer than :data:`SLOWEST` bytes per second arrived over :data:`SLOW_WINDOW`."""
+        self._bytes += received
+        elapsed = time.monotonic() - self._since
+        if elapsed < SLOW_WINDOW:
+            return
+        if self._bytes < SLOWEST * elapsed:
+            raise _Passing(f"{self._url} stalls: {self._bytes:,} bytes in {elapsed:.0f} s")
+        self._since, self._bytes = time.monotonic(), 0
+
+
 class _Complete(Exception):
     """The server says that there is nothing beyond what is here."""
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, except from https to http."""
+    """Follows redirects to http and https, except from https to http."""
 
     def redirect_request(
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
-        if req.full_url.startswith("https:") and not newurl.startswith("https:"):
+        scheme = newurl.partition(":")[0].lower()
+        if scheme not in ("http", "https"):
+            fp.close()
+            raise DownloadError(f"{req.full_url} redirects to {newurl[:100]}, which is not an http address")
+        if req.full_url.lower().startswith("https:") and scheme != "https":
+            fp.close()
             raise DownloadError(f"{req.full_url} redirects to {newurl}, which is not encrypted")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 

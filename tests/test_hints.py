@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 from guidelens import PluginManager
+from guidelens.cli.main import cli
+from guidelens.cli.paths import UserPath
+from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import nearest
+from guidelens.prompts import read_prompts
 from guidelens.runs.config import MAX_SEEDS, parse_seeds
 
 
@@ -62,3 +68,41 @@ def test_a_large_number_of_seeds_is_a_seed() -> None:
     assert len(str(caught.value)) < 200
     with pytest.raises(UsageError):
         parse_seeds("0," + "9" * 5000)
+
+
+def test_a_tilde_is_home_in_options_and_arguments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "mine.txt").write_text("a red circle\n")
+
+    @click.command()
+    @click.option("--out", type=UserPath(path_type=Path))
+    @click.argument("source", type=UserPath(path_type=Path, exists=True))
+    def command(out: Path, source: Path) -> None:
+        click.echo(f"{out} {source}")
+
+    done = CliRunner().invoke(command, ["--out=~/runs", "~/mine.txt"])
+    assert done.output == f"{tmp_path}/runs {tmp_path}/mine.txt\n"
+    assert read_prompts("~/mine.txt") == [Prompt("a red circle")]
+
+
+def test_every_path_of_a_command_knows_the_tilde() -> None:
+    """All commands, the plugins' included: no plain ``click.Path``."""
+    context = click.Context(cli, info_name="guidelens", obj=PluginManager.load(environment={}))
+    plain, seen = [], 0
+
+    def walk(command: click.Command, name: str) -> None:
+        nonlocal seen
+        for parameter in command.params:
+            if isinstance(parameter.type, click.Path):
+                seen += 1
+                if not isinstance(parameter.type, UserPath):
+                    plain.append(f"{name} {parameter.name}")
+        if isinstance(command, click.Group):
+            for part in command.list_commands(context):
+                child = command.get_command(context, part)
+                assert child is not None
+                walk(child, f"{name} {part}")
+
+    walk(cli, "guidelens")
+    assert seen > 20
+    assert plain == []

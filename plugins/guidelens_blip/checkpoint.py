@@ -282,7 +282,7 @@ def digest(model: Any, config: BlipConfig) -> str:
 def _find_vocab(checkpoint: Path, vocab: str | Path | None, config: BlipConfig) -> Path:
     """Return the vocabulary to use: the one given, one beside the checkpoint, or the published one."""
     if vocab is not None:
-        return Path(vocab)
+        return Path(vocab).expanduser()
     beside = checkpoint.parent / config.vocab_file
     if beside.is_file():
         return beside

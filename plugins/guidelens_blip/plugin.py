@@ -107,7 +107,7 @@ def _checkpoint(text: str, vocab: str, config: str) -> Path:
 
     :raises WeightsMissing: a published one, or the vocabulary that it needs, is not there.
     """
-    if text and (text not in CHECKPOINTS or Path(text).is_file()):
+    if text and (text not in CHECKPOINTS or Path(text).expanduser().is_file()):
         return Path(text).expanduser()
     from guidelens.weights import require, target
 
@@ -138,7 +138,7 @@ def _config(text: str) -> BlipConfig | None:
     if text in PRESETS:
         return PRESETS[text]
     try:
-        return BlipConfig.from_json(Path(text).read_text(encoding="utf-8"))
+        return BlipConfig.from_json(Path(text).expanduser().read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         presets = ", ".join(PRESETS)
         raise GuidelensError(

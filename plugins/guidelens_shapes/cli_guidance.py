@@ -7,11 +7,12 @@ from typing import Any
 
 import click
 from guidelens import PluginManager
+from guidelens.cli.paths import UserPath
 from guidelens.errors import UsageError
 
 from .command_tools import JSON_OUT, THREADS, check_json, report, say, set_threads
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
+_FILE = UserPath(path_type=Path, dir_okay=False)
 _DTYPE = click.option(
     "--dtype",
     type=click.Choice(["float32", "bfloat16"]),

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 from guidelens.cli import console
+from guidelens.cli.paths import UserPath
 from guidelens.errors import GuidelensError, UsageError
 
 SECONDS_BETWEEN_LINES = 10.0
@@ -22,7 +23,7 @@ THREADS = click.option(
     help="CPU threads; by default PyTorch's choice. Results differ in rounding.",
 )
 JSON_OUT = click.option(
-    "--out", type=click.Path(path_type=Path, dir_okay=False), help="Also write the scores to this JSON file."
+    "--out", type=UserPath(path_type=Path, dir_okay=False), help="Also write the scores to this JSON file."
 )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from guidelens.cli import console
+from guidelens.cli.paths import UserPath
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.text import read_text
 from guidelens.words import plural
@@ -15,7 +16,7 @@ from guidelens.words import plural
 if TYPE_CHECKING:
     from .statistics import Interval, SurveyResults
 
-_FILE = click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+_FILE = click.argument("file", metavar="FILE", type=UserPath(path_type=Path))
 
 
 @click.group()
@@ -28,7 +29,7 @@ def survey() -> None:
 
 
 @survey.command("create")
-@click.argument("study_dir", metavar="STUDY_DIR", type=click.Path(path_type=Path))
+@click.argument("study_dir", metavar="STUDY_DIR", type=UserPath(path_type=Path))
 @click.option(
     "--design",
     type=click.Choice(("pairwise", "rating", "forced-choice")),
@@ -68,7 +69,7 @@ def survey() -> None:
 @click.option("--title", default="Pictures and sentences", show_default=True, help="What raters read on top.")
 @click.option(
     "--consent",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    type=UserPath(path_type=Path, dir_okay=False, exists=True),
     help="A text file, a paragraph a line, in place of the built-in consent.",
 )
 @click.option("--contact", default="", metavar="TEXT", help="Whom raters can ask, at the foot of every page.")
@@ -98,7 +99,7 @@ def survey() -> None:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     metavar="FILE",
     help="The survey's file.  [default: survey.db in STUDY_DIR]",
 )
@@ -209,7 +210,7 @@ def links_command(file: Path, url: str, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(path_type=Path, file_okay=False),
     metavar="DIR",
     help="Write results.html, figure.svg and .png, results.json and votes.csv there.",
 )
@@ -290,7 +291,7 @@ _FORMATS = ("offline", "label-studio", "mturk", "csv")
     help="What to write.",
 )
 @click.option(
-    "--out", type=click.Path(path_type=Path), metavar="PATH", required=True,
+    "--out", type=UserPath(path_type=Path), metavar="PATH", required=True,
     help="A directory (offline, label-studio, mturk), or a file (csv).",
 )  # fmt: skip
 @click.option("--url", default="", help="mturk: where the server has the pictures.")
@@ -309,7 +310,7 @@ def export_command(file: Path, form: str, out: Path, url: str) -> None:
 
 @survey.command("import")
 @_FILE
-@click.argument("answers", metavar="ANSWERS...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("answers", metavar="ANSWERS...", nargs=-1, required=True, type=UserPath(path_type=Path))
 @click.option(
     "--format",
     "form",

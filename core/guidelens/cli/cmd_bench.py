@@ -13,6 +13,7 @@ import click
 from . import console
 from .completion import complete_component, complete_plugin
 from .options import DTYPES, SectionedCommand, SectionedOption, get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.bench.report import BatchReport, Report
@@ -135,7 +136,7 @@ Examples:
 @click.option(
     "--json",
     "json_file",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     help="Write everything measured to this file; an existing one is replaced.",
 )
 @click.pass_context

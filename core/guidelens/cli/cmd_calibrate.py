@@ -8,6 +8,7 @@ import click
 
 from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .paths import UserPath
 
 _PROMPTS = "What to draw"
 
@@ -46,7 +47,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(path_type=Path, file_okay=False),
     required=True,
     cls=SectionedOption,
     section=_PROMPTS,

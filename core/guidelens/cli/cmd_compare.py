@@ -16,6 +16,7 @@ from guidelens.words import plural
 from . import console
 from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -104,7 +105,7 @@ or metrics may be added to a directory later; other settings need another direct
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     required=True,
     cls=SectionedOption,
     section=_GRID,

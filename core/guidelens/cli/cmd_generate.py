@@ -10,6 +10,7 @@ import click
 from . import console
 from .completion import complete_component
 from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.runs.single import Drawing
@@ -56,7 +57,7 @@ Examples:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     required=True,
     cls=SectionedOption,
     section=_PICTURE,
@@ -64,14 +65,14 @@ Examples:
 )
 @click.option(
     "--trajectory",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     cls=SectionedOption,
     section=_PICTURE,
     help="Animation of the predicted x0 over the steps, a .webp or .gif.",
 )
 @click.option(
     "--saliency",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     cls=SectionedOption,
     section=_PICTURE,
     help="Maps of where each objective pulled at six steps, a .png.",

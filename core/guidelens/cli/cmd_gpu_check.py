@@ -12,6 +12,7 @@ from guidelens.gpu_check import PARTS, CheckSettings
 
 from .completion import complete_component, complete_plugin
 from .options import SectionedCommand, SectionedOption, get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.gpu_check.record import CaseResult
@@ -107,7 +108,7 @@ Examples:
 )
 @click.option(
     "--tests",
-    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    type=UserPath(path_type=Path, file_okay=False, exists=True),
     cls=SectionedOption,
     section=_WORK,
     help="Folder with the project's tests; those that need a GPU run.  [default: left out]",
@@ -131,14 +132,14 @@ Examples:
 )
 @click.option(
     "--wheels",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(path_type=Path, file_okay=False),
     cls=SectionedOption,
     section=_COMPUTE,
     help="Folder with the packages that may be missing, for the command that installs them.",
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=UserPath(path_type=Path, file_okay=False),
     required=True,
     help="Folder for gpu-check.json and gpu-check.md; results in it are kept.",
 )

@@ -10,6 +10,7 @@ import click
 from guidelens.scaffold import KINDS, write_package
 
 from .options import get_manager
+from .paths import UserPath
 
 _EPILOG = """\b
 Examples:
@@ -23,7 +24,7 @@ Examples:
 @click.option("--kind", type=click.Choice(tuple(KINDS)), required=True, help="What the plugin offers.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     metavar="DIR",
     help="Folder to write, which must not exist.  [default: NAME]",
 )

@@ -20,6 +20,7 @@ from . import console
 from .cmd_study_metrics import distribution_command, matrix_command
 from .completion import complete_component
 from .options import BatchSize, get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.claims.questions import Claim
@@ -140,7 +141,7 @@ def _way_options(function: F) -> F:
 @click.argument("study_name", metavar="FILE|NAME")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     help="Directory for the results.  [default: runs/ and the study's name]",
 )
 @click.option(
@@ -205,7 +206,7 @@ def run_command(
 
 
 @study.command("resume")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @_way_options
 @click.pass_context
 def resume_command(ctx: click.Context, directory: Path, way: _Way) -> None:
@@ -311,7 +312,7 @@ def _print_forecast(found: Forecast, *, one_process: bool) -> None:
 
 
 @study.command("status")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(directory: Path, as_json: bool) -> None:
     """Print how far the study in DIR is: cells done, failed and missing, by grid."""
@@ -335,7 +336,7 @@ def status_command(directory: Path, as_json: bool) -> None:
 
 
 @study.command("report")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.pass_context
@@ -380,7 +381,7 @@ def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
 
 
 @study.command("export")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option(
     "--format",
     "form",
@@ -391,7 +392,7 @@ def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
 )
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     metavar="FILE",
     help="Where to write it; - is stdout.  [default: in DIR, cells.csv or cells.parquet]",
 )
@@ -410,7 +411,7 @@ def export_command(directory: Path, form: str, out: Path | None) -> None:
 
 
 @study.command("ls")
-@click.argument("folder", metavar="[FOLDER]", type=click.Path(path_type=Path), default=RUNS)
+@click.argument("folder", metavar="[FOLDER]", type=UserPath(path_type=Path), default=RUNS)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:

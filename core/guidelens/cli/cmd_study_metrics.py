@@ -15,6 +15,7 @@ from guidelens.words import plural
 
 from . import console
 from .options import get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -30,7 +31,7 @@ FIRST_SEED = 1_000_000
 
 
 @click.command("matrix")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option("--grid", help="Only cells of this grid.")
 @click.option(
     "--judge",
@@ -126,7 +127,7 @@ def _interval(found: Estimate) -> str:
 
 
 @click.command("distribution")
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option(
     "--features",
     required=True,

@@ -15,6 +15,7 @@ from guidelens.errors import GuidelensError, UsageError
 
 from . import console
 from .options import get_manager
+from .paths import UserPath
 
 if TYPE_CHECKING:
     from guidelens.weights import Fetched, Status, WeightsFile
@@ -71,7 +72,7 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
 @click.option(
     "--from",
     "source",
-    type=click.Path(path_type=Path),
+    type=UserPath(path_type=Path),
     metavar="FILE",
     help="Put FILE, downloaded by other means, in place after verification.",
 )
@@ -164,8 +165,8 @@ def rm_command(ctx: click.Context, names: tuple[str, ...]) -> None:
 
 
 @weights.command("convert")
-@click.argument("source", type=click.Path(path_type=Path), metavar="IN.pt")
-@click.argument("target", type=click.Path(path_type=Path), metavar="OUT.safetensors")
+@click.argument("source", type=UserPath(path_type=Path), metavar="IN.pt")
+@click.argument("target", type=UserPath(path_type=Path), metavar="OUT.safetensors")
 @click.option("--key", metavar="NAME", help="The entry of IN that holds the tensors, where several do.")
 @click.option("--force", is_flag=True, help="Overwrite OUT.")
 @click.option(

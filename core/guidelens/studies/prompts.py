@@ -67,7 +67,7 @@ def gather(
             found.append(Prompt(source.text, category, source.reference))
             continue
         if source.file:
-            path = source.file if source.file == STDIN else base / source.file
+            path = source.file if source.file == STDIN else base / Path(source.file).expanduser()
             listed: Sequence[str | Prompt] = read_prompts(path, source.column)
         else:
             listed = build_set(source.set)

@@ -370,12 +370,15 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
         self, req: urllib.request.Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
     ) -> urllib.request.Request | None:
         scheme = newurl.partition(":")[0].lower()
+        problem = ""
         if scheme not in ("http", "https"):
-            fp.close()
-            raise DownloadError(f"{req.full_url} redirects to {newurl[:100]}, which is not an http address")
-        if req.full_url.lower().startswith("https:") and scheme != "https":
-            fp.close()
-            raise DownloadError(f"{req.full_url} redirects to {newurl}, which is not encrypted")
+            problem = "not an http address"
+        elif req.full_url.lower().startswith("https:") and scheme != "https":
+            problem = "not encrypted"
+        if problem:
+            if fp is not None:
+                fp.close()
+            raise DownloadError(f"{req.full_url} redirects to {newurl[:200]}, which is {problem}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 

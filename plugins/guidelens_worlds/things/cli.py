@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import click
+from guidelens.cli.paths import UserPath
 from guidelens.errors import UsageError
 from guidelens_shapes import (
     JSON_OUT,
@@ -30,8 +31,8 @@ from .categories import Category
 
 IMAGES = 800_000
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-_FOLDER = click.Path(path_type=Path, file_okay=False)
+_FILE = UserPath(path_type=Path, dir_okay=False)
+_FOLDER = UserPath(path_type=Path, file_okay=False)
 _POSITIVE = click.IntRange(min=1)
 _SHARE = click.FloatRange(0.0, 1.0)
 

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from guidelens.contracts import FixedVariance, Prediction
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights import check_finite
+from guidelens.weights.reading import format_of
 from torch import Tensor, nn
 
-from .files import PipelineFiles, read_pipeline
+from .files import WEIGHTS, PipelineFiles, read_pipeline
 from .process import TrainingProcess, training_process
 
 if TYPE_CHECKING:
@@ -125,6 +127,8 @@ _NETWORK_DEFAULTS = {"sample_size": None, "in_channels": 3, "out_channels": 3}
 def _load_network(files: PipelineFiles, variant: str | None) -> UNet2DModel:
     from diffusers import UNet2DModel
 
+    for file in sorted(files.network.glob(f"{WEIGHTS}*.bin")):
+        format_of(file, f"the network of {files.network}")  # refuses what could unpack to any size
     try:
         with _quiet():
             network, info = UNet2DModel.from_pretrained(
@@ -144,6 +148,7 @@ def _load_network(files: PipelineFiles, variant: str | None) -> UNet2DModel:
     if found := [f"{len(keys)} tensors {kind} ({keys[0]}, ...)" for kind, keys in wrong.items() if keys]:
         raise GuidelensError(f"the weights in {files.network} do not fit its config.json: {'; '.join(found)}")
     loaded: UNet2DModel = network.float()
+    check_finite(loaded.state_dict(), str(files.network))
     return loaded
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -208,6 +209,24 @@ def test_latent_pipelines_are_refused(tmp_path: Path, unet: UNet2DModel) -> None
 def test_conditional_networks_are_refused(saved: Path) -> None:
     write_json(saved / "unet" / "config.json", {"_class_name": "UNet2DConditionModel"})
     with pytest.raises(GuidelensError, match=r"UNet2DConditionModel.*conditioned on text"):
+        load_generator(saved)
+
+
+def test_weights_that_are_no_numbers_are_named(saved: Path) -> None:
+    unet = tiny_unet()
+    with torch.no_grad():
+        unet.conv_in.weight[0, 0, 0, 0] = float("nan")
+    unet.save_pretrained(saved / "unet")
+    with pytest.raises(GuidelensError, match=r"holds NaN or infinite weights: 1 of .* conv_in\.weight"):
+        load_generator(saved)
+
+
+def test_a_packed_checkpoint_is_not_unpacked(saved: Path) -> None:
+    (file,) = (saved / "unet").glob("*.safetensors")
+    file.unlink()
+    with zipfile.ZipFile(file.with_suffix(".bin"), "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", bytes(1000))
+    with pytest.raises(GuidelensError, match=r"its entry data\.pkl is compressed"):
         load_generator(saved)
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import logging
+import random
 
 import numpy as np
 import pytest
 import torch
-from guidelens.contracts import Metric, Prompt
-from guidelens_worlds.things.metrics import ThingsMetric, detail
+from guidelens.contracts import ROLES, Metric, Prompt
+from guidelens.testing import examine
+from guidelens_worlds.things.language import describe, wording
+from guidelens_worlds.things.metrics import COLUMNS, DETAILS, ThingsMetric, detail
 from guidelens_worlds.things.vocabulary import NATURAL
-from guidelens_worlds.things.world import Item, Scene, render
+from guidelens_worlds.things.world import Item, Scene, random_scene, render, render_batch
 from scipy import ndimage
 
+NAMES = {column.name for column in (*COLUMNS, *DETAILS)}
 RED_CAR = Item("car", "red", 32, 30, 38)
 BLUE_DOG = Item("dog", "blue", 24, 2, 38)
 RED_DOG = Item("dog", "red", 24, 2, 38)
@@ -21,21 +25,40 @@ BLUE_CAR = Item("car", "blue", 32, 30, 38)
 
 def scores(prompt: str | Prompt, *items: Item, ground: str = "street") -> dict[str, float]:
     image = torch.from_numpy(render(Scene(ground, "day", 30, items)))
-    (row,) = ThingsMetric().score(image[None], [Prompt(prompt) if isinstance(prompt, str) else prompt])
+    (row,) = ThingsMetric(details=True).score(
+        image[None], [Prompt(prompt) if isinstance(prompt, str) else prompt]
+    )
     return row
 
 
 def test_it_is_a_metric() -> None:
     assert isinstance(ThingsMetric(), Metric)
     row = scores("a blue dog next to a red car", BLUE_DOG, RED_CAR)
-    assert set(row) <= {column.name for column in ThingsMetric.columns}
+    assert set(row) <= NAMES
     assert all(0 <= value <= 1 for value in row.values())
+
+
+def test_every_column_has_a_meaning_and_a_range_and_claims_find_their_roles() -> None:
+    columns = ThingsMetric(details=True).columns
+    assert all(column.meaning and (column.low, column.high) == (0, 1) for column in columns)
+    assert {column.role for column in columns} - {""} == set(ROLES) - {"judgement"}
+
+
+def test_it_tells_good_from_bad() -> None:
+    """By the conformance kit: pictures of nothing score below renderings of the prompts."""
+    rng = random.Random(0)
+    scenes = [random_scene(random.Random(seed)) for seed in range(4)]
+    prompts = [Prompt(wording(describe(scene, rng, full=True), rng)) for scene in scenes]
+    examples = list(zip(torch.from_numpy(render_batch(scenes)), prompts, strict=True))
+    report = examine("metric", ThingsMetric(), examples=examples, prompts=prompts)
+    report.raise_for_failures()
+    assert report["bad-is-low"].status == "passed"
 
 
 def test_all_right() -> None:
     row = scores("a blue dog next to a red car on the street", BLUE_DOG, RED_CAR)
     assert all(value == pytest.approx(1) for value in row.values())
-    assert set(row) == {column.name for column in ThingsMetric.columns} - {"count"}
+    assert set(row) == NAMES - {"count"}
 
 
 def test_fused_attributes_cost_binding_alone() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from guidelens_worlds.things.grounds import background
 from guidelens_worlds.things.parse import CONTRAST, Reading, covered, parse
 from guidelens_worlds.things.vocabulary import NATURAL
 from guidelens_worlds.things.world import Item, Scene, random_scene, render
+from scipy import ndimage
 
 
 def same(reading: Reading, scene: Scene) -> bool:
@@ -72,6 +74,18 @@ def test_noise_and_blur_cost_realism_before_they_cost_the_reading() -> None:
         realism.append(reading.realism)
     assert realism == sorted(realism, reverse=True)
     assert realism[1] > 0.9
+
+
+def test_softened_and_faded_scenes_are_still_read() -> None:
+    rng = random.Random(11)
+    for _ in range(12):
+        scene = random_scene(rng)
+        picture = render(scene)
+        for changed in (ndimage.gaussian_filter(picture, (0, 1.0, 1.0), mode="nearest"), 0.8 * picture):
+            read = parse(changed).scene
+            assert read.ground == scene.ground
+            kinds = [Counter((o.thing, o.colour, o.size) for o in s.items) for s in (read, scene)]
+            assert kinds[0] == kinds[1]
 
 
 def test_a_picture_of_nothing_is_not_read_as_things() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,15 +31,24 @@ _MEANINGS = {
     "recall_rest": "share of the other named kinds that appear",
     "detail_main": "correlation of fine structure with the rendering, inside the thing named first",
     "binding": "of the kinds whose attribute and thing both appear, the share that appear together",
-    "binding_shown": "binding of pictures that show attribute and thing of some named kind",
     "relation": "whether the relation holds",
     "count": "share of the numbers above one that are right",
     "ground": "whether the ground is the named one",
     "precision": "share of the things read that the prompt names",
 }
-COLUMNS = tuple(
-    Column(name, meaning, name if name in ROLES else "", 0.0, 1.0) for name, meaning in _MEANINGS.items()
-)
+_MEANINGS_OF_DETAILS = {
+    "binding_shown": "binding of pictures that show colour and thing of some named kind",
+}
+
+
+def _columns(meanings: Mapping[str, str]) -> tuple[Column, ...]:
+    """Return columns in [0, 1], higher better; those that bear the name of a role have it."""
+    return tuple(
+        Column(name, meaning, name if name in ROLES else "", 0.0, 1.0) for name, meaning in meanings.items()
+    )
+
+
+COLUMNS, DETAILS = _columns(_MEANINGS), _columns(_MEANINGS_OF_DETAILS)
 _FINE = 2.0
 """Standard deviation in pixels of the blur that is subtracted to leave the fine structure."""
 
@@ -56,9 +65,16 @@ class ThingsMetric:
 
     The other columns are those of :func:`guidelens_worlds.scores.description_scores`. For a prompt that is not of
     this world only ``realism`` is scored.
+
+    With ``details`` there is ``binding_shown`` too, which is left out for pictures that show no colour and noun of a
+    named kind. Read it beside ``binding``: a schedule that seldom shows both has few pictures there.
     """
 
     columns: tuple[Column, ...] = COLUMNS
+
+    def __init__(self, details: bool = False) -> None:
+        if details:
+            self.columns = COLUMNS + DETAILS
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, 64, 64) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""

@@ -58,11 +58,14 @@ def _guidance(
     return load_blip(weights, vocab=VOCAB, options=options)
 
 
-def _metric() -> Metric:
-    """Scores of what a picture shows of its prompt."""
+def _metric(details: bool = False) -> Metric:
+    """Scores of what a picture shows of its prompt.
+
+    :param details: also binding where there was something to bind.
+    """
     from .metrics import ThingsMetric
 
-    return ThingsMetric()
+    return ThingsMetric(details)
 
 
 def _prompts(

@@ -101,7 +101,7 @@ def _without_ground(reading: Reading) -> Scene:
 
 
 def detail(picture: Array, scene: Scene, item: Item) -> float:
-    """Return the correlation of the fine structure of a picture and of the rendered scene inside one thing, at least 0.
+    """Return the correlation of the fine structure of a picture and of the rendered scene inside one thing, in [0, 1].
 
     The fine structure is what a Gaussian blur with a standard deviation of 2 pixels takes away.
     """
@@ -109,7 +109,7 @@ def detail(picture: Array, scene: Scene, item: Item) -> float:
     fine = [_fine(image)[:, inside].ravel() for image in (np.clip(picture, -1, 1), render(scene))]
     first, second = (values - values.mean() for values in fine)
     scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return max(0.0, float(first @ second) / scale) if scale > 0 else 0.0
+    return min(1.0, max(0.0, float(first @ second) / scale)) if scale > 0 else 0.0  # rounding goes beyond 1
 
 
 def _fine(image: Array) -> Array:

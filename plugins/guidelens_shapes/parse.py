@@ -199,7 +199,7 @@ def _fit(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> tuple
     near = ndimage.binary_dilation(mask, iterations=2)
     share = np.where(near, np.clip((pixels - ground) @ direction / (direction @ direction), 0, 1), 0)
     rows, columns = np.nonzero(mask)
-    x, y = (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
+    x, y = float(columns.min() + columns.max()) / 2, float(rows.min() + rows.max()) / 2
     extent = float(np.ptp(columns) + np.ptp(rows) + 2) / 4
     _, shape, x, y, radius = min(
         (_refine(share, shape, x, y, extent) for shape in SHAPES), key=lambda fit: fit[0]

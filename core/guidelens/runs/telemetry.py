@@ -169,7 +169,8 @@ def pack(
     import numpy as np
 
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **_arrays(keys, results, weights, recorder))
+    arrays: dict[str, Any] = _arrays(keys, results, weights, recorder)
+    np.savez_compressed(buffer, **arrays)
     return buffer.getvalue()
 
 

@@ -51,9 +51,9 @@ def sprite(name: str, colour: str, size: int) -> Sprite:
     scale = size / max(art.size)
     width, height = (max(1, round(side * scale)) for side in art.size)
     pixels = np.asarray(art.resize((width, height), Image.Resampling.BOX), dtype=np.float32)
-    alpha = pixels[..., 3] / 255
+    alpha = np.asarray(pixels[..., 3] / 255, dtype=np.float32)
     rgb = (pixels[..., :3] / 127.5 - 1).transpose(2, 0, 1)
-    return Sprite(np.ascontiguousarray(rgb * alpha), alpha)
+    return Sprite(np.ascontiguousarray(rgb * alpha, dtype=np.float32), alpha)
 
 
 @cache

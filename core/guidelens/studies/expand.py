@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+from guidelens.guarding import encode
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps, split_steps
 from guidelens.runs.execute import Group, Workshop
@@ -306,7 +307,7 @@ class _Expander:
         told = self._notes.setdefault(guidance, {})
         new = list(dict.fromkeys(p.prompt.text for p in prompts if p.prompt.text not in told))
         if new:
-            notes = self.workshop.model("guidance", guidance).encode_text(new).notes
+            notes = encode(self.workshop.model("guidance", guidance), new).notes
             told |= {text: [] for text in new}
             told |= {text: list(lines) for text, lines in zip(new, notes, strict=False)}
         return told

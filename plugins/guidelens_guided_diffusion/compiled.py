@@ -8,6 +8,7 @@ from typing import cast
 
 import torch
 from guidelens.networks import own_precision
+from guidelens.quiet import quiet
 from torch import Tensor, nn
 
 from . import ops
@@ -41,7 +42,10 @@ class CompiledUNet:
         """Predict as :meth:`UNet.forward` does."""
         with own_precision(x.device) as asked:
             dtype = self._unet.precision(x, asked)
-            return self._prepared(dtype)(x, timesteps, y, dtype)
+            with (
+                quiet()
+            ):  # the compiler looks at the gradient of x, which need not be a leaf, and warns of it
+                return self._prepared(dtype)(x, timesteps, y, dtype)
 
     def _prepared(self, dtype: torch.dtype) -> Predict:
         weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())

@@ -127,6 +127,13 @@ def test_compiled_graphs_cast_no_weight(x: Tensor, t: Tensor, graphs: list[Any])
         assert not weights & {tuple(node.meta["val"].shape) for node in casts}
 
 
+def test_compiled_inputs_may_be_inside_a_graph(x: Tensor, t: Tensor, graphs: list[Any]) -> None:
+    compiled = GuidedDiffusionGenerator(lively(UNet(**SMALL)), compile=True)
+    point = x.clone().requires_grad_()
+    (grad,) = torch.autograd.grad(compiled(point * 1, t).sum(), point)
+    assert grad.abs().sum() > 0
+
+
 def test_compiled_weights_follow_the_networks_own(x: Tensor, t: Tensor, graphs: list[Any]) -> None:
     unet = lively(UNet(**SMALL))
     compiled, plain = GuidedDiffusionGenerator(unet, compile=True), GuidedDiffusionGenerator(unet)

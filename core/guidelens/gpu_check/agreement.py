@@ -45,7 +45,7 @@ def reference_step(bench: Workbench) -> dict[str, Tensor]:
 
 def _step(bench: Workbench, device: str, kind: Precision) -> dict[str, Tensor]:
     engine = Engine(bench.generator, bench.guidance, device=device, dtype=dtype_of(kind))
-    model = bench.guidance
+    model = engine.guidance_model or bench.guidance  # as it was placed
     objectives = tuple(sorted(model.objectives))
     with frozen(engine.generator, model), tf32(kind == "tf32"):
         s = Situation.of(engine, model, bench.settings.prompt, 1, objectives)

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from guidelens.contracts import TextBatch
 from guidelens.diffusion import ReplayedNoise
 from guidelens.engine import Engine, Sample
-from guidelens.guidance import GuidanceOptions, find_preset
+from guidelens.sampling import Sampling
 from safetensors import safe_open
 from safetensors.torch import load_file
 from toys import Constant
@@ -79,16 +79,13 @@ class Residual:
 
 def trajectory(tensors, preset, objective, noises, *, learned_variance, eta=None, **overrides):
     """Return x_{t-1} and the unguided x0 of every step, each (8, 2, 3, 6, 6), as a preset draws them."""
-    found = find_preset(preset)
+    if eta is not None:
+        overrides["eta"] = eta
     engine = Engine(
         GoldenNetwork(tensors, learned_variance=learned_variance),
         Residual(tensors),
-        steps="ddim8",
-        sampler=found.sampler,
-        eta=found.eta if eta is None else eta,
-        options=GuidanceOptions.preset(preset, **overrides),
+        Sampling.preset(preset, **{"steps": "ddim8", "dtype": "float64", **overrides}),
         device="cpu",
-        dtype="float64",
     )
     samples = [Sample(str(row), Constant(**{objective: 1.0}), seed) for row, seed in enumerate(SEEDS)]
     noise = ReplayedNoise([tensors["shared/x_T"], *noises])

@@ -11,6 +11,7 @@ import resource
 import torch
 from guidelens.engine import Engine, Sample
 from guidelens.heap import kept_heap, returned_heap
+from guidelens.sampling import Sampling
 from toys import GaussianGenerator
 
 CPU = torch.device("cpu")
@@ -57,7 +58,7 @@ def measure() -> dict[str, float]:
     found["returned"] = inside - resident()
     found["after"] = faults_of_a_block(4 * LARGER)
     found["middling"] = faults_of_a_block(MIDDLING)
-    stream = Engine(GaussianGenerator(), None, steps=3, device="cpu").stream([Sample("", None)])
+    stream = Engine(GaussianGenerator(), None, Sampling(steps=3), device="cpu").stream([Sample("", None)])
     next(stream)
     found["stream open"] = faults_of_a_block()
     stream.close()

@@ -14,17 +14,15 @@ from guidelens.cli.main import cli
 from guidelens.contracts import Prompt
 from guidelens.engine import Engine, Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import GuidanceOptions
+from guidelens.sampling import Sampling
 from toys import Constant, GaussianGenerator, Quadratic
 
 PROMPTS = [Prompt("0.1"), Prompt("0.4"), Prompt("-0.3")]
 
 
 def engine(model=None, dtype="float32", **options):
-    options = GuidanceOptions(**{"clip_denoised": False, **options})
-    return Engine(
-        GaussianGenerator(), model or Quadratic(), steps=8, options=options, device="cpu", dtype=dtype
-    )
+    sampling = Sampling(**{"clip_denoised": False, "steps": 8, "dtype": dtype, **options})
+    return Engine(GaussianGenerator(), model or Quadratic(), sampling, device="cpu")
 
 
 def test_norms_are_those_of_the_unguided_trajectory():
@@ -67,7 +65,7 @@ def test_what_cannot_be_calibrated():
     with pytest.raises(UsageError, match="leave out --start, --stop and --every"):
         calibrate(engine(start=0.5), PROMPTS)
     with pytest.raises(UsageError, match="without a guidance model"):
-        calibrate(Engine(GaussianGenerator(), None, steps=3, device="cpu"), PROMPTS)
+        calibrate(Engine(GaussianGenerator(), None, Sampling(steps=3), device="cpu"), PROMPTS)
 
 
 def test_the_fragment_is_toml_that_a_grid_takes():
@@ -83,7 +81,7 @@ def test_growth_is_the_product_of_the_slopes():
     """Data are Gaussian, so that a step is linear: x_{t-1} = c1 slope x_t + c2 x_t, and guidance adds to that."""
     run = engine(dtype="float64")
     growth = perturbation_growth(run, [Sample("0.4", None, 3), Sample("0.4", Constant(near=1.0), 3)])
-    process = run.process
+    process = run.settings.process
     slope = process.sqrt_alphas_cumprod * 0.25 / (process.alphas_cumprod * 0.25 + 1 - process.alphas_cumprod)
     plain = process.posterior_mean_coef1 * slope + process.posterior_mean_coef2
     guided = plain - process.posterior_variance * slope**2

@@ -17,7 +17,7 @@ from guidelens.bench.timing import Clock, Peak, Spread, interleaved, peak_memory
 from guidelens.diffusion import ReplayedNoise
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
+from guidelens.sampling import Sampling
 from torch import Tensor, nn
 from toys import SHAPE, TinyNet, TinyVision
 
@@ -57,7 +57,7 @@ class NoiseAware(TinyVision):
 
 
 def situation(generator: Any, model: Any, *, batch: int = 2, steps: int = 4, **options: Any) -> Situation:
-    engine = Engine(generator, model, steps=steps, device="cpu", options=GuidanceOptions(**options))
+    engine = Engine(generator, model, Sampling(steps=steps, **options), device="cpu")
     return Situation.of(engine, model, "a red circle", batch, ("dot", "square"))
 
 
@@ -154,7 +154,9 @@ def test_the_published_step_is_the_engines(model: Callable[[], Any], learned: bo
     noise = ReplayedNoise([s.x_t, *(torch.zeros_like(s.x_t) for _ in range(4))])
     (step, *_) = s.engine.stream(samples, noise=noise)
     first = torch.full_like(s.index, 3)
-    there = Situation(s.engine, s.x_t, first, s.engine.process.timesteps[first], vision, s.text, s.objectives)
+    there = Situation(
+        s.engine, s.x_t, first, s.engine.settings.process.timesteps[first], vision, s.text, s.objectives
+    )
     torch.testing.assert_close(PublishedStep(there, generator, scale=0.3)(), step.sample)
     unguided = PublishedStep(there, generator, scale=0.0)()
     assert (unguided - step.sample).abs().max() > 1e-3
@@ -162,7 +164,7 @@ def test_the_published_step_is_the_engines(model: Callable[[], Any], learned: bo
 
 def test_engine_steps_begin_anew_outside_the_clock() -> None:
     generator = Counting()
-    engine = Engine(generator, None, steps=3, device="cpu")
+    engine = Engine(generator, None, Sampling(steps=3), device="cpu")
     step = EngineStep(engine, [Sample("", None)])
     indices = []
     for _ in range(5):

@@ -14,9 +14,10 @@ import guidelens
 import pytest
 from click.testing import CliRunner
 from guidelens.cli.main import cli, split_plugin_options
-from guidelens.cli.options import DTYPES, EngineRequest, SectionedCommand, build_engine, engine_options
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.cli.options import DTYPES, SectionedCommand, Setup, setup_options
+from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
+from guidelens.sampling import Sampling
 from plugin_worlds import SCHEDULE, run_cli, write_distribution, write_module
 
 COMMANDS = """
@@ -328,9 +329,9 @@ def test_pipes_get_no_colour() -> None:
 
 @click.command(cls=SectionedCommand)
 @click.argument("word")
-@engine_options
-def probe(word: str, engine: EngineRequest) -> None:
-    click.echo(f"{word} {engine!r}")
+@setup_options
+def probe(word: str, setup: Setup) -> None:
+    click.echo(f"{word} {setup!r}")
 
 
 def ask(*args: str) -> str:
@@ -340,34 +341,30 @@ def ask(*args: str) -> str:
     return done.output
 
 
-def test_engine_options_arrive_as_one_request() -> None:
-    assert ask() == f"w {EngineRequest()!r}\n"
-    wanted = EngineRequest(
-        generator="a:b=1",
-        guidance="c",
-        sampler="ddim",
+def test_options_arrive_as_one_setup() -> None:
+    assert ask() == f"w {Setup()!r}\n"
+    sampling = Sampling(
         steps=7,
+        sampler="ddim",
         eta=0.5,
         scale=-2.5,
         objective_scales={"itc": 1.5, "cap": 0.0},
         through="x0",
         see="blend",
-        device="cpu",
         dtype="bfloat16",
-        batch_size=3,
     )
+    wanted = Setup(generator="a:b=1", guidance="c", sampling=sampling, device="cpu", batch_size=3)
     assert ask(*wanted.arguments()) == f"w {wanted!r}\n"
-    assert wanted.command_line().startswith("--generator a:b=1 --guidance c --sampler ddim --steps 7")
-    assert EngineRequest().arguments() == []
+    assert wanted.arguments()[:4] == ["--generator", "a:b=1", "--guidance", "c"]
+    assert Setup().arguments() == []
 
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["--scale", "nan"], "--scale must be a finite number"),
         (["--objective-scale", "itc"], "write NAME=NUMBER"),
         (["--objective-scale", "=1"], "write NAME=NUMBER"),
-        (["--objective-scale", "itc=inf"], "write NAME=NUMBER"),
+        (["--objective-scale", "itc=inf"], "objective_scales must be finite numbers"),
         (["--objective-scale", "itc=1", "--objective-scale", "itc=2"], "names 'itc' twice"),
     ],
 )
@@ -377,7 +374,8 @@ def test_bad_numbers(args: list[str], message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [["--steps", "0"], ["--batch-size", "0"], ["--eta", "1.5"], ["--sampler", "euler"]]
+    "args",
+    [["--steps", "0"], ["--scale", "nan"], ["--batch-size", "0"], ["--eta", "1.5"], ["--sampler", "euler"]],
 )
 def test_values_out_of_range(args: list[str]) -> None:
     assert CliRunner().invoke(probe, ["w", *args]).exit_code == 2
@@ -392,63 +390,3 @@ def test_the_dtypes_and_samplers_offered_are_those_there_are() -> None:
     from guidelens.networks import DTYPES as KNOWN
 
     assert set(DTYPES) == {str(dtype).removeprefix("torch.") for dtype in KNOWN.values()}
-
-
-class Toys:
-    """A generator and a guidance model just big enough for an engine."""
-
-    @guidelens.hookimpl
-    def register_generators(self, register) -> None:  # type: ignore[no-untyped-def]
-        register("toy", lambda size=4: _Generator(size), summary="toy")
-
-    @guidelens.hookimpl
-    def register_guidance_models(self, register) -> None:  # type: ignore[no-untyped-def]
-        register("toy", _Guidance, summary="toy")
-
-
-class _Generator:
-    prediction, learned_variance, fingerprint = "epsilon", False, "toy"
-
-    def __init__(self, size: int) -> None:
-        import torch
-
-        self.image_shape = (3, size, size)
-        self.alphas_cumprod = torch.linspace(0.99, 0.01, 20, dtype=torch.float64)
-
-    def __call__(self, x_t, timesteps):  # type: ignore[no-untyped-def]
-        return x_t * 0.1
-
-
-class _Guidance:
-    objectives, fingerprint, default_scales = frozenset({"a", "b"}), "toy", {"a": 3.0}
-
-    def encode_text(self, prompts):  # type: ignore[no-untyped-def]
-        return guidelens.TextBatch(tuple(prompts))
-
-    def losses(self, images, text, objectives):  # type: ignore[no-untyped-def]
-        return {name: images.flatten(1).mean(1) for name in objectives}
-
-
-def test_build_engine() -> None:
-    manager = PluginManager.load([Toys()], environment={})
-    request = EngineRequest(
-        generator="toy:size=2", steps=3, scale=2.0, objective_scales={"b": 0.5}, device="cpu"
-    )
-    engine, description = build_engine(manager, request)
-    assert engine.generator.image_shape == (3, 2, 2)
-    assert (engine.steps, engine.options.scale) == (3, 2.0)
-    assert description["generator"] == "toy:size=2"
-    assert description["guidance"] == "toy"
-    assert description["objective_scales"] == {"a": 3.0, "b": 0.5}
-    assert description["device"] == "cpu"
-    assert json.loads(json.dumps(description)) == description
-    (result,) = engine.generate("x", None)
-    assert result.image.shape == (3, 2, 2)
-
-
-def test_build_engine_reports_unknown_parts() -> None:
-    manager = PluginManager.load([Toys()], environment={})
-    with pytest.raises(UsageError, match="unknown generator 'toi'"):
-        build_engine(manager, EngineRequest(generator="toi"))
-    with pytest.raises(GuidelensError, match="'zzz'"):
-        build_engine(manager, EngineRequest(steps=3, objective_scales={"zzz": 1.0}))

@@ -13,6 +13,7 @@ import tiny_world
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.cli.progress import duration
+from guidelens.report.study_cells import cell_command, request_words
 from PIL import Image
 
 Guidelens = Callable[..., Result]
@@ -101,8 +102,8 @@ def test_the_recorded_commands_repeat_the_run(guidelens: Guidelens) -> None:
     assert json.loads(Path("run", "config.json").read_text()) == config
 
     (row,) = rows("run")
-    words = ["generate", "--schedule", row["schedule"], "--seed", str(row["seed"])]
-    words += [*shlex.split(config["component_arguments"]), "--out", "one.png", "--", row["prompt"]]
+    _, *words = shlex.split(cell_command(config["settings"], row, request_words(config["plugins"])))
+    words[words.index("--out") + 1] = "one.png"
     assert CliRunner().invoke(cli, words, catch_exceptions=False).exit_code == 0
     assert Path("one.png").read_bytes() == Path("run", row["image"]).read_bytes()
 
@@ -167,8 +168,8 @@ def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
         (("compare", "a", "--metric", "nope", "--out", "r"), 2, "'nope'"),
         (("compare", "a", "--generator", "nope", "--out", "r"), 2, "'nope'"),
         (("compare", "a", "--guidance", "nope", "--out", "r"), 2, "'nope'"),
-        (("compare", "a", "--seeds", "x", "--out", "r"), 2, "--seeds 'x'"),
-        (("compare", "a", "--seeds", "0", "--out", "r"), 2, "--seeds 0"),
+        (("compare", "a", "--seeds", "x", "--out", "r"), 2, "cannot read the seeds 'x'"),
+        (("compare", "a", "--seeds", "0", "--out", "r"), 2, "the number of seeds must be from 1"),
         (("compare", "a", "--steps", "1000", "--out", "r"), 2, "1000"),
         (("compare", "a", "--limit", "0", "--out", "r"), 2, "--limit"),
         (("compare", "a", "--out", "file.txt"), 2, "is a file"),
@@ -236,7 +237,7 @@ def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
     again = guidelens(*run, "--steps", "ddim5", "--out", "strided")
     assert "(0 drawn, 1 were there)" in again.stdout
     refused = guidelens(*run, "--steps", "5", "--out", "strided")
-    assert (refused.exit_code, "respacing is 'ddim' there and None here" in refused.stderr) == (2, True)
+    assert (refused.exit_code, "steps is 'ddim5' there and 5 here" in refused.stderr) == (2, True)
     alone = guidelens("generate", "a circle", "--schedule", "turn", "--steps", "ddim5", "--out", "x.png")
     assert alone.exit_code == 0, alone.output
     assert Path("x.png").read_bytes() == pictures[1]

@@ -6,8 +6,8 @@ from itertools import islice
 
 import pytest
 from guidelens.engine import Engine, Sample
-from guidelens.guidance import GuidanceOptions, find_preset
 from guidelens.guidance.displacement import LARGEST
+from guidelens.sampling import Sampling
 from guidelens_guided_diffusion import load_generator
 from guidelens_shapes.files import GENERATOR
 from guidelens_shapes.guidance import load_guidance
@@ -42,13 +42,9 @@ def the_shipped_models():
 
 @pytest.mark.parametrize(("preset", "overrides", "sampler", "steps"), SPOILT + FINE)
 def test_the_warning_says_what_happens(preset, overrides, sampler, steps, models, caplog):
-    own = find_preset(preset)
     engine = Engine(
         *models,
-        steps=steps,
-        sampler=sampler,
-        eta=own.eta if sampler == own.sampler else 0.0,
-        options=GuidanceOptions.preset(preset, **overrides),
+        Sampling.preset(preset, steps=steps, sampler=sampler, **overrides),
         device="cpu",
     )
     stream = engine.stream([Sample("a large red circle", Constant(itc=1.0), 3)])

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from guidelens import Engine, run_study
 from guidelens.cli.main import cli, split_plugin_options
 from guidelens.plugins import PluginManager
+from guidelens.sampling import Sampling
 from guidelens.testing import check_generator, check_schedule
 
 ROOT = Path(__file__).parents[1]
@@ -128,7 +129,7 @@ def test_the_generator_of_the_how_to(tmp_path: Path) -> None:
     plugins, space = _as_plugin("howto/generator.md", tmp_path)
     generator = plugins.build("generator")
     check_generator(generator)
-    engine = Engine(space["GreyPixels"](m=0.3, v=0.04), None, steps=1000)
+    engine = Engine(space["GreyPixels"](m=0.3, v=0.04), None, Sampling(steps=1000))
     images = torch.stack([result.image for result in engine.generate(["x"], None, seeds=range(8))])
     assert images.mean().item() == pytest.approx(0.3, abs=0.02)
     assert images.var().item() == pytest.approx(0.04, rel=0.06)
@@ -199,3 +200,11 @@ def _anchors(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as code hosts and the site make them."""
     headings = re.findall(r"^#+ (.*)$", _prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+def test_the_table_of_options_is_the_options() -> None:
+    """``python -m guidelens.sampling.table docs/guidance.md`` brings it up to date."""
+    from guidelens.sampling.table import with_table
+
+    text = (ROOT / "docs" / "guidance.md").read_text(encoding="utf-8")
+    assert with_table(text) == text

@@ -6,29 +6,28 @@ import gc
 import logging
 import math
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 import torch
 from guidelens.contracts import TextBatch
 from guidelens.diffusion import DDPM
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
 from guidelens.networks import resolve_device
-from toys import SHAPE, Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision
+from guidelens.sampling import Sampling
+from toys import SHAPE, Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision, make_engine
 
-STRONG = GuidanceOptions(scale=30.0)
+STRONG = Sampling(scale=30.0)
 
 
 def tiny_engine(steps=6, **settings):
-    settings = {"options": STRONG, "device": "cpu", **settings}
-    return Engine(TinyNet(), TinyVision(), steps=steps, **settings)
+    return make_engine(TinyNet(), TinyVision(), settings.pop("sampling", STRONG), steps=steps, **settings)
 
 
 def gaussian_engine(steps=6, **settings):
-    settings = {"device": "cpu", **settings}
-    return Engine(GaussianGenerator(), Quadratic(), steps=steps, **settings)
+    return make_engine(GaussianGenerator(), Quadratic(), steps=steps, **settings)
 
 
 MIXED = [
@@ -92,12 +91,12 @@ def test_schedules_share_initial_and_step_noise():
 def test_steps_are_numbered_and_timed(respacing):
     engine = gaussian_engine(respacing)
     steps = list(engine.stream([Sample("0.5", Constant(near=1.0), seed) for seed in range(2)]))
-    descending = engine.process.timesteps.tolist()[::-1]
+    descending = engine.settings.process.timesteps.tolist()[::-1]
     assert [step.timestep for step in steps] == descending
     assert engine.generator.told == [[timestep] * 2 for timestep in descending]  # one evaluation a step
-    assert [step.index for step in steps] == list(range(engine.steps))
-    last = max(engine.steps - 1, 1)
-    assert [step.progress for step in steps] == [k / last for k in range(engine.steps)]
+    assert [step.index for step in steps] == list(range(engine.settings.steps))
+    last = max(engine.settings.steps - 1, 1)
+    assert [step.progress for step in steps] == [k / last for k in range(engine.settings.steps)]
     for earlier, later in pairwise(steps):
         assert later.x_t is earlier.sample
 
@@ -142,7 +141,7 @@ def test_results_are_what_the_steps_said():
 
 
 def test_scale_zero_is_unguided_and_scale_overrides_the_options():
-    engine = gaussian_engine(options=GuidanceOptions(scale=2.0))
+    engine = gaussian_engine(sampling=Sampling(scale=2.0))
     samples = [
         Sample("0.9", None, 1),
         Sample("0.9", Constant(near=1.0), 1, scale=0.0),
@@ -158,7 +157,7 @@ def test_scale_zero_is_unguided_and_scale_overrides_the_options():
 
 
 def test_images_are_clamped_and_states_are_not():
-    engine, steps = gaussian_engine(options=GuidanceOptions(scale=30.0, clip_denoised=False)), []
+    engine, steps = gaussian_engine(sampling=Sampling(scale=30.0, clip_denoised=False)), []
     (result,) = engine.run([Sample("5", Constant(near=1.0))], on_step=steps.append)
     assert steps[-1].sample.max() > 1
     assert result.image.max() == 1
@@ -169,8 +168,8 @@ def test_objective_scales_multiply_the_gradient():
         model = Quadratic()
         if model_scale is not None:
             model.default_scales = {"near": model_scale}
-        options = GuidanceOptions(objective_scales=given)
-        engine = Engine(GaussianGenerator(), model, steps=5, options=options, device="cpu")
+        options = Sampling(objective_scales=given)
+        engine = make_engine(GaussianGenerator(), model, replace(options, steps=5), device="cpu")
         return engine.generate("0.9", Constant(near=weight))[0].image
 
     torch.testing.assert_close(image(1.0, model_scale=3.0), image(3.0))
@@ -297,7 +296,7 @@ class TestBorrowedNetworks:
                 self.moved = (device, dtype)
 
         model = Movable()
-        engine = Engine(GaussianGenerator(), model, device="cpu", dtype="bf16")
+        engine = make_engine(GaussianGenerator(), model, Sampling(dtype="bfloat16"), device="cpu")
         assert engine.guidance_model is model
         assert model.moved == (torch.device("cpu"), torch.float32)
 
@@ -308,7 +307,7 @@ class TestBorrowedNetworks:
         net.register_buffer("alphas_cumprod", table)
         net.half()
         net.alphas_cumprod = table
-        Engine(net, None, device="cpu")
+        make_engine(net, None, device="cpu")
         assert net.alphas_cumprod.dtype == torch.float64
         assert net.first.weight.dtype == torch.float32
 
@@ -316,7 +315,7 @@ class TestBorrowedNetworks:
 def test_threads_with_networks_in_common():
     net, vision = TinyNet(), TinyVision()
     net.train()
-    engines = [Engine(net, vision, steps=steps, options=STRONG, device="cpu") for steps in (5, 9)]
+    engines = [make_engine(net, vision, replace(STRONG, steps=steps), device="cpu") for steps in (5, 9)]
     expected = [[r.image for r in engine.run(MIXED)] for engine in engines]
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(lambda e: [r.image for r in e.run(MIXED)], engines[k % 2]) for k in range(8)]
@@ -333,7 +332,7 @@ def test_the_global_random_state_is_untouched():
 
 
 class TestPrecision:
-    @pytest.mark.parametrize(("name", "dtype"), [("bf16", torch.bfloat16), ("float16", torch.float16)])
+    @pytest.mark.parametrize(("name", "dtype"), [("bfloat16", torch.bfloat16), ("float16", torch.float16)])
     def test_networks_compute_in_it_and_the_state_does_not(self, name, dtype):
         engine = tiny_engine(dtype=name)
         seen = []
@@ -357,11 +356,10 @@ class TestPrecision:
         """An objective scale of 1e-9 and its inverse in s cancel, if nothing is flushed to zero."""
 
         def image(small, dtype):
-            options = GuidanceOptions(scale=30.0 / small, objective_scales={"dot": small})
-            engine = tiny_engine(dtype=dtype, options=options)
+            engine = tiny_engine(dtype=dtype, scale=30.0 / small, objective_scales={"dot": small})
             return next(engine.run(MIXED[:1])).image
 
-        torch.testing.assert_close(image(1e-9, "fp16"), image(1.0, "float32"), rtol=0.05, atol=0.05)
+        torch.testing.assert_close(image(1e-9, "float16"), image(1.0, "float32"), rtol=0.05, atol=0.05)
 
     def test_float64_throughout(self):
         steps = list(tiny_engine(dtype="float64").stream(MIXED))
@@ -370,7 +368,7 @@ class TestPrecision:
         torch.testing.assert_close(steps[-1].sample.float(), exact[-1].sample, rtol=1e-3, atol=1e-4)
 
     def test_unknown(self):
-        with pytest.raises(UsageError, match="'int8'; choose float32"):
+        with pytest.raises(UsageError, match=r"dtype must be one of float32, .*, got 'int8'"):
             gaussian_engine(dtype="int8")
 
 
@@ -393,20 +391,24 @@ class TestNonfinite:
     samples = (Sample("0.5", Constant(near=1.0), 1), Sample("13", Constant(near=1.0), 2))
 
     def test_too_many_end_in_an_error_that_names_the_sample(self):
-        engine = Engine(GaussianGenerator(), Spoiled(), steps=6, device="cpu")
+        engine = make_engine(GaussianGenerator(), Spoiled(), Sampling(steps=6), device="cpu")
         words = r"prompt '13', seed 2: .* not finite in 6 of 6 steps \(at most 3 "
         with pytest.raises(GuidelensError, match=words) as info:
             list(engine.run(self.samples))
         assert not isinstance(info.value, UsageError)
 
     def test_a_long_run_stops_early(self):
-        engine = Engine(GaussianGenerator(), Spoiled(), steps=100, max_nonfinite=5, device="cpu")
+        engine = make_engine(
+            GaussianGenerator(), Spoiled(), Sampling(steps=100), max_nonfinite=5, device="cpu"
+        )
         with pytest.raises(GuidelensError, match="in 10 of 100 steps"):
             list(engine.run(self.samples))
 
     @pytest.mark.parametrize(("until", "limit"), [(3, None), (2, 2), (6, 6)])
     def test_a_few_are_counted(self, until, limit):
-        engine = Engine(GaussianGenerator(), Spoiled(until), steps=6, max_nonfinite=limit, device="cpu")
+        engine = make_engine(
+            GaussianGenerator(), Spoiled(until), Sampling(steps=6), max_nonfinite=limit, device="cpu"
+        )
         steps = []
         good, bad = engine.run(self.samples, on_step=steps.append)
         assert (good.nonfinite_steps, bad.nonfinite_steps) == (0, until)
@@ -421,7 +423,7 @@ class TestNonfinite:
             def __call__(self, x_t, timesteps):
                 return super().__call__(x_t, timesteps) * math.nan
 
-        engine = Engine(Astray(), Quadratic(), steps=3, device="cpu")
+        engine = make_engine(Astray(), Quadratic(), Sampling(steps=3), device="cpu")
         with pytest.raises(GuidelensError, match=r"prompt '0\.5', seed 7: its values are no longer finite"):
             engine.generate("0.5", None, seeds=[7])
 
@@ -429,14 +431,14 @@ class TestNonfinite:
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"steps": 0}, "choose between 1 and the 1000"),
+        ({"steps": 0}, "steps must be a number from 1 on, .*, got 0"),
         ({"steps": 1001}, "choose between 1 and the 1000"),
         ({"batch_size": 0}, "batch size must be at least 1, got 0"),
         ({"max_nonfinite": -1}, "max_nonfinite must be at least 0"),
-        ({"sampler": "heun"}, "'heun'; choose ddpm or ddim"),
+        ({"sampler": "heun"}, "sampler must be one of ddpm, ddim, got 'heun'"),
         ({"eta": 0.5}, "belongs to the ddim sampler"),
         ({"eta": 0.5, "sampler": DDPM()}, "give it to your DDPM"),
-        ({"options": GuidanceOptions(objective_scales={"cap": 1.0})}, "'cap', unknown .* away, near, steep"),
+        ({"objective_scales": {"cap": 1.0}}, "'cap', unknown .* away, near, steep"),
         ({"device": "tpu"}, "'tpu'; choose auto, cpu, cuda, cuda:N or mps"),
         ({"device": "cuda:x"}, "unknown device 'cuda:x'"),
         ({"device": "cpu:1"}, "unknown device 'cpu:1'"),
@@ -444,8 +446,9 @@ class TestNonfinite:
     ],
 )
 def test_unusable_settings(settings, words):
-    with pytest.raises(UsageError, match=words):
+    with pytest.raises(UsageError, match=words) as caught:
         gaussian_engine(**settings)
+    assert caught.value.setting in settings
 
 
 @pytest.mark.parametrize(
@@ -458,13 +461,13 @@ def test_unusable_settings(settings, words):
         ),
         (
             Sample("0.5", Constant(near=math.nan)),
-            "'near' at progress 0 .* must be a finite number, got nan",
+            "'near' at progress 0 must be a finite number, got nan",
         ),
         (
             Sample("0.5", Constant(near=1.0), scale=math.inf),
             "scale of '0.5' must be a finite number",
         ),
-        (Sample("0.5", Constant(near=1.0), seed=-1), "a seed is an integer"),
+        (Sample("0.5", Constant(near=1.0), seed=-1), "a seed must be a whole number"),
     ],
 )
 def test_unusable_samples_are_refused_before_anything_runs(sample, words):
@@ -478,25 +481,27 @@ def test_unusable_samples_are_refused_before_anything_runs(sample, words):
 
 def test_unusable_components():
     with pytest.raises(UsageError, match="draws images of 1 channels; guidance models see 3"):
-        Engine(GaussianGenerator(shape=(1, 4, 4)), Quadratic(), device="cpu")
-    with pytest.raises(UsageError, match="object is no generator: it lacks image_shape, alphas_cumprod"):
-        Engine(object(), Quadratic(), device="cpu")
-    with pytest.raises(UsageError, match="object is no guidance model: it lacks objectives, encode_text"):
-        Engine(GaussianGenerator(), object(), device="cpu")
+        make_engine(GaussianGenerator(shape=(1, 4, 4)), Quadratic(), device="cpu")
+    with pytest.raises(UsageError, match="object is not a generator: it lacks image_shape, alphas_cumprod"):
+        make_engine(object(), Quadratic(), device="cpu")
+    with pytest.raises(UsageError, match="object is not a guidance model: it lacks objectives, encode_text"):
+        make_engine(GaussianGenerator(), object(), device="cpu")
     generator = GaussianGenerator()
     generator.prediction = "noise"
     with pytest.raises(UsageError, match="predicts 'noise'; choose epsilon, x0, v"):
-        Engine(generator, Quadratic(), device="cpu")
+        make_engine(generator, Quadratic(), device="cpu")
     generator = GaussianGenerator()
     generator.learned_variance = True
     with pytest.raises(UsageError, match=r"returned \(1, 3, 4, 4\) .* it should be \(1, 6, 4, 4\)"):
-        Engine(generator, Quadratic(), device="cpu").generate("0.5", None)
+        make_engine(generator, Quadratic(), device="cpu").generate("0.5", None)
     with pytest.raises(UsageError, match=r"names the objective 'near'.*there is none"):
-        Engine(GaussianGenerator(), None, device="cpu").generate("0.5", Constant(near=1.0))
+        make_engine(GaussianGenerator(), None, device="cpu").generate("0.5", Constant(near=1.0))
 
 
 def test_grey_generators_work_unguided():
-    (result,) = Engine(GaussianGenerator(shape=(1, 4, 4)), None, steps=3, device="cpu").generate("", None)
+    (result,) = make_engine(
+        GaussianGenerator(shape=(1, 4, 4)), None, Sampling(steps=3), device="cpu"
+    ).generate("", None)
     assert result.image.shape == (1, 4, 4)
 
 
@@ -506,19 +511,24 @@ def test_a_text_encoder_that_loses_prompts():
             return TextBatch(())
 
     with pytest.raises(GuidelensError, match="encoded 0 prompts, not the 1"):
-        Engine(GaussianGenerator(), Forgetful(), device="cpu").generate("0.5", Constant(near=1.0))
+        make_engine(GaussianGenerator(), Forgetful(), device="cpu").generate("0.5", Constant(near=1.0))
 
 
-def test_notes_on_prompts_are_logged(caplog):
+def test_notes_on_prompts_are_returned_and_not_logged(caplog):
     class Noting(Quadratic):
         def encode_text(self, prompts):
             text = super().encode_text(prompts)
             return TextBatch(text.prompts, text.tensors, tuple((f"note on {p}",) for p in prompts))
 
-    engine = Engine(GaussianGenerator(), Noting(), steps=2, batch_size=1, device="cpu")
+    engine = make_engine(GaussianGenerator(), Noting(), Sampling(steps=2), batch_size=1, device="cpu")
     with caplog.at_level(logging.WARNING, logger="guidelens"):
-        engine.generate(["0.5", "0.1"], Constant(near=1.0), seeds=(0, 1))
-    assert caplog.messages == ["'0.5': note on 0.5", "'0.1': note on 0.1"]
+        results = engine.generate(["0.5", "0.1"], Constant(near=1.0), seeds=2)
+        unguided = engine.generate("0.5", None)
+        step = next(engine.stream([Sample("0.5", Constant(near=1.0)), Sample("0.1", None)]))
+    assert [result.notes for result in results] == [("note on 0.5",)] * 2 + [("note on 0.1",)] * 2
+    assert unguided[0].notes == ()
+    assert step.notes == (("note on 0.5",), ())
+    assert not caplog.messages
 
 
 def test_noise_of_the_wrong_shape():

@@ -6,20 +6,21 @@ There is no accelerator here: see :mod:`faked_device`.
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from faked_device import fake_steps
-from guidelens.engine import Engine, Sample
-from guidelens.guidance import GuidanceOptions
+from guidelens.engine import Sample
+from guidelens.sampling import Sampling
 from guidelens.transfer import send
 from guidelens_blip import BlipGuidance, BlipOptions
 from guidelens_guided_diffusion import load_generator
 from guidelens_open_clip import OpenClipGuidance
 from guidelens_shapes.files import GENERATOR
 from guidelens_shapes.guidance import load_guidance
-from toys import EVERYTHING, Constant, Shift, TinyNet, TinyVision
+from toys import EVERYTHING, Constant, Shift, TinyNet, TinyVision, make_engine
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what it imports warns of its own age
@@ -39,7 +40,7 @@ def expect_clean(step, copies):
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 @pytest.mark.parametrize(
     "options",
-    [GuidanceOptions(), EVERYTHING, GuidanceOptions(through="x0", into="x0")],
+    [Sampling(), EVERYTHING, Sampling(through="x0", into="x0")],
     ids=["plain", "all", "x0"],
 )
 def test_the_engine_itself(monkeypatch, options, sampler):
@@ -49,7 +50,7 @@ def test_the_engine_itself(monkeypatch, options, sampler):
         Sample("two squares", Shift("dot", "square"), 1),
         Sample("a cross", None, 3),
     ]
-    engine = Engine(net, vision, steps=10, sampler=sampler, options=options, device="cpu")
+    engine = make_engine(net, vision, replace(options, steps=10), sampler=sampler, device="cpu")
     expect_clean(*fake_steps(monkeypatch, engine, samples, [net, vision]))
 
 
@@ -61,7 +62,7 @@ def test_the_shapes_world(monkeypatch):
         Sample("a red circle", Constant(cap=1.0), 1),
         Sample("a green cross", None, 2),
     ]
-    engine = Engine(net, blip, steps=10, device="cpu")
+    engine = make_engine(net, blip, Sampling(steps=10), device="cpu")
     expect_clean(*fake_steps(monkeypatch, engine, samples, [net, blip.model]))
 
 
@@ -71,7 +72,7 @@ def test_a_learned_temperature_and_negatives(monkeypatch):
         itc_mode="infonce", temperature="learned", negatives=("a red circle", "a blue square")
     )
     model = BlipGuidance(blip.model, blip.config, options)
-    engine = Engine(net, model, steps=10, device="cpu")
+    engine = make_engine(net, model, Sampling(steps=10), device="cpu")
     samples = [Sample("a red circle", Constant(itc=1.0), 0), Sample("a cross", Constant(itc=0.5), 1)]
     expect_clean(*fake_steps(monkeypatch, engine, samples, [net, model.model]))
 
@@ -97,7 +98,7 @@ def test_open_clip(monkeypatch):
     )
     model = OpenClipGuidance(coca, open_clip.SimpleTokenizer(context_length=12))
     net = load_generator(GENERATOR)
-    engine = Engine(net, model, steps=10, device="cpu")
+    engine = make_engine(net, model, Sampling(steps=10), device="cpu")
     samples = [Sample("a red circle", Constant(itc=1.0, cap=1.0), 0), Sample("a cross", Constant(cap=0.5), 1)]
     expect_clean(*fake_steps(monkeypatch, engine, samples, [net, coca]))
 

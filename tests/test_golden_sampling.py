@@ -6,7 +6,9 @@ import pytest
 from golden_numbers import RESPACINGS, GoldenGenerator, assert_most_close, golden
 from guidelens.contracts import TextBatch
 from guidelens.diffusion import ReplayedNoise
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
+from guidelens.sampling import Sampling
+from toys import make_engine
 
 
 class MeanColour:
@@ -34,7 +36,9 @@ class Colour:
 @pytest.mark.parametrize("name", RESPACINGS)
 def test_trajectory_is_the_original_codes(name, sampler, guided):
     numbers, generator = golden(), GoldenGenerator()
-    engine = Engine(generator, MeanColour(), steps=RESPACINGS[name], sampler=sampler, device="cpu")
+    engine = make_engine(
+        generator, MeanColour(), Sampling(steps=RESPACINGS[name]), sampler=sampler, device="cpu"
+    )
     schedule = Colour() if guided else None
     samples = [Sample("a picture", schedule, seed) for seed in (0, 1)]
     noise = ReplayedNoise([numbers["forward/x"], *numbers[f"{name}/noise"]])
@@ -45,7 +49,7 @@ def test_trajectory_is_the_original_codes(name, sampler, guided):
         atol=1e-2,
         share=0.99,
     )
-    assert generator.evaluations == engine.steps
+    assert generator.evaluations == engine.settings.steps
 
 
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])

@@ -29,6 +29,7 @@ from guidelens.guarding import (
 )
 from guidelens.networks import place
 from guidelens.runs.scoring import NamedMetric, score
+from guidelens.sampling import Sampling
 from PIL import Image
 from plugin_worlds import SCHEDULE, run_cli, write_distribution, write_module
 from torch import Tensor
@@ -339,7 +340,7 @@ def test_image_shapes_that_are_none(shape: Any) -> None:
     with pytest.raises(
         GuidelensError, match=r"Odd: image_shape must be \(C, H, W\), three positive integers"
     ):
-        list(Engine(Odd(), None, steps=2).stream([Sample("", 0, None)]))
+        list(Engine(Odd(), None, Sampling(steps=2)).stream([Sample("", 0, None)]))
 
 
 # -- the whole program

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from guidelens.contracts import TextBatch
-from guidelens.diffusion import DiffusionProcess
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import (
     HALF_PRECISION_LOSS_SCALES,
-    GuidanceOptions,
     Guide,
     plan_guidance,
+    resolve,
     resolve_scales,
     scaled_vjp,
 )
+from guidelens.sampling import Sampling
 from toys import SHAPE, Constant, Quadratic, Shift, TinyNet, TinyVision
 
 SCALES = {"dot": 0.7, "square": -1.3}
@@ -26,25 +27,15 @@ def tiny_setup(prediction="v", learned=False, schedules=None, **options):
     """A guide over two samples in float64, with x_t and the respaced indices."""
     net = TinyNet(prediction=prediction, learned_variance=learned).double().eval()
     vision = TinyVision().double().eval()
-    process = DiffusionProcess(net.alphas_cumprod, 9)
     schedules = schedules or [Constant(dot=0.5, square=2.0), Constant(dot=1.0)]
-    plan = plan_guidance(schedules, [1.5, -0.5], [0.0], vision.objectives)
+    plan = plan_guidance(schedules, [1.5, -0.5], [True], vision.objectives)
     with torch.no_grad():
         text = vision.encode_text(["a red circle", "two squares"])
-    guide = Guide(
-        net,
-        vision,
-        process,
-        plan,
-        text,
-        prediction=prediction,
-        learned_variance=learned,
-        options=GuidanceOptions(**options),
-        objective_scales=SCALES,
-    )
+    settings = resolve(Sampling(steps=9, objective_scales=SCALES, **options), net, vision)
+    guide = Guide(net, vision, settings, plan, text)
     generator = torch.Generator().manual_seed(1)
     x_t = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
-    return guide, net, vision, text, process, x_t, torch.tensor([6, 2])
+    return guide, net, vision, text, settings.process, x_t, torch.tensor([6, 2])
 
 
 def seen(net, process, x_t, index, see):
@@ -141,21 +132,10 @@ def quadratic_guide(schedules, scales=None, model=None, options=None, generator=
     """A guide whose network is the identity and predicts x0, so that the model sees x_t."""
     model = model or Quadratic()
     scales = scales or [1.0] * len(schedules)
-    process = DiffusionProcess(TinyNet().alphas_cumprod, 5)
-    plan = plan_guidance(schedules, scales, [0.0, 0.25, 0.5, 0.75, 1.0], model.objectives)
+    plan = plan_guidance(schedules, scales, [True] * 5, model.objectives)
     text = model.encode_text([f"0.{k}" for k in range(len(schedules))])
-    guide = Guide(
-        generator,
-        model,
-        process,
-        plan,
-        text,
-        prediction="x0",
-        learned_variance=False,
-        options=options or GuidanceOptions(),
-        objective_scales=dict.fromkeys(model.objectives, 1.0),
-    )
-    return guide, model
+    settings = resolve(replace(options or Sampling(), steps=5), TinyNet(prediction="x0"), model)
+    return Guide(generator, model, settings, plan, text), model
 
 
 def call(guide, batch, step=0):
@@ -210,7 +190,7 @@ class Faulty(Quadratic):
 
 @pytest.mark.parametrize("through", ["unet", "x0"])
 def test_a_nonfinite_gradient_leaves_its_sample_alone_unguided(through):
-    options = GuidanceOptions(through=through)
+    options = Sampling(through=through)
     guided = call(quadratic_guide([Constant(near=1.0)] * 4, model=Faulty(), options=options)[0], 4)
     clean = call(quadratic_guide([Constant(near=1.0)] * 4, options=options)[0], 4)
     assert guided.nonfinite.tolist() == [False, True, True, False]
@@ -267,14 +247,12 @@ def test_losses_that_break_the_contract(make, words):
 def test_plans_name_what_is_wrong():
     known = frozenset({"itc", "itm"})
     with pytest.raises(UsageError, match=r"{'cap': 0.0}\) names the objective 'cap'.*it has itc, itm"):
-        plan_guidance([Constant(cap=0.0)], [1.0], [0.0, 1.0], known)
+        plan_guidance([Constant(cap=0.0)], [1.0], [True, True], known)
     for weight in (math.nan, math.inf, "1", None):
-        with pytest.raises(
-            UsageError, match=r"weight of 'itc' at progress 0.5 in .* must be a finite number"
-        ):
-            plan_guidance([Constant(itc=weight)], [1.0], [0.5], known)
+        with pytest.raises(UsageError, match=r"the weight of 'itc' at progress 0 .*must be a finite number"):
+            plan_guidance([Constant(itc=weight)], [1.0], [True], known)
     with pytest.raises(UsageError, match="there is none"):
-        plan_guidance([Constant(itc=1.0)], [1.0], [0.0], frozenset())
+        plan_guidance([Constant(itc=1.0)], [1.0], [True], frozenset())
 
 
 def test_a_schedule_that_goes_wrong_late_is_found_before_the_start():
@@ -282,14 +260,14 @@ def test_a_schedule_that_goes_wrong_late_is_found_before_the_start():
         def weights(self, progress):
             return {"itc": math.nan if progress == 1 else 1.0}
 
-    with pytest.raises(UsageError, match="at progress 1 in"):
-        plan_guidance([Late()], [1.0], [0.0, 0.5, 1.0], frozenset({"itc"}))
+    with pytest.raises(UsageError, match="at progress 1 must be"):
+        plan_guidance([Late()], [1.0], [True] * 3, frozenset({"itc"}))
 
 
 def test_plans_select_samples_with_their_objectives():
     known = frozenset({"near", "away", "steep"})
     plan = plan_guidance(
-        [Shift("near", "steep"), Constant(away=2.0), None], [1.0, 3.0, 1.0], [0.0, 1.0], known
+        [Shift("near", "steep"), Constant(away=2.0), None], [1.0, 3.0, 1.0], [True, True], known
     )
     assert plan.objectives == ("away", "near", "steep")
     part = plan.select([2, 1])
@@ -313,16 +291,19 @@ def test_objective_scales():
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        ({"scale": math.nan}, "the guidance scale must be a finite number, got nan"),
+        ({"scale": math.nan}, "scale must be a finite number, got nan"),
         ({"scale": math.inf}, "must be a finite number"),
-        ({"objective_scales": {"itc": math.inf}}, "the scale of objective 'itc'"),
-        ({"through": "vae"}, "through 'vae'; choose unet or x0"),
-        ({"see": "x_t"}, "see 'x_t'; choose x0 or blend"),
+        (
+            {"objective_scales": {"itc": math.inf}},
+            "objective_scales must be finite numbers, got inf for 'itc'",
+        ),
+        ({"through": "vae"}, "through must be one of unet, x0, got 'vae'"),
+        ({"see": "x_t"}, "see must be one of x0, clamped, blend, got 'x_t'"),
     ],
 )
 def test_unusable_options(wrong, words):
     with pytest.raises(UsageError, match=words):
-        GuidanceOptions(**wrong)
+        Sampling(**wrong)
 
 
 def half_chain(x, factor, length):
@@ -374,15 +355,9 @@ def test_zero_and_nonfinite_cotangents_pass_through_float16():
 
 
 def test_guidance_without_text_or_model_is_refused():
-    process = DiffusionProcess(TinyNet().alphas_cumprod, 5)
-    plan = plan_guidance([Constant(near=1.0)], [1.0], [0.0], Quadratic.objectives)
-    known = {
-        "prediction": "x0",
-        "learned_variance": False,
-        "options": GuidanceOptions(),
-        "objective_scales": {"near": 1.0},
-    }
+    plan = plan_guidance([Constant(near=1.0)], [1.0], [True], Quadratic.objectives)
+    settings = resolve(Sampling(steps=5), TinyNet(prediction="x0"), Quadratic())
     with pytest.raises(GuidelensError, match="needs encoded prompts"):
-        call(Guide(lambda x, t: x * 1, Quadratic(), process, plan, None, **known), 1)
+        call(Guide(lambda x, t: x * 1, Quadratic(), settings, plan, None), 1)
     with pytest.raises(GuidelensError, match="needs a guidance model"):
-        call(Guide(lambda x, t: x * 1, None, process, plan, TextBatch(("a",)), **known), 1)
+        call(Guide(lambda x, t: x * 1, None, settings, plan, TextBatch(("a",))), 1)

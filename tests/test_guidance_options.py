@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from guidelens.contracts import Prompt
 from guidelens.diffusion import DDIM, DDPM, DiffusionProcess, ReplayedNoise
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import GuidanceOptions
-from guidelens.runs.config import Cell, NamedSchedule, Settings
+from guidelens.runs.config import Cell, ModelId, RunSettings
+from guidelens.sampling import Sampling, options
+from guidelens.schedules import NamedSchedule
 from test_guidance import central_differences, seen, tiny_setup, weighted_losses
-from toys import SHAPE, Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision
+from toys import SHAPE, Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision, make_engine
 
 S = torch.tensor([1.5, -0.5], dtype=torch.float64)
 """The scales of tiny_setup's two samples."""
@@ -83,9 +84,7 @@ class TestLength:
                 return {name: 0 * loss for name, loss in super().losses(images, text, objectives).items()}
 
         for chosen in (options, {"clip_norm": 1.0}):
-            engine = Engine(
-                GaussianGenerator(), Flat(), steps=3, options=GuidanceOptions(**chosen), device="cpu"
-            )
+            engine = make_engine(GaussianGenerator(), Flat(), Sampling(steps=3, **chosen), device="cpu")
             (result,) = engine.generate("0.5", Constant(near=1.0))
             (plain,) = engine.generate("0.5", None)
             assert result.nonfinite_steps == 0
@@ -97,9 +96,9 @@ class TestLength:
                 return {n: 1e25 * loss for n, loss in super().losses(images, text, objectives).items()}
 
         def image(model, **options):
-            options = GuidanceOptions(scale=4.0, **options)
+            options = Sampling(scale=4.0, **options)
             generator = GaussianGenerator(prediction="x0")
-            engine = Engine(generator, model, steps=4, options=options, device="cpu")
+            engine = make_engine(generator, model, replace(options, steps=4), device="cpu")
             return engine.generate("0.5", Constant(near=1.0))[0].image
 
         torch.testing.assert_close(image(Steep(), clip_norm=1.0), image(Quadratic(), normalize="unit"))
@@ -122,11 +121,10 @@ def test_range_loss_is_that_of_finite_differences(prediction, see):
 
 def test_range_loss_holds_only_those_who_are_guided():
     def images(**options):
-        engine = Engine(
+        engine = make_engine(
             GaussianGenerator(mu=1.5),
             Quadratic(),
-            steps=6,
-            options=GuidanceOptions(clip_denoised=False, scale=5.0, **options),
+            Sampling(steps=6, clip_denoised=False, scale=5.0, **options),
             device="cpu",
         )
         samples = [Sample("1.5", Constant(near=1e-9), 0), Sample("1.5", None, 0)]
@@ -140,15 +138,12 @@ def test_range_loss_holds_only_those_who_are_guided():
 
 def run_steps(sampler="ddpm", steps=9, samples=None, noise=None, eta=0.0, **options):
     generator = GaussianGenerator()
-    engine = Engine(
+    engine = make_engine(
         generator,
         Quadratic(),
-        steps=steps,
+        Sampling(steps=steps, eta=eta, **{"clip_denoised": False, **options}, dtype="float64"),
         sampler=sampler,
-        eta=eta,
-        options=GuidanceOptions(**{"clip_denoised": False, **options}),
         device="cpu",
-        dtype="float64",
     )
     samples = samples or [Sample("0.9", Constant(near=1.0), 3)]
     return engine, list(engine.stream(samples, noise=noise))
@@ -186,7 +181,7 @@ class TestWindow:
 class TestRecurrence:
     def test_counts_evaluations_within_its_window(self):
         engine, steps = run_steps(recurrence=4, recurrence_start=0.25, recurrence_stop=0.5)
-        descending = engine.process.timesteps.tolist()[::-1]
+        descending = engine.settings.process.timesteps.tolist()[::-1]
         times = [4 if k in (2, 3, 4) else 1 for k in range(9)]
         assert [row for (row,) in engine.generator.told] == [
             t for t, n in zip(descending, times, strict=True) for _ in range(n)
@@ -227,9 +222,7 @@ class TestRecurrence:
                 losses = super().losses(images, text, objectives)
                 return {n: v * (math.nan if len(self.asked) == 2 else 1) for n, v in losses.items()}
 
-        engine = Engine(
-            GaussianGenerator(), Once(), steps=4, options=GuidanceOptions(recurrence=3), device="cpu"
-        )
+        engine = make_engine(GaussianGenerator(), Once(), Sampling(steps=4, recurrence=3), device="cpu")
         steps = list(engine.stream([Sample("0.5", Constant(near=1.0))]))
         assert [step.nonfinite.tolist() for step in steps] == [[True], [False], [False], [False]]
 
@@ -245,7 +238,7 @@ class TestInto:
         settings = {"sampler": sampler, "eta": eta, "through": through}
         engine, (plain, *_) = run_steps(samples=[Sample("0.9", None)], noise=ReplayedNoise(noise), **settings)
         _, (moved, *_) = run_steps(noise=ReplayedNoise(noise), into=into, scale=0.3, **settings)
-        a, previous = (engine.process.alphas_cumprod[i].item() for i in (-1, -2))
+        a, previous = (engine.settings.process.alphas_cumprod[i].item() for i in (-1, -2))
         x0 = plain.pred_x0
         at_x0 = -(x0 - 0.9)
         of_unet = math.sqrt(a) * 0.25 / (a * 0.25 + 1 - a)
@@ -263,27 +256,25 @@ class TestInto:
             draws_noise = False
 
         with pytest.raises(UsageError, match="guidance into x0 needs a sampler with guidance_gain"):
-            Engine(GaussianGenerator(), Quadratic(), sampler=Silent(), options=GuidanceOptions(into="x0"))
+            make_engine(GaussianGenerator(), Quadratic(), Sampling(into="x0"), sampler=Silent())
         with pytest.raises(UsageError, match="a dose needs a sampler with guidance_gain"):
-            Engine(
-                GaussianGenerator(), Quadratic(), sampler=Silent(), options=GuidanceOptions(dose="matched")
-            )
+            make_engine(GaussianGenerator(), Quadratic(), Sampling(dose="matched"), sampler=Silent())
 
 
 class TestDose:
     def test_is_the_sum_of_sigma(self):
         """The linear schedule's sum of beta is 10.05 at 1000 steps and 5.44 at 10."""
         engine, _ = run_steps(steps=10, dose="matched", fixed_variance="large")
-        assert engine.dose_factor == pytest.approx(10.05 / 5.44, rel=2e-3)
-        assert engine.dose == pytest.approx(10.05, rel=1e-3)
-        assert run_steps(steps=10, fixed_variance="large")[0].dose == pytest.approx(5.44, rel=1e-3)
+        assert engine.settings.dose_factor == pytest.approx(10.05 / 5.44, rel=2e-3)
+        assert engine.settings.dose == pytest.approx(10.05, rel=1e-3)
+        assert run_steps(steps=10, fixed_variance="large")[0].settings.dose == pytest.approx(5.44, rel=1e-3)
         engine, _ = run_steps(steps=10, dose="matched", dose_steps=25, fixed_variance="large")
-        assert engine.dose_factor == pytest.approx(7.79 / 5.44, rel=2e-3)
+        assert engine.settings.dose_factor == pytest.approx(7.79 / 5.44, rel=2e-3)
 
     def test_a_learned_variance_counts_as_beta(self):
         generator = GaussianGenerator(interpolation=0.0)
-        engine = Engine(generator, Quadratic(), steps=100, options=GuidanceOptions(dose="matched"))
-        assert engine.dose_factor == pytest.approx(10.05 / 9.464, rel=1e-3)
+        engine = make_engine(generator, Quadratic(), Sampling(steps=100, dose="matched"))
+        assert engine.settings.dose_factor == pytest.approx(10.05 / 9.464, rel=1e-3)
 
     def test_only_guided_steps_count(self):
         options = {"dose": "matched", "start": 0.5, "every": 2}
@@ -292,20 +283,22 @@ class TestDose:
         full = DiffusionProcess(engine.generator.alphas_cumprod, 1000).posterior_variance.tolist()
         received = sigma[4] + sigma[2] + sigma[0]
         wanted = sum(full[999 - k] for k in range(500, 1000, 2))
-        assert engine.dose_factor == pytest.approx(wanted / received)
+        assert engine.settings.dose_factor == pytest.approx(wanted / received)
 
     @pytest.mark.parametrize("into", ["sample", "x0"])
     def test_by_where_it_enters(self, into):
         engine, _ = run_steps("ddim", steps=20, into=into, dose="matched")
         process = DiffusionProcess(engine.generator.alphas_cumprod, 1000)
         wanted = {"sample": 1000.0, "x0": process.alphas_cumprod_prev.sqrt().sum().item()}[into]
-        received = {"sample": 20.0, "x0": engine.process.alphas_cumprod_prev.sqrt().sum().item()}[into]
-        assert engine.dose_factor == pytest.approx(wanted / received)
+        received = {"sample": 20.0, "x0": engine.settings.process.alphas_cumprod_prev.sqrt().sum().item()}[
+            into
+        ]
+        assert engine.settings.dose_factor == pytest.approx(wanted / received)
 
     def test_multiplies_every_scale(self):
         samples = [Sample("0.9", Constant(near=1.0), 3), Sample("0.9", Constant(near=1.0), 3, scale=0.7)]
         engine, matched = run_steps(samples=samples, dose="matched", scale=1.3)
-        factor = engine.dose_factor
+        factor = engine.settings.dose_factor
         scaled = [Sample("0.9", Constant(near=1.0), 3, scale=s * factor) for s in (1.3, 0.7)]
         _, plain = run_steps(samples=scaled)
         torch.testing.assert_close(matched[-1].sample, plain[-1].sample)
@@ -323,11 +316,9 @@ class TestDose:
                 return super().__call__(x_t, timesteps)
 
         def dose(steps, **options):
-            engine = Engine(
-                Idle(), Push(), steps=steps, options=GuidanceOptions(through="x0", **options), device="cpu"
-            )
-            sigma = engine.process.posterior_variance.sum().item()
-            return engine.dose_factor * sigma
+            engine = make_engine(Idle(), Push(), Sampling(steps=steps, through="x0", **options), device="cpu")
+            sigma = engine.settings.process.posterior_variance.sum().item()
+            return engine.settings.dose_factor * sigma
 
         assert dose(10, dose="matched") == pytest.approx(dose(100, dose="matched"))
         assert dose(10) < 0.6 * dose(100)
@@ -349,24 +340,24 @@ class TestFixedVariance:
     def test_the_generators_own_is_the_default_and_is_recorded(self):
         generator = GaussianGenerator()
         generator.fixed_variance = "large"
-        engine = Engine(generator, Quadratic())
-        assert engine.sampler == DDPM(fixed_variance="large")
-        assert engine.resolved_options()["fixed_variance"] == "large"
-        small = Engine(generator, Quadratic(), options=GuidanceOptions(fixed_variance="small"))
-        assert small.sampler == DDPM()
-        assert Engine(generator, Quadratic(), sampler="ddim").sampler == DDIM()
+        engine = make_engine(generator, Quadratic())
+        assert engine.settings.sampler == DDPM(fixed_variance="large")
+        assert engine.settings.sampling.fixed_variance == "large"
+        small = make_engine(generator, Quadratic(), Sampling(fixed_variance="small"))
+        assert small.settings.sampler == DDPM()
+        assert make_engine(generator, Quadratic(), Sampling(sampler="ddim")).settings.sampler == DDIM()
 
     @pytest.mark.parametrize("kind", ["small", "large"])
     def test_takes_the_place_of_a_learned_variance(self, kind):
         def draw(interpolation, **options):
-            engine = Engine(
+            engine = make_engine(
                 GaussianGenerator(interpolation=interpolation),
                 Quadratic(),
                 steps=5,
-                options=GuidanceOptions(**options),
                 dtype="float64",
+                **options,
             )
-            return engine.generate("0.9", Constant(near=1.0))[0].image, engine.resolved_options()
+            return engine.generate("0.9", Constant(near=1.0))[0].image, engine.settings.sampling.as_dict()
 
         given, described = draw(0.3, fixed_variance=kind)
         assert torch.equal(given, draw(None, fixed_variance=kind)[0])
@@ -374,14 +365,18 @@ class TestFixedVariance:
         assert described["fixed_variance"] == kind
 
     def test_where_it_has_no_use(self):
-        options = GuidanceOptions(fixed_variance="large")
+        options = Sampling(fixed_variance="large")
         with pytest.raises(UsageError, match="belongs to the ddpm sampler"):
-            Engine(GaussianGenerator(), Quadratic(), sampler="ddim", options=options)
+            make_engine(GaussianGenerator(), Quadratic(), replace(options, sampler="ddim"))
         with pytest.raises(UsageError, match="give it to your DDPM"):
-            Engine(GaussianGenerator(), Quadratic(), sampler=DDPM(), options=options)
+            make_engine(GaussianGenerator(), Quadratic(), options, sampler=DDPM())
 
 
 CHANGED = {
+    "steps": 6,
+    "sampler": "ddim",
+    "eta": 0.5,
+    "dtype": "float32",
     "scale": 2.0,
     "objective_scales": {"near": 2.0},
     "through": "x0",
@@ -409,6 +404,8 @@ CHANGED = {
     "fixed_variance": "large",
 }
 NEEDS = {
+    "clip_after_guidance": {"sampler": "ddim"},
+    "eta": {"sampler": "ddim"},
     "augmentations": {"augment": "crop"},
     "augment_strength": {"augment": "crop"},
     "smoothing_average": {"smoothing": 2},
@@ -421,30 +418,22 @@ NEEDS = {
 
 
 def key(options):
-    settings = Settings("g", "1", "v", "1", (3, 4, 4), 7, "ddpm", 0.0, "float32", options.described())
+    settings = RunSettings(ModelId("g", "1"), ModelId("v", "1"), (3, 4, 4), options)
     return Cell(Prompt("a"), NamedSchedule("near", Constant(near=1.0)), 0).key(settings)
 
 
-@pytest.mark.parametrize("name", [part.name for part in fields(GuidanceOptions)])
+@pytest.mark.parametrize("name", [option.name for option in options()])
 def test_every_option_changes_the_picture_and_its_key(name):
     def draw(**options):
-        chosen = GuidanceOptions(**options)
-        engine = Engine(
-            GaussianGenerator(mu=0.9),
-            Quadratic(),
-            steps=7,
-            sampler="ddim" if name == "clip_after_guidance" else "ddpm",
-            options=chosen,
-            device="cpu",
-            dtype="float64",
-        )
+        chosen = Sampling(**{"steps": 7, "dtype": "float64", **options})
+        engine = make_engine(GaussianGenerator(mu=0.9), Quadratic(), chosen)
         samples = [Sample("0.9", Shift("near", "steep"), 3)]
         return list(engine.stream(samples))[-1].sample, key(chosen)
 
     base = NEEDS.get(name, {})
     before, key_before = draw(**base)
     after, key_after = draw(**base, **{name: CHANGED[name]})
-    assert not torch.allclose(before, after, rtol=1e-6, atol=1e-9)
+    assert before.dtype != after.dtype or not torch.allclose(before, after, rtol=1e-6, atol=1e-9)
     assert key_before != key_after
 
 
@@ -479,28 +468,16 @@ def test_clamped_is_what_the_reverse_step_uses():
     [("ddpm", "belongs to the ddim sampler"), (DDIM(), "give it to your DDIM")],
 )
 def test_where_clipping_after_guidance_has_no_use(sampler, words):
-    options = GuidanceOptions(clip_after_guidance=True)
+    options = Sampling(clip_after_guidance=True)
     with pytest.raises(UsageError, match=words):
-        Engine(GaussianGenerator(), Quadratic(), sampler=sampler, options=options)
+        make_engine(GaussianGenerator(), Quadratic(), options, sampler=sampler)
     with pytest.raises(UsageError, match="clip_after_guidance needs into=score, got into=x0"):
-        Engine(
-            GaussianGenerator(),
-            Quadratic(),
-            sampler="ddim",
-            options=GuidanceOptions(clip_after_guidance=True, into="x0"),
-        )
+        make_engine(GaussianGenerator(), Quadratic(), sampler="ddim", clip_after_guidance=True, into="x0")
 
 
-def test_options_that_did_not_exist_leave_old_keys_alone():
-    assert GuidanceOptions().described() == {
-        "scale": 1.0,
-        "objective_scales": {},
-        "through": "unet",
-        "see": "x0",
-        "clip_denoised": True,
-    }
-    changed = GuidanceOptions(every=2, scale=3.0).described()
-    assert changed == {**GuidanceOptions().described(), "scale": 3.0, "every": 2}
+def test_every_option_is_part_of_the_key_even_at_its_default():
+    """A default that changes must not return pictures drawn with the old one."""
+    assert list(Sampling().as_dict()) == [option.name for option in options()]
 
 
 @pytest.mark.parametrize(
@@ -511,33 +488,40 @@ def test_options_that_did_not_exist_leave_old_keys_alone():
         ({"smoothing_average": "max"}, "one of logmeanexp, mean"),
         ({"dose": "equal"}, "dose must be one of plain, matched"),
         ({"fixed_variance": "huge"}, "one of small, large"),
-        ({"clip_norm": 0.0}, "clip_norm must be positive, got 0.0; leave it out"),
+        ({"clip_norm": 0.0}, "clip_norm must be a finite number above 0, got 0.0"),
         ({"clip_norm": math.nan}, "clip_norm must be a finite number"),
         ({"range_scale": math.inf}, "range_scale must be a finite number"),
-        ({"augment": "crop+flip"}, "unknown augmentation 'flip'; join some of crop, affine, noise"),
-        ({"augmentations": 4}, "4 augmentations of no kind are one image; choose augment"),
-        ({"augment": "crop", "augmentations": 0}, "augmentations must be a whole number from 1 on, got 0"),
-        ({"augment_strength": 2.5}, "augment_strength must be from 0 to 2, got 2.5"),
-        ({"smoothing": -1}, "smoothing must be a whole number from 0 on"),
+        (
+            {"augment": "crop+flip"},
+            "augment must be some of crop, affine, noise joined by .*, got 'crop.flip'",
+        ),
+        ({"augmentations": 4}, "4 augmentations without a kind are one image; choose augment"),
+        ({"augment": "crop", "augmentations": 0}, "augmentations must be a whole number, at least 1, got 0"),
+        ({"augment_strength": 2.5}, "augment_strength must be a finite number from 0 to 2, got 2.5"),
+        ({"smoothing": -1}, "smoothing must be a whole number, at least 0"),
         ({"smoothing": 2.0}, "smoothing must be a whole number"),
-        ({"smoothing_radius": -0.1}, "smoothing_radius must be at least 0"),
-        ({"start": 1.5}, "start must be from 0 to 1"),
-        ({"start": 0.6, "stop": 0.4}, r"start \(0.6\) lies after stop \(0.4\)"),
-        ({"recurrence_start": 0.6, "recurrence_stop": 0.4}, "recurrence_start .* lies after recurrence_stop"),
-        ({"every": 0}, "every must be a whole number from 1 on"),
-        ({"recurrence": 0}, "recurrence must be a whole number from 1 on"),
-        ({"dose_steps": 0}, "dose_steps must be a whole number from 1 on"),
+        ({"smoothing_radius": -0.1}, "smoothing_radius must be a finite number, at least 0"),
+        ({"start": 1.5}, "start must be a finite number from 0 to 1"),
+        ({"start": 0.6, "stop": 0.4}, r"start \(0.6\) must not exceed stop \(0.4\)"),
+        (
+            {"recurrence_start": 0.6, "recurrence_stop": 0.4},
+            "recurrence_start .* must not exceed recurrence_stop",
+        ),
+        ({"every": 0}, "every must be a whole number, at least 1"),
+        ({"recurrence": 0}, "recurrence must be a whole number, at least 1"),
+        ({"dose_steps": 0}, "dose_steps must be a whole number, at least 1"),
         ({"scale": True}, "must be a finite number"),
     ],
 )
 def test_unusable_values_are_named(wrong, words):
-    with pytest.raises(UsageError, match=words):
-        GuidanceOptions(**wrong)
+    with pytest.raises(UsageError, match=words) as caught:
+        Sampling(**wrong)
+    assert caught.value.setting in wrong
 
 
 def test_options_on_a_nonlinear_network_do_not_mix_samples():
     """Everything at once: a picture is the same alone and among others."""
-    options = GuidanceOptions(
+    options = Sampling(
         scale=20.0,
         normalize="noise",
         clip_norm=0.5,
@@ -550,7 +534,7 @@ def test_options_on_a_nonlinear_network_do_not_mix_samples():
         see="blend",
         every=2,
     )
-    engine = Engine(TinyNet(), TinyVision(), steps=6, options=options, device="cpu", dtype="float64")
+    engine = make_engine(TinyNet(), TinyVision(), replace(options, steps=6, dtype="float64"), device="cpu")
     samples = [
         Sample("a red circle", Constant(dot=1.0), 0),
         Sample("two squares", Shift("dot", "square"), 1),

@@ -13,10 +13,10 @@ import pytest
 import torch
 from guidelens.contracts import TextBatch
 from guidelens.diffusion import KeyedNoise, ReplayedNoise
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import PRESETS, GuidanceOptions, find_preset
-from toys import SHAPE, Constant, GaussianGenerator
+from guidelens.sampling import PRESETS, Sampling
+from toys import SHAPE, Constant, GaussianGenerator, make_engine
 
 MU, SIGMA, TARGET, STEPS, SEED = 0.2, 0.5, -0.4, 12, 7
 
@@ -191,20 +191,15 @@ METHODS = {
 
 
 def states(name, run, objective, **overrides):
-    found = find_preset(name)
-    engine = Engine(
+    engine = make_engine(
         GaussianGenerator(MU, SIGMA),
         Measurement(),
-        steps=STEPS,
-        sampler=found.sampler,
-        eta=found.eta,
-        options=GuidanceOptions.preset(name, clip_denoised=False, **overrides),
+        Sampling.preset(name, clip_denoised=False, steps=STEPS, dtype="float64", **overrides),
         device="cpu",
-        dtype="float64",
     )
     sample = Sample(str(TARGET), Constant(**{objective: 1.0}), SEED)
     steps = engine.stream([sample], noise=ReplayedNoise(run.tensors))
-    return engine.process.alphas_cumprod.tolist(), [step.sample.numpy() for step in steps]
+    return engine.settings.process.alphas_cumprod.tolist(), [step.sample.numpy() for step in steps]
 
 
 @pytest.mark.parametrize("scale", [None, 0.13])
@@ -214,7 +209,7 @@ def test_every_step_is_that_of_the_paper(name, scale):
     overrides = {} if scale is None else {"scale": scale}
     run = Run()
     abar, got = states(name, run, objective, **overrides)
-    s = GuidanceOptions.preset(name, **overrides).scale
+    s = Sampling.preset(name, **overrides).scale
     x, unguided = run.x_T, run.x_T
     for k in range(STEPS):
         a, previous = abar[STEPS - 1 - k], abar[STEPS - 2 - k] if k + 1 < STEPS else 1.0
@@ -229,14 +224,14 @@ def test_there_is_an_equation_for_every_preset():
 
 
 def test_overrides_replace_a_presets_values_and_no_others():
-    options = GuidanceOptions.preset("freedom", recurrence=3, scale=0.5)
+    options = Sampling.preset("freedom", recurrence=3, scale=0.5)
     assert (options.recurrence, options.scale) == (3, 0.5)
     assert (options.into, options.normalize, options.recurrence_start) == ("x0", "noise", 0.2)
-    assert GuidanceOptions.preset("paper") == GuidanceOptions()
+    assert Sampling.preset("paper") == Sampling()
 
 
 def test_unknown_presets_and_options_are_named():
     with pytest.raises(UsageError, match="unknown preset 'adm'; choose paper, dps, freedom"):
-        GuidanceOptions.preset("adm")
-    with pytest.raises(UsageError, match="unknown guidance option 'strength'; there are scale"):
-        GuidanceOptions.preset("dps", strength=1.0)
+        Sampling.preset("adm")
+    with pytest.raises(UsageError, match="unknown option 'strength'; there are steps, sampler"):
+        Sampling.preset("dps", strength=1.0)

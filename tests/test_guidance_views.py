@@ -7,18 +7,19 @@ import math
 import pytest
 import torch
 from guidelens.diffusion import DDPM, DiffusionProcess, KeyedNoise
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import GuidanceOptions, Guide, plan_guidance
+from guidelens.guidance import Guide, plan_guidance, resolve
 from guidelens.guidance.views import Views, combined_loss
+from guidelens.sampling import Sampling
 from test_guidance import central_differences, seen, tiny_setup
-from toys import Constant, GaussianGenerator, Quadratic, Shift
+from toys import Constant, GaussianGenerator, Quadratic, Shift, make_engine
 
 SIZE = 32
 
 
 def views(seeds=(0, 1, 2), **options):
-    return Views(GuidanceOptions(**options), KeyedNoise(seeds))
+    return Views(Sampling(**options), KeyedNoise(seeds))
 
 
 def ramps(count):
@@ -106,13 +107,8 @@ class TestSeeds:
         drawn = []
         for options in ({}, {"augment": augment, "augmentations": 3, "smoothing": 2}):
             sampler = Recording()
-            engine = Engine(
-                GaussianGenerator(),
-                Quadratic(),
-                steps=4,
-                sampler=sampler,
-                options=GuidanceOptions(**options),
-                device="cpu",
+            engine = make_engine(
+                GaussianGenerator(), Quadratic(), Sampling(steps=4, **options), sampler=sampler, device="cpu"
             )
             steps = list(engine.stream([Sample("0.5", Constant(near=1.0), 9)]))
             drawn.append([steps[0].x_t, *sampler.noise[:-1]])
@@ -178,17 +174,14 @@ def test_smoothing_with_augmentation_is_that_of_finite_differences(average):
 def test_smoothing_tends_to_the_exact_expectation():
     """For L = |x0 - y|^2 / 2, E exp(-L(x0 + r z)) over z has the gradient -(x0 - y) / (1 + r^2)."""
     process = DiffusionProcess(GaussianGenerator().alphas_cumprod, 5)
-    plan = plan_guidance([Constant(near=1.0)] * 2, [1.0, 1.0], [0.0], Quadratic.objectives)
+    plan = plan_guidance([Constant(near=1.0)] * 2, [1.0, 1.0], [True], Quadratic.objectives)
+    sampling = Sampling(steps=5, smoothing=4000, smoothing_radius=0.8)
     guide = Guide(
         lambda x, t: x * 1,  # predicts x0, which is x_t
         Quadratic(),
-        process,
+        resolve(sampling, GaussianGenerator(prediction="x0"), Quadratic()),
         plan,
         Quadratic().encode_text(["0.7", "-0.2"]),
-        prediction="x0",
-        learned_variance=False,
-        options=GuidanceOptions(smoothing=4000, smoothing_radius=0.8),
-        objective_scales={"near": 1.0},
         seeds=[1, 2],
     )
     x_t = torch.tensor([0.1, -0.9], dtype=torch.float64).reshape(2, 1, 1, 1)
@@ -251,10 +244,14 @@ class TestReadingXt:
     def test_exact_noisy_classifier_ends_in_the_posterior(self, sampler):
         """Eq. 1 was written for p(y | x_t): with the exact one, samples follow Bayes' rule."""
         generator = GaussianGenerator(mu=0.2, sigma=0.5)
-        engine = Engine(
-            generator, NoisyReader(generator), steps=1000, sampler=sampler, batch_size=64, device="cpu",
-            options=GuidanceOptions(clip_denoised=False),
-        )  # fmt: skip
+        engine = make_engine(
+            generator,
+            NoisyReader(generator),
+            Sampling(steps=1000, clip_denoised=False),
+            sampler=sampler,
+            batch_size=64,
+            device="cpu",
+        )
         steps = list(engine.stream([Sample("-0.4", Constant(near=1.0), seed) for seed in range(60)]))
         final = steps[-1].sample
         precision = 1 / 0.25 + 1 / 0.09
@@ -264,7 +261,7 @@ class TestReadingXt:
     def test_the_generator_is_not_differentiated_and_times_are_told(self):
         generator = GaussianGenerator()
         model = NoisyReader(generator)
-        engine = Engine(generator, model, steps=6, device="cpu")
+        engine = make_engine(generator, model, Sampling(steps=6), device="cpu")
         samples = [
             Sample("0.5", Constant(near=1.0), 0),
             Sample("0.1", None, 1),
@@ -272,12 +269,12 @@ class TestReadingXt:
         ]
         list(engine.stream(samples))
         assert generator.graphs == [False] * 6
-        assert model.told == [[t] * 2 for t in engine.process.timesteps.tolist()[::-1]]
+        assert model.told == [[t] * 2 for t in engine.settings.process.timesteps.tolist()[::-1]]
 
     def test_the_gradient_is_taken_at_x_t(self):
         generator = GaussianGenerator()
         model = NoisyReader(generator)
-        engine = Engine(generator, model, steps=5, device="cpu", dtype="float64")
+        engine = make_engine(generator, model, Sampling(steps=5, dtype="float64"), device="cpu")
         stream = engine.stream([Sample("0.5", Constant(near=0.7), 0, scale=1.3)])
         guided, plain = next(stream), next(engine.stream([Sample("0.5", None, 0)]))
         x = guided.x_t.clone()
@@ -287,7 +284,7 @@ class TestReadingXt:
         def log_p(x):
             return [-1.3 * 0.7 * model.losses(x, text, ["near"], timesteps=t)["near"][0]]
 
-        sigma = engine.process.posterior_variance[-1]
+        sigma = engine.settings.process.posterior_variance[-1]
         torch.testing.assert_close(
             guided.sample - plain.sample, sigma * central_differences(log_p, x), rtol=1e-6, atol=1e-9
         )
@@ -306,7 +303,7 @@ class TestReadingXt:
     def test_options_about_x0_are_refused(self, options):
         generator = GaussianGenerator()
         with pytest.raises(UsageError, match=f"{next(iter(options))}.* has no use: .* reads x_t"):
-            Engine(generator, NoisyReader(generator), options=GuidanceOptions(**options))
+            make_engine(generator, NoisyReader(generator), Sampling(**options))
 
     def test_lengths_apply(self):
         generator = GaussianGenerator()
@@ -316,10 +313,10 @@ class TestReadingXt:
             {"clip_norm": 0.1},
             {"into": "sample"},
         ):
-            engine = Engine(
-                generator, NoisyReader(generator), steps=4, options=GuidanceOptions(**options), device="cpu"
+            engine = make_engine(
+                generator, NoisyReader(generator), Sampling(steps=4, **options), device="cpu"
             )
-            plain = Engine(generator, NoisyReader(generator), steps=4, device="cpu")
+            plain = make_engine(generator, NoisyReader(generator), Sampling(steps=4), device="cpu")
             ours, theirs = (e.generate("0.5", Shift("near", "steep"))[0].image for e in (engine, plain))
             assert not torch.allclose(ours, theirs, atol=1e-4)
 
@@ -327,4 +324,4 @@ class TestReadingXt:
         model = Quadratic()
         model.reads = "eps"
         with pytest.raises(UsageError, match="reads 'eps'; choose x0 or x_t"):
-            Engine(GaussianGenerator(), model)
+            make_engine(GaussianGenerator(), model)

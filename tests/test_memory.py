@@ -9,13 +9,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from guidelens import memory
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import ComponentError
-from guidelens.guidance import GuidanceOptions
 from guidelens.memory import MicroBatches, bytes_used, is_out_of_memory, knee, predict_batch
+from guidelens.sampling import Sampling
 from torch import nn
-from toys import Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision
+from toys import Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision, make_engine
 
 SAMPLES = [
     Sample("a red circle", Constant(dot=1.0), 0),
@@ -69,8 +69,8 @@ class Recomputing(Narrow):
 
 
 def engine(generator, vision=None, **settings):
-    settings = {"options": GuidanceOptions(scale=30.0, recurrence=2, augment="crop"), **settings}
-    return Engine(generator, vision or TinyVision(), steps=5, device="cpu", dtype="float64", **settings)
+    settings = {"scale": 30.0, "recurrence": 2, "augment": "crop", **settings}
+    return make_engine(generator, vision or TinyVision(), steps=5, dtype="float64", **settings)
 
 
 @pytest.mark.parametrize("error", [cuda_error, cpu_error, MemoryError])
@@ -229,7 +229,7 @@ class TestPrediction:
 
         model = Quadratic()
         model.losses = losses
-        wide = Engine(generator, model, steps=2, batch_size="auto", device="cpu")
+        wide = make_engine(generator, model, Sampling(steps=2), batch_size="auto", device="cpu")
         samples = [Sample("0.5", Constant(near=1.0), seed) for seed in range(6)]
         assert wide.predict_batch_size(samples[0]) == 64
         grown = []
@@ -241,7 +241,7 @@ class TestPrediction:
             wide.predict_batch_size(samples[0])
         monkeypatch.setattr("guidelens.engine.available_memory", lambda device: int(grown[0] * 4 / 0.8))
         sizes.clear()
-        narrow = Engine(generator, model, steps=2, batch_size="auto", device="cpu")
+        narrow = make_engine(generator, model, Sampling(steps=2), batch_size="auto", device="cpu")
         results = list(narrow.run(samples))
         assert sizes == [1, 2, 4, 4, 2, 2]  # measured at one and two, then in fours
         assert [result.sample for result in results] == samples

@@ -6,14 +6,15 @@ There is no accelerator here, so the operations that would wait for one are forb
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
-from guidelens.engine import Engine, Sample
-from guidelens.guidance import GuidanceOptions
+from guidelens.engine import Sample
+from guidelens.sampling import Sampling
 from guidelens.transfer import Reading, upload
 from torch.utils._python_dispatch import TorchDispatchMode
-from toys import EVERYTHING, SHAPE, Constant, Shift, TinyNet, TinyVision
+from toys import EVERYTHING, SHAPE, Constant, Shift, TinyNet, TinyVision, make_engine
 
 WAITING = (
     "aten::_local_scalar_dense",  # .item(), bool(), int(), float()
@@ -50,16 +51,16 @@ class NoWaiting(TorchDispatchMode):
 @pytest.mark.parametrize(
     "options",
     [
-        GuidanceOptions(),
+        Sampling(),
         EVERYTHING,
-        GuidanceOptions(through="x0", into="x0"),
-        GuidanceOptions(normalize="loss"),
+        Sampling(through="x0", into="x0"),
+        Sampling(normalize="loss"),
     ],
     ids=["plain", "everything", "x0", "loss"],
 )
 def test_a_step_waits_for_nothing(monkeypatch, options, dtype, sampler):
-    engine = Engine(
-        TinyNet(), TinyVision(), steps=25, sampler=sampler, options=options, device="cpu", dtype=dtype
+    engine = make_engine(
+        TinyNet(), TinyVision(), replace(options, steps=25, dtype=dtype), sampler=sampler, device="cpu"
     )
     stream = engine.stream(SAMPLES)
     next(stream)  # makes the plan, the text, the noise
@@ -102,7 +103,7 @@ def test_uploads_keep_values():
 
 
 def test_a_stream_closed_in_the_middle_leaves_the_engine_ready():
-    engine = Engine(TinyNet(), TinyVision(), steps=8, options=EVERYTHING, device="cpu", dtype="float64")
+    engine = make_engine(TinyNet(), TinyVision(), replace(EVERYTHING, steps=8, dtype="float64"), device="cpu")
     expected = [result.image for result in engine.run(SAMPLES)]
     for stop in (0, 1, 5):
         stream = engine.stream(SAMPLES)
@@ -116,9 +117,10 @@ def test_a_stream_closed_in_the_middle_leaves_the_engine_ready():
 def test_engines_in_threads_do_not_meet():
     """Every option at once, networks in common: each run is what it is alone."""
     net, vision = TinyNet(), TinyVision()
-    options = [EVERYTHING, GuidanceOptions(scale=20.0), GuidanceOptions(through="x0", smoothing=3)]
+    options = [EVERYTHING, Sampling(scale=20.0), Sampling(through="x0", smoothing=3)]
     engines = [
-        Engine(net, vision, steps=6, options=o, device="cpu", dtype="float64", batch_size=2) for o in options
+        make_engine(net, vision, replace(o, steps=6, dtype="float64"), device="cpu", batch_size=2)
+        for o in options
     ]
     alone = [[r.image for r in engine.run(SAMPLES)] for engine in engines]
     with ThreadPoolExecutor(3) as pool:
@@ -133,7 +135,9 @@ def test_engines_in_threads_do_not_meet():
 class TestCuda:
     @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
     def test_cuda_itself_sees_no_wait(self, dtype):
-        engine = Engine(TinyNet(), TinyVision(), steps=25, options=EVERYTHING, device="cuda", dtype=dtype)
+        engine = make_engine(
+            TinyNet(), TinyVision(), replace(EVERYTHING, steps=25, dtype=dtype), device="cuda"
+        )
         stream = engine.stream(SAMPLES)
         next(stream)
         torch.cuda.set_sync_debug_mode("error")
@@ -147,7 +151,7 @@ class TestCuda:
     def test_pictures_are_those_of_the_cpu_with_every_option(self):
         images = []
         for device in ("cuda", "cpu"):
-            engine = Engine(TinyNet(), TinyVision(), steps=8, options=EVERYTHING, device=device)
+            engine = make_engine(TinyNet(), TinyVision(), replace(EVERYTHING, steps=8), device=device)
             images.append([result.image for result in engine.run(SAMPLES)])
         for ours, theirs in zip(*images, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-2, atol=1e-2)
@@ -160,12 +164,12 @@ class TestCuda:
         assert reading.arrived()
 
     def test_batches_are_measured_and_halved(self):
-        engine = Engine(TinyNet(), TinyVision(), steps=3, batch_size="auto", device="cuda")
+        engine = make_engine(TinyNet(), TinyVision(), Sampling(steps=3), batch_size="auto", device="cuda")
         assert 1 <= engine.predict_batch_size(SAMPLES[0]) <= 64
 
     def test_noise_is_that_of_the_cpu(self):
         steps = [
-            next(Engine(TinyNet(), None, steps=3, device=device).stream([Sample("", None, 5)]))
+            next(make_engine(TinyNet(), None, Sampling(steps=3), device=device).stream([Sample("", None, 5)]))
             for device in ("cuda", "cpu")
         ]
         assert torch.equal(steps[0].x_t.cpu(), steps[1].x_t)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from guidelens.diffusion import KeyedNoise, NoiseStream
@@ -31,7 +33,7 @@ def test_draws_are_the_same(default_dtype):
 
 
 def picture():
-    engine = Engine(GaussianGenerator(), Quadratic(), steps=6, options=EVERYTHING, device="cpu")
+    engine = Engine(GaussianGenerator(), Quadratic(), replace(EVERYTHING, steps=6), device="cpu")
     (result,) = engine.run([Sample("0.9", Constant(near=1.0), 3)])
     return result.image
 

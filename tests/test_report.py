@@ -6,6 +6,7 @@ import html.parser
 import io
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from guidelens.report.grid import draw_grid, fit, wrap
 from guidelens.report.page import render_page
 from guidelens.report.trajectory import animation_format, encode_trajectory
 from guidelens.runs.compare import compare
+from guidelens.sampling import Sampling
 from guidelens.svg import element, number, short
 from PIL import Image, ImageFont
 from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
@@ -68,16 +70,15 @@ def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
     schedules = [Weights("itc", {"itc": 1.0}), Weights("<shift>", {"cap": 1.0}, {"itc": 1.0})]
     compare(
         PROMPTS,
+        sampling=Sampling(steps=4),
         out=out,
         generator=TinyGenerator(),
         guidance=TinyGuidance(),
         schedules=schedules,
         metrics=[Brightness()],
         seeds=2,
-        steps=4,
         device="cpu",
         command="guidelens compare --out 'my <run>'",
-        component_arguments="--steps 4",
     )
     return out
 
@@ -141,9 +142,16 @@ def test_page_is_accessible(page: Reader) -> None:
     assert all("hidden" in form for form in page.all("form"))
 
 
-def test_page_says_how_to_draw_a_cell_again(directory: Path, page: Reader) -> None:
-    text = "\n".join(page.text)
-    assert "guidelens generate 'a red circle above a dot' --schedule itc --seed 1 --steps 4 --out" in text
+def test_page_says_how_to_draw_a_cell_again(directory: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(directory, copy)
+    config = json.loads((copy / "config.json").read_text())
+    assert config["plugins"] is None  # the models were objects, which no command can name
+    (copy / "config.json").write_text(json.dumps({**config, "plugins": ["tiny"]}))
+    text = "\n".join(read(render_page(copy)).text)
+    words = "guidelens -p tiny generate 'a red circle above a dot' --schedule itc --seed 1 --generator "
+    assert words in text
+    assert "--steps 4 " in text
     assert "guidelens compare --out 'my <run>'" in text
 
 
@@ -159,13 +167,13 @@ def test_page_links_to_pictures_when_they_are_too_many(
 def test_page_of_objects_gives_no_command(tmp_path: Path) -> None:
     result = compare(
         "a",
+        sampling=Sampling(steps=2),
         out=tmp_path / "out",
         generator=TinyGenerator(),
         guidance=TinyGuidance(),
         schedules=[Weights("itc", {"itc": 1.0})],
         metrics=(),
         seeds=1,
-        steps=2,
         device="cpu",
     )
     text = result.page.read_text()

@@ -19,13 +19,14 @@ import pytest
 import torch
 from guidelens.contracts import Column, Prompt
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
 from guidelens.pictures import to_picture, to_tensor
 from guidelens.runs import store as store_module
 from guidelens.runs.compare import Comparison, compare
 from guidelens.runs.drive import Progress
+from guidelens.runs.notes import Note
 from guidelens.runs.store import RunStore, read_rows
 from guidelens.runs.telemetry import step_series
+from guidelens.sampling import Sampling
 from PIL import Image
 from tiny_world import Brightness, Contrast, TinyGenerator, TinyGuidance, Weights
 
@@ -40,7 +41,7 @@ def run(out: Path, prompts: Any = PROMPTS, **changes: Any) -> Comparison:
         "schedules": [Weights("itc", {"itc": 1.0}), Weights("shift", {"cap": 1.0}, {"itc": 1.0})],
         "metrics": [Brightness()],
         "seeds": 2,
-        "steps": 3,
+        "sampling": Sampling(steps=3),
         "batch_size": 3,
         "device": "cpu",
     }
@@ -278,11 +279,11 @@ def test_a_killed_process_is_resumed(tmp_path: Path, reference: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 4}, "steps is 3 there and 4 here"),
-        ({"sampler": "ddim"}, "sampler is 'ddpm' there and 'ddim' here"),
-        ({"options": GuidanceOptions(scale=2.0)}, "scale is 1.0 there and 2.0 here"),
+        ({"sampling": Sampling(steps=4)}, "steps is 3 there and 4 here"),
+        ({"sampling": Sampling(steps=3, sampler="ddim")}, "sampler is 'ddpm' there and 'ddim' here"),
+        ({"sampling": Sampling(steps=3, scale=2.0)}, "scale is 1.0 there and 2.0 here"),
         (
-            {"options": GuidanceOptions(objective_scales={"itc": 3.0})},
+            {"sampling": Sampling(steps=3, objective_scales={"itc": 3.0})},
             "objective_scales.itc is 1.0 there and 3.0 here",
         ),
         (
@@ -459,15 +460,13 @@ def test_schedules_share_their_noise(tmp_path: Path) -> None:
     assert pictures["one", 0] != pictures["one", 1]
 
 
-def test_notes_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    told: list[tuple[str, str]] = []
-    prompts = ["a blorp", "a circle"]
+def test_notes_are_returned_and_handed_over_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Note] = []
     with caplog.at_level(logging.WARNING):
-        run(tmp_path / "told", prompts, on_note=lambda *note: told.append(note))
-        assert told == [("a blorp", "does not know the word 'blorp'")]
-        assert not caplog.records
-        run(tmp_path / "logged", prompts, batch_size=1)
-        assert [r.getMessage() for r in caplog.records] == ["'a blorp': does not know the word 'blorp'"]
+        done = run(tmp_path / "out", ["a blorp", "a circle"], on_note=seen.append, batch_size=1)
+    assert seen == list(done.notes) == [Note("a blorp", "does not know the word 'blorp'")]
+    assert str(seen[0]) == "'a blorp': does not know the word 'blorp'"
+    assert not caplog.records
 
 
 def test_progress_arrives(tmp_path: Path) -> None:
@@ -491,9 +490,8 @@ def test_reference_prompts_are_scored_against_the_clean_text(tmp_path: Path) -> 
         ({"prompts": []}, "no prompts"),
         ({"prompts": [" "]}, "prompt 1 of 1 is empty"),
         ({"seeds": []}, "give at least one"),
-        ({"seeds": [-1]}, "none negative"),
+        ({"seeds": [-1]}, "a seed must be a whole number from 0"),
         ({"seeds": "x"}, "number of seeds"),
-        ({"limit": 0}, "leaves nothing"),
         ({"schedules": []}, "no schedules"),
         ({"schedules": [Weights("w", {"clip": 1.0})]}, "needs the objective 'clip', which tiny-vl lacks"),
     ],
@@ -502,10 +500,6 @@ def test_bad_requests_leave_no_directory(tmp_path: Path, changes: dict[str, Any]
     with pytest.raises(UsageError, match=message):
         run(tmp_path / "out", **changes)
     assert not (tmp_path / "out").exists()
-
-
-def test_limit_takes_the_first_prompts(tmp_path: Path) -> None:
-    assert {row["prompt"] for row in run(tmp_path / "out", limit=1).rows} == {PROMPTS[0]}
 
 
 def test_growth_is_resumable_like_a_first_run(tmp_path: Path, reference: Path) -> None:

@@ -7,22 +7,20 @@ from dataclasses import replace
 import pytest
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import (
-    Cell,
-    NamedSchedule,
-    Settings,
-    as_prompts,
-    first_difference,
-    join_steps,
-    parse_seeds,
-    split_steps,
-)
+from guidelens.runs.config import Cell, ModelId, RunSettings, as_prompts, first_difference
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
+from guidelens.sampling import Sampling, join_steps, split_steps
+from guidelens.schedules import NamedSchedule, read_schedules
+from guidelens.seeds import parse_seeds, read_seeds
 from tiny_world import Weights
 
-SETTINGS = Settings(
-    "g", "g1", "v", "v1", (3, 8, 8), 5, "ddpm", 0.0, "float32", {"scale": 1.0, "through": "unet"}
-)
+SETTINGS = RunSettings(ModelId("g", "g1"), ModelId("v", "v1"), (3, 8, 8), Sampling(steps=5))
+
+
+def changed(**options: object) -> RunSettings:
+    return replace(SETTINGS, sampling=replace(SETTINGS.sampling, **options))
+
+
 ITC = NamedSchedule("itc", Weights("itc", {"itc": 1.0}))
 CAP = NamedSchedule("cap", Weights("cap", {"cap": 1.0}))
 
@@ -40,6 +38,26 @@ CAP = NamedSchedule("cap", Weights("cap", {"cap": 1.0}))
 )
 def test_seeds_are_a_number_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
     assert parse_seeds(text) == seeds
+
+
+def test_seeds_in_all_their_spellings() -> None:
+    assert read_seeds(2) == read_seeds("2") == read_seeds([0, 1]) == read_seeds(range(2)) == (0, 1)
+    for wrong in ([], [-1], [1.5], True, None, [2**63]):
+        with pytest.raises(UsageError) as caught:
+            read_seeds(wrong)  # type: ignore[arg-type]
+        assert caught.value.setting in ("seed", "seeds")
+
+
+def test_schedules_in_all_their_spellings() -> None:
+    def no_plugins() -> object:
+        raise AssertionError("objects need no plugin")
+
+    one = ITC.schedule
+    for given in (one, [one], (one, one), {"itc": one}):
+        (found,) = read_schedules(given, no_plugins)  # type: ignore[arg-type]
+        assert (found.name, found.schedule) == ("itc", one)
+    with pytest.raises(UsageError, match="3 is not a schedule: give a name"):
+        read_schedules([3], no_plugins)  # type: ignore[arg-type, list-item]
 
 
 @pytest.mark.parametrize("text", ["", "0", "-1", "a", "1.5", "9-7", "1,,2", "0-99999999", "5-", "1,-2"])
@@ -85,37 +103,36 @@ def test_steps_name_as_many_timesteps_as_they_say() -> None:
 
 def test_key_depends_on_everything_that_a_picture_depends_on() -> None:
     cell = Cell(Prompt("a red circle"), ITC, 0)
-    changed = [
+    others = [
         Cell(Prompt("a red circl"), ITC, 0).key(SETTINGS),
         Cell(Prompt("a red circle", reference="a circle"), ITC, 0).key(SETTINGS),
         Cell(cell.prompt, CAP, 0).key(SETTINGS),
         Cell(cell.prompt, NamedSchedule("itc", Weights("itc", {"itc": 0.5})), 0).key(SETTINGS),
         Cell(cell.prompt, NamedSchedule("other", ITC.schedule), 0).key(SETTINGS),
         Cell(cell.prompt, ITC, 1).key(SETTINGS),
-        cell.key(replace(SETTINGS, generator_fingerprint="g2")),
-        cell.key(replace(SETTINGS, guidance_fingerprint="v2")),
-        cell.key(replace(SETTINGS, steps=6)),
-        cell.key(replace(SETTINGS, respacing="ddim")),
-        cell.key(replace(SETTINGS, respacing="3,2")),
-        cell.key(replace(SETTINGS, sampler="ddim")),
-        cell.key(replace(SETTINGS, eta=0.5)),
-        cell.key(replace(SETTINGS, dtype="bfloat16")),
-        cell.key(replace(SETTINGS, options={**SETTINGS.options, "scale": 2.0})),
+        cell.key(replace(SETTINGS, generator=ModelId("g", "g2"))),
+        cell.key(replace(SETTINGS, guidance=ModelId("v", "v2"))),
+        *(cell.key(changed(steps=steps)) for steps in (6, "ddim5", "3,2")),
+        cell.key(changed(sampler="ddim")),
+        cell.key(changed(eta=0.5)),
+        cell.key(changed(dtype="bfloat16")),
+        cell.key(changed(scale=2.0)),
     ]
-    assert len({cell.key(SETTINGS), *changed}) == 1 + len(changed)
+    assert len({cell.key(SETTINGS), *others}) == 1 + len(others)
 
 
 def test_key_does_not_depend_on_what_changes_nothing() -> None:
     key = Cell(Prompt("a red circle"), ITC, 0).key(SETTINGS)
     assert Cell(Prompt("a red circle", category="single"), ITC, 0).key(SETTINGS) == key
-    shuffled = replace(SETTINGS, options={"through": "unet", "scale": 1.0})
-    assert Cell(Prompt("a red circle"), ITC, 0).key(shuffled) == key
+    # A whole number is the same setting as the float, a table the same schedule.
+    assert Cell(Prompt("a red circle"), ITC, 0).key(changed(scale=1)) == key
+    assert Cell(Prompt("a red circle"), ITC.tabulated(5), 0).key(SETTINGS) == key
     assert len(key) == 20
 
 
 def test_key_is_stable_across_versions() -> None:
     # Old runs resume only as long as this does not move; if it must, raise FORMAT with it.
-    assert Cell(Prompt("a red circle"), ITC, 0).key(SETTINGS) == "e3bcfb9b7a1a42f0c5ae"
+    assert Cell(Prompt("a red circle"), ITC, 0).key(SETTINGS) == "2a510a66abb9690d8502"
 
 
 def test_prompts_are_checked_and_repetitions_dropped() -> None:
@@ -144,7 +161,9 @@ def test_schedules_are_held_to_the_guidance_model() -> None:
         check_schedules([ITC, CAP], {"itc", "itm"}, "toy", 5)
     with pytest.raises(UsageError, match="two schedules are called 'itc'"):
         check_schedules([ITC, ITC], {"itc"}, "toy", 5)
-    with pytest.raises(UsageError, match="weight nan at step 0"):
+    with pytest.raises(
+        UsageError, match="the weight of 'itc' at progress 0 must be a finite number, got nan"
+    ):
         check_schedules([NamedSchedule("bad", Weights("bad", {"itc": float("nan")}))], {"itc"}, "toy", 5)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import io
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,9 +17,8 @@ from click.testing import CliRunner
 from guidelens import PluginManager
 from guidelens.cli.main import cli
 from guidelens.contracts import TextBatch
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
 from guidelens.report.saliency import HEAT, heat_colours, labelled_strip, saliency_image, write_saliency
 from guidelens.runs.single import draw
 from guidelens.runs.telemetry import (
@@ -30,12 +30,13 @@ from guidelens.runs.telemetry import (
     saliency_maps,
     single_telemetry,
 )
+from guidelens.sampling import Sampling
 from PIL import Image
 from test_guidance import SCALES, central_differences, tiny_setup
 from test_memory import Narrow
 from test_no_waiting import EVERYTHING, NoWaiting
 from tiny_world import Weights
-from toys import SHAPE, Constant, GaussianGenerator, Shift, TinyNet, TinyVision
+from toys import SHAPE, Constant, GaussianGenerator, Shift, TinyNet, TinyVision, make_engine
 
 MIXED = [
     Sample("a red circle", Constant(dot=1.0), 0),
@@ -49,13 +50,11 @@ NAMES = ("dot", "square")
 
 
 def tiny_engine(options=None, net=None, vision=None, steps=5, dtype="float64", **settings):
-    return Engine(
+    return make_engine(
         net or TinyNet(),
         vision or TinyVision(),
-        steps=steps,
-        options=options or GuidanceOptions(scale=3.0),
+        replace(options or Sampling(scale=3.0), steps=steps, dtype=dtype),
         device="cpu",
-        dtype=dtype,
         **settings,
     )
 
@@ -76,7 +75,7 @@ class TestStream:
     @pytest.mark.parametrize("see", ["x0", "blend"])
     @pytest.mark.parametrize("through", ["unet", "x0"])
     def test_are_those_of_finite_differences(self, through, see):
-        engine = tiny_engine(GuidanceOptions(through=through, see=see, recurrence=2, clip_denoised=False))
+        engine = tiny_engine(Sampling(through=through, see=see, recurrence=2, clip_denoised=False))
         samples = [BOTH, Sample("a cross", Constant(square=1.0, dot=1.0), 4)]
         vision = engine.guidance_model
         with torch.no_grad():
@@ -89,7 +88,7 @@ class TestStream:
                 torch.testing.assert_close(step.gradients[name], expected, rtol=1e-6, atol=1e-8)
 
     @pytest.mark.parametrize("dtype", ["float32", "float64", "bfloat16"])
-    @pytest.mark.parametrize("options", [GuidanceOptions(), EVERYTHING], ids=["plain", "everything"])
+    @pytest.mark.parametrize("options", [Sampling(), EVERYTHING], ids=["plain", "everything"])
     def test_norms_and_cosines_are_theirs(self, options, dtype):
         for step in tiny_engine(options, dtype=dtype).stream(MIXED):
             assert tuple(step.gradients) == NAMES
@@ -111,7 +110,7 @@ class TestStream:
         ]
 
     def test_each_row_is_its_own_samples(self):
-        for step in tiny_engine(GuidanceOptions(clip_denoised=False)).stream(MIXED):
+        for step in tiny_engine(Sampling(clip_denoised=False)).stream(MIXED):
             for name in NAMES:
                 active = ~step.losses[name].isnan()
                 expected = own_gradients(MIXED, step.pred_x0, name)
@@ -139,7 +138,7 @@ class TestStream:
                 )
 
     def test_none_outside_the_window_and_none_unguided(self):
-        steps = list(tiny_engine(GuidanceOptions(start=0.5)).stream([BOTH, BOTH]))
+        steps = list(tiny_engine(Sampling(start=0.5)).stream([BOTH, BOTH]))
         assert [bool(step.gradients["dot"].isnan().all()) for step in steps] == [
             True,
             True,
@@ -228,7 +227,7 @@ class Corner:
 
 def recorded(samples, engine, snapshots, keys=None):
     """The file of a batch, and the steps it is of."""
-    recorder, steps = StepRecorder(engine.steps, snapshots), []
+    recorder, steps = StepRecorder(engine.settings.steps, snapshots), []
 
     def on_step(step):
         recorder(step)
@@ -257,7 +256,7 @@ def step_of(gradient, index=0):
 
 class TestTelemetry:
     def test_maps_are_those_of_autograd(self, tmp_path):
-        engine = tiny_engine(GuidanceOptions(clip_denoised=False), steps=5)
+        engine = tiny_engine(Sampling(clip_denoised=False), steps=5)
         content, steps = recorded(MIXED, engine, (0.0, 0.5, 1.0))
         cells = loaded(content, tmp_path)
         for row, (sample, cell) in enumerate(zip(MIXED, cells.values(), strict=True)):
@@ -284,8 +283,8 @@ class TestTelemetry:
         assert np.isnan(cells["cell1"].saliency_peaks["square"]).tolist() == [True, False, False]
 
     def test_is_only_where_the_model_looks(self, tmp_path):
-        engine = Engine(
-            GaussianGenerator(shape=(3, 16, 16)), Corner(), steps=4, device="cpu", dtype="float64"
+        engine = make_engine(
+            GaussianGenerator(shape=(3, 16, 16)), Corner(), Sampling(steps=4, dtype="float64"), device="cpu"
         )
         samples = [Sample("1", Constant(corner=1.0, whole=1.0)), Sample("2", Constant(corner=1.0), 1)]
         cells = loaded(recorded(samples, engine, (0.0, 1.0))[0], tmp_path)
@@ -465,20 +464,23 @@ def holds(sheet, part):
 
 class TestOnePicture:
     def test_the_steps_kept_are_guided_ones(self):
-        drawing = draw_tiny("turn", steps=21, options=GuidanceOptions(start=0.5))
+        drawing = draw_tiny("turn", sampling=Sampling(steps=21, start=0.5))
         assert drawing.telemetry.snapshot_steps.tolist() == [10, 12, 14, 16, 18, 20]
         assert np.isnan(drawing.telemetry.saliency_peaks["cap"]).tolist() == [False] * 5 + [True]
         assert not np.isnan(drawing.telemetry.saliency_peaks["itc"]).any()
-        assert draw_tiny("turn", steps=3).telemetry.snapshot_steps.tolist() == [0, 1, 2]
-        assert draw_tiny("only-itc", steps=1).telemetry.snapshot_steps.tolist() == [0]
-        assert draw_tiny("turn", steps=3, keep_saliency=False).telemetry is None
+        assert draw_tiny("turn", sampling=Sampling(steps=3)).telemetry.snapshot_steps.tolist() == [0, 1, 2]
+        assert draw_tiny("only-itc", sampling=Sampling(steps=1)).telemetry.snapshot_steps.tolist() == [0]
+        assert draw_tiny("turn", sampling=Sampling(steps=3), keep_saliency=False).telemetry is None
 
     @pytest.mark.parametrize("schedule", [Weights("none", {}), Weights("zero", {"itc": 0.0}), "only-itc"])
     def test_an_unguided_one_has_none(self, schedule):
-        options = GuidanceOptions(scale=0.0 if schedule == "only-itc" else 1.0)
+        options = Sampling(scale=0.0 if schedule == "only-itc" else 1.0)
         with pytest.raises(UsageError, match="an unguided picture has no saliency"):
-            draw_tiny(schedule, steps=3, options=options)
-        assert draw_tiny(schedule, steps=3, options=options, keep_saliency=False).picture.size == (8, 8)
+            draw_tiny(schedule, sampling=replace(options, steps=3))
+        assert draw_tiny(schedule, sampling=replace(options, steps=3), keep_saliency=False).picture.size == (
+            8,
+            8,
+        )
 
 
 def draw_tiny(schedule, keep_saliency=True, **settings):

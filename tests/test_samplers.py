@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from guidelens.diffusion import DDIM, DDPM, DiffusionProcess, NoiseStream, ReplayedNoise, make_sampler
-from guidelens.engine import Engine, Sample
+from guidelens.engine import Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import GuidanceOptions
-from toys import SHAPE, Constant, GaussianGenerator, Quadratic
+from guidelens.sampling import Sampling
+from toys import SHAPE, Constant, GaussianGenerator, Quadratic, make_engine
 
 MU, SIGMA, TARGET = 0.2, 0.5, -0.4
 
@@ -64,18 +65,15 @@ def abar_posterior(abar, i):
 
 
 def stream(generator, sampler, scale, noise, *, steps=12, options=None, eta=0.0):
-    engine = Engine(
+    engine = make_engine(
         generator,
         Quadratic(),
-        steps=steps,
+        replace(options or Sampling(scale=scale, clip_denoised=False), steps=steps, dtype="float64", eta=eta),
         sampler=sampler,
-        dtype="float64",
         device="cpu",
-        eta=eta,
-        options=options or GuidanceOptions(scale=scale, clip_denoised=False),
     )
     sample = Sample(str(TARGET), Constant(near=1.0))
-    abar = engine.process.alphas_cumprod.tolist()
+    abar = engine.settings.process.alphas_cumprod.tolist()
     return abar, list(engine.stream([sample], noise=ReplayedNoise(noise)))
 
 
@@ -122,7 +120,7 @@ def test_every_step_is_the_closed_form(prediction, sampler, eta, variance, scale
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
 @pytest.mark.parametrize("sampler", ["ddpm", "ddim"])
 def test_guidance_past_the_network_is_the_closed_form(prediction, sampler, noise):
-    options = GuidanceOptions(scale=0.8, through="x0", clip_denoised=False)
+    options = Sampling(scale=0.8, through="x0", clip_denoised=False)
     generator = GaussianGenerator(MU, SIGMA, prediction=prediction)
     abar, steps = stream(generator, sampler, 0.8, noise, options=options)
     draws = [z.numpy() for z in noise[1:]]
@@ -151,14 +149,12 @@ def test_exact_guidance_samples_the_bayesian_posterior(sampler, prediction):
             remaining = SIGMA**2 * (1 - abar) / (abar * SIGMA**2 + 1 - abar)
             return {"near": 1 / (remaining + r**2)}
 
-    engine = Engine(
+    engine = make_engine(
         generator,
         Quadratic(),
-        steps=1000,
+        Sampling(steps=1000, dtype="float64", clip_denoised=False),
         sampler=sampler,
-        dtype="float64",
         device="cpu",
-        options=GuidanceOptions(clip_denoised=False),
     )
     ends = []
     for start in (0.0, 1.0):
@@ -177,13 +173,8 @@ def test_exact_guidance_samples_the_bayesian_posterior(sampler, prediction):
 def test_unguided_moments_are_the_datas(sampler):
     """Many pixels at once: the mean and spread of samples are those of the data."""
     generator = GaussianGenerator(MU, SIGMA, prediction="v", shape=(3, 40, 40))
-    engine = Engine(
-        generator,
-        None,
-        steps=200,
-        sampler=sampler,
-        device="cpu",
-        options=GuidanceOptions(clip_denoised=False),
+    engine = make_engine(
+        generator, None, Sampling(steps=200, clip_denoised=False), sampler=sampler, device="cpu"
     )
     *_, last = engine.stream([Sample("", None, seed) for seed in range(4)])
     assert last.sample.mean().item() == pytest.approx(MU, abs=0.02)
@@ -207,11 +198,11 @@ def test_guidance_gain_is_how_far_guidance_moves_the_sample(eta):
 def test_a_first_ddim_step_that_magnifies_guidance_is_warned_of(caplog):
     cosine, linear = GaussianGenerator(schedule="cosine"), GaussianGenerator()
     for generator, steps in ((cosine, "ddim50"), (linear, 50), (linear, 10)):
-        Engine(generator, Quadratic(), steps=steps, sampler="ddim", device="cpu")
-    Engine(cosine, None, steps=50, sampler="ddim", device="cpu")
-    Engine(cosine, Quadratic(), steps=50, sampler="ddpm", device="cpu")
+        make_engine(generator, Quadratic(), Sampling(steps=steps, sampler="ddim"), device="cpu")
+    make_engine(cosine, None, Sampling(steps=50, sampler="ddim"), device="cpu")
+    make_engine(cosine, Quadratic(), Sampling(steps=50, sampler="ddpm"), device="cpu")
     assert caplog.messages == []
-    Engine(cosine, Quadratic(), steps=50, sampler="ddim", device="cpu")
+    make_engine(cosine, Quadratic(), Sampling(steps=50, sampler="ddim"), device="cpu")
     (message,) = caplog.messages
     assert "timestep 999 has almost no signal left" in message
 
@@ -243,7 +234,7 @@ def test_no_noise_is_added_in_the_last_step(sampler):
 def test_one_step_returns_the_prediction():
     generator = GaussianGenerator(MU, SIGMA)
     for sampler in ("ddpm", "ddim"):
-        engine = Engine(generator, None, steps=1, sampler=sampler, device="cpu")
+        engine = make_engine(generator, None, Sampling(steps=1), sampler=sampler, device="cpu")
         (step,) = engine.stream([Sample("", None, 5)])
         assert (step.timestep, step.progress, step.index) == (999, 0.0, 0)
         torch.testing.assert_close(step.sample, step.pred_x0)
@@ -296,7 +287,7 @@ def test_noise_is_standard_normal():
 
 def test_noise_faults():
     for seed in (-1, 2**63, 1.5, True, "1"):
-        with pytest.raises(UsageError, match="a seed is an integer"):
+        with pytest.raises(UsageError, match="a seed must be a whole number"):
             NoiseStream([seed], SHAPE)
     replay = ReplayedNoise([torch.zeros(1)])
     replay.next()

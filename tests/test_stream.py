@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import guidelens
 import pytest
 import torch
 from guidelens import Engine, PluginManager, Prompt, Sample, Step, UsageError
-from guidelens.guidance import GuidanceOptions
 from guidelens.runs.single import draw
+from guidelens.sampling import Sampling
 from guidelens.testing import TinyGenerator, TinyGuidanceModel
 from plugin_worlds import run_python
 
@@ -25,11 +26,18 @@ def last(steps: object) -> Step:
 
 def test_it_yields_the_steps_of_an_engine() -> None:
     parts = {"generator": TinyGenerator(), "guidance": TinyGuidanceModel()}
-    options = GuidanceOptions(scale=2.0)
+    options = Sampling(scale=2.0)
     ours = guidelens.stream(
-        "a circle", ITC, seed=7, steps=4, sampler="ddim", eta=0.5, options=options, device="cpu", **parts
+        "a circle",
+        ITC,
+        sampling=replace(options, steps=4, sampler="ddim", eta=0.5),
+        seed=7,
+        device="cpu",
+        **parts,
     )
-    engine = Engine(*parts.values(), steps=4, sampler="ddim", eta=0.5, options=options, device="cpu")
+    engine = Engine(
+        *parts.values(), sampling=replace(options, steps=4, sampler="ddim", eta=0.5), device="cpu"
+    )
     theirs = engine.stream([Sample("a circle", ITC, seed=7)])
     for mine, other in zip(ours, theirs, strict=True):
         assert (mine.index, mine.timestep) == (other.index, other.timestep)
@@ -39,14 +47,21 @@ def test_it_yields_the_steps_of_an_engine() -> None:
 
 def test_by_name_it_ends_in_the_picture_of_generate() -> None:
     plugins = PluginManager.load(["guidelens.testing.tiny"])
-    names = {"generator": "tiny", "guidance": "tiny", "plugins": plugins, "steps": 3, "seed": 5}
+    names = {
+        "generator": "tiny",
+        "guidance": "tiny",
+        "plugins": plugins,
+        "sampling": Sampling(steps=3),
+        "seed": 5,
+    }
     step = last(guidelens.stream(Prompt("a circle", "a disc"), "shift", **names))
     drawing = draw("a circle", "shift", metrics=(), **names)
     assert torch.equal(step.sample[0].cpu(), drawing.result.image)
 
 
 def test_prompts_are_rows_that_share_the_noise() -> None:
-    parts = {"generator": TinyGenerator(), "guidance": TinyGuidanceModel(), "steps": 3, "device": "cpu"}
+    parts = {"generator": TinyGenerator(), "guidance": TinyGuidanceModel(), "sampling": Sampling(steps=3)}
+    parts["device"] = "cpu"
     both = list(guidelens.stream(["a circle", Prompt("a square"), "a circle"], ITC, seed=1, **parts))
     assert torch.equal(both[0].x_t[0], both[0].x_t[1])
     assert not torch.equal(both[-1].sample[0], both[-1].sample[1])
@@ -73,7 +88,12 @@ def test_closing_it_puts_the_networks_back() -> None:
 
     network = Counting()
     steps = guidelens.stream(
-        "a circle", ITC, generator=network, guidance=TinyGuidanceModel(), steps=9, device="cpu"
+        "a circle",
+        ITC,
+        sampling=Sampling(steps=9),
+        generator=network,
+        guidance=TinyGuidanceModel(),
+        device="cpu",
     )
     assert evaluations == 0  # nothing runs before the first step is asked for
     next(steps)
@@ -94,21 +114,28 @@ def test_closing_it_puts_the_networks_back() -> None:
         ({"schedule": "shif"}, "did you mean 'shift'"),
         ({"prompts": " "}, "prompt is empty"),
         ({"prompts": []}, "no samples"),
-        ({"steps": 0}, "steps"),
+        ({"schedule": ["shift", "itc"]}, "one schedule is drawn at a time, got shift, itc"),
         ({"seed": -1}, "seed"),
-        ({"sampler": "dpm"}, "dpm"),
+        ({"sampling": Sampling(eta=0.5)}, "eta"),
     ],
 )
 def test_a_wrong_request_is_refused_at_once(wrong: dict[str, object], said: str) -> None:
     """Before the first step is asked for."""
     parts = {"generator": TinyGenerator(), "guidance": TinyGuidanceModel(), "device": "cpu"}
     with pytest.raises(UsageError, match=said):
-        guidelens.stream(**({"prompts": "a circle", "schedule": ITC, "steps": 3} | parts | wrong))  # type: ignore[arg-type]
+        guidelens.stream(
+            **({"prompts": "a circle", "schedule": ITC, "sampling": Sampling(steps=3)} | parts | wrong)
+        )  # type: ignore[arg-type]
 
 
 def test_two_threads_get_what_one_gets() -> None:
     """With networks in common, and each with its own that are built at the same moment."""
-    shared = {"generator": TinyGenerator(), "guidance": TinyGuidanceModel(), "steps": 4, "device": "cpu"}
+    shared = {
+        "generator": TinyGenerator(),
+        "guidance": TinyGuidanceModel(),
+        "sampling": Sampling(steps=4),
+        "device": "cpu",
+    }
     start = Barrier(2)
 
     def together(seed: int) -> torch.Tensor:
@@ -126,9 +153,10 @@ def test_two_threads_may_be_the_first_to_load_anything() -> None:
     code = """
         from concurrent.futures import ThreadPoolExecutor
         import guidelens
+        from guidelens import Sampling
 
         def draw(seed):
-            *_, step = guidelens.stream("a red circle", "shift", seed=seed, steps=2, device="cpu")
+            *_, step = guidelens.stream("a red circle", "shift", seed=seed, sampling=Sampling(steps=2), device="cpu")
             return step.sample
 
         with ThreadPoolExecutor(2) as pool:

@@ -33,6 +33,7 @@ from guidelens.report.study_cells import _peaks, read_telemetry
 from guidelens.report.study_charts import Palette, panels
 from guidelens.report.study_judges import HEAT, inflated, matrix_views
 from guidelens.runs.telemetry import Telemetry
+from guidelens.sampling import Sampling
 from guidelens.stats import Estimate
 from guidelens.studies.file import parse_study
 from guidelens.studies.results import Cells
@@ -464,10 +465,10 @@ def test_a_comparison_has_a_report_as_well(tmp_path: Path) -> None:
 
     plugins = PluginManager.load((tiny_world.__file__,), environment={})
     compare(
+        sampling=Sampling(steps=3),
         prompts=["a red circle"],
         schedules=["only-itc", "turn"],
         seeds=2,
-        steps=3,
         out=tmp_path / "c",
         plugins=plugins,
     )

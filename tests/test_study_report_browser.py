@@ -15,6 +15,7 @@ from chromium import PHONE, browser
 from guidelens import compare, load_study
 from guidelens.plugins import PluginManager
 from guidelens.report.study import write_study_report
+from guidelens.sampling import Sampling
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import run_study
 
@@ -263,10 +264,10 @@ def test_a_comparison_without_steps_kept(browser: Any, tmp_path: Path) -> None:
     """There is nothing to play then, and nothing is said of it."""
     plugins = PluginManager.load((tiny_world.__file__,), environment={})
     compare(
+        sampling=Sampling(steps=3),
         prompts=["a red circle"],
         schedules=["only-itc", "turn"],
         seeds=2,
-        steps=3,
         out=tmp_path / "c",
         plugins=plugins,
     )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from guidelens.contracts import Prediction, TextBatch
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
-from guidelens.guidance import GuidanceOptions
+from guidelens.engine import Engine
+from guidelens.sampling import Sampling
 from torch import Tensor, nn
 
-EVERYTHING = GuidanceOptions(
+EVERYTHING = Sampling(
     scale=20.0,
     normalize="noise",
     clip_norm=5.0,
@@ -160,3 +163,29 @@ class TinyVision(nn.Module):
         f, u = self.features(images), text.tensors["u"].to(images.device)
         everything = {"dot": -(f * u).sum(dim=1), "square": (f - u).square().sum(dim=1)}
         return {name: everything[name] for name in objectives}
+
+
+def make_engine(
+    generator,
+    model=None,
+    sampling=None,
+    *,
+    sampler=None,
+    device="cpu",
+    batch_size=16,
+    max_nonfinite=None,
+    **options,
+):
+    """An engine on the CPU; ``options`` replace those of ``sampling``, and the sampler is a name or an object."""
+    if isinstance(sampler, str):
+        options["sampler"], sampler = sampler, None
+    chosen = replace(sampling or Sampling(), **options)
+    return Engine(
+        generator,
+        model,
+        chosen,
+        sampler=sampler,
+        device=device,
+        batch_size=batch_size,
+        max_nonfinite=max_nonfinite,
+    )

@@ -25,11 +25,12 @@ if TYPE_CHECKING:
     )
     from guidelens.engine import Engine, Result, Sample, Step
     from guidelens.errors import GuidelensError, UsageError
-    from guidelens.guidance import GuidanceOptions
+    from guidelens.guidance import Settings, resolve
     from guidelens.hookspecs import hookimpl
     from guidelens.plugins import ComponentInfo, PluginManager
     from guidelens.runs.compare import compare
     from guidelens.runs.stream import stream
+    from guidelens.sampling import Sampling
     from guidelens.studies.results import load_study
     from guidelens.studies.run import run_study
 
@@ -44,7 +45,6 @@ _HOME = {
     "Engine": "engine",
     "Generator": "contracts",
     "GuidanceModel": "contracts",
-    "GuidanceOptions": "guidance",
     "GuidelensError": "errors",
     "Metric": "contracts",
     "PluginManager": "plugins",
@@ -52,13 +52,16 @@ _HOME = {
     "PromptSet": "contracts",
     "Result": "engine",
     "Sample": "engine",
+    "Sampling": "sampling",
     "Schedule": "contracts",
+    "Settings": "guidance",
     "Step": "engine",
     "TextBatch": "contracts",
     "UsageError": "errors",
     "compare": "runs.compare",
     "hookimpl": "hookspecs",
     "load_study": "studies.results",
+    "resolve": "guidance",
     "run_study": "studies.run",
     "stream": "runs.stream",
 }
@@ -71,7 +74,6 @@ __all__ = [
     "Engine",
     "Generator",
     "GuidanceModel",
-    "GuidanceOptions",
     "GuidelensError",
     "Metric",
     "PluginManager",
@@ -79,7 +81,9 @@ __all__ = [
     "PromptSet",
     "Result",
     "Sample",
+    "Sampling",
     "Schedule",
+    "Settings",
     "Step",
     "TextBatch",
     "UsageError",
@@ -87,6 +91,7 @@ __all__ = [
     "compare",
     "hookimpl",
     "load_study",
+    "resolve",
     "run_study",
     "stream",
 ]

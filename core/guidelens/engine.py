@@ -8,33 +8,31 @@ from __future__ import annotations
 
 import collections.abc as cabc
 import logging
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
-from .contracts import Generator, GuidanceModel, Prediction, Reads, Schedule, TextBatch
-from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream, checked_seed
-from .diffusion.process import DiffusionProcess, lookup
-from .diffusion.samplers import DDPM, Sampler, make_sampler
-from .errors import UsageError
-from .guarding import encode, image_shape_of
+from .contracts import Generator, GuidanceModel, TextBatch
+from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream
+from .diffusion.process import lookup
+from .diffusion.samplers import Sampler
+from .errors import UsageError, concerning
+from .guarding import encode
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
-    GuidanceOptions,
     GuidancePlan,
     Guide,
     Guided,
+    Settings,
     check_finite,
     plan_guidance,
-    resolve_scales,
+    resolve,
 )
-from .guidance.displacement import displacement_warning, largest_displacement
-from .guidance.dose import dose_factor, guidance_gain, total_dose
+from .guidance.settings import Noise
 from .heap import kept_heap
 from .memory import (
     MicroBatches,
@@ -48,14 +46,17 @@ from .memory import (
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
 from .recording import Recorder, Watch
 from .samples import Result, Sample, Step
+from .sampling import Sampling
+from .schedules import NamedSchedule, ScheduleSpec, read_schedules
+from .seeds import checked_seed, read_seeds
 from .transfer import upload
+
+if TYPE_CHECKING:
+    from .plugins import PluginManager
 
 __all__ = ["Engine", "Result", "Sample", "Step"]
 
 logger = logging.getLogger(__name__)
-
-IMAGE_CHANNELS = 3
-"""What guidance models see."""
 
 
 class Engine:
@@ -65,16 +66,12 @@ class Engine:
         mode with frozen parameters while a stream is open; other objects are moved by their
         ``to(device, dtype)``, if any.
     :param guidance_model: likewise; None for unguided sampling (every sample's schedule is None).
-    :param steps: the number of sampling steps, 1..T, or a respacing such as ``"ddim25"``; see
-        :func:`~guidelens.diffusion.process.space_timesteps`.
-    :param sampler: ``ddpm``, ``ddim``, or a :class:`~guidelens.diffusion.samplers.Sampler`.
-    :param options: how guidance enters the step.
+    :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults. Settings
+        that :func:`~guidelens.guidance.resolve` made of these models are taken as they are.
+    :param sampler: used in place of the one that ``sampling`` names.
     :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    :param dtype: ``float32``; ``bfloat16`` or ``float16`` for networks under autocast, where sampler state,
-        losses and gradients stay float32; ``float64`` throughout, for verification.
     :param batch_size: how many samples :meth:`run` takes at once; ``auto``: as many as should fit into memory,
         see :meth:`predict_batch_size`.
-    :param eta: of the ``ddim`` sampler.
     :param max_nonfinite: how many steps of a sample may be left unguided for a non-finite gradient before the
         run ends in an error; None: half of the steps.
     :raises UsageError: for a value that does not fit.
@@ -88,54 +85,41 @@ class Engine:
         self,
         generator: Generator,
         guidance_model: GuidanceModel | None,
+        sampling: Sampling | Settings | None = None,
         *,
-        steps: int | str = 50,
-        sampler: str | Sampler = "ddpm",
-        options: GuidanceOptions | None = None,
+        sampler: Sampler | None = None,
         device: str = "auto",
-        dtype: str = "float32",
         batch_size: int | Literal["auto"] = 16,
-        eta: float = 0.0,
         max_nonfinite: int | None = None,
     ) -> None:
-        _check_generator(generator, guidance_model)
         if batch_size != "auto" and (type(batch_size) is not int or batch_size < 1):
             raise UsageError(
-                f"the batch size must be at least 1, got {batch_size!r} (auto fits it to memory)"
+                f"the batch size must be at least 1, got {batch_size!r} (auto fits it to memory)",
+                setting="batch_size",
             )
         if max_nonfinite is not None and max_nonfinite < 0:
-            raise UsageError(f"max_nonfinite must be at least 0, got {max_nonfinite}")
-        self.options = options if options is not None else GuidanceOptions()
-        self.process = DiffusionProcess(generator.alphas_cumprod, steps)
-        self.steps = self.process.num_steps
-        self.sampler = _sampler(sampler, eta, self.options, generator)
-        _check_options(self.options, guidance_model, self.steps)
-        self.objective_scales = resolve_scales(guidance_model, self.options.objective_scales)
-        self.dose_factor = dose_factor(
-            generator.alphas_cumprod,
-            self.sampler,
-            self.process,
-            self.options,
-            learned_variance=generator.learned_variance,
-        )
-        """What every scale s is multiplied by; 1 unless the dose is matched."""
+            raise UsageError(
+                f"max_nonfinite must be at least 0, got {max_nonfinite}", setting="max_nonfinite"
+            )
+        if isinstance(sampling, Settings):
+            self.settings = sampling
+        else:
+            self.settings = resolve(sampling or Sampling(), generator, guidance_model, sampler=sampler)
+            for note in self.settings.notes:
+                logger.warning("%s", note)
         self.batch_size = batch_size
-        self.max_nonfinite = self.steps // 2 if max_nonfinite is None else max_nonfinite
-        self.device = resolve_device(device)
-        self.dtype = resolve_dtype(dtype, self.device)
+        self.max_nonfinite = self.settings.steps // 2 if max_nonfinite is None else max_nonfinite
+        with concerning("device"):
+            self.device = resolve_device(device)
+        with concerning("dtype"):
+            self.dtype = resolve_dtype(self.settings.sampling.dtype, self.device)
         self._state_dtype = weights_dtype(self.dtype)
         self.generator: Generator = place(generator, self.device, self._state_dtype)
         self.guidance_model: GuidanceModel | None = (
             None if guidance_model is None else place(guidance_model, self.device, self._state_dtype)
         )
-        self._timesteps: list[int] = self.process.timesteps.tolist()
-        self.laps = self.options.laps(self._timesteps, len(generator.alphas_cumprod))
-        """How often each step is taken, the noisiest first; see ``recurrence``."""
-        self._gain = self._guidance_gain()
         self._micro = MicroBatches(self._recompute_activations)
         self._recomputes = False
-        if guidance_model is not None:
-            self._warn_of_displacement()
 
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
@@ -168,33 +152,40 @@ class Engine:
         return self._run(samples, self._plan(samples), on_step)
 
     def generate(
-        self, prompts: str | Sequence[str], schedule: Schedule | None, seeds: Sequence[int] = (0,)
+        self,
+        prompts: str | Sequence[str],
+        schedules: ScheduleSpec | None,
+        seeds: int | str | Sequence[int] = 1,
+        *,
+        plugins: PluginManager | None = None,
     ) -> list[Result]:
-        """Run every prompt with every seed; results come prompt by prompt."""
-        texts = [prompts] if isinstance(prompts, str) else prompts
-        return list(self.run([Sample(prompt, schedule, seed) for prompt in texts for seed in seeds]))
+        """Draw every prompt under every schedule with every seed; results come prompts outermost, seeds innermost.
 
-    @property
-    def dose(self) -> float:
-        """The dose of a run at s = 1: how far its guided steps move the state, summed; see docs/guidance.md.
-
-        :raises UsageError: for a sampler that does not say.
+        :param schedules: one or several, by name (``"shift"``) or as objects; None draws unguided pictures.
+        :param seeds: a number of seeds (2: 0 and 1), a list such as ``"0,3,7-9"``, or the seeds.
+        :param plugins: what offers schedules with a name; None: the installed plugins.
         """
-        learned = self.generator.learned_variance
-        received = total_dose(self.sampler, self.process, self.options, learned_variance=learned)
-        return self.dose_factor * received
+        texts = [prompts] if isinstance(prompts, str) else prompts
+        chosen: Sequence[NamedSchedule | None] = [None]
+        if schedules is not None:
+            chosen = read_schedules(schedules, lambda: plugins or _installed_plugins())
+        return list(
+            self.run(
+                [
+                    Sample(text, None, seed)
+                    if each is None
+                    else Sample(text, each.schedule, seed, label=each.name)
+                    for text in texts
+                    for each in chosen
+                    for seed in read_seeds(seeds)
+                ]
+            )
+        )
 
     @property
     def piece_limit(self) -> int | None:
         """The most pictures evaluated at once after a batch did not fit into memory; None while all fitted."""
         return self._micro.limit
-
-    def resolved_options(self) -> dict[str, Any]:
-        """Return the options that a picture depends on, with what components supplied filled in."""
-        resolved = self.options.described()
-        if isinstance(self.sampler, DDPM) and self.sampler.fixed_variance is not None:
-            resolved["fixed_variance"] = self.sampler.fixed_variance
-        return {**resolved, "objective_scales": dict(sorted(self.objective_scales.items()))}
 
     def predict_batch_size(self, sample: Sample) -> int:
         """Return how many samples like ``sample`` to take at once, at most 64.
@@ -208,7 +199,7 @@ class Engine:
 
         def evaluation(copies: int) -> Callable[[], object]:
             batch = self._begin([sample] * copies, plan.select([0] * copies), text, None)
-            index = torch.full((copies,), self.steps - 1 - busiest, dtype=torch.int64)
+            index = torch.full((copies,), self.settings.steps - 1 - busiest, dtype=torch.int64)
             return lambda: batch.guide(batch.state, index, busiest)
 
         def seconds(copies: int) -> float:
@@ -260,25 +251,18 @@ class Engine:
 
     def _plan(self, samples: Sequence[Sample]) -> GuidancePlan:
         """Check samples, and ask their schedules for all the weights of the run."""
-        scales = []
         for sample in samples:
             checked_seed(sample.seed)
-            scale = self.options.scale if sample.scale is None else sample.scale
-            scales.append(self.dose_factor * check_finite(f"the guidance scale of {sample.prompt!r}", scale))
+            if sample.scale is not None:
+                check_finite(f"the guidance scale of {sample.prompt!r}", sample.scale)
             if sample.schedule is not None and not sample.prompt.strip():
                 raise UsageError(f"a prompt is empty (seed {sample.seed}); describe a picture in it")
-        progress = [self._progress(k) for k in range(self.steps)]
-        known = self.guidance_model.objectives if self.guidance_model is not None else frozenset()
         return plan_guidance(
             [sample.schedule for sample in samples],
-            scales,
-            progress,
-            frozenset(known),
-            self.options.guided_steps(self.steps),
+            [self.settings.scale(sample.scale) for sample in samples],
+            self.settings.guided,
+            self.settings.objectives,
         )
-
-    def _progress(self, step: int) -> float:
-        return step / (self.steps - 1) if self.steps > 1 else 0.0
 
     def _encode(self, samples: Sequence[Sample]) -> TextBatch | None:
         """Encode each distinct prompt that guides something, once."""
@@ -286,11 +270,7 @@ class Engine:
         if self.guidance_model is None or not prompts:
             return None
         with frozen(self.guidance_model), _no_grad(), self._autocast():
-            text = encode(self.guidance_model, prompts)
-        for prompt, notes in zip(text.prompts, text.notes, strict=False):
-            for note in notes:
-                logger.warning("%r: %s", prompt, note)
-        return text
+            return encode(self.guidance_model, prompts)
 
     def _autocast(self) -> AbstractContextManager[object]:
         if self.dtype == self._state_dtype:
@@ -304,7 +284,7 @@ class Engine:
             batch = self._begin(samples, plan, text, noise)
         # No context but these spans a yield: grad mode and autocast would leak into the caller's code.
         with kept_heap(self.device), frozen(self.generator, self.guidance_model):
-            for k in range(self.steps):
+            for k in range(self.settings.steps):
                 with _no_grad():
                     step = self._step(batch, k)
                     batch.watch.look(k, step.nonfinite, step.sample)
@@ -314,49 +294,50 @@ class Engine:
         self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None, noise: NoiseSource | None
     ) -> _Batch:
         seeds = [sample.seed for sample in samples]
+        own_text = _select(text, samples)
         guide = Guide(
             self.generator,
             self.guidance_model,
-            self.process,
+            self.settings,
             plan,
-            _select(text, samples),
-            prediction=self.generator.prediction,
-            learned_variance=self.generator.learned_variance,
-            options=self.options,
-            objective_scales=self.objective_scales,
+            own_text,
             seeds=seeds,
             autocast=self._autocast,
             loss_scales=HALF_PRECISION_LOSS_SCALES if self.dtype == torch.float16 else (1.0,),
         )
-        source = noise or NoiseStream(seeds, self.generator.image_shape)
+        source = noise or NoiseStream(seeds, self.settings.image_shape)
         return _Batch(
             guide=guide,
             plan=plan,
             weights=upload(plan.weights, self.device, self._state_dtype),
             noise=source,
             repeats=KeyedNoise(seeds),
-            watch=Watch(samples, self.max_nonfinite, self.steps),
+            watch=Watch(samples, self.max_nonfinite, self.settings.steps),
             state=self._placed(source.next(), len(samples)),
+            notes=_notes(own_text, samples),
         )
 
     def _step(self, batch: _Batch, k: int) -> Step:
         """Take step ``k`` of a batch, and again from x_{t-1} noised back to x_t as often as it recurs."""
-        position = self.steps - 1 - k
+        settings = self.settings
+        position = settings.steps - 1 - k
         index = torch.full((len(batch.state),), position, dtype=torch.int64)
         x_t, nonfinite = batch.state, None
-        for lap in range(self.laps[k]):
+        for lap, draws in enumerate(settings.noise[k]):
             if lap > 0:
-                x_t = self.process.renoise(batch.state, index, self._extra_noise(batch, "renoise", k, lap))
+                x_t = settings.process.renoise(
+                    batch.state, index, self._extra_noise(batch, "renoise", k, lap)
+                )
             guided = self._evaluate(batch, x_t, index, k, lap)
             # Drawn on the host while an accelerator is still computing the above.
-            noise = self._step_noise(batch, k, lap)
+            noise = self._step_noise(batch, draws, k, lap)
             batch.state, pred_x0 = self._reverse(guided, x_t, index, noise)
             nonfinite = guided.nonfinite if nonfinite is None else nonfinite | guided.nonfinite
         names = batch.plan.objectives
         return Step(
             index=k,
-            timestep=self._timesteps[position],
-            progress=self._progress(k),
+            timestep=settings.timesteps[k],
+            progress=settings.progress[k],
             x_t=x_t,
             pred_x0=pred_x0,
             sample=batch.state,
@@ -366,6 +347,7 @@ class Engine:
             gradient_norms=dict(zip(names, guided.gradient_norms, strict=True)),
             cosines=guided.cosines,
             nonfinite=guided.nonfinite if nonfinite is None else nonfinite,
+            notes=batch.notes,
         )
 
     def _evaluate(self, batch: _Batch, x_t: Tensor, index: Tensor, k: int, lap: int) -> Guided:
@@ -381,62 +363,38 @@ class Engine:
         self, guided: Guided, x_t: Tensor, index: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return x_{t-1} and the predicted x0."""
-        reverse = self.sampler.step(
-            self.process,
+        settings = self.settings
+        reverse = settings.sampler.step(
+            settings.process,
             guided.output,
             x_t,
             index,
-            prediction=self.generator.prediction,
-            learned_variance=self.generator.learned_variance,
-            clip_denoised=self.options.clip_denoised,
-            guidance=guided.gradient if self._gain is None else None,
+            prediction=settings.prediction,
+            learned_variance=settings.learned_variance,
+            clip_denoised=settings.sampling.clip_denoised,
+            guidance=guided.gradient if settings.gain is None else None,
             noise=noise,
         )
         sample = reverse.sample
-        if self._gain is not None and guided.gradient is not None:
-            sample = sample + lookup(self._gain, index, x_t) * guided.gradient
+        if settings.gain is not None and guided.gradient is not None:
+            sample = sample + lookup(settings.gain, index, x_t) * guided.gradient
         return sample, reverse.pred_x0
 
-    def _guidance_gain(self) -> Tensor | None:
-        """How far s * g moves x_{t-1}, where the engine and not the sampler adds it."""
-        if self.options.into == "score":
+    def _step_noise(self, batch: _Batch, draws: Noise, k: int, lap: int) -> Tensor | None:
+        """Draw the noise of x_{t-1}, or None where it has none."""
+        if draws == "none":
             return None
-        if self.options.into == "sample":
-            return torch.ones(self.steps, dtype=torch.float64)
-        learned = self.generator.learned_variance
-        return guidance_gain(
-            self.sampler, self.process, "x0", learned_variance=learned, needed_by="guidance into x0"
-        )
-
-    def _warn_of_displacement(self) -> None:
-        found = largest_displacement(
-            self.sampler,
-            self.process,
-            self.options,
-            scale=self.dose_factor * self.options.scale,
-            laps=self.laps,
-            learned_variance=self.generator.learned_variance,
-            pixels=math.prod(self.generator.image_shape),
-        )
-        warning = displacement_warning(found)
-        if warning is not None:
-            logger.warning("%s", warning)
-
-    def _step_noise(self, batch: _Batch, k: int, lap: int) -> Tensor | None:
-        """The noise of x_{t-1}. The sample's own goes to the last repetition, so that recurrence shifts none."""
-        if not self.sampler.draws_noise or k + 1 == self.steps:
-            return None
-        if lap + 1 < self.laps[k]:
+        if draws == "repeat":
             return self._extra_noise(batch, "repeat", k, lap)
         return self._placed(batch.noise.next(), len(batch.state))
 
     def _extra_noise(self, batch: _Batch, purpose: str, k: int, lap: int) -> Tensor:
         return self._placed(
-            batch.repeats.normal(self.generator.image_shape, purpose, k, lap), len(batch.state)
+            batch.repeats.normal(self.settings.image_shape, purpose, k, lap), len(batch.state)
         )
 
     def _placed(self, noise: Tensor, batch: int) -> Tensor:
-        expected = (batch, *self.generator.image_shape)
+        expected = (batch, *self.settings.image_shape)
         if tuple(noise.shape) != expected:
             raise UsageError(f"the noise has the shape {tuple(noise.shape)}; this batch needs {expected}")
         return upload(noise, self.device, self._state_dtype)
@@ -449,6 +407,12 @@ class Engine:
         switch(True)
         self._recomputes = True
         return True
+
+
+def _installed_plugins() -> PluginManager:
+    from .plugins import PluginManager
+
+    return PluginManager.load()
 
 
 @dataclass(eq=False)
@@ -464,6 +428,8 @@ class _Batch:
     watch: Watch
     state: Tensor
     """x_t, (B, C, H, W)."""
+    notes: tuple[tuple[str, ...], ...]
+    """What the guidance model has to say of each sample's prompt."""
 
 
 def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | None:
@@ -474,91 +440,16 @@ def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | No
     return text.select([where.get(sample.prompt, 0) for sample in samples])
 
 
+def _notes(text: TextBatch | None, samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
+    """Return the text encoder's notes on each sample's prompt; none for a sample that nothing guides."""
+    if text is None or not text.notes:
+        return ((),) * len(samples)
+    pairs = zip(samples, text.notes, strict=True)
+    return tuple(() if sample.schedule is None else tuple(notes) for sample, notes in pairs)
+
+
 @contextmanager
 def _no_grad() -> Iterator[None]:
     # Inference mode off as well: no graph can be built of tensors that were made under a caller's.
     with torch.inference_mode(False), torch.no_grad():
         yield
-
-
-def _sampler(sampler: str | Sampler, eta: float, options: GuidanceOptions, generator: Generator) -> Sampler:
-    """:raises UsageError: for settings that the sampler has no use for."""
-    if not isinstance(sampler, str):
-        if eta:
-            raise UsageError(
-                f"eta ({eta}) belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
-            )
-        if options.fixed_variance is not None:
-            raise UsageError(
-                f"fixed_variance belongs to the sampler called 'ddpm'; give it to your {sampler!r} itself"
-            )
-        if options.clip_after_guidance:
-            raise UsageError(
-                f"clip_after_guidance belongs to the sampler called 'ddim'; give it to your {sampler!r} itself"
-            )
-        return sampler
-    variance = options.fixed_variance
-    if variance is None and sampler == "ddpm" and not generator.learned_variance:
-        variance = getattr(generator, "fixed_variance", None)
-    if variance == "small" and not generator.learned_variance:
-        variance = None  # what it is anyway
-    if options.clip_after_guidance and options.into != "score":
-        raise UsageError(f"clip_after_guidance needs into=score, got into={options.into}")
-    return make_sampler(
-        sampler, eta=eta, fixed_variance=variance, clip_after_guidance=options.clip_after_guidance
-    )
-
-
-def _check_options(options: GuidanceOptions, guidance_model: GuidanceModel | None, steps: int) -> None:
-    """:raises UsageError: for options that do not fit this run."""
-    if guidance_model is None:
-        return
-    if not any(options.guided_steps(steps)):
-        raise UsageError(
-            f"none of the {steps} steps lies between start={options.start:g} and stop={options.stop:g};"
-            " nothing would be guided"
-        )
-    reads = getattr(guidance_model, "reads", "x0")
-    if reads not in get_args(Reads):
-        raise UsageError(f"the guidance model reads {reads!r}; choose {' or '.join(get_args(Reads))}")
-    if reads == "x0":
-        return
-    about_x0 = {
-        "through=x0": options.through == "x0",
-        f"see={options.see}": options.see != "x0",
-        "into=x0": options.into == "x0",
-        "range_scale": options.range_scale != 0,
-        "smoothing": options.smoothing > 0,
-        "augment": bool(options.augment),
-    }
-    for option, given in about_x0.items():
-        if given:
-            raise UsageError(f"{option} has no use: this guidance model reads x_t, not the predicted x0")
-
-
-def _check_generator(generator: Generator, guidance_model: GuidanceModel | None) -> None:
-    """:raises UsageError: if these cannot work, or not together."""
-    wanted = ("image_shape", "alphas_cumprod", "prediction", "learned_variance")
-    missing = [name for name in wanted if not hasattr(generator, name)]
-    if missing or not callable(generator):
-        lack = f"lacks {', '.join(missing)}" if missing else "cannot be called"
-        raise UsageError(
-            f"{type(generator).__name__} is no generator: it {lack}; see guidelens.contracts.Generator"
-        )
-    image_shape_of(generator)
-    if generator.prediction not in get_args(Prediction):
-        choices = ", ".join(get_args(Prediction))
-        raise UsageError(f"the generator predicts {generator.prediction!r}; choose {choices}")
-    if guidance_model is None:
-        return
-    missing = [name for name in ("objectives", "encode_text", "losses") if not hasattr(guidance_model, name)]
-    if missing:
-        raise UsageError(
-            f"{type(guidance_model).__name__} is no guidance model: it lacks {', '.join(missing)};"
-            " see guidelens.contracts.GuidanceModel"
-        )
-    if generator.image_shape[0] != IMAGE_CHANNELS:
-        raise UsageError(
-            f"the generator draws images of {generator.image_shape[0]} channels;"
-            f" guidance models see {IMAGE_CHANNELS}"
-        )

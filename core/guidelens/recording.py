@@ -32,6 +32,7 @@ class Recorder:
         self._plan = plan
         self._started = time.perf_counter()
         self._last: Tensor | None = None
+        self._notes: tuple[tuple[str, ...], ...] = ()
         self._losses: list[dict[str, Tensor]] = []
         self._norms: list[dict[str, Tensor]] = []
         self._cosines: list[dict[tuple[str, str], Tensor]] = []
@@ -44,6 +45,7 @@ class Recorder:
         self._norms.append(step.gradient_norms)
         self._cosines.append(step.cosines)
         self._nonfinite.append(step.nonfinite)
+        self._notes = step.notes
 
     def results(self) -> list[Result]:
         """Return the results of the steps so far; waits for the device."""
@@ -66,6 +68,7 @@ class Recorder:
                     cosines={"|".join(pair): cosines[pair][row] for pair in pairs},
                     nonfinite_steps=nonfinite[row],
                     seconds=seconds,
+                    notes=self._notes[row],
                 )
             )
         return results

@@ -16,7 +16,7 @@ class Sample:
     :param prompt: what the guidance model reads; may be empty only where nothing guides.
     :param schedule: weights of the objectives; None for a picture without guidance.
     :param seed: of all the noise of this picture, 0 to 2**63 - 1.
-    :param scale: s; None takes :attr:`GuidanceOptions.scale <guidelens.guidance.GuidanceOptions>`.
+    :param scale: s; None takes :attr:`Sampling.scale <guidelens.sampling.Sampling>`.
     :param label: for the caller; the engine does not read it.
     """
 
@@ -44,8 +44,11 @@ class Step:
     :param gradient_norms: their norms (B,), nan likewise.
     :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
     :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
+    :param notes: what the guidance model has to say of each sample's prompt, such as a word that was cut off; the
+        same at every step.
 
-    A step that recurs is one step: what is told is its last repetition, but ``nonfinite`` tells of all of them.
+    A repeated step is recorded once: values come from its last repetition; ``nonfinite`` is true if the gradient of
+    any repetition was not finite.
     """
 
     index: int
@@ -60,6 +63,7 @@ class Step:
     gradient_norms: dict[str, Tensor]
     cosines: dict[tuple[str, str], Tensor]
     nonfinite: Tensor
+    notes: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +76,7 @@ class Result:
     :param cosines: by pair of them, spelled ``"a|b"`` in sorted order.
     :param nonfinite_steps: how many steps were left unguided because the gradient was not finite.
     :param seconds: wall time of the batch divided by its size.
+    :param notes: what the guidance model has to say of the prompt.
     """
 
     sample: Sample
@@ -81,3 +86,4 @@ class Result:
     cosines: dict[str, list[float]]
     nonfinite_steps: int
     seconds: float
+    notes: tuple[str, ...] = ()

@@ -13,7 +13,7 @@ from guidelens.plugins import KINDS, ComponentInfo, PluginInfo, PluginManager
 MODULES = {
     "library": (
         "Library",
-        ["guidelens.engine", "guidelens.guidance", "guidelens.errors"],
+        ["guidelens.engine", "guidelens.sampling.options", "guidelens.guidance", "guidelens.errors"],
     ),
     "runs": (
         "Runs and studies",

@@ -11,7 +11,7 @@ from guidelens_blip import BlipGuidance, BlipOptions, load_blip
 from .files import BLIP, BLIP_CLEAN, VOCAB
 
 DEFAULT_SCALES: Mapping[str, float] = {"itc": 500.0, "itm": 15.0, "cap": 60.0}
-"""c_k per objective, for gradients shifted by Sigma (guidelens.guidance.GuidanceOptions.objective_scales)."""
+"""c_k per objective, for gradients shifted by Sigma (guidelens.Sampling.objective_scales)."""
 
 
 def load_guidance(

@@ -11,6 +11,7 @@ import pytest
 import torch
 from blip_models import lively, with_momentum
 from guidelens import Engine, PluginManager, Sample
+from guidelens.sampling import Sampling
 from guidelens.testing.toys import TinyGenerator
 from guidelens.weights import convert
 from guidelens_blip import PRESETS, BlipConfig, BlipGuidance, build_blip, load_blip
@@ -91,7 +92,7 @@ def test_a_run_encodes_text_once_and_the_image_once_a_step(model: Any, config: B
         def weights(self, progress: float) -> dict[str, float]:
             return {"itc": 1.0, "itm": 0.5, "cap": 0.5}
 
-    engine = Engine(TinyGenerator(size=16), guidance, steps=5, device="cpu")
+    engine = Engine(TinyGenerator(size=16), guidance, Sampling(steps=5), device="cpu")
     samples = [
         Sample(prompt, Everything(), seed=i) for i, prompt in enumerate(["a red circle", "blue square"])
     ]

@@ -8,11 +8,12 @@ import pytest
 import torch
 from diffusers.schedulers import scheduling_ddpm
 from guidelens.diffusion import DDIM, DDPM, ReplayedNoise
-from guidelens.engine import Engine, Sample, Step
-from guidelens.guidance import GuidanceOptions
+from guidelens.engine import Sample, Step
+from guidelens.sampling import Sampling
 from guidelens_diffusers import DiffusersGenerator, training_process
 from tiny_pipelines import STEPS, Always, Pull, ddim, ddpm, tiny_unet
 from torch import Tensor
+from toys import make_engine
 
 PREDICTIONS = ["epsilon", "sample", "v_prediction"]
 BATCH = 2
@@ -38,11 +39,11 @@ def ours(
 def all_steps(
     generator: DiffusersGenerator, noise: list[Tensor], *, guided: bool, clip: bool, **engine: Any
 ) -> list[Step]:
-    options = GuidanceOptions(scale=SCALE, clip_denoised=clip)
+    options = Sampling(scale=SCALE, clip_denoised=clip)
     samples = [
         Sample(str(target), Always() if guided else None, seed) for seed, target in enumerate((0.5, -0.3))
     ]
-    run = Engine(generator, Pull() if guided else None, options=options, device="cpu", **engine)
+    run = make_engine(generator, Pull() if guided else None, options, **engine)
     return list(run.stream(samples, noise=ReplayedNoise(noise)))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from guidelens.contracts import GuidanceModel
 from guidelens.diffusion import DiffusionProcess, ReplayedNoise, alphas_cumprod_of, beta_schedule
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
 from guidelens.plugins import PluginManager
+from guidelens.sampling import Sampling
 from guidelens_guided_diffusion import EncoderUNet, GuidedDiffusionGenerator, NoisyClassifierGuidance, UNet
 from guidelens_guided_diffusion.encoder import AttentionPool2d
 from guidelens_guided_diffusion.imagenet import class_index, class_names
@@ -195,7 +196,7 @@ def test_guidance_is_the_published_formula(sampler: str, guidance: NoisyClassifi
     generator = GuidedDiffusionGenerator(unet)
     scale, classes = 3.0, torch.tensor([2, 6])
     noise = [torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(i)) for i in range(5)]
-    engine = Engine(generator, guidance, steps=5, sampler=sampler, device="cpu")
+    engine = Engine(generator, guidance, Sampling(steps=5, sampler=sampler), device="cpu")
     samples = [Sample(str(int(y)), Always(), seed, scale=scale) for seed, y in enumerate(classes)]
     process = DiffusionProcess(generator.alphas_cumprod, 5)
     for step in engine.stream(samples, noise=ReplayedNoise(noise)):
@@ -231,7 +232,7 @@ def test_guidance_costs_the_generator_no_gradient(guidance: NoisyClassifierGuida
     unet = lively(UNet(**SMALL))
     modes = []
     unet.middle_block.register_forward_hook(lambda *args: modes.append(args[-1].requires_grad))
-    engine = Engine(GuidedDiffusionGenerator(unet), guidance, steps=3, device="cpu")
+    engine = Engine(GuidedDiffusionGenerator(unet), guidance, Sampling(steps=3), device="cpu")
     list(engine.stream([Sample("1", Always())]))
     assert modes == [False] * 3
 
@@ -254,8 +255,8 @@ def test_it_raises_the_probability_of_its_class(guidance: NoisyClassifierGuidanc
     text = guidance.encode_text(["4"] * 4)
 
     def loss_at_the_end(scale: float) -> float:
-        options = GuidanceOptions(scale=scale, clip_denoised=False)
-        engine = Engine(Noise(), guidance, steps=20, options=options, device="cpu")
+        options = Sampling(scale=scale, clip_denoised=False)
+        engine = Engine(Noise(), guidance, replace(options, steps=20), device="cpu")
         images = torch.stack([result.image for result in engine.run(samples)])
         return float(guidance.losses(images, text, ["class"])["class"].mean())
 

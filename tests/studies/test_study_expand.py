@@ -11,9 +11,10 @@ import pytest
 import tiny_world
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.guidance import PRESETS, GuidanceOptions
 from guidelens.plugins import PluginManager
 from guidelens.runs.compare import compare
+from guidelens.runs.notes import Note
+from guidelens.sampling import Sampling
 from guidelens.studies.expand import Expansion, expand, pair_id
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import plugin_workshop
@@ -60,14 +61,13 @@ def test_keys_are_those_of_a_comparison(expanded: Expand, plugins: PluginManager
     study = expanded(text + "objective_scales = { cap = 2 }\nguidance = 'tiny-vl'")
     rows = compare(
         ["a dot", "rain"],
+        sampling=Sampling(
+            steps=3, sampler="ddim", eta=0.3, scale=0.5, objective_scales={"cap": 2.0}, through="x0"
+        ),
         out=tmp_path / "out",
         schedules=["only-itc", "turn"],
         seeds=2,
-        steps=3,
-        sampler="ddim",
-        eta=0.3,
         guidance="tiny-vl",
-        options=GuidanceOptions(scale=0.5, objective_scales={"cap": 2.0}, through="x0"),
         plugins=plugins,
         device="cpu",
     ).rows
@@ -144,15 +144,16 @@ def test_options_at_their_default_can_be_excluded(expanded: Expand) -> None:
 def test_presets_bring_their_options_scale_and_sampler(expanded: Expand) -> None:
     study = expanded(BASE + 'steps = 2\npresets = ["none", "freedom", "mpgd"]')
     shown = {(m["preset"], m["sampler"], m["scale"]) for m in study.members}
-    own = {(name, PRESETS[name].sampler, PRESETS[name].options["scale"]) for name in ("freedom", "mpgd")}
+    presets = {name: Sampling.preset(name) for name in ("freedom", "mpgd")}
+    own = {(name, sampling.sampler, sampling.scale) for name, sampling in presets.items()}
     assert shown == {("none", "ddpm", 1.0), *own}
-    (freedom,) = {s.options["recurrence"] for s in study.settings.values() if "recurrence" in s.options}
-    assert freedom == 10
+    assert {s.sampling.recurrence for s in study.settings.values()} == {1, 10}
     changed = expanded(
         BASE + 'steps = 2\npresets = "freedom"\nscales = 3\nsamplers = "ddim"\noptions = { recurrence = 2 }'
     )
     (settings,) = changed.settings.values()
-    assert (settings.sampler, settings.options["scale"], settings.options["recurrence"]) == ("ddim", 3.0, 2)
+    sampling = settings.sampling
+    assert (sampling.sampler, sampling.scale, sampling.recurrence) == ("ddim", 3.0, 2)
 
 
 def test_a_matched_dose_is_the_plain_one_at_its_reference(expanded: Expand) -> None:
@@ -178,10 +179,10 @@ def test_steps_may_be_respacings(expanded: Expand, plugins: PluginManager, tmp_p
     assert {m["key"] for m in rest} == set(column(study, "key", respacing=""))
     rows = compare(
         ["a dot", "rain"],
+        sampling=Sampling(steps="ddim5"),
         out=tmp_path / "out",
         schedules=["only-itc", "turn"],
         seeds=2,
-        steps="ddim5",
         guidance="tiny-vl",
         plugins=plugins,
         device="cpu",
@@ -190,7 +191,7 @@ def test_steps_may_be_respacings(expanded: Expand, plugins: PluginManager, tmp_p
     dosed = expanded(text + 'options = { dose = ["plain", "matched"], dose_steps = 5 }')
     keys = [{m["key"] for m in dosed.members if m["respacing"] == r} for r in ("", "ddim")]
     assert [len(found) for found in keys] == [8, 16]
-    with pytest.raises(UsageError, match="line 2: steps: 'ddim' sampling steps: give a number"):
+    with pytest.raises(UsageError, match=r"line 2: steps: must be a number from 1 on, .*, got 'ddim'"):
         expanded('seeds = 1\nsteps = [5, "ddim"]')
 
 
@@ -227,7 +228,7 @@ def test_parts_that_nobody_names_are_the_defaults_of_plugins(expanded: Expand) -
 def test_notes_of_the_text_encoder_go_with_the_cells(expanded: Expand) -> None:
     study = expanded('prompts = ["a blorp", "rain"]\nschedules = "turn"\nseeds = 1\nsteps = 2')
     assert column(study, "notes") == [["does not know the word 'blorp'"], []]
-    assert study.notes == [("a blorp", "does not know the word 'blorp'")]
+    assert study.notes == [Note("a blorp", "does not know the word 'blorp'")]
 
 
 @pytest.mark.parametrize(
@@ -240,9 +241,9 @@ def test_notes_of_the_text_encoder_go_with_the_cells(expanded: Expand) -> None:
         ('steps = 2\nprompts = { file = "gone.txt" }', "line 2: cannot read the prompts"),
         ('[[grid]]\nname = "a"\nschedules = "turn"\nsteps = 200', "line 4: grid 'a': 200 sampling steps"),
         ('seeds = 1\nsteps = [\n2,\n200,\n]', "line 2: grid 'main': 200 sampling steps"),
-        ('[[grid]]\nname = "a"\noptions = { start = 0.5, stop = 0.1 }', "line 3: grid 'a': start (0.5) lies"),
+        ('[[grid]]\nname = "a"\noptions = { start = 0.5, stop = 0.1 }', "line 3: grid 'a': start (0.5) must not"),
         ('[options]\ndose = "matched"\ndose_steps = 900', "line 3: grid 'main': dose_steps (900) exceeds"),
-        ('seeds = 1\nsteps = 9\n[options]\nevery = 1\n[[grid]]\nname = "a"\noptions = { start = 2 }', "line 7: grid"),
+        ('steps = 9\n[options]\nevery = 1\n[[grid]]\nname = "a"\noptions = { start = 2 }', "line 6: options: start"),
         ('[[grid]]\nname = "a"\neta = 0.5', "line 3: grid 'a': eta (0.5) belongs"),
         ('seeds = 1\nobjective_scales = { clip = 1 }', "line 2: grid 'main': the objective scales"),
         ('seeds = 1\nsteps = 2\ndevice = "tpu"', "line 3: "),

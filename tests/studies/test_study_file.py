@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions
+from guidelens.sampling import options
 from guidelens.studies.file import load_study_file, parse_study
-from guidelens.studies.keys import OWN_KEYS, PromptSource, option_types
+from guidelens.studies.keys import PromptSource
 from guidelens.studies.lines import find_lines, line_of
 
 FULL = """\
@@ -72,30 +72,40 @@ def test_everything_is_read() -> None:
         PromptSource(set="shapes:n=3", categories=("x", "y"), limit=2),
         PromptSource(file="p.csv", column="caption"),
     )
-    assert (first.seeds, first.steps, second.steps) == ((0, 3, 7, 8, 9), (3,), (10, 50))
-    assert first.scales == (0.5, 1.0, 2.0)
-    assert first.objective_scales == ({"itc": 1.0}, {"itc": 2.5})
+    assert (first.seeds, first.sampling["steps"], second.sampling["steps"]) == (
+        (0, 3, 7, 8, 9),
+        (3,),
+        (10, 50),
+    )
+    assert first.sampling["scale"] == (0.5, 1.0, 2.0)
+    assert first.sampling["objective_scales"] == ({"itc": 1.0}, {"itc": 2.5})
     assert first.claims == ("F1", "F5")
-    assert first.options == {"through": ("unet", "x0"), "every": (2,)}
-    assert second.options == {"through": ("unet", "x0"), "every": (3,), "clip_norm": (None, 1.0)}
+    assert {name: first.sampling[name] for name in ("through", "every")} == {
+        "through": ("unet", "x0"),
+        "every": (2,),
+    }
+    assert {name: second.sampling[name] for name in ("through", "every", "clip_norm")} == {
+        "through": ("unet", "x0"),
+        "every": (3,),
+        "clip_norm": (None, 1.0),
+    }
     (rule,) = study.rules
     assert rule.conditions == {"schedule": ("itc",), "steps": (10,)}
 
 
 def test_without_grids_there_is_one() -> None:
     (grid,) = parse_study("steps = 3\nscales = 2").grids
-    assert (grid.name, grid.steps, grid.scales) == ("main", (3,), (2.0,))
+    assert (grid.name, grid.sampling) == ("main", {"steps": (3,), "scale": (2.0,)})
 
 
 def test_every_guidance_option_may_be_given() -> None:
-    names = {*option_types(), *OWN_KEYS}
-    assert names == set(GuidanceOptions.__dataclass_fields__)
-    defaults = GuidanceOptions()
-    for name in option_types():
-        default = getattr(defaults, name)
-        written = '"none"' if default is None else json.dumps(default)
-        (grid,) = parse_study(f"options.{name} = {written}").grids
-        assert grid.options == {name: (default,)}, name
+    for option in options():
+        if option.name == "dtype":
+            continue  # holds for the whole study
+        written = '"none"' if option.default is None else json.dumps(option.default)
+        key = option.study_key or f"options.{option.name}"
+        (grid,) = parse_study(f"{key} = {written}").grids
+        assert grid.sampling == {option.name: (option.default,)}, option.name
 
 
 @pytest.mark.parametrize(
@@ -113,24 +123,33 @@ def test_every_guidance_option_may_be_given() -> None:
         ('[[grid]]\nname="a"\n[[grid]]\nname="a"', "line 4: two grids are called 'a'"),
         ("[grid]\nname = 1", "line 1: grid must be written as [[grid]], a table for each"),
         ('name = "a b"', "line 1: the name 'a b' must be of letters"),
-        ("steps = [5, 0]", "line 1: steps: expected a whole number from 1 on, not 0"),
-        ("steps = 2.5", "line 1: steps: expected a whole number from 1 on, not 2.5"),
+        (
+            "steps = [5, 0]",
+            "or numbers by section (10,10,5), got 0",
+        ),
+        ("steps = 2.5", "or numbers by section (10,10,5), got 2.5"),
         ("steps = []", "line 1: steps: the list is empty"),
-        ("steps = true", "line 1: steps: expected a whole number from 1 on, not True"),
-        ('scales = "1"', "line 1: scales: expected a number, not '1'"),
-        ("scales = nan", "line 1: scales: expected a number, not nan"),
+        ("steps = true", "or numbers by section (10,10,5), got True"),
+        ('scales = "1"', "line 1: scales: must be a finite number, got '1'"),
+        ("scales = nan", "line 1: scales: must be a finite number, got nan"),
         ("\n\nseeds = [0, -1]", "line 3: seeds: expected a whole number from 0 on, not -1"),
-        ('seeds = "5-3"', "line 1: seeds: '5-3': '5-3' is not a rising range"),
+        ('seeds = "5-3"', "line 1: seeds: cannot read the seeds '5-3': '5-3' is not a rising range"),
         (f"seeds = [{2**63}]", "line 1: seeds: a seed is a whole number from 0 to 2**63 - 1"),
         (
             'prompts = { text = "a", category = ["b", "c"] }',
             "prompts: a text has one category, not ['b', 'c']",
         ),
-        ('samplers = "ddpn"', "line 1: samplers: expected ddpm or ddim, not 'ddpn' (did you mean 'ddpm'?)"),
+        (
+            'samplers = "ddpn"',
+            "line 1: samplers: must be one of ddpm, ddim, got 'ddpn' (did you mean 'ddpm'?)",
+        ),
         ('presets = "fredom"', "not 'fredom' (did you mean 'freedom'?)"),
-        ("objective_scales = 3", "line 1: objective_scales: expected a table such as { itc = 500 }, not 3"),
-        ('objective_scales = { itc = "a" }', "objective_scales: expected a number, not 'a'"),
-        ('dtype = "float"', "dtype: expected float32 or bfloat16 or float16 or float64, not 'float'"),
+        (
+            "objective_scales = 3",
+            "line 1: objective_scales: must be numbers by name, such as {'itc': 500}, got 3",
+        ),
+        ('objective_scales = { itc = "a" }', "objective_scales: must be finite numbers, got 'a' for 'itc'"),
+        ('dtype = "float"', "dtype: must be one of float32, bfloat16, float16, float64, got 'float'"),
         ("snapshots = [0.5, 2]", "snapshots: progress runs from 0"),
         ("batch_size = 0", "batch_size: expected a whole number from 1 on, not 0"),
         ("prompts = 3", "prompts: expected a text, or a table with text, set or file, not 3"),
@@ -143,12 +162,15 @@ def test_every_guidance_option_may_be_given() -> None:
             'steps = 3\n[options]\nthrogh = "x0"',
             "line 3: options: there is no option 'throgh' (did you mean 'through'?)",
         ),
-        ('[options]\nevery = 1\nthrough = "x1"', "line 3: options: through: expected unet or x0, not 'x1'"),
-        ("options.clip_denoised = 1", "line 1: options: clip_denoised: expected true or false, not 1"),
-        ("options.scale = 1", "options: scale is no key of options: write scales = ... beside it"),
+        (
+            '[options]\nevery = 1\nthrough = "x1"',
+            "line 3: options: through must be one of unet, x0, got 'x1'",
+        ),
+        ("options.clip_denoised = 1", "line 1: options: clip_denoised must be true or false, got 1"),
+        ("options.scale = 1", "options: scale is not a key of options: write scales = ... beside it"),
         (
             '[[grid]]\nname = "a"\n[grid.options]\nevery = "x"',
-            "line 4: options: every: expected a whole number",
+            "line 4: options: every must be a whole number",
         ),
         (
             'steps = 1\n[[exclude]]\nschedul = "a"',
@@ -178,7 +200,7 @@ def test_a_file_names_itself_in_messages_and_gives_the_study_its_name(tmp_path: 
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xef\xbb\xbfsteps = 3\r\n\r\n[options]\r\nevery = 2\r\n")
     study = load_study_file(path)
-    assert (study.name, study.base, study.grids[0].options) == ("mine", tmp_path, {"every": (2,)})
+    assert (study.name, study.base, study.grids[0].sampling["every"]) == ("mine", tmp_path, (2,))
     path.write_bytes(b"steps = 3\r\n\r\nstep = 4\r\n")
     with pytest.raises(UsageError, match=r"mine\.toml, line 3: a study has no key 'step'"):
         load_study_file(path)

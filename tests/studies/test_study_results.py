@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.pictures import to_picture
 from guidelens.runs.compare import compare
 from guidelens.runs.telemetry import SNAPSHOT_SIDE, StepRecorder
+from guidelens.sampling import Sampling
 from guidelens.studies.export import csv_bytes, export, parquet_bytes, table
 from guidelens.studies.results import StudyResults, load_study
 from guidelens.studies.run import StudyRun
@@ -41,13 +42,13 @@ def study(toy: Path) -> StudyResults:
 def comparison(tmp_path: Path) -> Path:
     compare(
         ["a dot above", "rain"],
+        sampling=Sampling(steps=3),
         out=tmp_path / "compared",
         generator=TinyGenerator(),
         guidance=TinyGuidance(),
         schedules=[Weights("turn", {"cap": 1.0}, {"itc": 1.0})],
         metrics=[Brightness()],
         seeds=2,
-        steps=3,
         device="cpu",
     )
     return tmp_path / "compared"
@@ -76,11 +77,7 @@ def test_settings_are_whole(study: StudyResults) -> None:
 def test_telemetry_is_what_the_engine_yields(study: StudyResults) -> None:
     cell = study.cells.where(schedule="turn", through="x0", seed=1)[0]
     engine = Engine(
-        TinyGenerator(),
-        BrittleGuidance(),
-        steps=4,
-        options=guidelens.engine.GuidanceOptions(through="x0"),
-        device="cpu",
+        TinyGenerator(), BrittleGuidance(), replace(Sampling(through="x0"), steps=4), device="cpu"
     )
     schedule = Weights("turn", {"cap": 1.0}, {"itc": 1.0})
     steps = list(engine.stream([Sample(cell["prompt"], schedule, 1)]))
@@ -189,17 +186,6 @@ def test_a_comparison_is_read_as_well(comparison: Path) -> None:
     assert len(list(csv.DictReader(io.StringIO(csv_bytes(loaded).decode())))) == 4
     with pytest.raises(UsageError, match="holds a comparison, not a study"):
         status(comparison)
-
-
-def test_a_comparison_from_before_telemetry_had_files(comparison: Path) -> None:
-    rows = [json.loads(line) for line in (comparison / "results.jsonl").read_text().splitlines()]
-    for row in rows:
-        del row["telemetry"]
-        row |= {"losses": {"cap": [1.0, 2.0, None]}, "gradient_norms": {}, "cosines": {}}
-    (comparison / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    loaded = load_study(comparison)
-    np.testing.assert_array_equal(loaded.telemetry(rows[0]["key"]).losses["cap"], [1.0, 2.0, np.nan])
-    assert table(loaded)[1][0]["loss.cap"] == 2.0
 
 
 def test_csv(study: StudyResults) -> None:

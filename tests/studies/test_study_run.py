@@ -19,8 +19,9 @@ from guidelens.plugins import PluginManager
 from guidelens.runs import execute
 from guidelens.runs.compare import compare
 from guidelens.runs.drive import Progress
+from guidelens.sampling import Sampling
 from guidelens.studies.file import parse_study
-from guidelens.studies.run import StudyRun, find_study, plugin_requests, recorded_study, run_study
+from guidelens.studies.run import StudyRun, find_study, recorded_study, run_study
 from study_worlds import EXPLOSIVE, TOY, rows_of, snapshot
 
 Run = Callable[..., StudyRun]
@@ -57,11 +58,11 @@ def test_a_cell_is_that_of_a_comparison(toy: Path, tmp_path: Path) -> None:
     mates = [r for r in rows_of(toy) if r["key"] in batch]
     made = compare(
         [r["prompt"] for r in mates],
+        sampling=Sampling(steps=3),
         out=tmp_path / "out",
         guidance=BrittleGuidance(),
         schedules=[mates[0]["schedule"]],
         seeds=sorted({r["seed"] for r in mates}),
-        steps=3,
         batch_size=3,
         plugins=plugins,
         metrics=["brightness"],
@@ -413,8 +414,8 @@ def test_a_directory_remembers_its_study_and_plugins(tmp_path: Path) -> None:
     assert done.complete
     recorded = recorded_study(tmp_path / "out")
     assert recorded == done.study
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["plugins"] == plugin_requests(given)
-    assert "no:shapes" in plugin_requests(given)
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["plugins"] == given.requests()
+    assert "no:shapes" in given.requests()
     again = run_study(recorded, out=tmp_path / "out", plugins=given)
     assert (again.reused, again.computed) == (done.computed, 0)
     broken = parse_study(text.replace("world.py", "wold.py"), label="s.toml", base=tmp_path)

@@ -84,8 +84,8 @@ def calibrate(engine: Engine, prompts: Sequence[Prompt], seeds: Sequence[int] = 
     if engine.guidance_model is None:
         raise UsageError("there is nothing to calibrate without a guidance model")
     objectives = sorted(engine.guidance_model.objectives)
-    process = engine.process
-    if not all(engine.options.guided_steps(process.num_steps)):
+    settings = engine.settings
+    if not all(settings.guided):
         raise UsageError("calibration measures every step; leave out --start, --stop and --every")
     schedule = _Every(objectives)
     samples = [Sample(prompt.text, schedule, seed, scale=NO_GUIDANCE) for prompt in prompts for seed in seeds]
@@ -100,25 +100,26 @@ def calibrate(engine: Engine, prompts: Sequence[Prompt], seeds: Sequence[int] = 
     if not bool(norms.isfinite().all()):
         raise GuidelensError("a gradient is not finite: calibrate with --dtype float32")
     return Calibration(
-        timesteps=list(reversed(process.timesteps.tolist())),
+        timesteps=list(settings.timesteps),
         norms={name: norms[:, k] for k, name in enumerate(objectives)},
         gains=_gains(engine),
         prompts=[sample.prompt for sample in samples],
-        scales={name: engine.objective_scales[name] for name in objectives},
+        scales={name: settings.sampling.objective_scales[name] for name in objectives},
     )
 
 
 def _gains(engine: Engine) -> list[float]:
     from ..guidance.dose import guidance_gain
 
+    settings = engine.settings
     gain = guidance_gain(
-        engine.sampler,
-        engine.process,
-        engine.options.into,
-        learned_variance=engine.generator.learned_variance,
+        settings.sampler,
+        settings.process,
+        settings.sampling.into,
+        learned_variance=settings.learned_variance,
         needed_by="a step in x0",
     )
-    values: list[float] = (gain.abs() * engine.process.sqrt_alphas_cumprod).flip(0).tolist()
+    values: list[float] = (gain.abs() * settings.process.sqrt_alphas_cumprod).flip(0).tolist()
     return values
 
 

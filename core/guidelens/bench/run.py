@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from guidelens.contracts import Generator, GuidanceModel, Prediction, TextBatch
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guidance import GuidanceOptions, check_objective
+from guidelens.guidance import check_objective
 from guidelens.memory import is_out_of_memory
 from guidelens.networks import frozen
+from guidelens.sampling import Sampling
 
 from .alternatives import Alternative, choose_alternatives
 from .cost import count_cost
@@ -228,8 +229,7 @@ class _HollowModel(Pixels):
 
 def _engine(generator: Generator, model: GuidanceModel, device: str, dtype: str) -> Engine:
     steps = min(len(generator.alphas_cumprod), _MAX_STEPS)
-    options = GuidanceOptions(scale=TINY_SCALE)
-    return Engine(generator, model, steps=steps, options=options, device=device, dtype=dtype)
+    return Engine(generator, model, Sampling(steps=steps, scale=TINY_SCALE, dtype=dtype), device=device)
 
 
 def _hollow(engine: Engine, objectives: tuple[str, ...]) -> Engine:

@@ -72,7 +72,7 @@ class EngineStep:
 
     def prepare(self) -> None:
         """Begin a stream if none runs: its first step encodes text, so it is taken here, and not timed."""
-        if self.latest is None or self.latest.index + 1 >= self._engine.steps:
+        if self.latest is None or self.latest.index + 1 >= self._engine.settings.steps:
             self.close()
             self._stream = self._engine.stream(self._samples)
             self.latest = next(self._stream)
@@ -111,8 +111,8 @@ class Situation:
         random = torch.Generator().manual_seed(0)
         noise = torch.randn(batch, *engine.generator.image_shape, generator=random)
         x_t = noise.to(engine.device, torch.float64 if engine.dtype == torch.float64 else torch.float32)
-        index = torch.full((batch,), engine.steps // 2, dtype=torch.int64)
-        timesteps = engine.process.timesteps[index].to(engine.device)
+        index = torch.full((batch,), engine.settings.steps // 2, dtype=torch.int64)
+        timesteps = engine.settings.process.timesteps[index].to(engine.device)
         with frozen(model), torch.no_grad(), precision(engine):
             text = model.encode_text([prompt]).select([0] * batch)
         return cls(engine, x_t, index, timesteps, model, text, objectives)
@@ -150,7 +150,9 @@ class BareStep:
         s = self._s
         through = not s.reads_x_t
         marks = [clock.start()]
-        of_x_t, of_output = s.engine.process.x0_coefficients(s.index, s.engine.generator.prediction, s.x_t)
+        of_x_t, of_output = s.engine.settings.process.x0_coefficients(
+            s.index, s.engine.generator.prediction, s.x_t
+        )
         with torch.set_grad_enabled(through):
             point = s.x_t.detach().requires_grad_(through)
             predicted = self._predict(point)
@@ -193,7 +195,7 @@ class PublishedStep:
         """Return x_{t-1} without its noise, (B, C, H, W)."""
         s, generator = self._s, self._s.engine.generator
         with torch.no_grad():
-            posterior = s.engine.process.p_mean_variance(
+            posterior = s.engine.settings.process.p_mean_variance(
                 self._evaluate(s.x_t),
                 s.x_t,
                 s.index,
@@ -213,7 +215,7 @@ class PublishedStep:
         if s.reads_x_t:
             return point
         predicted, _ = split_output(self._evaluate(point), point, generator.learned_variance)
-        return s.engine.process.predict_x0(predicted, point, s.index, generator.prediction)
+        return s.engine.settings.process.predict_x0(predicted, point, s.index, generator.prediction)
 
     def _evaluate(self, x_t: Tensor) -> Tensor:
         with precision(self._s.engine, float32=self._float32):

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from .completion import complete_component
-from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
 from .paths import UserPath
 
 _PROMPTS = "What to draw"
@@ -53,7 +53,7 @@ Examples:
     section=_PROMPTS,
     help="Folder of scales.toml and gradients.svg; existing ones are replaced.",
 )
-@engine_options
+@setup_options
 @click.pass_context
 def calibrate(
     ctx: click.Context,
@@ -62,7 +62,7 @@ def calibrate(
     limit: int,
     reference: str | None,
     out: Path,
-    engine: EngineRequest,
+    setup: Setup,
 ) -> None:
     """Measure each objective's gradients on unguided trajectories, and propose objective_scales."""
     from guidelens.analysis.calibration import calibrate as measure
@@ -76,24 +76,15 @@ def calibrate(
 
     if prompts and prompt_set is not None:
         raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
-    parts = resolve_components(
-        get_manager(ctx),
-        generator=engine.generator,
-        guidance=engine.guidance,
-        prompt_set=prompt_set,
-        needs_prompts=not prompts,
-    )
-    chosen = as_prompts(list(prompts or parts.prompts)[:limit])
+    manager = get_manager(ctx)
+    chosen = as_prompts([*(prompts or manager.build("prompts", prompt_set))][:limit])
+    parts = resolve_components(manager, generator=setup.generator, guidance=setup.guidance)
     built = Engine(
         parts.generator.component,
         parts.guidance.component,
-        steps=engine.steps,
-        sampler=engine.sampler,
-        eta=engine.eta,
-        options=engine.guidance_options(),
-        device=engine.device,
-        dtype=engine.dtype,
-        batch_size=engine.batch_size,  # type: ignore[arg-type]  # "auto" or a number, checked by the flag
+        setup.sampling,
+        device=setup.device,
+        batch_size=setup.batch_size,  # type: ignore[arg-type]  # a number or "auto", which Engine checks
     )
     found = measure(built, chosen)
     kept = reference or next(iter(found.norms))

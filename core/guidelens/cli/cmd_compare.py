@@ -15,10 +15,11 @@ from guidelens.words import plural
 
 from . import console
 from .completion import complete_component
-from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
 from .paths import UserPath
 
 if TYPE_CHECKING:
+    from guidelens.contracts import Prompt
     from guidelens.plugins import PluginManager
     from guidelens.runs.compare import Comparison
     from guidelens.stats import Estimate
@@ -46,7 +47,7 @@ or metrics may be added to a directory later; other settings need another direct
     shell_complete=complete_component("prompts"),
     cls=SectionedOption,
     section=_GRID,
-    help="Prompt set to draw where no PROMPT is given; - reads standard input.  [default: the plugin's]",
+    help="Prompt set to draw where no PROMPT is given; - reads standard input.",
 )
 @click.option(
     "--limit",
@@ -111,7 +112,7 @@ or metrics may be added to a directory later; other settings need another direct
     section=_GRID,
     help="Directory for pictures, results.jsonl, grid.png and the page index.html.",
 )
-@engine_options
+@setup_options
 @click.pass_context
 def compare(
     ctx: click.Context,
@@ -124,7 +125,7 @@ def compare(
     seeds: str,
     metrics: tuple[str, ...],
     out: Path,
-    engine: EngineRequest,
+    setup: Setup,
 ) -> None:
     """Draw every PROMPT under every schedule with every seed, from the same noise, and compare.
 
@@ -136,51 +137,35 @@ def compare(
     from guidelens.text import STDIN
 
     if prompts and prompt_set is not None:
-        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
+        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both", setting="prompts")
     piped = read_prompts(STDIN) if prompt_set == STDIN else None
     if piped is not None:
         prompts, prompt_set = tuple(prompt.text for prompt in piped), None
     manager = get_manager(ctx)
+    chosen: list[str | Prompt] = [*(piped or prompts or manager.build("prompts", prompt_set))]
     from .interrupts import INTERRUPTED, PATIENCE, gentle_interrupts
     from .progress import comparison_progress
 
+    words = _grid_words(prompt_set, limit, perturbations, perturb_seed, schedules, seeds, metrics)
     try:
         with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
             result = run(
-                piped or prompts or None,
+                chosen[:limit],
                 out=out,
-                prompt_set=prompt_set,
-                limit=limit,
-                perturbations=perturbations,
-                perturbation_seed=perturb_seed,
                 schedules=schedules or None,
                 seeds=seeds,
-                steps=engine.steps,
-                sampler=engine.sampler,
-                eta=engine.eta,
-                generator=engine.generator,
-                guidance=engine.guidance,
+                sampling=setup.sampling,
+                generator=setup.generator,
+                guidance=setup.guidance,
                 metrics=metrics or None,
-                options=engine.guidance_options(),
-                device=engine.device,
-                dtype=engine.dtype,
-                batch_size=engine.batch_size,
+                perturbations=perturbations,
+                perturbation_seed=perturb_seed,
+                device=setup.device,
+                batch_size=setup.batch_size,
                 plugins=manager,
-                command=_command(
-                    prompts,
-                    prompt_set,
-                    limit,
-                    _perturbing(perturbations, perturb_seed),
-                    schedules,
-                    seeds,
-                    metrics,
-                    out,
-                    manager,
-                    engine,
-                ),
-                component_arguments=shlex.join(_shared(manager, engine)),
+                command=_command(words, manager, setup, out, prompts),
                 on_progress=report,
-                on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
+                on_note=lambda note: console.echo_line("warning", str(note)),
                 should_stop=should_stop,
             )
     except KeyboardInterrupt:
@@ -198,37 +183,30 @@ def compare(
         ctx.exit(1)
 
 
-def _shared(manager: PluginManager, engine: EngineRequest) -> list[str]:
-    """Return the options that both commands take, such that the same plugins and settings result."""
-    sources = [plugin.source for plugin in manager.plugins if plugin.requested and plugin.loaded]
-    names = [source.name if source.dist else source.module or source.origin for source in sources]
-    return [*(word for name in names for word in ("-p", name)), *engine.arguments()]
-
-
-def _perturbing(perturbations: Sequence[str], seed: int) -> list[str]:
-    words = [word for spec in perturbations for word in ("--perturb", spec)]
-    return [*words, *(["--perturb-seed", str(seed)] if words and seed else [])]
-
-
-def _command(
-    prompts: Sequence[str],
+def _grid_words(
     prompt_set: str | None,
     limit: int | None,
-    perturbing: Sequence[str],
+    perturbations: Sequence[str],
+    perturb_seed: int,
     schedules: Sequence[str],
     seeds: str,
     metrics: Sequence[str],
-    out: Path,
-    manager: PluginManager,
-    engine: EngineRequest,
+) -> list[str]:
+    """Return the options that ask for the same grid."""
+    words = ["--prompts", prompt_set] if prompt_set is not None else []
+    words += ["--limit", str(limit)] if limit is not None else []
+    words += [word for spec in perturbations for word in ("--perturb", spec)]
+    words += ["--perturb-seed", str(perturb_seed)] if perturbations and perturb_seed else []
+    words += [word for schedule in schedules for word in ("--schedule", schedule)]
+    return [*words, "--seeds", seeds, *(word for metric in metrics for word in ("--metric", metric))]
+
+
+def _command(
+    grid: Sequence[str], manager: PluginManager, setup: Setup, out: Path, prompts: Sequence[str]
 ) -> str:
     """Return the command that repeats the run."""
-    words = ["guidelens", "compare", *(["--prompts", prompt_set] if prompt_set is not None else [])]
-    words += ["--limit", str(limit)] if limit is not None else []
-    words += perturbing
-    words += [word for schedule in schedules for word in ("--schedule", schedule)]
-    words += ["--seeds", seeds, *(word for metric in metrics for word in ("--metric", metric))]
-    words += [*_shared(manager, engine), "--out", str(out)]
+    plugins = [word for request in manager.requests() for word in ("-p", request)]
+    words = ["guidelens", "compare", *grid, *plugins, *setup.arguments(), "--out", str(out)]
     # Prompts last, after "--": one may begin with a dash.
     return shlex.join([*words, *(["--", *prompts] if prompts else [])])
 

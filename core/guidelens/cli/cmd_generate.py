@@ -9,7 +9,7 @@ import click
 
 from . import console
 from .completion import complete_component
-from .options import EngineRequest, SectionedCommand, SectionedOption, engine_options, get_manager
+from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
 from .paths import UserPath
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ Examples:
     section=_PICTURE,
     help="Maps of where each objective pulled at six steps, a .png.",
 )
-@engine_options
+@setup_options
 @click.pass_context
 def generate(
     ctx: click.Context,
@@ -88,7 +88,7 @@ def generate(
     out: Path,
     trajectory: Path | None,
     saliency: Path | None,
-    engine: EngineRequest,
+    setup: Setup,
 ) -> None:
     """Draw PROMPT under one schedule and print its scores."""
     from guidelens.errors import UsageError
@@ -113,10 +113,12 @@ def generate(
         schedule,
         seed,
         metrics,
-        engine,
+        setup,
         keep_frames=trajectory is not None,
         keep_saliency=saliency is not None,
     )
+    for note in drawing.notes:
+        console.echo_line("warning", str(note))
     write_file(out, png_bytes(drawing.picture))
     if trajectory is not None:
         write_file(trajectory, encode_trajectory(drawing.frames, kind))
@@ -141,30 +143,25 @@ def _draw(
     schedule: str,
     seed: int,
     metrics: tuple[str, ...],
-    engine: EngineRequest,
+    setup: Setup,
     *,
     keep_frames: bool,
     keep_saliency: bool,
 ) -> Drawing:
-    from guidelens.runs.config import split_steps
     from guidelens.runs.single import draw
 
     from .progress import step_progress
 
-    with step_progress(split_steps(engine.steps)[0]) as on_step:
+    with step_progress(setup.sampling.number_of_steps) as on_step:
         return draw(
             prompt,
             schedule,
             seed=seed,
-            steps=engine.steps,
-            sampler=engine.sampler,
-            eta=engine.eta,
-            generator=engine.generator,
-            guidance=engine.guidance,
+            sampling=setup.sampling,
+            generator=setup.generator,
+            guidance=setup.guidance,
             metrics=metrics or None,
-            options=engine.guidance_options(),
-            device=engine.device,
-            dtype=engine.dtype,
+            device=setup.device,
             plugins=get_manager(ctx),
             keep_frames=keep_frames,
             keep_saliency=keep_saliency,

@@ -164,13 +164,12 @@ def gpu_check(
     components = manager.resolve("generator", generator), manager.resolve("guidance", guidance)
     _refuse_missing(components, wanted["tests"] is not None, wheels)
     from guidelens.networks import resolve_device
-    from guidelens.studies.run import plugin_requests
 
     settings = CheckSettings(
         *components,
         device=str(resolve_device(device)),
         parts=parts or PARTS,
-        plugins=plugin_requests(manager),
+        plugins=manager.requests(),
         **wanted,
     )
     _run(manager, settings, out)

@@ -222,9 +222,8 @@ def resume_command(ctx: click.Context, directory: Path, way: _Way) -> None:
 def _with_recorded(manager: PluginManager, recorded: Sequence[str]) -> PluginManager:
     """Return the plugins of this call together with those that a study was run with."""
     from guidelens.plugins import PluginManager
-    from guidelens.studies.run import plugin_requests
 
-    asked = plugin_requests(manager)
+    asked = manager.requests()
     missing = [request for request in recorded if request not in asked]
     return PluginManager.load([*missing, *asked]) if missing else manager
 
@@ -255,7 +254,7 @@ def _run(
                 executor=executor,
                 command=command,
                 on_progress=report,
-                on_note=lambda prompt, note: console.echo_line("warning", f"{prompt!r}: {note}"),
+                on_note=lambda note: console.echo_line("warning", str(note)),
                 should_stop=should_stop,
             )
     except KeyboardInterrupt:

@@ -205,7 +205,7 @@ def _unguided(
     study: StudyResults, manager: PluginManager, grid: str | None, n: int, device: str
 ) -> list[Image]:
     from guidelens.metrics.distribution import unguided_pictures
-    from guidelens.runs.config import join_steps
+    from guidelens.sampling import Sampling, join_steps
 
     cells = [cell for cell in study.cells if grid in (None, cell["grid"])]
     settings = {
@@ -218,11 +218,10 @@ def _unguided(
             "a folder as --reference"
         )
     generator, steps, sampler, eta = settings.pop()
+    sampling = Sampling(steps=steps, sampler=sampler, eta=eta)
     return unguided_pictures(
         manager.build("generator", generator),
         range(FIRST_SEED, FIRST_SEED + n),
-        steps=steps,
-        sampler=sampler,
-        eta=eta,
+        sampling=sampling,
         device=device,
     )

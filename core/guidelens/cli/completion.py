@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from guidelens.plugins import ComponentInfo, PluginManager
 
 
+SINGLE_KINDS = ("generator", "guidance", "prompts")
+"""Kinds of components of which a command uses one, so that there is a default."""
+
+
 @add_completion_class
 class Bash(BashComplete):
     """Completion in bash, which takes ``:`` and ``=`` for words of their own and completes what follows them."""
@@ -94,6 +98,18 @@ class ComponentCompleter:
         return (
             [name for name, _ in _spelled(manager.components(self.kind), qualified=False)] if manager else []
         )
+
+    def default(self, ctx: click.Context) -> str:
+        """Return the component for users who name none, for ``--help``; empty where there is none."""
+        from guidelens.errors import UsageError
+
+        manager = _manager(ctx)
+        if manager is None or self.kind not in SINGLE_KINDS:
+            return ""
+        try:
+            return manager.resolve(self.kind).spec
+        except UsageError:
+            return ""
 
 
 def complete_component(kind: str) -> ComponentCompleter:

@@ -3,139 +3,68 @@
 from __future__ import annotations
 
 import functools
-import shlex
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guidelens.errors import UsageError
+from guidelens.sampling import PRESETS, Sampling, options
+from guidelens.sampling.options import COMPUTING, DTYPES, GUIDANCE, SAMPLING, TIMING, VIEWS
 
 from .completion import complete_component, complete_plugin
-from .guidance_flags import GUIDANCE_FLAGS
+from .sampling_flags import sampling_flags, sampling_of
 from .sections import SectionedCommand, SectionedOption, option
 
 if TYPE_CHECKING:
-    from guidelens.engine import Engine
-    from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
 
 __all__ = [
     "DTYPES",
-    "SAMPLERS",
     "BatchSize",
-    "EngineRequest",
     "SectionedCommand",
     "SectionedOption",
-    "build_engine",
-    "engine_options",
+    "Setup",
     "get_manager",
+    "setup_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-DTYPES = ("float32", "bfloat16", "float16", "float64")
-SAMPLERS = ("ddpm", "ddim")
-
 
 @dataclass(frozen=True)
-class EngineRequest:
-    """What the engine options of a command line ask for; nothing is loaded or built yet.
+class Setup:
+    """Which models a command line asks for, how they draw, and where; nothing is loaded or built yet.
 
-    ``generator`` and ``guidance`` are component spellings, None for the default. Options of the guidance are
-    those of :class:`guidelens.guidance.GuidanceOptions`, None where the preset or the default is to stand.
+    ``generator`` and ``guidance`` are component spellings, None for the default.
+
+    :param preset: the name of the published method that ``sampling`` started from.
     """
 
     generator: str | None = None
     guidance: str | None = None
     preset: str | None = None
-    sampler: str = "ddpm"
-    steps: int | str = 50
-    eta: float = 0.0
-    fixed_variance: str | None = None
-    clip_denoised: bool | None = None
-    clip_after_guidance: bool | None = None
-    scale: float | None = None
-    objective_scales: dict[str, float] = field(default_factory=dict)
-    through: str | None = None
-    see: str | None = None
-    into: str | None = None
-    normalize: str | None = None
-    clip_norm: float | None = None
-    range_scale: float | None = None
-    augment: str | None = None
-    augmentations: int | None = None
-    augment_strength: float | None = None
-    smoothing: int | None = None
-    smoothing_average: str | None = None
-    smoothing_radius: float | None = None
-    start: float | None = None
-    stop: float | None = None
-    every: int | None = None
-    recurrence: int | None = None
-    recurrence_start: float | None = None
-    recurrence_stop: float | None = None
-    dose: str | None = None
-    dose_steps: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
-    dtype: str = "float32"
     batch_size: int | str = 16
-
-    @classmethod
-    def of(cls, **values: Any) -> EngineRequest:
-        """Return the request with a sampler and eta of None replaced by the preset's."""
-        own = _sampling_of(values.get("preset"))
-        chosen = {name: own[name] if values.get(name) is None else values[name] for name in own}
-        if values.get("eta") is None and chosen["sampler"] != own["sampler"]:
-            chosen["eta"] = 0.0  # the preset's belongs to its sampler
-        return cls(**{**values, **chosen})
-
-    def guidance_options(self) -> GuidanceOptions:
-        """Return the options of the guidance: the preset's, replaced by what was asked for.
-
-        :raises UsageError: for an unknown preset, or values that do not fit.
-        """
-        from guidelens.guidance import GuidanceOptions
-
-        names = {part.name for part in fields(GuidanceOptions)}
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if self.preset is None:
-            return GuidanceOptions.of(given)
-        return GuidanceOptions.preset(self.preset, **given)
 
     def arguments(self) -> list[str]:
         """Return the command-line arguments that ask for this, those at their default left out."""
-        listed: list[str] = []
-        own = _sampling_of(self.preset)
-        for part in fields(self):
-            value, flag = getattr(self, part.name), f"--{part.name.replace('_', '-')}"
-            if part.name == "objective_scales":
-                for name, scale in value.items():
-                    listed += ["--objective-scale", f"{name}={scale!r}"]
-            elif part.name in ("clip_denoised", "clip_after_guidance"):
-                listed += [] if value is None else [flag if value else flag.replace("--", "--no-", 1)]
-            elif value != own.get(part.name, part.default):
-                listed += [flag, str(value)]
-        return listed
-
-    def command_line(self) -> str:
-        """Return :meth:`arguments` quoted for a POSIX shell."""
-        return shlex.join(self.arguments())
+        defaults = Setup()
+        names = ("generator", "guidance", "preset", "device", "batch_size")
+        given = [(name, getattr(self, name)) for name in names]
+        words = [
+            word
+            for name, value in given
+            if value != getattr(defaults, name)
+            for word in (f"--{name.replace('_', '-')}", str(value))
+        ]
+        base = None if self.preset is None else Sampling.preset(self.preset)
+        return [*words, *self.sampling.arguments(base)]
 
 
-def _sampling_of(preset: str | None) -> dict[str, Any]:
-    """The sampler and eta of a preset; the defaults without one."""
-    from guidelens.guidance import find_preset
-
-    if preset is None:
-        return {"sampler": "ddpm", "eta": 0.0}
-    found = find_preset(preset)
-    return {"sampler": found.sampler, "eta": found.eta}
-
-
-def engine_options(function: F) -> F:
-    """Give a command the options that choose an engine; its function gets ``engine``, an EngineRequest.
+def setup_options(function: F) -> F:
+    """Give a command the options that choose models and sampling; its function gets ``setup``, a :class:`Setup`.
 
     Use it with ``cls=SectionedCommand``. ``--plugin`` is shown too, although it is read before the command
     line is.
@@ -143,11 +72,15 @@ def engine_options(function: F) -> F:
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        chosen = {part.name: kwargs.pop(part.name) for part in fields(EngineRequest)}
-        return function(*args, engine=EngineRequest.of(**chosen), **kwargs)
+        values = {known.name: kwargs.pop(known.name) for known in options()}
+        chosen = {
+            name: kwargs.pop(name) for name in ("generator", "guidance", "preset", "device", "batch_size")
+        }
+        sampling = sampling_of(click.get_current_context(), chosen["preset"], values)
+        return function(*args, setup=Setup(sampling=sampling, **chosen), **kwargs)
 
     decorated: Any = wrapper
-    for declare in reversed(_ENGINE_OPTIONS):
+    for declare in reversed(_SETUP_OPTIONS):
         decorated = declare(decorated)
     return decorated
 
@@ -166,37 +99,22 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
-class Steps(click.ParamType):
-    """A number of sampling steps, or a respacing such as ``ddim25``."""
+_MODELS = "Models"
 
-    name = "N|ddimN"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """Return it in its one spelling."""
-        from guidelens.runs.config import join_steps, split_steps
-
-        try:
-            return join_steps(*split_steps(value))
-        except UsageError as error:
-            self.fail(str(error), param, ctx)
-
-
-_MODELS, _SAMPLING, _COMPUTE = "Models", "Sampling", "Computing"
-
-_ENGINE_OPTIONS = (
+_SETUP_OPTIONS = (
     option(
         "--generator",
         metavar="SPEC",
         shell_complete=complete_component("generator"),
         section=_MODELS,
-        help="Diffusion model that draws: name or name:key=value,key=value.  [default: the plugin's]",
+        help="Diffusion model that draws: name or name:key=value,key=value.",
     ),
     option(
         "--guidance",
         metavar="SPEC",
         shell_complete=complete_component("guidance"),
         section=_MODELS,
-        help="Vision-language model that steers, spelled likewise.  [default: the plugin's]",
+        help="Vision-language model that steers: name or name:key=value,key=value.",
     ),
     option(
         "-p",
@@ -206,70 +124,29 @@ _ENGINE_OPTIONS = (
         expose_value=False,
         shell_complete=complete_plugin,
         section=_MODELS,
-        help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
+        help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
     ),
     option(
-        "--sampler",
-        type=click.Choice(SAMPLERS),
-        section=_SAMPLING,
-        help="Reverse process.  [default: ddpm, or the preset's]",
+        "--preset",
+        type=click.Choice(tuple(PRESETS)),
+        section=_MODELS,
+        help="Start from the options of a published method; other flags override them.  [default: none]",
     ),
-    option(
-        "--steps",
-        type=Steps(),
-        default=50,
-        show_default=True,
-        section=_SAMPLING,
-        help="Sampling steps, spread evenly; ddim25: 25 at one stride; 10,10,5: so many in each third of the "
-        "timesteps, the cleanest first.",
-    ),
-    option(
-        "--eta",
-        type=click.FloatRange(min=0, max=1),
-        section=_SAMPLING,
-        help="Noise of the ddim sampler: 0 none, 1 as much as ddpm.  [default: 0, or the preset's]",
-    ),
-    option(
-        "--fixed-variance",
-        type=click.Choice(("small", "large")),
-        section=_SAMPLING,
-        help="Variance of the ddpm sampler: the posterior's, or beta.  "
-        "[default: the generator's, else small]",
-    ),
-    option(
-        "--clip-denoised/--no-clip-denoised",
-        default=None,
-        section=_SAMPLING,
-        help="Clamp the predicted x0 in the reverse step.  [default: clamp]",
-    ),
-    option(
-        "--clip-after-guidance/--no-clip-after-guidance",
-        default=None,
-        section=_SAMPLING,
-        help="Clamp x0 after guidance moved it, not before (ddim).  [default: before]",
-    ),
-    *GUIDANCE_FLAGS,
+    *sampling_flags(SAMPLING, GUIDANCE, TIMING, VIEWS),
     option(
         "--device",
         default="auto",
         show_default=True,
-        section=_COMPUTE,
+        section=COMPUTING,
         help="auto, cpu, cuda, cuda:N or mps.",
     ),
-    option(
-        "--dtype",
-        type=click.Choice(DTYPES),
-        default="float32",
-        show_default=True,
-        section=_COMPUTE,
-        help="Precision of the networks.",
-    ),
+    *sampling_flags(COMPUTING),
     option(
         "--batch-size",
         type=BatchSize(),
         default=16,
         show_default=True,
-        section=_COMPUTE,
+        section=COMPUTING,
         help="Pictures computed at once; auto: as many as should fit into memory.",
     ),
 )
@@ -283,35 +160,3 @@ def get_manager(ctx: click.Context) -> PluginManager:
     if manager is None:
         manager = ctx.obj = PluginManager.load()
     return manager
-
-
-def build_engine(manager: PluginManager, request: EngineRequest) -> tuple[Engine, dict[str, Any]]:
-    """Build the networks and the engine that ``request`` asks for, and describe them as JSON values.
-
-    :raises UsageError, GuidelensError: for what cannot be found or built.
-    """
-    generator = manager.resolve("generator", request.generator)
-    guidance = manager.resolve("guidance", request.guidance)
-    from guidelens.engine import Engine
-    from guidelens.weights.store import build_all
-
-    engine = Engine(
-        *build_all(generator.build, guidance.build),
-        steps=request.steps,
-        sampler=request.sampler,
-        options=request.guidance_options(),
-        device=request.device,
-        dtype=request.dtype,
-        batch_size=request.batch_size,  # type: ignore[arg-type]  # a number or "auto"
-        eta=request.eta,
-    )
-    description = {
-        **asdict(request),
-        **engine.options.described(),
-        "generator": generator.spec,
-        "guidance": guidance.spec,
-        "objective_scales": dict(sorted(engine.objective_scales.items())),
-        "device": str(engine.device),
-        "plugins": manager.versions(),
-    }
-    return engine, description

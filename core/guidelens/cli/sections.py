@@ -25,8 +25,10 @@ class SectionedOption(click.Option):
         record = super().get_help_record(ctx)
         if record is None or not isinstance(self._completer, ComponentCompleter):
             return record
-        names = self._completer.names(ctx)
-        return record[0], f"{record[1]}  One of: {', '.join(names)}." if names else record[1]
+        names, default = self._completer.names(ctx), self._completer.default(ctx)
+        choices = f"  One of: {', '.join(names)}." if names else ""
+        given = f"  [default: {default}]" if default and "[default: " not in record[1] else ""
+        return record[0], f"{record[1]}{choices}{given}"
 
 
 class SectionedCommand(click.Command):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
+from ..seeds import checked_seed
 
 
 class NoiseSource(Protocol):
@@ -104,13 +105,3 @@ def _folded(seed: int) -> int:
 def _derived_seed(seed: int, key: tuple[str | int, ...]) -> int:
     digest = hashlib.sha256("/".join(map(str, (seed, *key))).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
-
-
-def checked_seed(seed: int) -> int:
-    """Return ``seed`` if it is a usable one.
-
-    :raises UsageError: otherwise.
-    """
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**63:
-        raise UsageError(f"a seed is an integer from 0 to 2**63 - 1, got {seed!r}")
-    return seed

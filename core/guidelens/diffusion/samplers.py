@@ -225,18 +225,20 @@ def make_sampler(
     if name == "ddim":
         if fixed_variance == "large":
             raise UsageError(
-                f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta"
+                f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta",
+                setting="fixed_variance",
             )
         return DDIM(eta=eta, clip_after_guidance=clip_after_guidance)
     if name == "ddpm":
         if clip_after_guidance:
             raise UsageError(
-                "clip_after_guidance belongs to the ddim sampler: under ddpm guidance moves no x0"
+                "clip_after_guidance belongs to the ddim sampler: under ddpm guidance moves no x0",
+                setting="clip_after_guidance",
             )
         if eta:
-            raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none")
+            raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none", setting="eta")
         return DDPM(fixed_variance=fixed_variance)
-    raise UsageError(f"unknown sampler {name!r}; choose ddpm or ddim")
+    raise UsageError(f"unknown sampler {name!r}; choose ddpm or ddim", setting="sampler")
 
 
 def _where_not_last(index: Tensor, like: Tensor) -> Tensor:

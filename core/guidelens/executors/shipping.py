@@ -48,7 +48,6 @@ def make_recipe(plugins: PluginManager, device: str) -> Recipe:
     import torch
 
     from guidelens import __version__
-    from guidelens.studies.run import plugin_requests
 
     for plugin in plugins.plugins:
         if plugin.source.via == "object" and plugin.loaded:
@@ -58,7 +57,7 @@ def make_recipe(plugins: PluginManager, device: str) -> Recipe:
             )
     files = {p.source.origin for p in plugins.plugins if p.source.via == "file"}
     requests = [
-        Request(text, Path(text).read_bytes() if text in files else None) for text in plugin_requests(plugins)
+        Request(text, Path(text).read_bytes() if text in files else None) for text in plugins.requests()
     ]
     return Recipe(tuple(requests), device, __version__, torch.__version__)
 
@@ -92,14 +91,15 @@ def compute_alike(task: Task, workshop: Workshop) -> Outcome:
     :raises GuidelensError: where a model's weights are others than those the cells were planned with.
     """
     settings = task.settings
-    for kind, name, planned in (
-        ("generator", settings.generator, settings.generator_fingerprint),
-        ("guidance", settings.guidance, settings.guidance_fingerprint),
+    for kind, planned in (
+        ("generator", settings.generator),
+        ("guidance", settings.guidance),
     ):
-        here = str(workshop.model(kind, name).fingerprint)
-        if here != planned:
+        here = str(workshop.model(kind, planned.name).fingerprint)
+        if here != planned.fingerprint:
             raise GuidelensError(
-                f"a worker's {kind} {name!r} has the fingerprint {here}, the study's has {planned}: "
+                f"a worker's {kind} {planned.name!r} has the fingerprint {here}, the study's has "
+                f"{planned.fingerprint}: "
                 "its machine has other weights or another plugin"
             )
     return compute(task, workshop)

@@ -11,6 +11,7 @@ from guidelens.bench.subjects import EveryObjective, Situation, precision
 from guidelens.diffusion.process import split_output
 from guidelens.engine import Engine, Sample
 from guidelens.networks import frozen
+from guidelens.sampling import Sampling
 
 from .precision import Precision, dtype_of, tf32
 from .record import CaseResult
@@ -44,12 +45,14 @@ def reference_step(bench: Workbench) -> dict[str, Tensor]:
 
 
 def _step(bench: Workbench, device: str, kind: Precision) -> dict[str, Tensor]:
-    engine = Engine(bench.generator, bench.guidance, device=device, dtype=dtype_of(kind))
+    engine = Engine(bench.generator, bench.guidance, Sampling(dtype=dtype_of(kind)), device=device)
     model = engine.guidance_model or bench.guidance  # as it was placed
     objectives = tuple(sorted(model.objectives))
     with frozen(engine.generator, model), tf32(kind == "tf32"):
         s = Situation.of(engine, model, bench.settings.prompt, 1, objectives)
-        of_x_t, of_output = engine.process.x0_coefficients(s.index, engine.generator.prediction, s.x_t)
+        of_x_t, of_output = engine.settings.process.x0_coefficients(
+            s.index, engine.generator.prediction, s.x_t
+        )
         with torch.enable_grad():
             point = s.x_t.detach().requires_grad_()
             with precision(engine):
@@ -78,7 +81,7 @@ def _pictures(bench: Workbench, device: str) -> Tensor:
     generator, model = bench.demo
     samples = [Sample(prompt, EveryObjective(model.objectives), 0) for prompt in _DEMO_PROMPTS]
     with tf32(False):
-        engine = Engine(generator, model, steps=bench.settings.steps, device=device)
+        engine = Engine(generator, model, Sampling(steps=bench.settings.steps), device=device)
         return torch.stack([result.image.cpu() for result in engine.run(samples)])
 
 

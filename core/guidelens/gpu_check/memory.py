@@ -13,6 +13,7 @@ from guidelens.bench.subjects import EveryObjective
 from guidelens.bench.timing import peak_memory
 from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample, Step
+from guidelens.sampling import Sampling
 
 from .record import CaseResult
 from .workbench import Workbench
@@ -61,7 +62,7 @@ def halving(bench: Workbench) -> CaseResult:
 
 
 def _first_step(bench: Workbench, generator: Generator) -> tuple[Engine, Step]:
-    engine = Engine(generator, bench.guidance, device=bench.settings.device, dtype="bfloat16")
+    engine = Engine(generator, bench.guidance, Sampling(dtype="bfloat16"), device=bench.settings.device)
     with closing(engine.stream(_samples(bench))) as stream:
         return engine, next(stream)
 

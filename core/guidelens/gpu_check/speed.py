@@ -19,6 +19,7 @@ from guidelens.bench.subjects import EngineStep, EveryObjective
 from guidelens.bench.timing import Clock
 from guidelens.engine import Engine, Sample
 from guidelens.memory import is_out_of_memory
+from guidelens.sampling import Sampling
 
 from .precision import Precision, dtype_of, tf32
 from .record import CaseResult
@@ -105,7 +106,9 @@ def _first_step(bench: Workbench, wanted: Measurement) -> float:
 
 def _steps(bench: Workbench, precision: Precision, batch: int, *, compiled: bool = False) -> EngineStep:
     generator = bench.compiled if compiled else bench.generator
-    engine = Engine(generator, bench.guidance, device=bench.settings.device, dtype=dtype_of(precision))
+    engine = Engine(
+        generator, bench.guidance, Sampling(dtype=dtype_of(precision)), device=bench.settings.device
+    )
     schedule = EveryObjective(bench.guidance.objectives)
     return EngineStep(engine, [Sample(bench.settings.prompt, schedule, seed) for seed in range(batch)])
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ..diffusion.process import DiffusionProcess
 from ..diffusion.samplers import DDPM, Sampler
-from .options import GuidanceOptions
+from ..sampling import Sampling
 
 LARGEST = 2.0
 """Root mean square of a displacement of x_t from which on pictures are spoilt."""
@@ -41,7 +41,7 @@ class Displacement:
 def largest_displacement(
     sampler: Sampler,
     process: DiffusionProcess,
-    options: GuidanceOptions,
+    options: Sampling,
     *,
     scale: float,
     laps: Sequence[int],
@@ -84,9 +84,7 @@ def largest_displacement(
     return Displacement(int(process.timesteps[index]), float(met[index]), float(gain[index]), measured)
 
 
-def _length(
-    process: DiffusionProcess, options: GuidanceOptions, scale: float, pixels: int
-) -> tuple[Tensor, bool]:
+def _length(process: DiffusionProcess, options: Sampling, scale: float, pixels: int) -> tuple[Tensor, bool]:
     """Return the root mean square of s * g by index, and whether it is known."""
     one = torch.ones_like(process.alphas_cumprod)
     known = {

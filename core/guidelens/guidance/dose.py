@@ -11,8 +11,8 @@ from torch import Tensor
 from ..contracts import Into
 from ..diffusion.process import DiffusionProcess
 from ..diffusion.samplers import Sampler
-from ..errors import UsageError
-from .options import GuidanceOptions
+from ..errors import UsageError, concerning
+from ..sampling import Sampling
 
 
 def guidance_gain(
@@ -30,7 +30,7 @@ def guidance_gain(
 
 
 def total_dose(
-    sampler: Sampler, process: DiffusionProcess, options: GuidanceOptions, *, learned_variance: bool
+    sampler: Sampler, process: DiffusionProcess, options: Sampling, *, learned_variance: bool
 ) -> float:
     """Return the sum of the gains of the guided steps: the dose at s = 1. Repetitions of a step count once."""
     gain = guidance_gain(
@@ -44,7 +44,7 @@ def dose_factor(
     alphas_cumprod: Tensor,
     sampler: Sampler,
     process: DiffusionProcess,
-    options: GuidanceOptions,
+    options: Sampling,
     *,
     learned_variance: bool,
 ) -> float:
@@ -57,12 +57,17 @@ def dose_factor(
         return 1.0
     steps = len(alphas_cumprod) if options.dose_steps is None else options.dose_steps
     if steps > len(alphas_cumprod):
-        raise UsageError(f"dose_steps ({steps}) exceeds the {len(alphas_cumprod)} training timesteps")
+        raise UsageError(
+            f"dose_steps ({steps}) exceeds the {len(alphas_cumprod)} training timesteps", setting="dose_steps"
+        )
     reference = DiffusionProcess(alphas_cumprod, steps)
-    wanted, received = (
-        total_dose(sampler, which, options, learned_variance=learned_variance)
-        for which in (reference, process)
-    )
+    with concerning("dose"):
+        wanted, received = (
+            total_dose(sampler, which, options, learned_variance=learned_variance)
+            for which in (reference, process)
+        )
     if not received > 0:
-        raise UsageError("there is no dose to match: the guided steps of this run do not move the picture")
+        raise UsageError(
+            "there is no dose to match: the guided steps of this run do not move the picture", setting="dose"
+        )
     return wanted / received

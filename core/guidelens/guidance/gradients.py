@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import GuidelensError, UsageError
-from .options import GuidanceOptions
+from ..sampling import Sampling
 
 HALF_PRECISION_LOSS_SCALES = (2.0**10, 2.0**5, 1.0, 2.0**-5)
 """Tried in turn where gradients pass through float16, until those of a sample are finite."""
@@ -84,7 +84,7 @@ def _grad(output: Tensor, point: Tensor, cotangent: Tensor, keep_graph: bool) ->
     return gradient
 
 
-def step_length(gradient: Tensor, options: GuidanceOptions, loss: Tensor, noise: Tensor | None) -> Tensor:
+def step_length(gradient: Tensor, options: Sampling, loss: Tensor, noise: Tensor | None) -> Tensor:
     """Return g normalised and clipped, per sample, as the options say.
 
     :param gradient: g (B, C, H, W).

@@ -17,7 +17,7 @@ Nothing here waits for the device, float16's choice of a loss scale apart.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -28,13 +28,13 @@ from torch import Tensor
 
 from ..contracts import GuidanceModel, Prediction, TextBatch
 from ..diffusion.noise import KeyedNoise
-from ..diffusion.process import DiffusionProcess, lookup, split_output
+from ..diffusion.process import lookup, split_output
 from ..errors import GuidelensError
 from ..guarding import losses_of, predict
 from ..transfer import send
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
-from .options import GuidanceOptions
 from .plan import Group, GuidancePlan
+from .settings import Settings
 from .views import Views, combined_loss
 
 
@@ -95,8 +95,8 @@ class Guide:
 
     :param generator: maps x_t (B, C, H, W) and training timesteps (B,) to the output.
     :param model: the guidance model; None only with a plan that is unguided throughout.
+    :param settings: the process, what the generator predicts, and the options.
     :param text: the encoded prompts, one per sample.
-    :param objective_scales: c_k, see :func:`~guidelens.guidance.resolve_scales`.
     :param seeds: one per sample, of the random views; all 0 where there are none.
     :param autocast: returns the context in which networks are evaluated.
     :param loss_scales: for float16 backward passes, see
@@ -107,14 +107,10 @@ class Guide:
         self,
         generator: Callable[[Tensor, Tensor], Tensor],
         model: GuidanceModel | None,
-        process: DiffusionProcess,
+        settings: Settings,
         plan: GuidancePlan,
         text: TextBatch | None,
         *,
-        prediction: Prediction,
-        learned_variance: bool,
-        options: GuidanceOptions,
-        objective_scales: Mapping[str, float],
         seeds: Sequence[int] | None = None,
         autocast: Callable[[], AbstractContextManager[object]] = nullcontext,
         loss_scales: Sequence[float] = (1.0,),
@@ -122,16 +118,19 @@ class Guide:
         self._generator = generator
         self._model = model
         self._reads_x_t = getattr(model, "reads", "x0") == "x_t"
-        self._process = process
+        self._process = settings.process
         self._plan = plan
         self._text = text
-        self._prediction: Prediction = prediction
-        self._learned_variance = learned_variance
-        self._options = options
-        self._views = Views(options, KeyedNoise(seeds if seeds is not None else [0] * len(plan.scales)))
+        self._prediction: Prediction = settings.prediction
+        self._learned_variance = settings.learned_variance
+        self._options = settings.sampling
+        self._views = Views(
+            settings.sampling, KeyedNoise(seeds if seeds is not None else [0] * len(plan.scales))
+        )
         self._autocast = autocast
         self._loss_scales = tuple(loss_scales)
-        constants = torch.tensor([objective_scales[name] for name in plan.objectives], dtype=torch.float64)
+        scales = settings.sampling.objective_scales
+        constants = torch.tensor([scales[name] for name in plan.objectives], dtype=torch.float64)
         self._coefficients = plan.weights * constants
         self._scales = plan.scales
         # Which rows are active rarely changes from step to step, and selecting text copies it.

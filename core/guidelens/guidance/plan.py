@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,11 +10,9 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from guidelens.guarding import weights_at
-
 from ..contracts import GuidanceModel, Schedule
-from ..errors import UsageError
-from .options import check_finite
+from ..errors import UsageError, concerning
+from ..schedules import tabulate
 
 Group = tuple[tuple[str, ...], tuple[int, ...]]
 
@@ -24,8 +23,9 @@ def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> d
     :raises UsageError: if ``given`` names an objective that the model does not have.
     """
     known = model.objectives if model is not None else frozenset()
-    for name in given:
-        check_objective(name, known, "the objective scales")
+    with concerning("objective_scales"):
+        for name in given:
+            check_objective(name, known, "the objective scales")
     defaults = getattr(model, "default_scales", {})
     return {
         name: check_finite(f"the scale of {name!r}", given.get(name, defaults.get(name, 1.0)))
@@ -34,7 +34,7 @@ def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> d
 
 
 def check_objective(name: str, known: frozenset[str], where: str) -> None:
-    """:raises UsageError: naming the choices, if ``name`` is no objective of the guidance model."""
+    """:raises UsageError: naming the choices, if ``name`` is not an objective of the guidance model."""
     if name not in known:
         choices = f"it has {', '.join(sorted(known))}" if known else "there is none"
         raise UsageError(f"{where} names the objective {name!r}, unknown to the guidance model; {choices}")
@@ -89,39 +89,37 @@ class GuidancePlan:
 def plan_guidance(
     schedules: Sequence[Schedule | None],
     scales: Sequence[float],
-    progress: Sequence[float],
+    guided: Sequence[bool],
     known: frozenset[str],
-    guided: Sequence[bool] | None = None,
 ) -> GuidancePlan:
-    """Ask every schedule for its weights at every step's progress.
+    """Return the plan of samples: each distinct schedule is tabulated once.
 
     :param schedules: one per sample; None is unguided.
     :param scales: s per sample; a sample with 0 is unguided.
-    :param guided: whether each step is guided at all; None: every one is.
+    :param guided: whether each of the N steps is guided.
     :raises UsageError: for an objective that is not ``known``, or a weight that is not finite.
     """
-    tables: dict[int, list[dict[str, float]]] = {}
-    for schedule in schedules:
-        if schedule is not None and id(schedule) not in tables:
-            tables[id(schedule)] = [_checked_weights(schedule, p, known) for p in progress]
-    names = tuple(sorted({name for table in tables.values() for weights in table for name in weights}))
-    dense = torch.zeros(len(progress), len(schedules), len(names), dtype=torch.float64)
+    steps = len(guided)
+    tables = {id(each): tabulate(each, steps) for each in schedules if each is not None}
+    names = tuple(sorted({name for table in tables.values() for name in table.objectives}))
+    for table in tables.values():
+        for name in table.objectives:
+            check_objective(name, known, f"the schedule {table!r}")
+    weights = torch.zeros(steps, len(schedules), len(names), dtype=torch.float64)
     for row, (schedule, scale) in enumerate(zip(schedules, scales, strict=True)):
         if schedule is not None and scale != 0:
             table = tables[id(schedule)]
-            values = [[weights.get(name, 0.0) for name in names] for weights in table]
-            dense[:, row] = torch.tensor(values, dtype=torch.float64).reshape(len(progress), len(names))
-    if guided is not None:
-        dense[~torch.tensor(list(guided), dtype=torch.bool)] = 0
-    plan = GuidancePlan(names, dense, torch.tensor(list(scales), dtype=torch.float64))
+            weights[:, row, [names.index(name) for name in table.objectives]] = table.values
+    weights[~torch.tensor(list(guided), dtype=torch.bool)] = 0
+    plan = GuidancePlan(names, weights, torch.tensor(list(scales), dtype=torch.float64))
     return plan.select(range(len(schedules)))
 
 
-def _checked_weights(schedule: Schedule, progress: float, known: frozenset[str]) -> dict[str, float]:
-    checked = {}
-    for name, weight in weights_at(schedule, progress).items():
-        check_objective(name, known, f"the schedule {schedule!r}")
-        checked[name] = check_finite(
-            f"the weight of {name!r} at progress {progress:g} in {schedule!r}", weight
-        )
-    return checked
+def check_finite(what: str, value: float) -> float:
+    """Return ``value`` as a float.
+
+    :raises UsageError: if it is not a finite number.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{what} must be a finite number, got {value!r}")
+    return float(value)

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..diffusion.noise import KeyedNoise
+from ..sampling import Sampling
 from ..transfer import send
-from .options import GuidanceOptions
 
 SMALLEST_CROP = 0.55
 """Side of the smallest crop at strength 1, of the image's."""
@@ -36,7 +36,7 @@ class Views:
     :param options: which kinds, how many, how strong.
     """
 
-    def __init__(self, options: GuidanceOptions, noise: KeyedNoise) -> None:
+    def __init__(self, options: Sampling, noise: KeyedNoise) -> None:
         self._noise = noise
         self._kinds = options.augmentation_kinds
         self._strength = options.augment_strength

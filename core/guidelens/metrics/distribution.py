@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from guidelens.contracts import Generator
     from guidelens.plugins import PluginManager
+    from guidelens.sampling import Sampling
     from guidelens.studies.results import Cell, StudyResults
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
@@ -260,14 +261,12 @@ def unguided_pictures(
     generator: Generator,
     seeds: Sequence[int],
     *,
-    steps: int | str,
-    sampler: str,
-    eta: float,
+    sampling: Sampling,
     device: str = "auto",
 ) -> list[Image]:
     """Draw what a generator draws when nothing guides it, one picture a seed."""
     from guidelens.engine import Engine, Sample
     from guidelens.pictures import to_picture
 
-    engine = Engine(generator, None, steps=steps, sampler=sampler, eta=eta, device=device)
+    engine = Engine(generator, None, sampling, device=device)
     return [to_picture(result.image) for result in engine.run([Sample("", None, seed) for seed in seeds])]

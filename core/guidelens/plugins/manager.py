@@ -59,6 +59,7 @@ class PluginInfo:
     :param loaded: its components can be chosen, even if something else about it is at fault.
     :param hooks: names of the hooks it implements.
     :param components: what it offers; for a broken plugin what it named before it broke.
+    :param blocked_by: the request that blocked it, such as ``no:NAME``.
     :param stated_docs: its ``guidelens_docs``: the address of its documentation.
     """
 
@@ -71,6 +72,7 @@ class PluginInfo:
     hooks: tuple[str, ...] = ()
     components: list[ComponentInfo] = field(default_factory=list)
     stated_docs: str = ""
+    blocked_by: str = ""
 
     @property
     def name(self) -> str:
@@ -161,6 +163,17 @@ class PluginManager:
     def plugins(self) -> tuple[PluginInfo, ...]:
         """Every plugin that was found, blocked and broken ones included."""
         return tuple(self._plugins)
+
+    def requests(self) -> list[str]:
+        """Return what to ask :meth:`load` for so that the same plugins are requested and blocked."""
+        requests = []
+        for plugin in self._plugins:
+            source = plugin.source
+            if plugin.requested and plugin.loaded:
+                requests.append(source.name if source.dist else source.module or source.origin)
+            elif plugin.blocked_by:
+                requests.append(plugin.blocked_by)
+        return requests
 
     def plugin(self, name: str) -> PluginInfo:
         """Return the plugin that ``name`` names.
@@ -433,7 +446,7 @@ class PluginManager:
         source = find_source(request, known)
         for plugin in self._plugins:
             if plugin.source is source:
-                plugin.requested, plugin.status, plugin.message = True, "ok", ""
+                plugin.requested, plugin.status, plugin.message, plugin.blocked_by = True, "ok", "", ""
                 return
         self._plugins.append(PluginInfo(source, requested=True))
 
@@ -441,6 +454,7 @@ class PluginManager:
         matches = [plugin for plugin in self._plugins if plugin.source.answers_to(name)]
         for plugin in matches:
             plugin.requested = False
+            plugin.blocked_by = f"no:{name}"
             plugin.fail("blocked", f"blocked by no:{name}")
         if not matches:
             near = suggestion(name, [source.name for source in known])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import math
-import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,11 @@ from typing import Any
 from markupsafe import Markup
 
 from guidelens.report.charts import Line, interval_mark, line_chart, value_range
+from guidelens.report.study_cells import cell_command, request_words
 from guidelens.runs.scoring import failures
 from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
 from guidelens.runs.telemetry import step_series
+from guidelens.sampling import options, split_steps
 from guidelens.stats import Estimate, paired_differences, summarise
 from guidelens.svg import short
 from guidelens.words import plural
@@ -30,6 +31,9 @@ PIXELATED_SIDE = 128
 
 SCORES_SHOWN = 2
 """Scores under a picture; the rest is in its details."""
+
+ALWAYS_SHOWN = ("steps", "sampler", "scale")
+"""Options that the list of settings names even at their default."""
 
 Row = Mapping[str, Any]
 
@@ -108,6 +112,7 @@ def render_page(directory: Path) -> str:
     return template.render(
         config=config,
         fine=is_fine(config["settings"]),
+        **dict(zip(("steps", "respaced"), split_steps(config["settings"]["steps"]), strict=True)),
         settings=list(_settings(config)),
         prompts=[prompt for prompt in prompts if prompt.columns],
         schedules=names,
@@ -155,23 +160,11 @@ def signed_text(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def cell_command(config: Mapping[str, Any], row: Row) -> str:
-    """Return the command that draws one picture again, or an empty text where components were given as
-    objects.
-    """
-    options = config["component_arguments"]
-    if options is None:
+def again(config: Mapping[str, Any], row: Row) -> str:
+    """Return the command that draws one picture again, or an empty text where a model was given as an object."""
+    if config["plugins"] is None:
         return ""
-    words = [
-        "guidelens",
-        "generate",
-        row["prompt"],
-        "--schedule",
-        row["schedule"],
-        "--seed",
-        str(row["seed"]),
-    ]
-    return " ".join(filter(None, [shlex.join(words), options, f"--out {row['key']}.png"]))
+    return cell_command(config["settings"], row, request_words(config["plugins"]))
 
 
 def _prompt_view(
@@ -190,8 +183,7 @@ def _prompt_view(
         if not cells:
             continue
         views = [
-            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), cell_command(config, r))
-            for r in cells
+            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), again(config, r)) for r in cells
         ]
         columns.append(
             ColumnView(schedule, i, _first_mean(cells), views, _column_charts(cells, colours, ranges))
@@ -203,8 +195,8 @@ def _prompt_view(
 def _hints(prompt: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
     """Return how a prompt was perturbed, and what the text encoder has to say of it."""
     text, reference = prompt["text"], prompt["reference"]
-    forms = [f for f in config.get("perturbed", []) if (f["text"], f["reference"]) == (text, reference)]
-    told = [note["note"] for note in config.get("notes", []) if note["prompt"] == text]
+    forms = [f for f in config["perturbed"] if (f["text"], f["reference"]) == (text, reference)]
+    told = [note["note"] for note in config["notes"] if note["prompt"] == text]
     return [*(f"{form['perturbation']}, edit distance {form['edits']}" for form in forms), *told]
 
 
@@ -319,7 +311,10 @@ def _picture_sources(directory: Path, rows: Sequence[Row]) -> Callable[[Row], st
 
 def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     shown = []
+    defaults = {each.name: each.default for each in options() if each.name not in ALWAYS_SHOWN}
     for name, value in config["settings"].items():
+        if name in defaults and value == defaults[name]:
+            continue
         if isinstance(value, Mapping) and set(value) == {"name", "fingerprint"}:
             shown += [(name, value["name"]), (f"{name} fingerprint", value["fingerprint"])]
         elif isinstance(value, Mapping):

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.pictures import from_levels, png_bytes
-from guidelens.runs.config import join_steps
+from guidelens.runs.config import sampling_of
 from guidelens.runs.telemetry import Telemetry, load_batch
 
 if TYPE_CHECKING:
@@ -121,11 +121,16 @@ def plugin_words(study: StudyResults) -> list[str]:
     from guidelens.runs.store import STUDY
     from guidelens.studies.run import recorded_study
 
-    requests = list(study.config.get("plugins", []))
+    requests = list(study.config["plugins"] or [])
     if study.config.get("kind") == STUDY:
         recorded = recorded_study(study.directory)
         requests += [str(recorded.base / p) if p.endswith(".py") else p for p in recorded.plugins]
-    return [word for request in dict.fromkeys(requests) for word in ("-p", request)]
+    return request_words(dict.fromkeys(requests))
+
+
+def request_words(requests: Iterable[str]) -> list[str]:
+    """Return the options that load plugins by what was asked for."""
+    return [word for request in requests for word in ("-p", request)]
 
 
 def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
@@ -133,34 +138,13 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
 
     :param plugins: options before the command (:func:`plugin_words`).
     """
-    words = ["guidelens", *plugins, "generate", cell["prompt"], "--schedule", cell["schedule"]]
-    words += ["--seed", str(cell["seed"])]
-    for kind in ("generator", "guidance"):
-        words += [f"--{kind}", settings[kind]["name"]]
-    steps = join_steps(settings["steps"], settings.get("respacing", ""))
-    words += ["--steps", str(steps), "--sampler", settings["sampler"]]
-    if settings["eta"]:
-        words += ["--eta", f"{settings['eta']:g}"]
-    if settings["dtype"] != "float32":
-        words += ["--dtype", settings["dtype"]]
-    for name, value in _option_values(settings).items():
-        if name == "objective_scales":
-            for objective, scale in value.items():
-                words += ["--objective-scale", f"{objective}={scale!r}"]
-        elif value is not None:
-            words += [f"--{name.replace('_', '-')}", str(value)]
-    return f"{shlex.join(words)} --out {cell['key']}.png"
-
-
-def _option_values(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the guidance options among the settings that are not at their defaults."""
-    from dataclasses import fields
-
-    from guidelens.guidance import GuidanceOptions
-
-    defaults = {f.name: f.default for f in fields(GuidanceOptions)}
-    flags = {name: settings[name] for name in defaults if name in settings}
-    return {name: value for name, value in flags.items() if value != defaults[name]}
+    prompt = cell["prompt"]
+    last = ["--", prompt] if prompt.startswith("-") else []
+    words = ["guidelens", *plugins, "generate", *([] if last else [prompt])]
+    words += ["--schedule", cell["schedule"], "--seed", str(cell["seed"])]
+    words += [word for kind in ("generator", "guidance") for word in (f"--{kind}", settings[kind]["name"])]
+    words += [*sampling_of(settings).arguments(), "--out", f"{cell['key']}.png"]
+    return shlex.join([*words, *last])
 
 
 def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:

@@ -1,67 +1,32 @@
-"""From resolved components to an engine, and to the settings that its pictures depend on."""
+"""From named models and a sampling to the settings that pictures depend on. Nothing is moved or evaluated."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from guidelens.runs.config import Settings, join_steps, split_steps
-from guidelens.runs.plan import check_schedules
+from guidelens.contracts import Generator, GuidanceModel
+from guidelens.runs.config import ModelId, RunSettings
+from guidelens.runs.resolve import Named
 
 if TYPE_CHECKING:
-    from guidelens.engine import Engine
-    from guidelens.guidance import GuidanceOptions
-    from guidelens.runs.resolve import Components
+    from guidelens.guidance import Settings
+    from guidelens.sampling import Sampling
 
 
 def assemble(
-    parts: Components,
-    *,
-    steps: int | str,
-    sampler: str,
-    eta: float,
-    options: GuidanceOptions | None,
-    device: str,
-    dtype: str,
-    batch_size: int | str,
-    prompt: str = "",
-) -> tuple[Engine, Settings]:
-    """Return the engine of a run, and its settings with every default filled in.
+    generator: Named[Generator], guidance: Named[GuidanceModel], sampling: Sampling
+) -> tuple[Settings, RunSettings]:
+    """Return what an engine computes with, and the record of it, with every default filled in.
 
-    :param steps: as :func:`~guidelens.runs.config.split_steps` reads them.
-    :param batch_size: ``auto`` becomes what should fit into memory, the engine's ``batch_size``.
-    :param prompt: one of the run's, on which ``auto`` is tried.
-    :raises UsageError: for parts or settings that do not fit each other.
+    :raises UsageError: for models or options that do not fit each other.
     """
-    from guidelens.engine import Engine, Sample
+    from guidelens.guidance import resolve
 
-    number, respacing = split_steps(steps)
-    generator, guidance = parts.generator.component, parts.guidance.component
-    engine = Engine(
-        generator,
-        guidance,
-        steps=join_steps(number, respacing),
-        sampler=sampler,
-        eta=eta,
-        options=options,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,  # type: ignore[arg-type]  # a number or "auto", which Engine checks
-    )
-    check_schedules(parts.schedules, guidance.objectives, parts.guidance.name, engine.steps)
-    channels, height, width = generator.image_shape
-    settings = Settings(
-        generator=parts.generator.name,
-        generator_fingerprint=str(generator.fingerprint),
-        guidance=parts.guidance.name,
-        guidance_fingerprint=str(guidance.fingerprint),
+    settings = resolve(sampling, generator.component, guidance.component)
+    channels, height, width = settings.image_shape
+    return settings, RunSettings(
+        generator=ModelId(generator.name, str(generator.component.fingerprint)),
+        guidance=ModelId(guidance.name, str(guidance.component.fingerprint)),
         image_shape=(channels, height, width),
-        steps=engine.steps,
-        sampler=sampler,
-        eta=eta,
-        dtype=dtype,
-        options=engine.resolved_options(),
-        respacing=respacing,
+        sampling=settings.sampling,
     )
-    if engine.batch_size == "auto":
-        engine.batch_size = engine.predict_batch_size(Sample(prompt, parts.schedules[0].schedule))
-    return engine, settings

@@ -4,31 +4,32 @@ the page.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
-from guidelens.errors import UsageError
-from guidelens.guarding import encode
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.pictures import png_bytes
 from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
-from guidelens.runs.config import as_prompts, parse_seeds
+from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
 from guidelens.runs.execute import Group, InProcess, Workshop
-from guidelens.runs.plan import all_cells, make_plan
-from guidelens.runs.record import Request, merged_config
+from guidelens.runs.notes import Note, prompt_notes
+from guidelens.runs.plan import all_cells, check_schedules, make_plan
+from guidelens.runs.record import ComparisonRequest, merged_config
 from guidelens.runs.resolve import Components, resolve_components
 from guidelens.runs.scoring import failures
 from guidelens.runs.store import COMPARISON, RunStore, read_config, refuse_foreign
+from guidelens.sampling import Sampling
+from guidelens.schedules import ScheduleSpec
+from guidelens.seeds import read_seeds
 from guidelens.stats import Estimate, perturbation_effects, summarise
 
 if TYPE_CHECKING:
-    from guidelens.guidance import GuidanceOptions
+    from guidelens.engine import Engine, Sample
+    from guidelens.guidance import Settings
     from guidelens.plugins import PluginManager
 
 GRID, PAGE = "grid.png", "index.html"
@@ -55,6 +56,8 @@ class Comparison:
     """The first metric column; empty without metrics."""
     effects: dict[str, dict[str, Estimate]] = field(default_factory=dict)
     """Schedule -> perturbation -> mean change of ``column`` from the clean prompt, paired."""
+    notes: tuple[Note, ...] = ()
+    """What the reader should know of prompts and settings."""
     stopped: bool = False
     """It was asked to stop before all was done; there is no page yet where no picture was finished."""
 
@@ -63,27 +66,20 @@ def compare(
     prompts: str | Iterable[str | Prompt] | None = None,
     *,
     out: str | Path,
-    prompt_set: str | None = None,
-    limit: int | None = None,
-    perturbations: Sequence[str] = (),
-    perturbation_seed: int = 0,
-    schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
+    schedules: ScheduleSpec | None = None,
     seeds: int | str | Sequence[int] = 4,
-    steps: int | str = 50,
-    sampler: str = "ddpm",
-    eta: float = 0.0,
+    sampling: Sampling | None = None,
     generator: str | Generator | None = None,
     guidance: str | GuidanceModel | None = None,
     metrics: Sequence[str | Metric] | None = None,
-    options: GuidanceOptions | None = None,
+    perturbations: Sequence[str] = (),
+    perturbation_seed: int = 0,
     device: str = "auto",
-    dtype: str = "float32",
     batch_size: int | str = 16,
     plugins: PluginManager | None = None,
     command: str = "",
-    component_arguments: str | None = None,
     on_progress: Callable[[Progress], None] | None = None,
-    on_note: Callable[[str, str], None] | None = None,
+    on_note: Callable[[Note], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Comparison:
     """Draw every prompt under every schedule with every seed, score the pictures, and write the run to
@@ -93,94 +89,102 @@ def compare(
     default of the loaded plugins. Cells already in ``out`` are not computed again; a grid may grow from call
     to call, other settings are refused. Interrupt it at any moment: the same call goes on where it stopped.
 
-    :param prompts: texts or prompts; None takes the prompt set.
-    :param prompt_set: name of a registered prompt set, used where no prompts are given.
-    :param limit: use only the first ``limit`` prompts.
+    :param prompts: texts or prompts; None takes the default prompt set.
+    :param schedules: one or several names or objects, or objects by the name they go by.
+    :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
+    :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults.
+    :param metrics: names or objects; None takes those of the plugin that offers the generator; ``()`` none.
     :param perturbations: draw each prompt perturbed as well, such as ``["typo:edits=1"]``
         (:func:`guidelens.prompts.perturb`); metrics compare with the clean prompt.
     :param perturbation_seed: of the perturbations.
-    :param schedules: names or objects, or objects by the name they go by.
-    :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
-    :param steps: a number of sampling steps, or a respacing such as ``"ddim25"``
-        (:func:`~guidelens.diffusion.process.space_timesteps`).
-    :param metrics: names or objects; None takes those of the plugin that offers the generator; ``()`` none.
     :param batch_size: pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: recorded in ``config.json`` and shown on the page as the way to repeat the run.
-    :param component_arguments: recorded likewise: options of ``guidelens generate`` that repeat a single
-        cell.
     :param on_progress: called with the state after every step.
-    :param on_note: called once with each (prompt, note) that the text encoder has to say, before sampling.
+    :param on_note: called once with each of the comparison's ``notes``, before sampling.
     :param should_stop: asked before every batch; True ends the run after the batch in flight.
     :raises UsageError: for a request that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
     """
+    from guidelens.engine import Sample
+
     directory = Path(out)
     refuse_foreign(directory)
     old = read_config(directory, COMPARISON) if directory.is_dir() else None
     if batch_size == "auto" and old is not None:
         batch_size = old["batch_size"]  # batches of another size would round differently
-    seed_list = _seeds(seeds)
-    given = None if prompts is None else _limited(as_prompts(prompts), limit)
+    seed_list = read_seeds(seeds)
+    given = None if prompts is None else as_prompts(prompts)
     parts = resolve_components(
         plugins,
         generator=generator,
         guidance=guidance,
         schedules=schedules,
         metrics=metrics,
-        prompt_set=prompt_set,
         needs_prompts=given is None,
     )
-    clean = _limited(as_prompts(parts.prompts), limit) if given is None else given
+    clean = as_prompts(parts.prompts) if given is None else given
     everything, forms = perturb_prompts(clean, perturbations, perturbation_seed)
     chosen = as_prompts(everything)
-    engine, settings = assemble(
-        parts,
-        steps=steps,
-        sampler=sampler,
-        eta=eta,
-        options=options,
-        device=device,
-        dtype=dtype,
-        batch_size=batch_size,
-        prompt=chosen[0].text,
-    )
-    notes = _notes(parts.guidance.component, chosen)
-    told = [*notes, *((form.clean, form.note) for form in forms if form.note)]
-    request = Request(
-        settings=settings,
+    settings, recorded = assemble(parts.generator, parts.guidance, sampling or Sampling())
+    tables = [schedule.tabulated(settings.steps) for schedule in parts.schedules]
+    check_schedules(tables, settings.objectives, parts.guidance.name, settings.steps)
+    engine = _engine(parts, settings, device, batch_size, Sample(chosen[0].text, tables[0].schedule))
+    workshop = _workshop(parts, device)
+    workshop.keep(recorded, engine)
+    notes = prompt_notes(parts.guidance.component, [prompt.text for prompt in chosen])
+    request = ComparisonRequest(
+        settings=recorded,
         prompts=chosen,
-        schedules=tuple(parts.schedules),
+        schedules=tuple(tables),
         seeds=seed_list,
         metrics=tuple(parts.metrics),
         device=str(engine.device),
         batch_size=int(engine.batch_size),
         plugin_versions=parts.versions,
+        plugins=parts.requests,
         command=command,
-        component_arguments=component_arguments,
         perturbed=_records(clean, forms),
-        notes=tuple({"prompt": prompt, "note": note} for prompt, note in notes),
+        notes=(
+            *(Note("", text) for text in settings.notes),
+            *notes,
+        ),
     )
-    workshop = _workshop(parts, device)
-    workshop.keep(settings, engine)
+    told = (*request.notes, *(Note(form.clean, form.note) for form in forms if form.note))
     with RunStore(directory) as store:
-        for prompt, note in told:
-            if on_note is not None:
-                on_note(prompt, note)
-        with notes_once(told if on_note is not None else ()):
-            return _carry_out(store, request, engine.options, workshop, on_progress, should_stop)
+        for note in told if on_note is not None else ():
+            on_note(note)  # type: ignore[misc]  # the line above has looked
+        return _carry_out(store, request, told, workshop, on_progress, should_stop)
+
+
+def _engine(
+    parts: Components, settings: Settings, device: str, batch_size: int | str, sample: Sample
+) -> Engine:
+    """Return the engine of a run; ``auto`` becomes the batch size that ``sample`` predicts."""
+    from guidelens.engine import Engine
+
+    engine = Engine(
+        parts.generator.component,
+        parts.guidance.component,
+        settings,
+        device=device,
+        batch_size=batch_size,  # type: ignore[arg-type]  # a number or "auto", which Engine checks
+    )
+    if engine.batch_size == "auto":
+        engine.batch_size = engine.predict_batch_size(sample)
+    return engine
 
 
 def _carry_out(
     store: RunStore,
-    request: Request,
-    options: GuidanceOptions,
+    request: ComparisonRequest,
+    notes: tuple[Note, ...],
     workshop: Workshop,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Comparison:
     """Carry out one request against one open store."""
     cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
-    group = Group(request.settings, options, cells)
+    group = Group(request.settings, cells)
     column = next((column for metric in request.metrics for column in metric.columns), "")
     driver = Driver(store, [group], column=column, on_progress=on_progress, should_stop=should_stop)
     size = request.batch_size
@@ -212,6 +216,7 @@ def _carry_out(
         column=column,
         effects=perturbation_effects(rows, request.perturbed, column),
         stopped=driver.stopped,
+        notes=notes,
     )
 
 
@@ -249,32 +254,6 @@ def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[d
     )
 
 
-@contextmanager
-def notes_once(told: Iterable[tuple[str, str]] = ()) -> Iterator[None]:
-    """Let the engine log each note on a prompt once for the whole run, not once a batch; never one already
-    ``told``.
-    """
-    seen = {f"{prompt!r}: {note}" for prompt, note in told}
-
-    def first_time(record: logging.LogRecord) -> bool:
-        message = record.getMessage()
-        known = message in seen
-        seen.add(message)
-        return not known
-
-    engine_logger = logging.getLogger("guidelens.engine")
-    engine_logger.addFilter(first_time)
-    try:
-        yield
-    finally:
-        engine_logger.removeFilter(first_time)
-
-
-def _notes(guidance: GuidanceModel, prompts: Sequence[Prompt]) -> list[tuple[str, str]]:
-    notes = encode(guidance, [prompt.text for prompt in prompts]).notes
-    return [(prompt.text, line) for prompt, lines in zip(prompts, notes, strict=False) for line in lines]
-
-
 def _records(clean: Sequence[Prompt], forms: Sequence[Perturbed]) -> tuple[dict[str, Any], ...]:
     """Return, for ``config.json``, how each perturbed prompt came about."""
     targets = {prompt.text: prompt.target for prompt in clean}
@@ -289,18 +268,3 @@ def _records(clean: Sequence[Prompt], forms: Sequence[Perturbed]) -> tuple[dict[
         for form in forms
         if form.changed
     )
-
-
-def _limited(prompts: tuple[Prompt, ...], limit: int | None) -> tuple[Prompt, ...]:
-    if limit is not None and limit < 1:
-        raise UsageError(f"a limit of {limit} prompts leaves nothing to draw; use at least 1")
-    return prompts[:limit]
-
-
-def _seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(seeds, (int, str)):
-        return parse_seeds(str(seeds))
-    listed = tuple(dict.fromkeys(int(seed) for seed in seeds))
-    if not listed or min(listed) < 0:
-        raise UsageError(f"seeds {list(seeds)!r}: give at least one, none negative")
-    return listed

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from guidelens.errors import GuidelensError
 from guidelens.guarding import ComponentError
 from guidelens.pictures import png_bytes, to_picture
-from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps
+from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.telemetry import StepRecorder, batch_file, pack
 
 if TYPE_CHECKING:
     from guidelens.engine import Engine, Step
-    from guidelens.guidance import GuidanceOptions
 
 logger = logging.getLogger(__name__)
 
@@ -35,29 +34,10 @@ Report = Callable[["Task", float], None]
 
 
 @dataclass(frozen=True)
-class TabledSchedule:
-    """A schedule as the weights it gives at each step: what it does, whatever object it was."""
-
-    name: str
-    table: Mapping[str, Sequence[float]]
-
-    def weights(self, progress: float) -> Mapping[str, float]:
-        """Return the weights of the step nearest to ``progress``."""
-        return {name: row[round(progress * (len(row) - 1))] for name, row in self.table.items()}
-
-    def __repr__(self) -> str:
-        return self.name
-
-
-@dataclass(frozen=True)
 class Group:
-    """Cells that one engine computes: they share their settings.
+    """Cells that one engine computes: they share their settings, and their schedules are tables."""
 
-    :param options: of the guidance, as asked for; ``settings`` has them with every default filled in.
-    """
-
-    settings: Settings
-    options: GuidanceOptions
+    settings: RunSettings
     cells: Mapping[str, Cell]
 
 
@@ -73,8 +53,7 @@ class Task:
     :param tolerant: a cell that fails costs only itself; else whatever fails is raised.
     """
 
-    settings: Settings
-    options: GuidanceOptions
+    settings: RunSettings
     cells: Mapping[str, Cell]
     wanted: frozenset[str]
     metrics: tuple[str, ...] = ()
@@ -159,26 +138,20 @@ class Workshop:
                 self._metrics[name] = NamedMetric(name, self._build("metric", name))
         return [self._metrics[name] for name in names]
 
-    def engine(self, settings: Settings, options: GuidanceOptions) -> Engine:
+    def engine(self, settings: RunSettings) -> Engine:
         """Return the engine of these settings."""
         key = canonical_json(settings.as_dict())
         if self._engine is None or self._engine[0] != key:
             from guidelens.engine import Engine
+            from guidelens.guidance import resolve
 
-            engine = Engine(
-                self.model("generator", settings.generator),
-                self.model("guidance", settings.guidance),
-                steps=join_steps(settings.steps, settings.respacing),
-                sampler=settings.sampler,
-                eta=settings.eta,
-                options=options,
-                device=self.device,
-                dtype=settings.dtype,
-            )
-            self._engine = (key, engine)
+            generator = self.model("generator", settings.generator.name)
+            guidance = self.model("guidance", settings.guidance.name)
+            resolved = resolve(settings.sampling, generator, guidance)
+            self._engine = (key, Engine(generator, guidance, resolved, device=self.device))
         return self._engine[1]
 
-    def keep(self, settings: Settings, engine: Engine) -> None:
+    def keep(self, settings: RunSettings, engine: Engine) -> None:
         """Take over an engine that was made already."""
         self._engine = (canonical_json(settings.as_dict()), engine)
 
@@ -197,17 +170,8 @@ class InProcess:
 
 def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
     """Return the task of a batch of ``group``; ``extra`` are further fields of :class:`Task`."""
-    tables: dict[str, NamedSchedule] = {}
-    cells: dict[str, Cell] = {}
-    for key in keys:
-        cell = group.cells[key]
-        name = cell.schedule.name
-        if name not in tables:
-            tables[name] = NamedSchedule(
-                name, TabledSchedule(name, cell.schedule.table(group.settings.steps))
-            )
-        cells[key] = replace(cell, schedule=tables[name])
-    return Task(group.settings, group.options, cells, frozenset(wanted), **extra)
+    cells = {key: group.cells[key] for key in keys}
+    return Task(group.settings, cells, frozenset(wanted), **extra)
 
 
 def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Outcome:
@@ -239,7 +203,7 @@ def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Out
 def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
     from guidelens.engine import Sample
 
-    engine = workshop.engine(task.settings, task.options)
+    engine = workshop.engine(task.settings)
     engine.batch_size = len(task.cells)
     recorder = StepRecorder(task.settings.steps, task.snapshots)
     cells = list(task.cells.values())
@@ -255,7 +219,7 @@ def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
     pictures = [to_picture(result.image) for result in results]
     scores = score(workshop.metrics(task.metrics), pictures, [cell.prompt for cell in cells])
     file = batch_file(list(task.cells))
-    weights = [cell.schedule.table(task.settings.steps) for cell in cells]
+    weights = [cell.schedule.table(task.settings.steps).by_objective for cell in cells]
     outcome = Outcome(telemetry={file: pack(list(task.cells), results, weights, recorder)})
     for (key, cell), result, picture, scored in zip(
         task.cells.items(), results, pictures, scores, strict=True

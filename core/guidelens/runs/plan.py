@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import Cell, NamedSchedule, Settings
+from guidelens.runs.config import Cell, RunSettings
+from guidelens.schedules import NamedSchedule
 
 Batch = list[str]
 
@@ -22,12 +23,12 @@ class Plan:
 
 
 def all_cells(
-    prompts: Iterable[Prompt], schedules: Sequence[NamedSchedule], seeds: Sequence[int], settings: Settings
+    prompts: Iterable[Prompt], schedules: Sequence[NamedSchedule], seeds: Sequence[int], settings: RunSettings
 ) -> dict[str, Cell]:
     """Return every combination by key, prompts outermost, seeds innermost."""
-    tables = {schedule.name: schedule.table(settings.steps) for schedule in schedules}
-    cells = (Cell(prompt, schedule, seed) for prompt in prompts for schedule in schedules for seed in seeds)
-    return {cell.key(settings, tables[cell.schedule.name]): cell for cell in cells}
+    tables = [schedule.tabulated(settings.steps) for schedule in schedules]
+    cells = (Cell(prompt, schedule, seed) for prompt in prompts for schedule in tables for seed in seeds)
+    return {cell.key(settings): cell for cell in cells}
 
 
 def make_plan(
@@ -97,12 +98,15 @@ def check_schedules(
     seen: set[str] = set()
     for schedule in schedules:
         if schedule.name in seen:
-            raise UsageError(f"two schedules are called {schedule.name!r}; give each its own name")
+            raise UsageError(
+                f"two schedules are called {schedule.name!r}; give each its own name", setting="schedules"
+            )
         seen.add(schedule.name)
-        unknown = sorted(schedule.table(steps).keys() - set(objectives))
+        unknown = sorted(schedule.table(steps).by_objective.keys() - set(objectives))
         if unknown:
             offered = ", ".join(sorted(objectives))
             raise UsageError(
                 f"schedule {schedule.name!r} needs the objective {unknown[0]!r}, which {guidance} lacks "
-                f"(it has {offered}); choose others with --schedule"
+                f"(it has {offered}); choose others with --schedule",
+                setting="schedules",
             )

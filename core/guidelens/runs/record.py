@@ -12,20 +12,22 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import FORMAT, Cell, NamedSchedule, Settings, first_difference
+from guidelens.runs.config import FORMAT, Cell, RunSettings, first_difference
+from guidelens.runs.notes import Note
 from guidelens.runs.scoring import NamedMetric, Scores, check_columns
 from guidelens.runs.store import image_name
 from guidelens.runs.telemetry import summary
+from guidelens.schedules import NamedSchedule
 
 if TYPE_CHECKING:
     from guidelens.engine import Result
 
 
 @dataclass(frozen=True)
-class Request:
+class ComparisonRequest:
     """A resolved request: what :func:`guidelens.compare` was asked for, every name looked up."""
 
-    settings: Settings
+    settings: RunSettings
     prompts: tuple[Prompt, ...]
     schedules: tuple[NamedSchedule, ...]
     seeds: tuple[int, ...]
@@ -35,15 +37,15 @@ class Request:
     plugin_versions: Mapping[str, str]
     command: str = ""
     """The command line that made the request; empty from the library."""
-    component_arguments: str | None = None
-    """The options of ``guidelens generate`` that repeat the settings; None where no command can."""
+    plugins: list[str] | None = None
+    """What loads the same plugins again; None where a model is an object, which no command can name."""
     perturbed: tuple[dict[str, Any], ...] = ()
     """How perturbed prompts came about: ``text``, ``reference``, ``clean``, ``perturbation``, ``edits``."""
-    notes: tuple[dict[str, str], ...] = ()
-    """What the text encoder had to say: ``prompt``, ``note``."""
+    notes: tuple[Note, ...] = ()
+    """What the reader should know of prompts and settings."""
 
 
-def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, Any]:
+def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the configuration of the run after ``request``, which may add prompts, schedules, seeds and
     metrics.
 
@@ -51,7 +53,7 @@ def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, 
     """
     settings = request.settings.as_dict()
     schedules: list[dict[str, Any]] = [
-        {"name": s.name, "weights": s.table(request.settings.steps)} for s in request.schedules
+        {"name": s.name, "weights": s.table(request.settings.steps).by_objective} for s in request.schedules
     ]
     old = old or {}
     if old:
@@ -71,13 +73,17 @@ def merged_config(request: Request, old: Mapping[str, Any] | None) -> dict[str, 
         "schedules": _union(old.get("schedules", []), schedules, ("name",)),
         "prompts": _union(old.get("prompts", []), prompts, ("text", "reference")),
         "perturbed": _union(old.get("perturbed", []), request.perturbed, ("text", "reference")),
-        "notes": _union(old.get("notes", []), request.notes, ("prompt", "note")),
+        "notes": _union(
+            old.get("notes", []),
+            [{"prompt": note.prompt, "note": note.text} for note in request.notes],
+            ("prompt", "note"),
+        ),
         "seeds": [*old.get("seeds", []), *(s for s in request.seeds if s not in old.get("seeds", []))],
         "metrics": metrics,
         "device": request.device,
         "batch_size": request.batch_size,
         "commands": [*old.get("commands", []), *_new(request.command, old.get("commands", []))],
-        "component_arguments": request.component_arguments,
+        "plugins": request.plugins,
         "versions": versions(request.plugin_versions),
         "batches": [list(batch) for batch in old.get("batches", [])],
     }
@@ -95,7 +101,7 @@ def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
 
 
 def make_row(
-    key: str, cell: Cell, settings: Settings, result: Result, scores: Scores, telemetry: str
+    key: str, cell: Cell, settings: RunSettings, result: Result, scores: Scores, telemetry: str
 ) -> dict[str, Any]:
     """Return the row of a finished cell; ``telemetry`` is the file with its steps."""
     return {
@@ -105,11 +111,11 @@ def make_row(
         "reference": cell.prompt.reference,
         "schedule": cell.schedule.name,
         "seed": cell.seed,
-        "generator": settings.generator,
-        "guidance": settings.guidance,
+        "generator": settings.generator.name,
+        "guidance": settings.guidance.name,
         "steps": settings.steps,
-        "sampler": settings.sampler,
-        "scale": settings.scale,
+        "sampler": settings.sampling.sampler,
+        "scale": settings.sampling.scale,
         "image": image_name(key),
         "metrics": scores.values,
         "metric_errors": scores.errors,

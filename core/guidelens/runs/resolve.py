@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins import Component, PluginManager
-from guidelens.runs.config import NamedSchedule
 from guidelens.runs.scoring import NamedMetric
+from guidelens.schedules import NamedSchedule, ScheduleSpec, object_name, read_schedules
 from guidelens.weights.store import build_all
 
 T = TypeVar("T")
@@ -26,7 +26,10 @@ class Named(Generic[T]):
 
 @dataclass
 class Components:
-    """All the parts of a run."""
+    """All the parts of a run.
+
+    :param requests: what loads the plugins again that offer them; None where a model is an object of the caller.
+    """
 
     generator: Named[Generator]
     guidance: Named[GuidanceModel]
@@ -34,12 +37,7 @@ class Components:
     metrics: list[NamedMetric]
     prompts: Iterable[str | Prompt] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
-
-
-def object_name(component: object) -> str:
-    """Return what an object calls itself (``name``), or its class."""
-    name = getattr(component, "name", None)
-    return name if isinstance(name, str) and name else type(component).__name__
+    requests: list[str] | None = None
 
 
 def resolve_components(
@@ -47,9 +45,8 @@ def resolve_components(
     *,
     generator: str | Generator | None = None,
     guidance: str | GuidanceModel | None = None,
-    schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None = None,
+    schedules: ScheduleSpec | None = None,
     metrics: Sequence[str | Metric] | None = None,
-    prompt_set: str | None = None,
     needs_prompts: bool = False,
 ) -> Components:
     """Look up and build the parts of a run; plugins are loaded only where a name or a default has to be
@@ -67,7 +64,7 @@ def resolve_components(
     shelf = _Shelf(plugins)
     choice = shelf.choose("generator", generator)
     named_schedules = _schedules(shelf, schedules)
-    prompts = shelf.build(shelf.choose("prompts", prompt_set)).component if needs_prompts else ()
+    prompts = shelf.build(shelf.choose("prompts", None)).component if needs_prompts else ()
     chosen_metrics = (
         shelf.defaults("metric", choice) if metrics is None else [shelf.choose("metric", m) for m in metrics]
     )
@@ -81,6 +78,7 @@ def resolve_components(
         metrics=[NamedMetric(item.name, item.component) for item in scorers],
         prompts=prompts,
         versions=shelf.versions(),
+        requests=shelf.plugins.requests() if all(isinstance(c, Component) for c in (choice, model)) else None,
     )
 
 
@@ -95,20 +93,17 @@ def default_components(
     return [component for component in chosen if isinstance(component, Component)]
 
 
-def _schedules(
-    shelf: _Shelf, schedules: Sequence[str | Schedule] | Mapping[str, Schedule] | None
-) -> list[NamedSchedule]:
-    if isinstance(schedules, Mapping):
-        named = [NamedSchedule(name, schedule) for name, schedule in schedules.items()]
-    else:
-        if schedules is None:
-            chosen = shelf.defaults("schedule")
-        else:
-            chosen = [shelf.choose("schedule", schedule) for schedule in schedules]
-        built = [shelf.build(item) for item in _distinct(chosen)]
+def _schedules(shelf: _Shelf, schedules: ScheduleSpec | None) -> list[NamedSchedule]:
+    if schedules is None:
+        built = [shelf.build(item) for item in _distinct(shelf.defaults("schedule"))]
         named = [NamedSchedule(item.name, item.component) for item in built]
+    else:
+        named = read_schedules(schedules, lambda: shelf.plugins)
     if not named:
-        raise UsageError("no schedules: give at least one (--schedule), or load a plugin that offers some")
+        raise UsageError(
+            "no schedules: give at least one (--schedule), or load a plugin that offers some",
+            setting="schedules",
+        )
     return named
 
 

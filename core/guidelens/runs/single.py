@@ -9,16 +9,20 @@ from typing import TYPE_CHECKING
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt, Schedule
 from guidelens.errors import UsageError
 from guidelens.runs.assemble import assemble
-from guidelens.runs.config import Settings, as_prompts
+from guidelens.runs.config import RunSettings, as_prompts
+from guidelens.runs.notes import Note
+from guidelens.runs.plan import check_schedules
 from guidelens.runs.resolve import resolve_components
 from guidelens.runs.scoring import Scores, check_columns, score
 from guidelens.runs.telemetry import StepRecorder, Telemetry, single_telemetry
+from guidelens.sampling import Sampling
+from guidelens.schedules import one_schedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from guidelens.engine import Engine, Result, Step
-    from guidelens.guidance import GuidanceOptions
+    from guidelens.engine import Result, Step
+    from guidelens.guidance import Settings
     from guidelens.plugins import PluginManager
 
 MAPS_KEPT = 6
@@ -34,9 +38,11 @@ class Drawing:
     """The predicted x0 of every step, noisiest first, then the picture; empty unless asked for."""
     scores: Scores
     result: Result
-    settings: Settings
+    settings: RunSettings
     telemetry: Telemetry | None = None
     """Of every step, with x0 and saliency at some; None unless saliency is asked for."""
+    notes: tuple[Note, ...] = ()
+    """What the reader should know of the prompt and the settings."""
 
 
 def draw(
@@ -44,15 +50,11 @@ def draw(
     schedule: str | Schedule,
     *,
     seed: int = 0,
-    steps: int | str = 50,
-    sampler: str = "ddpm",
-    eta: float = 0.0,
+    sampling: Sampling | None = None,
     generator: str | Generator | None = None,
     guidance: str | GuidanceModel | None = None,
     metrics: Sequence[str | Metric] | None = None,
-    options: GuidanceOptions | None = None,
     device: str = "auto",
-    dtype: str = "float32",
     plugins: PluginManager | None = None,
     keep_frames: bool = False,
     keep_saliency: bool = False,
@@ -63,35 +65,28 @@ def draw(
 
     The picture is that of the same cell of a comparison, up to rounding.
 
+    :param sampling: how the picture is drawn; None: the defaults.
     :param keep_frames: keep the predicted x0 of every step.
     :param keep_saliency: keep x0 and maps of saliency at :data:`MAPS_KEPT` of the guided steps, evenly spaced.
     :param on_step: called with every step.
     :raises UsageError: for a request that makes no sense.
     :raises GuidelensError: for sampling that failed.
     """
-    from guidelens.engine import Sample
+    from guidelens.engine import Engine, Sample
     from guidelens.pictures import to_picture
-    from guidelens.runs.compare import notes_once
 
     (wanted,) = as_prompts([prompt])
     parts = resolve_components(
-        plugins, generator=generator, guidance=guidance, schedules=[schedule], metrics=metrics
+        plugins, generator=generator, guidance=guidance, schedules=schedule, metrics=metrics
     )
     check_columns(item.as_dict() for item in parts.metrics)
-    engine, settings = assemble(
-        parts,
-        steps=steps,
-        sampler=sampler,
-        eta=eta,
-        options=options,
-        device=device,
-        dtype=dtype,
-        batch_size=1,
-    )
-    (schedule_used,) = parts.schedules
-    weights = schedule_used.table(engine.steps)
-    kept = _guided_steps(engine, weights, MAPS_KEPT) if keep_saliency else []
-    recorder = StepRecorder(engine.steps, [k / max(engine.steps - 1, 1) for k in kept])
+    settings, recorded = assemble(parts.generator, parts.guidance, sampling or Sampling())
+    schedule_used = one_schedule(parts.schedules).tabulated(settings.steps)
+    check_schedules([schedule_used], settings.objectives, parts.guidance.name, settings.steps)
+    weights = schedule_used.table(settings.steps).by_objective
+    engine = Engine(parts.generator.component, parts.guidance.component, settings, device=device)
+    kept = _guided_steps(settings, weights, MAPS_KEPT) if keep_saliency else []
+    recorder = StepRecorder(settings.steps, [settings.progress[k] for k in kept])
     frames: list[Image] = []
 
     def observe(step: Step) -> None:
@@ -103,22 +98,31 @@ def draw(
             on_step(step)
 
     sample = Sample(wanted.text, schedule_used.schedule, seed, label=schedule_used.name)
-    with notes_once():
-        (result,) = engine.run([sample], on_step=observe)
+    (result,) = engine.run([sample], on_step=observe)
     picture = to_picture(result.image)
     (scores,) = score(parts.metrics, [picture], [wanted])
     telemetry = single_telemetry(result, weights, recorder) if keep_saliency else None
-    return Drawing(picture, [*frames, picture] if keep_frames else [], scores, result, settings, telemetry)
+    return Drawing(
+        picture=picture,
+        frames=[*frames, picture] if keep_frames else [],
+        scores=scores,
+        result=result,
+        settings=recorded,
+        telemetry=telemetry,
+        notes=(
+            *(Note("", text) for text in settings.notes),
+            *(Note(wanted.text, text) for text in result.notes),
+        ),
+    )
 
 
-def _guided_steps(engine: Engine, weights: Mapping[str, Sequence[float]], most: int) -> list[int]:
+def _guided_steps(settings: Settings, weights: Mapping[str, Sequence[float]], most: int) -> list[int]:
     """Return at most ``most`` of the steps at which some objective is active, evenly spaced.
 
     :raises UsageError: where none is.
     """
-    within = engine.options.guided_steps(engine.steps)
-    guided = [k for k, on in enumerate(within) if on and any(row[k] for row in weights.values())]
-    if not guided or engine.options.scale == 0:
+    guided = [k for k, on in enumerate(settings.guided) if on and any(row[k] for row in weights.values())]
+    if not guided or settings.sampling.scale == 0:
         raise UsageError("an unguided picture has no saliency: no objective is active at any of its steps")
     count = min(most, len(guided))
     return [guided[round(i * (len(guided) - 1) / max(count - 1, 1))] for i in range(count)]

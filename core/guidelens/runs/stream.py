@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from guidelens.contracts import Generator, GuidanceModel, Prompt, Schedule
-from guidelens.runs.assemble import assemble
 from guidelens.runs.resolve import resolve_components
+from guidelens.schedules import one_schedule
 
 if TYPE_CHECKING:
     from guidelens.engine import Step
-    from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
+    from guidelens.sampling import Sampling
 
 
 def stream(
@@ -21,14 +21,10 @@ def stream(
     schedule: str | Schedule,
     *,
     seed: int = 0,
-    steps: int | str = 50,
-    sampler: str = "ddpm",
-    eta: float = 0.0,
+    sampling: Sampling | None = None,
     generator: str | Generator | None = None,
     guidance: str | GuidanceModel | None = None,
-    options: GuidanceOptions | None = None,
     device: str = "auto",
-    dtype: str = "float32",
     plugins: PluginManager | None = None,
 ) -> cabc.Generator[Step, None, None]:
     """Draw prompts under one schedule, and yield each :class:`~guidelens.engine.Step` when it has been taken.
@@ -43,27 +39,17 @@ def stream(
 
     :param prompts: one, or several that are drawn at once, from the same noise: the B rows of each step.
     :param seed: of all the noise.
-    :param steps: the last of them holds the finished pictures in ``sample``.
-    :param options: how guidance enters the step.
+    :param sampling: how pictures are drawn; the last step holds the finished pictures in ``sample``.
     :raises UsageError: at once, for a request that makes no sense.
     :raises GuidelensError: at once, for components that cannot be built; while running, for sampling that failed.
     """
-    from guidelens.engine import Sample
+    from guidelens.engine import Engine, Sample
 
     parts = resolve_components(
-        plugins, generator=generator, guidance=guidance, schedules=[schedule], metrics=()
+        plugins, generator=generator, guidance=guidance, schedules=schedule, metrics=()
     )
-    engine, _ = assemble(
-        parts,
-        steps=steps,
-        sampler=sampler,
-        eta=eta,
-        options=options,
-        device=device,
-        dtype=dtype,
-        batch_size=1,  # of Engine.run; a stream is one batch
-    )
-    chosen = parts.schedules[0].schedule
+    engine = Engine(parts.generator.component, parts.guidance.component, sampling, device=device)
+    chosen = one_schedule(parts.schedules).schedule
     wanted = [prompts] if isinstance(prompts, str | Prompt) else prompts
     texts = [prompt.text if isinstance(prompt, Prompt) else prompt for prompt in wanted]
     return engine.stream([Sample(text, chosen, seed) for text in texts])

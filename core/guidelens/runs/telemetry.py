@@ -287,12 +287,7 @@ def _reduced(series: Mapping[str, Sequence[float]], reduce: Any) -> dict[str, fl
 
 
 def step_series(directory: Path, row: Mapping[str, Any]) -> dict[str, dict[str, list[float | None]]]:
-    """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row, one number a step, None where inactive.
-
-    Rows of runs that were made before telemetry had files hold the numbers themselves.
-    """
-    if not row.get("telemetry"):
-        return {kind: row[kind] for kind in SERIES if kind in row}
+    """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row, one number a step, None where inactive."""
     telemetry = load_telemetry(directory / row["telemetry"], row["key"])
     return {
         kind: {

@@ -10,27 +10,28 @@ import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.guarding import encode
 from guidelens.runs.assemble import assemble
-from guidelens.runs.config import Cell, NamedSchedule, Settings, canonical_json, join_steps, split_steps
+from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.execute import Group, Workshop
+from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import check_schedules
-from guidelens.runs.resolve import Components, Named, default_components
+from guidelens.runs.resolve import Named, default_components
 from guidelens.runs.scoring import NamedMetric, check_columns
+from guidelens.sampling import NONE, Sampling, split_steps
+from guidelens.schedules import NamedSchedule
 
 from .file import Grid, Rule, Study
-from .keys import NONE, PromptSource
+from .keys import SAMPLING_KEYS, PromptSource
 from .lines import Place
 from .prompts import Perturb, StudyPrompt, gather, perturbed
 
 if TYPE_CHECKING:
-    from guidelens.guidance import GuidanceOptions
     from guidelens.plugins import PluginManager
 
 logger = logging.getLogger(__name__)
@@ -48,15 +49,15 @@ class Expansion:
     :param groups: the cells by the engine that computes them; what grids share is there once.
     :param settings: by id.
     :param schedules: the weights of every schedule at every step, by name and number of steps.
-    :param notes: what the text encoders have to say: (prompt, note).
+    :param notes: what the text encoders have to say, and what is to be known of the settings.
     """
 
     members: list[dict[str, Any]] = field(default_factory=list)
     groups: list[Group] = field(default_factory=list)
-    settings: dict[str, Settings] = field(default_factory=dict)
+    settings: dict[str, RunSettings] = field(default_factory=dict)
     schedules: dict[tuple[str, int], dict[str, list[float]]] = field(default_factory=dict)
     metrics: list[NamedMetric] = field(default_factory=list)
-    notes: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
 
     @property
     def prompts(self) -> dict[str, Prompt]:
@@ -95,8 +96,8 @@ class _Expander:
         self.study, self.plugins, self.workshop, self.perturb = study, plugins, workshop, perturb
         self.result = Expansion()
         self._cells: dict[str, dict[str, Cell]] = {}
-        self._options: dict[str, GuidanceOptions] = {}
-        self._resolved: dict[str, tuple[str, Settings]] = {}
+        self._resolved: dict[str, tuple[str, RunSettings]] = {}
+        self._tables: dict[tuple[str, int], NamedSchedule] = {}
         self._schedules: dict[str, NamedSchedule] = {}
         self._prompts: dict[tuple[tuple[PromptSource, ...], tuple[str, ...]], list[StudyPrompt]] = {}
         self._notes: dict[str, dict[str, list[str]]] = {}
@@ -105,6 +106,7 @@ class _Expander:
         self._hits = [0] * len(self._rules)
 
     def run(self) -> Expansion:
+        self._check_device()
         metrics = self._metric_specs()
         for grid in self.study.grids:
             before = len(self.result.members)
@@ -119,25 +121,34 @@ class _Expander:
         with self._at(("metrics",)):
             self.result.metrics = self.workshop.metrics(metrics)
             check_columns(metric.as_dict() for metric in self.result.metrics)
-        names = [(s.generator, s.guidance) for s in self.result.settings.values()]
+        names = [(s.generator.name, s.guidance.name) for s in self.result.settings.values()]
         order = sorted(self._cells, key=lambda i: names.index(self._models(i)))  # stable: models stay loaded
-        self.result.groups = [
-            Group(self.result.settings[i], self._options[i], self._cells[i]) for i in order if self._cells[i]
+        self.result.groups = [Group(self.result.settings[i], self._cells[i]) for i in order if self._cells[i]]
+        self.result.notes += [
+            Note(text, note)
+            for known in self._notes.values()
+            for text, notes in known.items()
+            for note in notes
         ]
-        self.result.notes = [
-            (text, note) for told in self._notes.values() for text, notes in told.items() for note in notes
-        ]
+        self.result.notes = list(dict.fromkeys(self.result.notes))
         return self.result
 
     def _models(self, identifier: str) -> tuple[str, str]:
         settings = self.result.settings[identifier]
-        return settings.generator, settings.guidance
+        return settings.generator.name, settings.guidance.name
+
+    def _check_device(self) -> None:
+        """:raises UsageError: where the device is not there, or lacks the study's dtype."""
+        from guidelens.networks import resolve_device, resolve_dtype
+
+        with self._at(("device",)):
+            device = resolve_device(self.workshop.device)
+        with self._at(("dtype",)):
+            resolve_dtype(self.study.dtype, device)
 
     # -- one grid
 
     def _grid(self, grid: Grid) -> None:
-        from guidelens.guidance import GuidanceOptions
-
         with self._at(self._model_place(grid, "generator")):
             generators = [self.plugins.resolve("generator", spec).spec for spec in grid.generator]
         with self._at(self._model_place(grid, "guidance")):
@@ -145,10 +156,9 @@ class _Expander:
         with self._at(self.study.key_place(grid, "schedules")):
             schedules = [self._schedule(name) for name in grid.schedules or self._default("schedule")]
         prompts = self._prompts_of(grid)
-        defaults = asdict(GuidanceOptions())
         for generator, guidance in product(generators, models):
-            notes = self._told(guidance, prompts)
-            for columns, options in self._conditions(grid):
+            notes = self._notes_on(guidance, prompts)
+            for columns, sampling in self._conditions(grid):
                 outer = {"grid": grid.name, "generator": generator, "guidance": guidance, **columns}
                 for prompt, schedule, seed in product(prompts, schedules, grid.seeds):
                     inner = {
@@ -158,37 +168,32 @@ class _Expander:
                         "schedule": schedule.name,
                         "seed": seed,
                     }
-                    if not self._excluded({**defaults, **options, **outer, **inner}):
-                        self._add(grid, prompt, schedule, seed, {**outer, **inner}, options, notes)
+                    if not self._excluded({**sampling.as_dict(), **outer, **inner}):
+                        self._add(grid, prompt, schedule, seed, {**outer, **inner}, sampling, notes)
 
-    def _conditions(self, grid: Grid) -> Iterator[tuple[Columns, dict[str, Any]]]:
-        """Yield the columns of each condition, and the values of its guidance options."""
-        from guidelens.guidance import find_preset
-
-        names = list(grid.options)
-        for preset, *chosen in product(grid.presets, *grid.options.values()):
-            own = find_preset(preset) if preset != NONE else None
-            given = dict(zip(names, chosen, strict=True))
-            base = {**(own.options if own is not None else {}), **given}
-            axes = product(grid.samplers, grid.eta, grid.steps, grid.scales, grid.objective_scales)
-            for sampler, eta, steps, scale, objective_scales in axes:
-                used = sampler or (own.sampler if own is not None else "ddpm")
-                inherited = own.eta if own is not None and used == own.sampler else 0.0
-                values = {
-                    **base,
-                    **({"objective_scales": dict(objective_scales)} if objective_scales else {}),
-                }
-                if scale is not None:
-                    values["scale"] = scale
-                columns = {
+    def _conditions(self, grid: Grid) -> Iterator[tuple[Columns, Sampling]]:
+        """Yield the columns of each condition, and its sampling."""
+        own_keys = [option.name for option in SAMPLING_KEYS.values() if option.name in grid.sampling]
+        names = [*(name for name in grid.sampling if name not in own_keys), *own_keys]
+        for preset, *values in product(grid.presets, *(grid.sampling[name] for name in names)):
+            given = dict(zip(names, values, strict=True))
+            with self._settling(grid):
+                sampling = (
+                    Sampling.of({**given, "dtype": self.study.dtype})
+                    if preset == NONE
+                    else Sampling.preset(preset, **given, dtype=self.study.dtype)
+                )
+            yield (
+                {
                     "preset": preset,
-                    "sampler": used,
-                    "eta": inherited if eta is None else eta,
-                    **dict(zip(("steps", "respacing"), split_steps(steps), strict=True)),
-                    "scale": values.get("scale", 1.0),
-                    "options": given,
-                }
-                yield columns, values
+                    "sampler": sampling.sampler,
+                    "eta": sampling.eta,
+                    **dict(zip(("steps", "respacing"), split_steps(sampling.steps), strict=True)),
+                    "scale": sampling.scale,
+                    "options": {name: given[name] for name in names if name not in own_keys},
+                },
+                sampling,
+            )
 
     def _add(
         self,
@@ -197,14 +202,14 @@ class _Expander:
         schedule: NamedSchedule,
         seed: int,
         columns: Columns,
-        options: dict[str, Any],
+        sampling: Sampling,
         notes: Mapping[str, list[str]],
     ) -> None:
-        identifier, settings = self._settle(grid, columns, options)
+        identifier, settings = self._settle(grid, columns["generator"], columns["guidance"], sampling)
         with self._at(self.study.key_place(grid, "schedules")):
             table = self._table(schedule, settings.steps, columns["guidance"])
-        cell = Cell(prompt.prompt, schedule, seed)
-        key = cell.key(settings, table)
+        cell = Cell(prompt.prompt, table, seed)
+        key = cell.key(settings)
         self._cells[identifier].setdefault(key, cell)
         self.result.members.append(
             {
@@ -215,42 +220,27 @@ class _Expander:
                 "clean": prompt.clean.text,
                 "reference": prompt.prompt.reference,
                 "edits": prompt.edits,
-                "objective_scales": dict(settings.options.get("objective_scales", {})),
+                "objective_scales": dict(settings.sampling.objective_scales),
                 "notes": notes.get(prompt.prompt.text, []),
             }
         )
 
-    def _settle(self, grid: Grid, columns: Columns, values: dict[str, Any]) -> tuple[str, Settings]:
-        """Return the settings of a condition and their id; its engine is made once, to check them."""
-        from guidelens.guidance import GuidanceOptions
-
-        steps = join_steps(columns["steps"], columns["respacing"])
-        named = [steps, *(columns[name] for name in ("generator", "guidance", "sampler", "eta"))]
-        known = canonical_json([named, values])
+    def _settle(
+        self, grid: Grid, generator: str, guidance: str, sampling: Sampling
+    ) -> tuple[str, RunSettings]:
+        """Return the settings of a condition, and their id."""
+        known = canonical_json([generator, guidance, sampling.as_dict()])
         if known in self._resolved:
             return self._resolved[known]
-        generator = self.workshop.model("generator", columns["generator"])
-        guidance = self.workshop.model("guidance", columns["guidance"])
+        models = [
+            Named(name, self.workshop.model(kind, name))
+            for kind, name in (("generator", generator), ("guidance", guidance))
+        ]
         with self._settling(grid):
-            options = GuidanceOptions.of(values)
-            if options.dose == "plain" or options.dose_steps == steps:
-                # Both say the same, and the reference means nothing then: one and the same cell.
-                options = replace(options, dose="plain", dose_steps=GuidanceOptions.dose_steps)
-            _, settings = assemble(
-                Components(
-                    Named(columns["generator"], generator), Named(columns["guidance"], guidance), [], []
-                ),
-                steps=steps,
-                sampler=columns["sampler"],
-                eta=columns["eta"],
-                options=options,
-                device=self.workshop.device,
-                dtype=self.study.dtype,
-                batch_size=1,
-            )
+            resolved, settings = assemble(models[0], models[1], sampling)
         identifier = hashlib.sha256(canonical_json(settings.as_dict()).encode()).hexdigest()[:8]
+        self.result.notes += [Note("", text) for text in resolved.notes]
         self.result.settings[identifier] = settings
-        self._options[identifier] = options
         self._cells.setdefault(identifier, {})
         self._resolved[known] = (identifier, settings)
         return identifier, settings
@@ -279,15 +269,17 @@ class _Expander:
             self._schedules[component.spec] = NamedSchedule(component.spec, component.build())
         return self._schedules[component.spec]
 
-    def _table(self, schedule: NamedSchedule, steps: int, guidance: str) -> dict[str, list[float]]:
+    def _table(self, schedule: NamedSchedule, steps: int, guidance: str) -> NamedSchedule:
+        """Return a schedule as a table, checked against the objectives of the guidance model."""
         key = (schedule.name, steps)
+        if key not in self._tables:
+            self._tables[key] = schedule.tabulated(steps)
+            self.result.schedules[key] = self._tables[key].table(steps).by_objective
         if (guidance, *key) not in self._checked:
             objectives = self.workshop.model("guidance", guidance).objectives
-            check_schedules([schedule], objectives, guidance, steps)
+            check_schedules([self._tables[key]], objectives, guidance, steps)
             self._checked.add((guidance, *key))
-        if key not in self.result.schedules:
-            self.result.schedules[key] = schedule.table(steps)
-        return self.result.schedules[key]
+        return self._tables[key]
 
     def _prompts_of(self, grid: Grid) -> list[StudyPrompt]:
         known = (grid.prompts, grid.perturbations)
@@ -303,14 +295,15 @@ class _Expander:
             self._prompts[known] = result
         return self._prompts[known]
 
-    def _told(self, guidance: str, prompts: Sequence[StudyPrompt]) -> Mapping[str, list[str]]:
-        told = self._notes.setdefault(guidance, {})
-        new = list(dict.fromkeys(p.prompt.text for p in prompts if p.prompt.text not in told))
+    def _notes_on(self, guidance: str, prompts: Sequence[StudyPrompt]) -> Mapping[str, list[str]]:
+        """Return what the text encoder has to say of each prompt."""
+        known = self._notes.setdefault(guidance, {})
+        new = [prompt.prompt.text for prompt in prompts if prompt.prompt.text not in known]
         if new:
-            notes = encode(self.workshop.model("guidance", guidance), new).notes
-            told |= {text: [] for text in new}
-            told |= {text: list(lines) for text, lines in zip(new, notes, strict=False)}
-        return told
+            known |= {text: [] for text in new}
+            for note in prompt_notes(self.workshop.model("guidance", guidance), new):
+                known[note.prompt].append(note.text)
+        return known
 
     # -- exclusions
 
@@ -353,5 +346,5 @@ class _Expander:
         try:
             yield
         except UsageError as error:
-            place = self.study.blamed_place(grid, str(error))
+            place = self.study.setting_place(grid, error.setting)
             raise self.study.error(place, f"grid {grid.name!r}: {error}") from error

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.sampling import options
 
-from .keys import AXES, GRID_KEYS, STUDY_KEYS, PromptSource, Reader, read_conditions, unknown
+from .keys import AXES, GRID_KEYS, SAMPLING_KEYS, STUDY_KEYS, PromptSource, Reader, read_conditions, unknown
 from .lines import Place, find_lines, line_of
 
 if sys.version_info >= (3, 11):
@@ -22,26 +23,18 @@ else:
 MAIN = "main"
 """What the grid of a study is called that has no ``[[grid]]``."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+SETTING_KEYS = {"preset": "presets"}
+"""Keys of settings that are not options of the sampling."""
 
-_BLAMED = (
-    ("objective_scale", "objective_scales"),
-    ("eta", "eta"),
-    ("sampler ", "samplers"),
-    ("steps", "steps"),
-    ("scale", "scales"),
-    ("preset", "presets"),
-    ("device", "device"),
-    ("dtype", "dtype"),
-)
-"""Words of messages, and the keys that they blame."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 @dataclass(frozen=True)
 class Grid:
     """One grid: every combination of its values is a condition. None, or empty, takes what plugins offer.
 
-    The fields are the keys of the file; ``options`` holds the values of each guidance option.
+    :param sampling: the values of each option of :class:`~guidelens.sampling.Sampling` that the file names, whether
+        under a key of its own or in ``options``.
     """
 
     name: str
@@ -54,13 +47,8 @@ class Grid:
     perturbations: tuple[str, ...] = ()
     schedules: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0, 1, 2, 3)
-    steps: tuple[int | str, ...] = (50,)
-    samplers: tuple[str | None, ...] = (None,)
-    eta: tuple[float | None, ...] = (None,)
-    scales: tuple[float | None, ...] = (None,)
-    objective_scales: tuple[Mapping[str, float], ...] = ({},)
     presets: tuple[str, ...] = ("none",)
-    options: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    sampling: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -109,25 +97,19 @@ class Study:
         return replace(self, grids=grids, overrides={**self.overrides, **models})
 
     def error(self, place: Place, message: str) -> UsageError:
-        """Return the error that names the line of a place."""
+        """Return the error that names the line of a place in front of the message."""
         return UsageError(f"{self.label}, line {line_of(dict(self.lines), place)}: {message}")
 
     def key_place(self, grid: Grid, key: str) -> Place:
         """Return where ``key`` of a grid is written: in the grid, or at the top."""
         return self._written(grid, (key,)) or grid.place
 
-    def blamed_place(self, grid: Grid, message: str) -> Place:
-        """Return where the key is written that a message about a grid's settings is about; else the grid.
-
-        That is the first of its guidance options, then of the other keys, whose name the message has.
-        """
-        text = message.replace("_", " ")
-        options = sorted(grid.options, key=len, reverse=True)  # dose_steps before dose
-        for name, *place in (*((name, "options", name) for name in options), *_BLAMED):
-            found = self._written(grid, tuple(place))
-            if found and re.search(rf"\b{name.replace('_', ' ')}", text):
-                return found
-        return grid.place
+    def setting_place(self, grid: Grid, setting: str) -> Place:
+        """Return where a grid's setting is written, by the name that an error has for it; else the grid."""
+        own = {option.name: option.study_key for option in options()}
+        key = own.get(setting, SETTING_KEYS.get(setting, setting))
+        found = self._written(grid, (key,) if key else ("options", setting))
+        return found or grid.place
 
     def _written(self, grid: Grid, key: Place) -> Place | None:
         """Return the place of a key in a grid or at the top; of what holds it, where it has no line of its own."""
@@ -188,7 +170,7 @@ class _Parser:
         tables = {"grid": self._tables(content, "grid"), "exclude": self._tables(content, "exclude")}
         top = self._read(content, (), {**STUDY_KEYS, **AXES}, "a study", others=tuple(tables))
         own = {key: value for key, value in top.items() if key in STUDY_KEYS}
-        defaults = {key: value for key, value in top.items() if key in AXES}
+        defaults = _with_sampling({key: value for key, value in top.items() if key in AXES})
         name = own.pop("name", name)
         if not _NAME.fullmatch(name):
             raise self._error(("name",), f"the name {name!r} must be of letters, digits, '.', '_' and '-'")
@@ -214,11 +196,11 @@ class _Parser:
         return [(table, (key, i)) for i, table in enumerate(value)]
 
     def _grid(self, table: dict[str, Any], place: Place, defaults: Mapping[str, Any]) -> Grid:
-        own = self._read(table, place, GRID_KEYS, "a grid")
+        own = _with_sampling(self._read(table, place, GRID_KEYS, "a grid"))
         if "name" not in own:
             raise self._error(place, 'the grid has no name; add name = "..."')
-        options = {**defaults.get("options", {}), **own.pop("options", {})}
-        return Grid(place=place, **{**defaults, **own, "options": options})
+        sampling = {**defaults["sampling"], **own["sampling"]}
+        return Grid(place=place, **{**defaults, **own, "sampling": sampling})
 
     def _distinct(self, grids: list[Grid]) -> None:
         seen: set[str] = set()
@@ -269,3 +251,10 @@ class _Parser:
 
     def _error(self, place: Place, message: str) -> UsageError:
         return UsageError(f"{self.label}, line {line_of(self.lines, place)}: {message}")
+
+
+def _with_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values of keys, those of options of the sampling gathered by the options' names."""
+    rest = {key: value for key, value in values.items() if key not in SAMPLING_KEYS and key != "options"}
+    own = {option.name: values[key] for key, option in SAMPLING_KEYS.items() if key in values}
+    return {**rest, "sampling": {**values.get("options", {}), **own}}

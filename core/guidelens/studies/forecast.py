@@ -10,8 +10,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.runs.compare import notes_once
-from guidelens.runs.execute import Group, TabledSchedule, Workshop
+from guidelens.runs.execute import Group, Workshop
 from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_rows, refuse_foreign
 
 from .expand import Expansion, expand
@@ -102,11 +101,10 @@ def forecast(
             refuse_other(Path(out), old, study)
             done = set(read_rows(Path(out) / RESULTS)[0])
             failed = set() if retry_failed else set(read_rows(Path(out) / FAILURES)[0]) - done
-    with notes_once():
-        expansion = expand(study, plugins, workshop, perturb=perturb)
-        keys = set(expansion.prompts)
-        size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
-        measured = _measure(expansion, done | failed, workshop, size)
+    expansion = expand(study, plugins, workshop, perturb=perturb)
+    keys = set(expansion.prompts)
+    size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
+    measured = _measure(expansion, done | failed, workshop, size)
     return Forecast(
         study=study,
         grids=expansion.sizes(),
@@ -136,12 +134,11 @@ def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_siz
             for key, cell in group.cells.items():
                 if key not in done:
                     by_schedule.setdefault(cell.schedule.name, []).append(key)
-            for name, keys in by_schedule.items():
-                table = expansion.schedules[name, group.settings.steps]
-                probe = _Probe(group, keys[:batch_size], table, workshop)
+            for keys in by_schedule.values():
+                probe = _Probe(group, keys[:batch_size], workshop)
                 if probe.kind not in costs:
                     costs[probe.kind] = probe.seconds_per_step()
-                laps = workshop.engine(group.settings, group.options).laps
+                laps = workshop.engine(group.settings).settings.repetitions
                 found.seconds += costs[probe.kind] * len(keys) * sum(laps)
                 found.steps += len(keys) * len(laps)
 
@@ -160,14 +157,14 @@ class _Measured:
 class _Probe:
     """Measures steps of some cells that cost alike: same models, options that cost, objectives and batch."""
 
-    def __init__(
-        self, group: Group, keys: Sequence[str], table: Mapping[str, Sequence[float]], workshop: Workshop
-    ) -> None:
-        self.group, self.keys, self.table, self.workshop = group, keys, table, workshop
-        options = group.options
+    def __init__(self, group: Group, keys: Sequence[str], workshop: Workshop) -> None:
+        self.group, self.keys, self.workshop = group, keys, workshop
+        self.schedule = group.cells[keys[0]].schedule
+        table = self.schedule.table(group.settings.steps).by_objective
+        options = group.settings.sampling
         self.kind = (
-            group.settings.generator,
-            group.settings.guidance,
+            group.settings.generator.name,
+            group.settings.guidance.name,
             *(options.through, options.augment, options.augmentations, options.smoothing, options.every),
             tuple(sorted((name, _pattern(row)) for name, row in table.items())),
             len(keys),
@@ -177,10 +174,9 @@ class _Probe:
         """Return the seconds of one step of one picture."""
         from guidelens.engine import Sample
 
-        engine = self.workshop.engine(self.group.settings, self.group.options)
-        schedule = TabledSchedule("probe", self.table)
+        engine = self.workshop.engine(self.group.settings)
         cells = [self.group.cells[key] for key in self.keys]
-        samples = [Sample(cell.prompt.text, schedule, cell.seed) for cell in cells]
+        samples = [Sample(cell.prompt.text, self.schedule.schedule, cell.seed) for cell in cells]
         alone = self._timed(engine, samples[:1], 1)
         if alone > SLOW_STEP or len(samples) == 1:
             return alone

@@ -1,22 +1,16 @@
-"""The keys of a study file: what each may hold. Options of the guidance are read off their dataclass."""
+"""The keys of a study file: what each may hold. Those of the sampling are made from its options."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
-from functools import cache
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any
 
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.config import join_steps, parse_seeds, split_steps
-
-NONE = "none"
-"""Stands for no perturbation, no preset, or no value, which TOML has no word for."""
-
-OWN_KEYS = ("scale", "objective_scales")
-"""Options of the guidance that have a key of their own in a study, outside ``options``."""
+from guidelens.sampling import NONE, PRESETS, Option, options
+from guidelens.seeds import parse_seeds
 
 
 @dataclass(frozen=True)
@@ -67,16 +61,6 @@ def read_count(value: Any, least: int = 1) -> int:
     return value
 
 
-def read_steps(value: Any) -> int | str:
-    """Read a number of sampling steps, or a respacing such as ``"ddim25"``."""
-    if not isinstance(value, str):
-        return read_count(value)
-    try:
-        return join_steps(*split_steps(value))
-    except UsageError as error:
-        raise ValueError(str(error)) from None
-
-
 def one_or_more(read: Reader, *, what: str = "value") -> Reader:
     """Return the reader of one value or a list of values, as a tuple without repetitions."""
 
@@ -107,26 +91,12 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     try:
         return parse_seeds(str(value))
     except UsageError as error:
-        raise ValueError(str(error).removeprefix("--seeds ")) from None
-
-
-def read_sampler(value: Any) -> str:
-    """Read the name of a sampler."""
-    return _choice(value, ("ddpm", "ddim"))
+        raise ValueError(str(error)) from None
 
 
 def read_preset(value: Any) -> str:
     """Read the name of a preset, or ``none``."""
-    from guidelens.guidance import PRESETS
-
     return _choice(value, (NONE, *PRESETS))
-
-
-def read_objective_scales(value: Any) -> dict[str, float]:
-    """Read a table of scales by objective."""
-    if not isinstance(value, dict):
-        raise ValueError(f"expected a table such as {{ itc = 500 }}, not {shown(value)}")
-    return {name: read_number(scale) for name, scale in value.items()}
 
 
 def read_prompts(value: Any) -> tuple[PromptSource, ...]:
@@ -150,40 +120,35 @@ def read_batch_size(value: Any) -> int | str:
     return value if value == "auto" else read_count(value)
 
 
-def read_dtype(value: Any) -> str:
-    """Read the precision of the networks."""
-    return _choice(value, ("float32", "bfloat16", "float16", "float64"))
+def read_option(option: Option) -> Reader:
+    """Return the reader of an option; ``none`` stands for no value."""
+
+    def read(value: Any) -> Any:
+        return option.read(None if value == NONE and option.optional else value)
+
+    return read
 
 
 def read_options(value: Any) -> dict[str, tuple[Any, ...]]:
-    """Read a table of guidance options, each one value or a list of values.
+    """Read a table of options that have no key of their own, each one value or a list of values.
 
     :raises KeyError: (name, message) for an option that does not exist or a value that does not fit.
     """
     if not isinstance(value, dict):
         raise ValueError(f'expected a table such as {{ through = "x0" }}, not {shown(value)}')
-    known = option_types()
+    known = {option.name: option for option in options() if not option.study_key}
+    elsewhere = {option.name: option.study_key for option in options() if option.study_key}
     result = {}
     for name, given in value.items():
-        if name in OWN_KEYS:
-            key = "scales" if name == "scale" else name
-            raise KeyError(name, f"{name} is no key of options: write {key} = ... beside it")
+        if name in elsewhere:
+            raise KeyError(name, f"{name} is not a key of options: write {elsewhere[name]} = ... beside it")
         if name not in known:
             raise KeyError(name, f"there is no option {unknown(name, known)}")
         try:
-            result[name] = one_or_more(lambda item, kind=known[name]: _typed(item, kind))(given)  # type: ignore[misc]
+            result[name] = one_or_more(read_option(known[name]))(given)
         except ValueError as error:
-            raise KeyError(name, f"{name}: {error}") from None
+            raise KeyError(name, f"{name} {error}") from None
     return result
-
-
-@cache
-def option_types() -> dict[str, Any]:
-    """Return the options that ``options`` may hold, and their types."""
-    from guidelens.guidance import GuidanceOptions
-
-    hints = get_type_hints(GuidanceOptions)
-    return {part.name: hints[part.name] for part in fields(GuidanceOptions) if part.name not in OWN_KEYS}
 
 
 def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
@@ -191,7 +156,7 @@ def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
 
     :raises KeyError: (name, message) for a column that does not exist.
     """
-    columns = (*CONDITIONS, *option_types())
+    columns = tuple(dict.fromkeys((*CONDITIONS, *(option.name for option in options()))))
     result = {}
     for name, given in value.items():
         if name not in columns:
@@ -201,6 +166,14 @@ def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
         raise ValueError("the rule names no column, so it would exclude everything")
     return result
 
+
+PER_STUDY = ("dtype",)
+"""Options that hold for a whole study."""
+
+SAMPLING_KEYS = {
+    option.study_key: option for option in options() if option.study_key and option.study_key not in PER_STUDY
+}
+"""Options that have a key of their own in a study, outside ``options``, by that key."""
 
 CONDITIONS = (
     "grid",
@@ -218,14 +191,14 @@ CONDITIONS = (
     "schedule",
     "seed",
 )
-"""What an exclusion rule may be about, besides the guidance options."""
+"""What an exclusion rule may be about, besides the other options of the sampling."""
 
 STUDY_KEYS: dict[str, Reader] = {
     "name": read_text,
     "summary": read_text,
     "plugins": one_or_more(read_text, what="plugin"),
     "metrics": lambda value: () if value == [] else one_or_more(read_text)(value),
-    "dtype": read_dtype,
+    **{option.study_key: read_option(option) for option in options() if option.study_key in PER_STUDY},
     "device": read_text,
     "batch_size": read_batch_size,
     "snapshots": read_snapshots,
@@ -240,12 +213,8 @@ AXES: dict[str, Reader] = {
     "perturbations": one_or_more(read_text),
     "schedules": one_or_more(read_text, what="schedule"),
     "seeds": read_seeds,
-    "steps": one_or_more(read_steps),
-    "samplers": one_or_more(read_sampler),
-    "eta": one_or_more(read_number),
-    "scales": one_or_more(read_number),
-    "objective_scales": one_or_more(read_objective_scales),
     "presets": one_or_more(read_preset),
+    **{key: one_or_more(read_option(option)) for key, option in SAMPLING_KEYS.items()},
     "options": read_options,
 }
 """Keys whose values span a grid: at the top for all grids, in a grid for it alone."""
@@ -263,32 +232,6 @@ def _choice(value: Any, choices: tuple[str, ...]) -> str:
         near = suggestion(value, choices) if isinstance(value, str) else ""
         raise ValueError(f"expected {' or '.join(choices)}, not {shown(value)}{near}")
     return str(value)
-
-
-def _typed(value: Any, kind: Any) -> Any:
-    """Check a value against the type of an option; an option that may be None takes ``none`` for it."""
-    members = (
-        get_args(kind) if get_origin(kind) not in (None, Literal) and type(None) in get_args(kind) else ()
-    )
-    if members:
-        if value == NONE:
-            return None
-        kind = next(member for member in members if member is not type(None))
-    if get_origin(kind) is Literal:
-        return _choice(value, get_args(kind))
-    if kind is bool:
-        if not isinstance(value, bool):
-            raise ValueError(f"expected true or false, not {shown(value)}")
-        return value
-    if kind is int:
-        return read_count(value, 0)
-    if kind is float:
-        return read_number(value)
-    if kind is str:
-        if not isinstance(value, str):
-            raise ValueError(f"expected a text, not {shown(value)}")
-        return value
-    raise ValueError("this option can be given from Python only")
 
 
 def _prompt_source(value: Any) -> PromptSource:

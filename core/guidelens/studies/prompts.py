@@ -12,9 +12,10 @@ from guidelens.contracts import Prompt
 from guidelens.prompts import perturb as perturb_text
 from guidelens.prompts import read_prompts, select
 from guidelens.runs.config import as_prompts
+from guidelens.sampling import NONE
 from guidelens.text import STDIN
 
-from .keys import NONE, PromptSource
+from .keys import PromptSource
 
 logger = logging.getLogger(__name__)
 

@@ -14,7 +14,8 @@ from guidelens.pictures import open_picture
 from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, read_config, read_rows
-from guidelens.runs.telemetry import Telemetry, load_telemetry, step_series
+from guidelens.runs.telemetry import Telemetry, load_telemetry
+from guidelens.sampling import split_steps
 from guidelens.text import lines
 
 from .expand import pair_id
@@ -120,17 +121,7 @@ class StudyResults:
 
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
-        row = self._row(key)
-        if row.get("telemetry"):
-            return load_telemetry(self.directory / row["telemetry"], key)
-        import numpy as np
-
-        series = step_series(self.directory, row)
-        as_arrays: dict[str, Any] = {
-            kind: {name: np.array(values, dtype=np.float32) for name, values in table.items()}
-            for kind, table in series.items()
-        }
-        return Telemetry(**as_arrays)
+        return load_telemetry(self.directory / self._row(key)["telemetry"], key)
 
     def image(self, key: str) -> Image:
         """Return the picture of a cell.
@@ -167,7 +158,7 @@ class StudyResults:
     def _of_comparison(self, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return a comparison's rows as members of one grid."""
         settings = self.config["settings"]
-        forms = {(form["text"], form["reference"]): form for form in self.config.get("perturbed", [])}
+        forms = {(form["text"], form["reference"]): form for form in self.config["perturbed"]}
         return [
             {
                 "grid": COMPARISON,
@@ -178,11 +169,11 @@ class StudyResults:
                 **_form(row, forms),
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
                 "eta": settings["eta"],
-                "respacing": settings.get("respacing", ""),
+                "respacing": split_steps(settings["steps"])[1],
                 "preset": "none",
                 "options": {},
-                "objective_scales": settings.get("objective_scales", {}),
-                "notes": [n["note"] for n in self.config.get("notes", []) if n["prompt"] == row["prompt"]],
+                "objective_scales": settings["objective_scales"],
+                "notes": [n["note"] for n in self.config["notes"] if n["prompt"] == row["prompt"]],
             }
             for key, row in rows.items()
         ]
@@ -226,7 +217,6 @@ def _joined(
     rows: Mapping[str, Mapping[str, Any]],
     failures: Mapping[str, Mapping[str, Any]],
 ) -> Cell:
-    member = {**member, "respacing": member.get("respacing", "")}  # a study from before there was a choice
     row = rows.get(member["key"])
     if row is not None:
         return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}
@@ -256,7 +246,5 @@ def flat(cell: Cell) -> dict[str, Any]:
     row["notes"] = "; ".join(cell["notes"])
     for name, prefix in tables.items():
         for what, value in (cell[name] or {}).items():
-            if isinstance(value, list):  # a run from before telemetry had files
-                value = next((v for v in reversed(value) if v is not None), None)
             row[f"{prefix}.{what}"] = value
     return row

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.compare import notes_once
 from guidelens.runs.config import FORMAT
 from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
 from guidelens.runs.execute import Executor, InProcess, Workshop
+from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
 from guidelens.runs.record import versions
 from guidelens.runs.store import STUDY, RunStore, read_config, refuse_foreign
@@ -53,6 +53,8 @@ class StudyRun:
     stopped: bool
     reasons: list[tuple[str, int]] = field(default_factory=list)
     """Each reason of a failure, and how many cells have it."""
+    notes: tuple[Note, ...] = ()
+    """What the reader should know of prompts and settings."""
 
     @property
     def complete(self) -> bool:
@@ -109,21 +111,9 @@ def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
 
     own = [str(study.base / name) if name.endswith(".py") else name for name in study.plugins]
     try:
-        return PluginManager.load([*plugin_requests(plugins), *own])
+        return PluginManager.load([*plugins.requests(), *own])
     except UsageError as error:
         raise study.error(("plugins",), str(error)) from error
-
-
-def plugin_requests(plugins: PluginManager) -> list[str]:
-    """Return what to ask :meth:`PluginManager.load` for so that the same plugins are asked for and blocked."""
-    requests = []
-    for plugin in plugins.plugins:
-        source = plugin.source
-        if plugin.requested and plugin.loaded:
-            requests.append(source.name if source.dist else source.module or source.origin)
-        elif plugin.status == "blocked" and plugin.message.startswith("blocked by no:"):
-            requests.append(f"no:{plugin.message.removeprefix('blocked by no:')}")
-    return requests
 
 
 def plugin_workshop(plugins: PluginManager, device: str) -> Workshop:
@@ -156,7 +146,7 @@ def run_study(
     perturb: Perturb | None = None,
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
-    on_note: Callable[[str, str], None] | None = None,
+    on_note: Callable[[Note], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> StudyRun:
     """Compute the cells of a study that ``out`` lacks.
@@ -173,6 +163,7 @@ def run_study(
     :param executor: makes what computes the cells, given a workshop.
     :param perturb: used in place of the library's perturbations.
     :param command: recorded in ``config.json``.
+    :param on_note: called once with each of the run's ``notes``, before sampling.
     :param should_stop: asked before every batch; True ends the run after the batches in flight.
     :raises UsageError: for a study that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for components that cannot be built, or a directory that cannot be written.
@@ -185,36 +176,34 @@ def run_study(
     refuse_foreign(directory)
     old = read_config(directory, STUDY) if directory.is_dir() else None
     refuse_other(directory, old, study)
-    requests = plugin_requests(given)
+    requests = given.requests()
     loaded = study_plugins(study, given)
     workshop = workshop_for(study, loaded, device)
-    with notes_once():
-        expansion = expand(study, loaded, workshop, perturb=perturb)
-        size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
-        with RunStore(directory, STUDY) as store:
-            for prompt, note in dict.fromkeys(expansion.notes) if on_note is not None else ():
-                on_note(prompt, note)  # type: ignore[misc]  # the line above has looked
-            if retry_failed:
-                store.replace_failures([])
-            plan = _plan(store, expansion, size)
-            config = _config(study, expansion, plan, store.config, size, workshop, loaded, requests, command)
-            store.write_config(config)
-            store.write(CELLS, "".join(_line(member) for member in expansion.members))
-            with notes_once(expansion.notes if on_note is not None else ()):
-                driver = _drive(store, expansion, plan, executor(workshop), study, on_progress, should_stop)
-            if not driver.stopped:
-                leave = () if retry_failed else expansion.prompts
-                fresh = [key for batch in plan.todo for key in batch]
-                driver.stopped = not score_again(
-                    store,
-                    expansion.prompts,
-                    expansion.metrics,
-                    leave=[*leave, *fresh],
-                    batch_size=size,
-                    should_stop=should_stop,
-                )
-            sort_rows(store, plan.batches)
-            return _result(store, study, expansion, driver)
+    expansion = expand(study, loaded, workshop, perturb=perturb)
+    size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
+    with RunStore(directory, STUDY) as store:
+        for note in expansion.notes if on_note is not None else ():
+            on_note(note)  # type: ignore[misc]  # the line above has looked
+        if retry_failed:
+            store.replace_failures([])
+        plan = _plan(store, expansion, size)
+        config = _config(study, expansion, plan, store.config, size, workshop, loaded, requests, command)
+        store.write_config(config)
+        store.write(CELLS, "".join(_line(member) for member in expansion.members))
+        driver = _drive(store, expansion, plan, executor(workshop), study, on_progress, should_stop)
+        if not driver.stopped:
+            leave = () if retry_failed else expansion.prompts
+            fresh = [key for batch in plan.todo for key in batch]
+            driver.stopped = not score_again(
+                store,
+                expansion.prompts,
+                expansion.metrics,
+                leave=[*leave, *fresh],
+                batch_size=size,
+                should_stop=should_stop,
+            )
+        sort_rows(store, plan.batches)
+        return _result(store, study, expansion, driver)
 
 
 def refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
@@ -241,11 +230,11 @@ def chosen_batch_size(
 
     sizes: dict[tuple[str, str], int] = {}
     for group in expansion.groups:
-        models = (group.settings.generator, group.settings.guidance)
+        models = (group.settings.generator.name, group.settings.guidance.name)
         if models not in sizes:
             cell = next(iter(group.cells.values()))
             sample = Sample(cell.prompt.text, cell.schedule.schedule, cell.seed)
-            sizes[models] = workshop.engine(group.settings, group.options).predict_batch_size(sample)
+            sizes[models] = workshop.engine(group.settings).predict_batch_size(sample)
     return min(sizes.values())
 
 
@@ -352,4 +341,5 @@ def _result(store: RunStore, study: Study, expansion: Expansion, driver: Driver)
         unscored=sum(map(bool, errors)),
         stopped=driver.stopped,
         reasons=list(reasons.items()),
+        notes=tuple(expansion.notes),
     )

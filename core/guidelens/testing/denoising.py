@@ -27,6 +27,7 @@ from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import DiffusionProcess, split_output
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError
+from guidelens.sampling import Sampling
 
 from .checklist import Failed, Numbers
 
@@ -139,7 +140,7 @@ def _samples(generator: Any, device: torch.device) -> Tensor:
     channels, height, width = generator.image_shape
     count = max(1, min(_MOST_IMAGES, _PIXELS // (channels * height * width)))
     steps = min(_SAMPLING_STEPS, len(generator.alphas_cumprod))
-    engine = Engine(generator, None, steps=steps, sampler="ddim", device=str(device), batch_size=8)
+    engine = Engine(generator, None, Sampling(steps=steps, sampler="ddim"), device=str(device), batch_size=8)
     return torch.stack([result.image for result in engine.run([Sample("", None, k) for k in range(count)])])
 
 

@@ -42,8 +42,9 @@ def guidelens_engine(
 ) -> Engine:
     """An Engine of the two on the CPU, 4 steps. Override one of them in your tests to try your own in it."""
     from guidelens.engine import Engine
+    from guidelens.sampling import Sampling
 
-    return Engine(guidelens_generator, guidelens_guidance_model, steps=4, device="cpu")
+    return Engine(guidelens_generator, guidelens_guidance_model, Sampling(steps=4), device="cpu")
 
 
 @pytest.fixture

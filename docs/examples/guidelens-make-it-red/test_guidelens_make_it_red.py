@@ -3,6 +3,7 @@
 import pytest
 import torch
 from guidelens import Engine, UsageError
+from guidelens.sampling import Sampling
 from guidelens.testing import check_guidance_model
 from guidelens_make_it_red import Red, WithRed
 
@@ -49,7 +50,7 @@ def test_a_model_with_red_is_not_wrapped():
 
 
 def test_pictures_turn_red(guidelens_generator, guidelens_guidance_model):
-    engine = Engine(guidelens_generator, WithRed(guidelens_guidance_model), steps=10, device="cpu")
+    engine = Engine(guidelens_generator, WithRed(guidelens_guidance_model), Sampling(steps=10), device="cpu")
     (free,) = engine.generate("a blue circle", None)
     (steered,) = engine.generate("a blue circle", Only("red"))
     assert steered.image[0].mean() > free.image[0].mean() + 0.2

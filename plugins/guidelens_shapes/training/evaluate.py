@@ -15,6 +15,7 @@ import torch
 from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample
 from guidelens.errors import UsageError
+from guidelens.sampling import Sampling
 from guidelens_blip import BlipGuidance
 from torch import Tensor
 
@@ -155,7 +156,7 @@ def evaluate_generator(
 
     ``good``: share with fidelity >= 0.9 and a background of the palette, the target of the project's issue.
     """
-    engine = Engine(generator, None, steps=steps, batch_size=50)
+    engine = Engine(generator, None, Sampling(steps=steps), batch_size=50)
     readings = []
     for result in engine.run([Sample("", None, seed + i) for i in range(count)]):
         readings.append(parse(result.image.numpy()))

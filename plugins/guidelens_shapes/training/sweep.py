@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from guidelens.contracts import Generator, GuidanceModel, Prompt, Schedule
 from guidelens.engine import Engine, Sample
-from guidelens.guidance import GuidanceOptions
+from guidelens.sampling import Sampling
 
 from ..metrics import ShapesMetric
 from ..prompts import shapes_prompts
@@ -67,10 +67,8 @@ def sweep_scales(
     rows = []
     for objective, values in scales.items():
         for value in values:
-            options = GuidanceOptions(objective_scales={objective: value})
-            engine = Engine(
-                generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype, options=options
-            )
+            sampling = Sampling(steps=steps, objective_scales={objective: value}, dtype=dtype)
+            engine = Engine(generator, guidance, sampling, batch_size=batch_size)
             row: dict[str, Any] = {"objective": objective, "scale": value}
             scored: list[dict[str, float]] = []
             for category in ("single", "positional"):
@@ -102,7 +100,7 @@ def score_guidance(
     progress: Progress = lambda _: None,
 ) -> dict[str, dict[str, float]]:
     """Score schedules at the default scales on ``n`` prompts of the test half of a category."""
-    engine = Engine(generator, guidance, steps=steps, batch_size=batch_size, dtype=dtype)
+    engine = Engine(generator, guidance, Sampling(steps=steps, dtype=dtype), batch_size=batch_size)
     prompts = shapes_prompts(category, n, seed=0, split="test")  # type: ignore[arg-type]  # checked there
     scored: dict[str, list[dict[str, float]]] = {name: [] for name in schedules}
     for name, scores in score_schedules(engine, schedules, prompts, seeds):

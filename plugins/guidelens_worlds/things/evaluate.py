@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample
+from guidelens.sampling import Sampling
 
 from .parse import parse
 from .world import MAX_ITEMS
@@ -28,7 +29,7 @@ def evaluate_generator(
 
     ``good`` is the share with a realism of at least 0.9 and a ground of the world.
     """
-    engine = Engine(generator, None, steps=steps, batch_size=50)
+    engine = Engine(generator, None, Sampling(steps=steps), batch_size=50)
     readings = []
     for result in engine.run([Sample("", None, seed + i) for i in range(count)]):
         readings.append(parse(result.image.numpy()))

@@ -16,12 +16,10 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Preset:
-    """A method's options (fields of :class:`~guidelens.guidance.GuidanceOptions`) and its sampler."""
+    """A method's publication, and its options (fields of :class:`~guidelens.sampling.Sampling`)."""
 
     source: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    sampler: str = "ddpm"
-    eta: float = 0.0
 
 
 PRESETS: dict[str, Preset] = {
@@ -47,14 +45,18 @@ PRESETS: dict[str, Preset] = {
     ),
     "universal": Preset(
         "Bansal et al. 2023 (arXiv:2302.07121), forward guidance: eps += s sqrt(1 - abar) grad L, recurring",
-        {"recurrence": 10, "clip_after_guidance": True},
-        sampler="ddim",
+        {"sampler": "ddim", "recurrence": 10, "clip_after_guidance": True},
     ),
     "mpgd": Preset(
         "He et al. 2023 (arXiv:2311.16424), without autoencoder: x0 -= s / sqrt(abar_{t-1}) dL/dx0, eps held",
-        {"into": "sample", "through": "x0", "see": "clamped", "scale": 0.02},
-        sampler="ddim",
-        eta=0.5,
+        {
+            "sampler": "ddim",
+            "eta": 0.5,
+            "into": "sample",
+            "through": "x0",
+            "see": "clamped",
+            "scale": 0.02,
+        },
     ),
     "lgd": Preset(
         "Song et al. 2023 (ICML, LGD-MC): grad log mean exp(-L) over draws around x0",
@@ -73,5 +75,5 @@ def find_preset(name: str) -> Preset:
     :raises UsageError: if there is none.
     """
     if name not in PRESETS:
-        raise UsageError(f"unknown preset {name!r}; choose {', '.join(PRESETS)}")
+        raise UsageError(f"unknown preset {name!r}; choose {', '.join(PRESETS)}", setting="preset")
     return PRESETS[name]

@@ -1,0 +1,292 @@
+"""From a :class:`~guidelens.sampling.Sampling` and two models to :class:`Settings`: all that an engine computes with.
+
+Everything here is a pure function of what the models say of themselves. No network is moved or evaluated.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ..contracts import FixedVariance, Generator, GuidanceModel, Prediction, Reads
+from ..diffusion.process import DiffusionProcess
+from ..diffusion.samplers import Sampler, make_sampler
+from ..errors import UsageError, concerning
+from ..guarding import image_shape_of
+from ..sampling import Sampling, progress_of
+from .displacement import displacement_warning, largest_displacement
+from .dose import dose_factor, guidance_gain, total_dose
+from .plan import resolve_scales
+
+IMAGE_CHANNELS = 3
+"""What guidance models see."""
+
+Noise = Literal["sample", "repeat", "none"]
+"""What x_{t-1} is noised with: the sample's own noise, noise of the repetition, or none."""
+
+
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """A sampling that fits its models, and the tables that follow from it. N steps, the noisiest first.
+
+    :param sampling: every default filled in: objective scales, the fixed variance, the reference of the dose.
+        Resolving it again gives the same.
+    :param process: the respaced diffusion process.
+    :param sampler: what takes the reverse steps.
+    :param image_shape: (C, H, W).
+    :param prediction: what the generator predicts.
+    :param learned_variance: whether it learned its variance.
+    :param objectives: those of the guidance model; empty without one.
+    :param progress: of each step.
+    :param guided: whether each step is guided.
+    :param noise: what each repetition of each step is noised with.
+    :param dose_factor: what every scale s is multiplied by; 1 unless the dose is matched.
+    :param gain: how far s * g moves x_{t-1}, (N,) by respaced index; None where the sampler adds the guidance.
+    :param notes: what the reader should know, such as a step that magnifies guidance.
+    """
+
+    sampling: Sampling
+    process: DiffusionProcess
+    sampler: Sampler
+    image_shape: tuple[int, int, int]
+    prediction: Prediction
+    learned_variance: bool
+    objectives: frozenset[str]
+    progress: tuple[float, ...]
+    guided: tuple[bool, ...]
+    noise: tuple[tuple[Noise, ...], ...]
+    dose_factor: float
+    gain: Tensor | None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def steps(self) -> int:
+        """N, the number of steps."""
+        return self.process.num_steps
+
+    @property
+    def repetitions(self) -> tuple[int, ...]:
+        """How many times each step is taken; see ``recurrence``."""
+        return tuple(len(draws) for draws in self.noise)
+
+    @property
+    def dose(self) -> float:
+        """The dose of a run at s = 1: how far its guided steps move the state, summed; see docs/guidance.md.
+
+        :raises UsageError: for a sampler that does not say.
+        """
+        received = total_dose(
+            self.sampler, self.process, self.sampling, learned_variance=self.learned_variance
+        )
+        return self.dose_factor * received
+
+    @cached_property
+    def timesteps(self) -> tuple[int, ...]:
+        """The training timestep of each step."""
+        return tuple(reversed(self.process.timesteps.tolist()))
+
+    def scale(self, own: float | None = None) -> float:
+        """Return s times the dose factor.
+
+        :param own: a sample's own s; None: that of the sampling.
+        """
+        return self.dose_factor * (self.sampling.scale if own is None else own)
+
+
+def resolve(
+    sampling: Sampling,
+    generator: Generator,
+    guidance_model: GuidanceModel | None,
+    *,
+    sampler: Sampler | None = None,
+) -> Settings:
+    """Return the settings of a sampling for a generator and a guidance model.
+
+    :param guidance_model: None for unguided sampling.
+    :param sampler: used in place of the one that ``sampling`` names.
+    :raises UsageError: for models that cannot work together, or options that do not fit them; its ``setting``
+        names the option.
+    """
+    _check_models(generator, guidance_model)
+    with concerning("steps"):
+        process = DiffusionProcess(generator.alphas_cumprod, sampling.steps)
+    chosen, variance = _sampler(sampling, generator, sampler)
+    complete = replace(
+        _with_plain_dose(sampling, len(generator.alphas_cumprod)),
+        objective_scales=resolve_scales(guidance_model, sampling.objective_scales),
+        fixed_variance=variance,
+    )
+    steps = process.num_steps
+    guided = complete.guided_steps(steps)
+    if guidance_model is not None:
+        _check_guidance(complete, guidance_model, guided)
+    settings = Settings(
+        sampling=complete,
+        process=process,
+        sampler=chosen,
+        image_shape=generator.image_shape,
+        prediction=generator.prediction,
+        learned_variance=generator.learned_variance,
+        objectives=guidance_model.objectives if guidance_model is not None else frozenset(),
+        progress=tuple(progress_of(step, steps) for step in range(steps)),
+        guided=tuple(guided),
+        noise=_noise_plan(
+            chosen, complete.repetitions(process.timesteps.tolist(), len(generator.alphas_cumprod))
+        ),
+        dose_factor=dose_factor(
+            generator.alphas_cumprod, chosen, process, complete, learned_variance=generator.learned_variance
+        ),
+        gain=_gain(chosen, process, complete, learned_variance=generator.learned_variance),
+    )
+    return settings if guidance_model is None else replace(settings, notes=_notes(settings))
+
+
+def _sampler(
+    sampling: Sampling, generator: Generator, own: Sampler | None
+) -> tuple[Sampler, FixedVariance | None]:
+    """Return the sampler, and the fixed variance that it uses, if any.
+
+    :raises UsageError: for options that the sampler has no use for.
+    """
+    variance = sampling.fixed_variance
+    if own is not None:
+        given = {
+            "eta": sampling.eta,
+            "fixed_variance": variance,
+            "clip_after_guidance": sampling.clip_after_guidance,
+        }
+        for name, value in given.items():
+            if value:
+                raise UsageError(
+                    f"{name} belongs to the samplers with a name; give it to your {own!r} itself",
+                    setting=name,
+                )
+        return own, None
+    learned = generator.learned_variance
+    if variance is None and sampling.sampler == "ddpm" and not learned:
+        variance = getattr(generator, "fixed_variance", "small")
+    if sampling.clip_after_guidance and sampling.into != "score":
+        raise UsageError(
+            f"clip_after_guidance needs into=score, got into={sampling.into}", setting="clip_after_guidance"
+        )
+    sampler = make_sampler(
+        sampling.sampler,
+        eta=sampling.eta,
+        # Without a learned variance, small is what None means.
+        fixed_variance=None if variance == "small" and not learned else variance,
+        clip_after_guidance=sampling.clip_after_guidance,
+    )
+    return sampler, variance if sampling.sampler == "ddpm" else None
+
+
+def _with_plain_dose(sampling: Sampling, training_steps: int) -> Sampling:
+    """Return the sampling with its dose in one spelling: a dose matched to the run's own steps is plain."""
+    reference = training_steps if sampling.dose_steps is None else sampling.dose_steps
+    if sampling.dose == "plain" or reference == sampling.steps:
+        return replace(sampling, dose="plain", dose_steps=None)
+    return replace(sampling, dose_steps=reference)
+
+
+def _noise_plan(sampler: Sampler, repetitions: list[int]) -> tuple[tuple[Noise, ...], ...]:
+    """Return what each repetition of each step is noised with.
+
+    A sample's own noise goes to the last repetition, so that repeating steps shifts none. The last step adds none.
+    """
+    plan: list[tuple[Noise, ...]] = []
+    for step, times in enumerate(repetitions):
+        own: Noise = "sample" if sampler.draws_noise and step + 1 < len(repetitions) else "none"
+        others: Noise = "repeat" if own == "sample" else "none"
+        plan.append((*(others for _ in range(times - 1)), own))
+    return tuple(plan)
+
+
+def _gain(
+    sampler: Sampler, process: DiffusionProcess, sampling: Sampling, *, learned_variance: bool
+) -> Tensor | None:
+    """Return how far s * g moves x_{t-1}, where the engine and not the sampler adds it."""
+    if sampling.into == "score":
+        return None
+    if sampling.into == "sample":
+        return torch.ones(process.num_steps, dtype=torch.float64)
+    with concerning("into"):
+        return guidance_gain(
+            sampler, process, "x0", learned_variance=learned_variance, needed_by="guidance into x0"
+        )
+
+
+def _notes(settings: Settings) -> tuple[str, ...]:
+    """Return a note where guidance would push x_t off its scale."""
+    warning = displacement_warning(
+        largest_displacement(
+            settings.sampler,
+            settings.process,
+            settings.sampling,
+            scale=settings.scale(),
+            laps=settings.repetitions,
+            learned_variance=settings.learned_variance,
+            pixels=math.prod(settings.image_shape),
+        )
+    )
+    return () if warning is None else (warning,)
+
+
+def _check_guidance(sampling: Sampling, guidance_model: GuidanceModel, guided: list[bool]) -> None:
+    """:raises UsageError: for options that do not fit this run."""
+    if not any(guided):
+        raise UsageError(
+            f"none of the {len(guided)} steps lies between start={sampling.start:g} and stop={sampling.stop:g};"
+            " nothing would be guided",
+            setting="start" if sampling.start else "stop",
+        )
+    reads = getattr(guidance_model, "reads", "x0")
+    if reads not in get_args(Reads):
+        raise UsageError(f"the guidance model reads {reads!r}; choose {' or '.join(get_args(Reads))}")
+    if reads == "x0":
+        return
+    about_x0 = {
+        "through": sampling.through == "x0",
+        "see": sampling.see != "x0",
+        "into": sampling.into == "x0",
+        "range_scale": sampling.range_scale != 0,
+        "smoothing": sampling.smoothing > 0,
+        "augment": bool(sampling.augment),
+    }
+    for name, given in about_x0.items():
+        if given:
+            raise UsageError(
+                f"{name}={getattr(sampling, name)} has no use: this guidance model reads x_t, not the predicted x0",
+                setting=name,
+            )
+
+
+def _check_models(generator: Generator, guidance_model: GuidanceModel | None) -> None:
+    """:raises UsageError: if these cannot work, or not together."""
+    wanted = ("image_shape", "alphas_cumprod", "prediction", "learned_variance")
+    missing = [name for name in wanted if not hasattr(generator, name)]
+    if missing or not callable(generator):
+        lack = f"lacks {', '.join(missing)}" if missing else "cannot be called"
+        raise UsageError(
+            f"{type(generator).__name__} is not a generator: it {lack}; see guidelens.contracts.Generator"
+        )
+    image_shape_of(generator)
+    if generator.prediction not in get_args(Prediction):
+        choices = ", ".join(get_args(Prediction))
+        raise UsageError(f"the generator predicts {generator.prediction!r}; choose {choices}")
+    if guidance_model is None:
+        return
+    missing = [name for name in ("objectives", "encode_text", "losses") if not hasattr(guidance_model, name)]
+    if missing:
+        raise UsageError(
+            f"{type(guidance_model).__name__} is not a guidance model: it lacks {', '.join(missing)};"
+            " see guidelens.contracts.GuidanceModel"
+        )
+    if generator.image_shape[0] != IMAGE_CHANNELS:
+        raise UsageError(
+            f"the generator draws images of {generator.image_shape[0]} channels;"
+            f" guidance models see {IMAGE_CHANNELS}"
+        )

@@ -1,0 +1,26 @@
+"""What the reader of a run should know: of a prompt, from the text encoder, or of the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from guidelens.contracts import GuidanceModel
+from guidelens.guarding import encode
+
+
+class Note(NamedTuple):
+    """One note, and the prompt that it is about; empty where it is about the settings."""
+
+    prompt: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.prompt!r}: {self.text}" if self.prompt else self.text
+
+
+def prompt_notes(guidance: GuidanceModel, prompts: Sequence[str]) -> list[Note]:
+    """Return the notes of a guidance model's text encoder on distinct prompts."""
+    distinct = list(dict.fromkeys(prompts))
+    notes = encode(guidance, distinct).notes
+    return [Note(prompt, line) for prompt, lines in zip(distinct, notes, strict=False) for line in lines]

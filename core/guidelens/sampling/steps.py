@@ -1,0 +1,48 @@
+"""How a number of sampling steps is spelled: 50, ``ddim25``, or numbers by section such as ``10,10,5``."""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UsageError
+
+_RESPACING = re.compile(r"ddim[1-9]\d*|[1-9]\d*(,[1-9]\d*)*")
+
+
+def split_steps(steps: int | str) -> tuple[int, str]:
+    """Return the number of sampling steps, and how their timesteps are chosen.
+
+    :param steps: a number; ``ddim25``; or numbers by section such as ``10,10,5``: see
+        :func:`guidelens.diffusion.process.space_timesteps`.
+    :returns: the number, and an empty text (spread evenly), ``ddim``, or the numbers by section.
+    :raises UsageError: when it is none of these.
+    """
+    text = re.sub(r"\s", "", str(steps))
+    if not _RESPACING.fullmatch(text):
+        raise UsageError(
+            f"{steps!r} sampling steps: give a number from 1 on, ddim and a number (ddim25), or numbers by section "
+            "(10,10,5)",
+            setting="steps",
+        )
+    if text.startswith("ddim"):
+        return int(text.removeprefix("ddim")), "ddim"
+    counts = [int(part) for part in text.split(",")]
+    return sum(counts), text if len(counts) > 1 else ""
+
+
+def join_steps(number: int, respacing: str) -> int | str:
+    """Return steps as :func:`split_steps` reads them, in their one spelling."""
+    return f"ddim{number}" if respacing == "ddim" else respacing or number
+
+
+def read_steps(steps: int | str) -> int | str:
+    """Return steps in their one spelling.
+
+    :raises ValueError: when they have none.
+    """
+    try:
+        return join_steps(*split_steps(steps))
+    except UsageError:
+        raise ValueError(
+            f"must be a number from 1 on, ddim and a number (ddim25), or numbers by section (10,10,5), got {steps!r}"
+        ) from None

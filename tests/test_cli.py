@@ -69,7 +69,7 @@ def test_plugin_options_stand_anywhere(args: str, rest: str, requests: str) -> N
 
 
 def test_plugin_option_needs_a_value() -> None:
-    with pytest.raises(UsageError, match="-p needs a plugin"):
+    with pytest.raises(UsageError, match="-p needs a value"):
         split_plugin_options(["run", "-p"])
 
 
@@ -100,7 +100,7 @@ def test_a_command_of_two_plugins_needs_its_plugin(tmp_path: Path, commands: str
     both = ["-p", commands, "-p", other]
     done = CliRunner().invoke(cli, [*both, "act"])
     assert done.exit_code == 2
-    assert done.stderr == "error: several plugins offer the command 'act'; say acting/act or other/act\n"
+    assert done.stderr == "error: several plugins offer the command 'act'; write acting/act or other/act\n"
     assert CliRunner().invoke(cli, [*both, "other/act", "x"]).stdout == "acted x\n"
 
 
@@ -181,13 +181,13 @@ def test_traceback_on_request(commands: str) -> None:
     [
         (
             ["plugin"],
-            "unknown command 'plugin' (did you mean 'plugins'?); there are compare, generate, ",
+            "unknown command 'plugin' (did you mean 'plugins'?); known: compare, generate, ",
         ),
         (["--bad"], "No such option '--bad'. (see `guidelens --help`)"),
         (["plugins", "show"], "Missing argument 'NAME'. (see `guidelens plugins show --help`)"),
         (["plugins", "show", "shedules"], "no plugin or component 'shedules' (did you mean 'schedules'?)"),
         (["-p", "shedules", "plugins", "list"], "no plugin 'shedules' (did you mean 'schedules'?)"),
-        (["plugins", "list", "-p"], "-p needs a plugin"),
+        (["plugins", "list", "-p"], "-p needs a value"),
     ],
 )
 def test_usage_errors(args: list[str], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Describe an installation for a bug report, with hints on problems. Loads torch, if torch loads."""
+"""Describe an installation for a bug report, with hints on problems. Imports torch, if that works."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ENVIRONMENT_PREFIX = "GUIDELENS_"
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the diagnosis: lines of (what, value), and hints on what to do."""
+    """A part of the diagnosis: lines of (name, value), and hints on how to solve problems."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -34,9 +34,9 @@ class Section:
 
 
 def short_versions() -> str:
-    """Return two lines: the version of guidelens; those it runs on, and where there is more. Loads no torch."""
+    """Return two lines: the version of guidelens, then those of Python and torch. Does not import torch."""
     below = ", ".join([f"Python {platform.python_version()}", f"torch {_version('torch')}"])
-    return f"guidelens {__version__}\n{below}, {platform.system()} (`guidelens doctor` tells more)"
+    return f"guidelens {__version__}\n{below}, {platform.system()} (`guidelens doctor` shows more)"
 
 
 def diagnose(manager: PluginManager) -> list[Section]:
@@ -57,7 +57,7 @@ def _versions() -> Section:
 
 
 def _requirements() -> list[str]:
-    """Return the distributions that guidelens asks for, those of its extras for users included."""
+    """Return the distributions that guidelens requires, with those of its extras for users."""
     names = set()
     for requirement in importlib.metadata.requires("guidelens") or ():
         name = re.match(r"[\w.-]+", requirement)
@@ -77,7 +77,7 @@ def _version(distribution: str) -> str:
 def _devices() -> Section:
     try:
         torch = importlib.import_module("torch")
-    except Exception as error:  # a torch that does not load is what one comes to a doctor with
+    except Exception as error:  # a broken torch is a problem to report, not to crash on
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         return Section(
             "devices", (("torch", f"does not load: {reason}"),), ("reinstall torch: see pytorch.org",)
@@ -92,7 +92,7 @@ def _devices() -> Section:
         built = (
             f"torch is built for CUDA {torch.version.cuda}"
             if torch.version.cuda
-            else "torch is built without"
+            else "torch is built without CUDA"
         )
         lines.append(("cuda", f"none found ({built})"))
         if torch.version.cuda and Path("/proc/driver/nvidia").exists():
@@ -104,7 +104,7 @@ def _devices() -> Section:
 
 
 def _plugins(manager: PluginManager) -> Section:
-    manager.commands()  # a plugin may break here too
+    manager.commands()  # finds plugins whose commands fail to load
     lines, hints = [], []
     for plugin in manager.plugins:
         told = [plugin.status, plugin.source.dist, plugin.source.version]
@@ -117,7 +117,7 @@ def _plugins(manager: PluginManager) -> Section:
 
 
 def _lacks_extras_alone(plugin: PluginInfo) -> bool:
-    """Return whether everything that a plugin lacks is in extras, which are optional."""
+    """Return whether all missing requirements of a plugin belong to optional extras."""
     missing = [(info, info.missing) for info in plugin.components if info.missing]
     if plugin.status != "missing dependency" or not missing:
         return False
@@ -137,10 +137,12 @@ def _weights(manager: PluginManager) -> Section:
         if state.state != "absent":
             lines.append((file.name, f"{state.state}, {format_size(state.size)}"))
         if state.state == "changed":
-            hints.append(f"{file.name} is not what was fetched: guidelens weights verify {file.name}")
+            hints.append(
+                f"{file.name} changed since it was fetched: run `guidelens weights verify {file.name}`"
+            )
     nearest = next(folder for folder in (home, *home.parents) if folder.exists())
     if not os.access(nearest, os.W_OK):
-        hints.append(f"{nearest} cannot be written to; set GUIDELENS_CACHE to a folder that can")
+        hints.append(f"{nearest} is not writable; set GUIDELENS_CACHE to a writable folder")
     return Section("weights", tuple(lines), tuple(hints))
 
 

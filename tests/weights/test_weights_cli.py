@@ -54,7 +54,7 @@ def test_list(run, world: World) -> None:
     assert after["bare"]["recorded_sha256"] == world.behaviour.sha256
     assert after["bare"]["size"] == len(CONTENT)
     table = run("list").stdout.splitlines()
-    assert table[0].split() == ["name", "size", "here", "licence", "for"]
+    assert table[0].split() == ["name", "size", "state", "licence", "component"]
     (row,) = [line for line in table if line.startswith("net ")]
     assert row.split() == ["net", "700", "kB", "present", "MIT", "a", "test"]
     (row,) = [line for line in table if line.startswith("imagenet256-uncond ")]
@@ -74,11 +74,11 @@ def test_fetch_prints_the_path_and_how_far_to_trust_it(run, world: World, cache:
     result = run("fetch", "net", "bare")
     assert result.exit_code == 0
     assert result.stdout.split() == [str(world.path), str(cache / "weights" / "bare" / "bare.pt")]
-    assert "net is here, 700 kB, verified" in result.stderr
+    assert "net was downloaded, 700 kB, verified" in result.stderr
     told = f"hash; the hash recorded at first download is {world.behaviour.sha256}"
     assert told in " ".join(result.stderr.split())
     assert run("path", "net").stdout.strip() == str(world.path)
-    assert "is here already" in run("fetch", "net").stderr
+    assert "is already present" in run("fetch", "net").stderr
 
 
 def test_fetch_from_a_file(run, world: World, tmp_path: Path) -> None:
@@ -108,7 +108,7 @@ def test_errors_take_one_line(run, world: World) -> None:
 
 
 def test_verify(run, world: World) -> None:
-    assert run("verify").stdout == "no weights are here\n"
+    assert run("verify").stdout == "no weights files are present\n"
     assert run("verify", "net").exit_code == 1
     run("fetch", "net", "bare")
     result = run("verify")
@@ -124,13 +124,13 @@ def test_verify(run, world: World) -> None:
     assert result.exit_code == 1
     assert "net: wrong: " in result.stdout
     assert "bare: right" in result.stdout
-    assert result.stderr.strip() == "error: 1 of the files differ: net"
+    assert result.stderr.strip() == "error: hash mismatch in 1 file: net"
 
 
 def test_rm(run, world: World) -> None:
     run("fetch", "net")
     assert run("rm", "net").stdout.strip() == "net: 700 kB freed"
-    assert run("rm", "net").stdout.strip() == "net: was not here"
+    assert run("rm", "net").stdout.strip() == "net: was not present"
     assert not world.path.exists()
     assert run("rm").exit_code == 2
 
@@ -146,7 +146,7 @@ def test_convert(run, tmp_path: Path) -> None:
     result = run("convert", str(tmp_path / "in.pt"), str(out))
     assert result.exit_code == 0, result.output
     assert "2 tensors of float32: a, c" in result.stdout
-    assert "shared, stored once: b is a" in result.stdout
+    assert "shared tensor, stored once: b is a" in result.stdout
     assert "sha256" in result.stdout
     assert run("convert", str(tmp_path / "in.pt"), str(out)).exit_code == 2
     again = run("convert", str(tmp_path / "in.pt"), str(out), "--force", "--json")

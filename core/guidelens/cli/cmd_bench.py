@@ -1,4 +1,4 @@
-"""``guidelens bench``: how long a step takes, where the time goes, and what the engine adds."""
+"""``guidelens bench``: time a step, its parts and the overhead of the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
 
 STAND_IN = "none"
-"""Spelled in place of a guidance model: the generator's share alone is of interest."""
+"""The value of ``--guidance`` that measures the generator alone."""
 
 _MODELS, _WORK, _COMPUTE = "Models", "What to measure", "Computing"
 
@@ -40,7 +40,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("generator"),
-    help="Diffusion model: name or name:key=value,key=value.  [default: the plugin's]",
+    help="Diffusion model: name or name:key=value,key=value.",
 )
 @click.option(
     "--guidance",
@@ -48,8 +48,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("guidance"),
-    help="Vision-language model; 'none' puts one in its place that costs next to nothing.  "
-    "[default: the plugin's]",
+    help="Vision-language model. 'none' replaces it with a stand-in that costs almost nothing.",
 )
 @click.option(
     "-p",
@@ -60,7 +59,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_plugin,
-    help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
+    help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
 )
 @click.option(
     "--objective",
@@ -69,7 +68,7 @@ Examples:
     multiple=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Objective that guides. Repeatable: all are active at once.  [default: every one of the model]",
+    help="Objective that guides. Repeatable: all are active at once.  [default: all of the guidance model]",
 )
 @click.option(
     "--batch-size",
@@ -80,7 +79,7 @@ Examples:
     show_default="1",
     cls=SectionedOption,
     section=_WORK,
-    help="Pictures computed at once. Repeatable: each is measured.",
+    help="Pictures computed at once. Repeatable: each batch size is measured.",
 )
 @click.option(
     "--against",
@@ -88,8 +87,8 @@ Examples:
     multiple=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Time another implementation of the generator beside it: 'reference' evaluates the network twice "
-    "per step as published code does; generators may know others. Repeatable.",
+    help="Also time another implementation of the generator. 'reference' evaluates the network twice per "
+    "step, as published code does; a generator may offer others. Repeatable.  [default: none]",
 )
 @click.option(
     "--repeats",
@@ -98,7 +97,7 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Rounds that count; the medians are shown.",
+    help="Measured rounds. The table shows their medians.",
 )
 @click.option(
     "--warmup",
@@ -107,7 +106,7 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Rounds before them.",
+    help="Unmeasured rounds before the measured ones.",
 )
 @click.option(
     "--device",
@@ -131,22 +130,23 @@ Examples:
     type=click.IntRange(min=1),
     cls=SectionedOption,
     section=_COMPUTE,
-    help="Threads of PyTorch on the CPU.  [default: PyTorch's own]",
+    help="CPU threads of PyTorch.  [default: PyTorch's choice]",
 )
 @click.option(
     "--json",
     "json_file",
     type=UserPath(path_type=Path, dir_okay=False),
-    help="Write everything measured to this file; an existing one is replaced.",
+    help="Also write all measurements to this file; an existing file is replaced.  [default: not written]",
 )
 @click.pass_context
 def bench(
     ctx: click.Context, generator: str | None, guidance: str | None, json_file: Path | None, **wanted: Any
 ) -> None:
-    """Measure a sampling step, its parts, its memory, and what the engine adds to the networks.
+    """Benchmark a sampling step and its parts.
 
-    Each round times everything once, in turn; medians are shown, with the lowest and highest time.
-    Leave the machine alone while it runs.
+    The table shows times and peak memory, and how much the engine adds to the networks. Each round
+    times every part once; the table gives the median, lowest and highest time. Do not use the machine
+    for anything else meanwhile.
     """
     from guidelens.files import check_writable, write_file
 
@@ -164,7 +164,7 @@ def bench(
 def _measure(
     manager: PluginManager, generator: str | None, guidance: str | None, wanted: dict[str, Any]
 ) -> tuple[dict[str, str], Report]:
-    """Build the networks and measure; return what they are called, and the report."""
+    """Build the networks and measure them. Return their names and the report."""
     network = manager.resolve("generator", generator)
     model = None if guidance == STAND_IN else manager.resolve("guidance", guidance)
     from guidelens.bench.run import bench as run
@@ -184,7 +184,7 @@ def _measure(
 
 @contextmanager
 def _progress() -> Iterator[Callable[[str], None]]:
-    """Show what is being done on stderr: in place on a terminal, as lines elsewhere."""
+    """Show progress on stderr: in place on a terminal, otherwise as lines."""
     stderr = console.err()
     if not stderr.is_terminal:
         yield lambda text: click.echo(text, err=True)
@@ -230,7 +230,7 @@ def _print_batch(batch: BatchReport, flop: int | None) -> None:
 
 
 def _rows(batch: BatchReport, flop: int | None) -> Iterator[tuple[str, Spread, str]]:
-    """Yield label, times and a remark of each line."""
+    """Yield the label, times and remark of each row."""
     work = None if flop is None else flop * batch.batch
     reach: Callable[[Spread], str] = lambda s: "" if work is None else _rate(work / s.median)  # noqa: E731
     yield "guided step", batch.guided, f"{batch.overhead:+.1%} over networks"

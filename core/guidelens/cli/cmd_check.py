@@ -1,4 +1,4 @@
-"""``guidelens plugins check``: the conformance kit on every component of a plugin."""
+"""``guidelens plugins check``: run the conformance kit on the components of a plugin."""
 
 from __future__ import annotations
 
@@ -24,9 +24,13 @@ _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 @click.command("check")
 @click.argument("name", shell_complete=complete_component_or_plugin)
 @click.argument("components", nargs=-1, metavar="[COMPONENT]...")
-@click.option("--kind", type=click.Choice(tuple(KINDS)), help="Only components of this kind.")
 @click.option(
-    "--device", default="cpu", show_default=True, help="Where networks run: cpu, cuda, cuda:N or mps."
+    "--kind",
+    type=click.Choice(tuple(KINDS)),
+    help="Check only components of this kind.  [default: all kinds]",
+)
+@click.option(
+    "--device", default="cpu", show_default=True, help="Device of the networks: cpu, cuda, cuda:N or mps."
 )
 @click.option(
     "--prompt",
@@ -38,11 +42,14 @@ _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 @click.option(
     "--image-size",
     type=click.IntRange(min=1),
-    help="Pixels a side of what they are shown.  [default: as the plugin's own generator draws, or 32]",
+    help="Width and height in pixels of the images that models and metrics are given.  "
+    "[default: the image size of the plugin's generator, else 32]",
 )
-@click.option("--skip", metavar="CHECK", multiple=True, help="Leave a check out. Repeatable.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: the reports of all components.")
-@click.option("-q", "--quiet", is_flag=True, help="Print one line per component, and what failed.")
+@click.option(
+    "--skip", metavar="CHECK", multiple=True, help="Check to leave out. Repeatable.  [default: none]"
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the reports of all components as JSON.")
+@click.option("-q", "--quiet", is_flag=True, help="Print one line per component, and the checks that failed.")
 @click.pass_context
 def check(
     ctx: click.Context,
@@ -53,12 +60,12 @@ def check(
     quiet: bool,
     **how: Any,
 ) -> None:
-    """Check that the components of plugin NAME keep their contracts.
+    """Check the components of a plugin against their contracts.
 
-    NAME is a plugin's name, a module, or a .py file. COMPONENT, spelled
-    name or name:key=value, chooses one of its components and gives it
-    options; without any, all are checked with their default options.
-    Exit code 1 if a check fails.
+    NAME is a plugin's name, a module, or a .py file. COMPONENT is name or
+    name:key=value; it selects a component and sets its options. Without
+    COMPONENT, all components are checked with their default options. The
+    exit code is 1 if a check fails. See docs/plugins/testing.md.
     """
     plugin = _plugin(ctx, name)
     from guidelens.networks import resolve_device
@@ -84,7 +91,7 @@ def check(
 
 
 def _plugin(ctx: click.Context, name: str) -> PluginInfo:
-    """Return the plugin called ``name``; a file or module that was not asked for with -p is loaded."""
+    """Return the plugin called ``name``. A file or module that ``-p`` did not load is loaded now."""
     manager = get_manager(ctx)
     if any(plugin.source.answers_to(name) for plugin in manager.plugins):
         plugin = manager.plugin(name)

@@ -1,4 +1,4 @@
-"""``guidelens completion``: the script that makes a shell complete guidelens's commands, plugins' included."""
+"""``guidelens completion``: print the script that makes a shell complete guidelens commands."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 VARIABLE = "_GUIDELENS_COMPLETE"
-"""Where the script tells guidelens that it is asked for completions; click's name for it."""
+"""The environment variable with which the script requests completions. click chose its name."""
 
 _EPILOG = """\b
 Where to put it:
@@ -19,9 +19,10 @@ Where to put it:
 @click.command(epilog=_EPILOG)
 @click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
 def completion(shell: str) -> None:
-    """Print the script that makes SHELL complete commands, options, components and plugins.
+    """Print the completion script for your shell.
 
-    Completing a line with -p FILE.py runs that file, as running the line would.
+    With the script installed, your shell completes commands, options, components and plugins.
+    Completing a line that contains -p FILE.py runs that file, as running the command would.
     """
     kind = get_completion_class(shell)
     assert kind is not None  # click knows these three

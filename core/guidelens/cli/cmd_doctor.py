@@ -1,4 +1,4 @@
-"""``guidelens doctor``: versions, devices, plugins and weights, for bug reports, with hints."""
+"""``guidelens doctor``: show versions, devices, plugins and weights, and report problems."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from .options import get_manager
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def doctor(ctx: click.Context, as_json: bool) -> None:
-    """Tell what this installation is made of, and what is amiss.
+    """Show versions, devices and plugins, and report problems.
 
-    Versions, devices, plugins, weights and environment variables: what a bug
-    report needs. Hints say what to do; exit code 1 if there are any.
+    The output also lists weights files and environment variables. Paste it
+    into bug reports. Each problem comes with a hint; the exit code is 1 if
+    there is one.
     """
     from guidelens.doctor import diagnose
 

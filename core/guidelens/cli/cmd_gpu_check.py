@@ -1,4 +1,4 @@
-"""``guidelens gpu-check``: does everything work on this device, and how fast."""
+"""``guidelens gpu-check``: check a device against the CPU and measure its speed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import click
 
 from guidelens.errors import GuidelensError
 from guidelens.gpu_check import PARTS, CheckSettings
+from guidelens.words import plural
 
 from .completion import complete_component, complete_plugin
 from .options import SectionedCommand, SectionedOption, get_manager
@@ -35,7 +36,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("generator"),
-    help="Diffusion model: name or name:key=value,key=value.  [default: the plugin's]",
+    help="Diffusion model: name or name:key=value,key=value.",
 )
 @click.option(
     "--guidance",
@@ -43,7 +44,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("guidance"),
-    help="Vision-language model.  [default: the plugin's]",
+    help="Vision-language model: name or name:key=value,key=value.",
 )
 @click.option(
     "--schedule",
@@ -55,7 +56,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("schedule"),
-    help="Schedule of the part 'comparison'. Repeatable.",
+    help="Schedule that the part 'comparison' draws. Repeatable.",
 )
 @click.option(
     "-p",
@@ -66,7 +67,7 @@ Examples:
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_plugin,
-    help="Load plugin X (name, module or .py file) and prefer what it offers; no:X blocks it.",
+    help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
 )
 @click.option(
     "--part",
@@ -75,7 +76,7 @@ Examples:
     multiple=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Run this part alone. Repeatable.  [default: all of them]",
+    help="Part to run. Repeatable.  [default: all parts]",
 )
 @click.option(
     "--batch-size",
@@ -86,7 +87,7 @@ Examples:
     show_default="1, 2, 4, 8, 16",
     cls=SectionedOption,
     section=_WORK,
-    help="Pictures computed at once in the part 'bench'. Repeatable.",
+    help="Pictures computed at once in the part 'bench'. Repeatable: each batch size is measured.",
 )
 @click.option(
     "--repeats",
@@ -95,7 +96,7 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Rounds of each measurement.",
+    help="Measured rounds of each case.",
 )
 @click.option(
     "--steps",
@@ -104,14 +105,14 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_WORK,
-    help="Sampling steps of pictures.",
+    help="Sampling steps of each picture.",
 )
 @click.option(
     "--tests",
     type=UserPath(path_type=Path, file_okay=False, exists=True),
     cls=SectionedOption,
     section=_WORK,
-    help="Folder with the project's tests; those that need a GPU run.  [default: left out]",
+    help="Folder with the project's tests; the GPU tests in it are run.  [default: no tests]",
 )
 @click.option(
     "--minutes",
@@ -120,7 +121,7 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_COMPUTE,
-    help="Begin no further case after this time; the next call goes on.",
+    help="Start no new case after this many minutes. Run the same command again to continue.",
 )
 @click.option(
     "--device",
@@ -135,7 +136,8 @@ Examples:
     type=UserPath(path_type=Path, file_okay=False),
     cls=SectionedOption,
     section=_COMPUTE,
-    help="Folder with the packages that may be missing, for the command that installs them.",
+    help="Folder with wheels of the required packages, named in the pip command for missing ones.  "
+    "[default: none]",
 )
 @click.option(
     "--out",
@@ -154,11 +156,12 @@ def gpu_check(
     out: Path,
     **wanted: Any,
 ) -> None:
-    """Check that a device computes what the CPU does, and measure how fast.
+    """Check a GPU against the CPU and measure its speed.
 
-    The parts are the project's GPU tests, agreement with the CPU, the benchmark by precision and batch size, a
-    comparison from end to end, and a batch that does not fit into memory. Each result is written at once. Run the same
-    command again to go on after an interruption: cases that succeeded are kept.
+    The parts are: the project's GPU tests, agreement with the CPU, a benchmark by precision and batch
+    size, an end-to-end comparison, and a batch that exceeds the memory. Each result is saved as soon as
+    it is known. Run the same command again to continue after an interruption: cases that succeeded are
+    not repeated. See docs/performance.md.
     """
     manager = get_manager(ctx)
     components = manager.resolve("generator", generator), manager.resolve("guidance", guidance)
@@ -180,7 +183,7 @@ def _refuse_missing(components: tuple[Component, ...], tests: bool, wheels: Path
     from guidelens.gpu_check.requirements import missing_requirements, pip_install
 
     if missing := missing_requirements(components, tests=tests):
-        raise GuidelensError(f"not installed here: {', '.join(missing)}; run {pip_install(missing, wheels)}")
+        raise GuidelensError(f"not installed: {', '.join(missing)}; run {pip_install(missing, wheels)}")
 
 
 def _run(manager: PluginManager, settings: CheckSettings, out: Path) -> None:
@@ -191,7 +194,10 @@ def _run(manager: PluginManager, settings: CheckSettings, out: Path) -> None:
     click.echo(f"results: {record.path}")
     click.echo(f"table:   {record.table_path}")
     if left:
-        click.echo(f"time is up: {len(left)} cases did not run; the same command goes on with them", err=True)
+        click.echo(
+            f"time limit reached: {plural(len(left), 'case')} did not run; run the same command again to continue",
+            err=True,
+        )
     if failed:
         click.echo(f"failed: {', '.join(failed)}", err=True)
     if failed or left:

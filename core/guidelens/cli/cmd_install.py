@@ -1,4 +1,4 @@
-"""``guidelens install`` and ``uninstall``: packages with plugins, in the environment that guidelens runs in."""
+"""``guidelens install`` and ``uninstall``: packages with plugins, in the environment of guidelens."""
 
 from __future__ import annotations
 
@@ -21,21 +21,26 @@ Examples:
   guidelens install -e ./my-objective
   guidelens install my-objective -- --no-deps --index-url https://pypi.org/simple
 
-What follows -- goes to pip as it is.
+Arguments after -- are passed to pip.
 """
 
 
 @click.command(epilog=_EPILOG)
 @click.argument("packages", metavar="[PACKAGE]...", nargs=-1)
 @click.option(
-    "-e", "--editable", metavar="DIR", multiple=True, help="Install a project in place. Repeatable."
+    "-e",
+    "--editable",
+    metavar="DIR",
+    multiple=True,
+    help="Install the project in DIR in editable mode. Repeatable.  [default: none]",
 )
-@click.option("-U", "--upgrade", is_flag=True, help="Upgrade packages that are there to the newest version.")
-@click.option("--pre", is_flag=True, help="Take pre-releases as well.")
+@click.option("-U", "--upgrade", is_flag=True, help="Upgrade installed packages to the newest version.")
+@click.option("--pre", is_flag=True, help="Allow pre-releases.")
 def install(packages: tuple[str, ...], editable: tuple[str, ...], upgrade: bool, pre: bool) -> None:
-    """Install PACKAGEs beside guidelens, with pip, and say which plugins they bring.
+    """Install packages with pip and list the plugins that they add.
 
-    A PACKAGE is whatever pip takes: a name, a requirement, a folder, an archive or an address.
+    The packages go into the environment of guidelens. A PACKAGE is anything that pip accepts: a name,
+    a requirement, a folder, an archive or a URL.
     """
     from guidelens.plugins import packages as library
 
@@ -50,7 +55,7 @@ def install(packages: tuple[str, ...], editable: tuple[str, ...], upgrade: bool,
 
 
 def _report(named: Sequence[Package], others: Sequence[Package], plugins: Iterable[dict[str, Any]]) -> None:
-    """Say what the packages that were asked for offer, and those that came along and offer something."""
+    """Print the plugins of the requested packages and of their new dependencies."""
     by_package: dict[str | None, list[dict[str, Any]]] = {}
     for plugin in plugins:
         by_package.setdefault(plugin["distribution"], []).append(plugin)
@@ -61,7 +66,7 @@ def _report(named: Sequence[Package], others: Sequence[Package], plugins: Iterab
         for plugin in by_package.get(package.name, ()):
             _print_plugin(package, plugin)
     if not named and not any(package.name in by_package for package in others):
-        click.echo("installed; nothing of it offers a guidelens plugin")
+        click.echo("installed; no package offers a guidelens plugin")
 
 
 def _print_plugin(package: Package, plugin: dict[str, Any]) -> None:
@@ -80,10 +85,10 @@ def _print_plugin(package: Package, plugin: dict[str, Any]) -> None:
 
 @click.command()
 @click.argument("packages", metavar="PACKAGE...", nargs=-1, required=True)
-@click.option("-y", "--yes", is_flag=True, help="Don't ask.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
 @click.pass_context
 def uninstall(ctx: click.Context, packages: tuple[str, ...], yes: bool) -> None:
-    """Remove PACKAGEs from the environment that guidelens runs in, with pip."""
+    """Remove packages with plugins, with pip, from the environment of guidelens."""
     from guidelens.plugins import packages as library
     from guidelens.plugins.requirements import normalized
 
@@ -113,5 +118,5 @@ def _unknown(text: str, names: Iterable[str], plugins: Iterable[Any]) -> str:
 
     for plugin in plugins:
         if plugin.name == text and plugin.source.dist:
-            return f"{text!r} is a plugin of the package {plugin.source.dist!r}: name that"
+            return f"{text!r} is a plugin of the package {plugin.source.dist!r}: give the name of the package"
     return f"no package {text!r} is installed{suggestion(text, names)}"

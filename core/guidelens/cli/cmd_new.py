@@ -1,4 +1,4 @@
-"""``guidelens plugins new``: an installable package with a plugin, to change into one's own."""
+"""``guidelens plugins new``: write an installable package with a plugin, as a starting point."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ Examples:
 
 @click.command(epilog=_EPILOG)
 @click.argument("name")
-@click.option("--kind", type=click.Choice(tuple(KINDS)), required=True, help="What the plugin offers.")
+@click.option("--kind", type=click.Choice(tuple(KINDS)), required=True, help="Kind of component to write.")
 @click.option(
     "--out",
     type=UserPath(path_type=Path),
     metavar="DIR",
-    help="Folder to write, which must not exist.  [default: NAME]",
+    help="Folder to create; it must not exist.  [default: NAME]",
 )
 @click.pass_context
 def new(ctx: click.Context, name: str, kind: str, out: Path | None) -> None:
-    """Write a package with a plugin called NAME: it works and passes its tests as it is."""
+    """Create an installable package with a plugin called NAME.
+
+    The package works and its tests pass as created. docs/plugins/tutorial.md explains the next steps.
+    """
     taken = [plugin.name for plugin in get_manager(ctx).plugins]
     folder = out if out is not None else Path(name)
     for path in write_package(name, kind, folder, taken=taken):

@@ -1,4 +1,4 @@
-"""``guidelens plugins``: which plugins there are, what became of them, and the components they offer."""
+"""``guidelens plugins``: list plugins, their status and their components."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from .cmd_check import check
 from .cmd_new import new
 from .completion import complete_component_or_plugin
 from .options import get_manager
+from .sections import CommandGroup
 
 if TYPE_CHECKING:
     from guidelens.plugins import ComponentInfo, PluginInfo, PluginManager
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def plugins() -> None:
-    """Show, check and start plugins.
+    """List, show, check and create plugins.
 
-    Plugins are found through the entry-point group "guidelens" of installed
-    distributions, and through --plugin and GUIDELENS_PLUGINS.
+    guidelens finds plugins through the entry-point group "guidelens" of
+    installed packages, through --plugin, and through the environment
+    variable GUIDELENS_PLUGINS. See docs/plugins/index.md.
     """
 
 
 plugins.add_command(new)
 plugins.add_command(check)
-# Further subcommands, each in a module of its own, are added here.
 
 
 @plugins.command("list")
@@ -40,7 +41,7 @@ plugins.add_command(check)
 @click.option("-v", "--verbose", is_flag=True, help="Show the traceback of plugins that failed.")
 @click.pass_context
 def list_command(ctx: click.Context, as_json: bool, verbose: bool) -> None:
-    """List plugins: version, origin, what they offer, and whether they work."""
+    """List plugins with version, origin, components and status."""
     manager = get_manager(ctx)
     commands = command_names(manager)
     if as_json:
@@ -56,11 +57,16 @@ def list_command(ctx: click.Context, as_json: bool, verbose: bool) -> None:
 
 @plugins.command("show")
 @click.argument("name", shell_complete=complete_component_or_plugin)
-@click.option("--kind", type=click.Choice(tuple(KINDS)), help="Only components of this kind.")
+@click.option(
+    "--kind", type=click.Choice(tuple(KINDS)), help="Show only components of this kind.  [default: all kinds]"
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def show_command(ctx: click.Context, name: str, kind: str | None, as_json: bool) -> None:
-    """Show the components of plugin NAME, or those called NAME, with options, types and defaults."""
+    """Show components with their options, types and defaults.
+
+    NAME is the name of a plugin or of a component.
+    """
     manager = get_manager(ctx)
     commands = command_names(manager)
     plugin, components = _find(manager, name, kind)
@@ -85,7 +91,7 @@ def show_command(ctx: click.Context, name: str, kind: str | None, as_json: bool)
 def _find(
     manager: PluginManager, name: str, kind: str | None
 ) -> tuple[PluginInfo | None, Sequence[ComponentInfo]]:
-    """Return the plugin called ``name`` and its components, or no plugin and the components called so."""
+    """Return the plugin called ``name`` and its components, else None and the components of that name."""
     if any(plugin.source.answers_to(name) for plugin in manager.plugins):
         plugin = manager.plugin(name)
         components = [info for info in plugin.components if kind in (None, info.kind)]
@@ -100,13 +106,13 @@ def _find(
         near = suggestion(name, known)
         raise UsageError(
             f"no plugin or component {name!r}{near or '; see `guidelens plugins list`'}"
-            + (f" (looked among the kind {kind!r})" if kind else "")
+            + (f" (only components of the kind {kind!r} were searched)" if kind else "")
         )
     return None, named
 
 
 def command_names(manager: PluginManager) -> dict[PluginInfo, list[str]]:
-    """Return the commands that every plugin adds. A plugin may turn out broken here."""
+    """Return the names of the commands of each plugin. This can change a plugin's status to broken."""
     names: dict[PluginInfo, list[str]] = {plugin: [] for plugin in manager.plugins}
     for plugin, name, _ in manager.commands():
         names[plugin].append(name)
@@ -116,7 +122,7 @@ def command_names(manager: PluginManager) -> dict[PluginInfo, list[str]]:
 def describe_plugin(
     plugin: PluginInfo, commands: Sequence[str], components: Sequence[ComponentInfo] | None = None
 ) -> dict[str, Any]:
-    """Return a plugin as JSON values; what ``plugins list --json`` prints."""
+    """Return a plugin as JSON values, as ``plugins list --json`` prints it."""
     offered = plugin.components if components is None else components
     return {
         "name": plugin.name,

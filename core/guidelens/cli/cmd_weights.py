@@ -1,4 +1,4 @@
-"""``guidelens weights``: see, fetch, verify, remove and convert the files that components need."""
+"""``guidelens weights``: list, fetch, verify, remove and convert weights files."""
 
 from __future__ import annotations
 
@@ -12,27 +12,30 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.words import plural
 
 from . import console
 from .options import get_manager
 from .paths import UserPath
+from .sections import CommandGroup
 
 if TYPE_CHECKING:
     from guidelens.weights import Fetched, Status, WeightsFile
     from guidelens.weights.store import Report
 
 SECONDS_BETWEEN_LINES = 5.0
-"""Where stderr is no terminal, at most one line of progress in this time."""
+"""Minimum time between progress lines where stderr is not a terminal."""
 
 _COLOURS = {"present": "green", "changed": "yellow", "unfinished": "yellow", "absent": "bright_black"}
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def weights() -> None:
-    """Fetch and check the weights files that components need.
+    """Fetch and verify the weights files that components need.
 
-    They lie in the user's cache directory, or in GUIDELENS_CACHE. GUIDELENS_OFFLINE=1
-    forbids downloads; GUIDELENS_MIRROR is an address to fetch from instead.
+    The files are in your cache directory, or in GUIDELENS_CACHE if it is set.
+    GUIDELENS_OFFLINE=1 forbids downloads. GUIDELENS_MIRROR is a URL to
+    download from instead. See docs/weights.md.
     """
 
 
@@ -40,7 +43,7 @@ def weights() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, one object per file.")
 @click.pass_context
 def list_command(ctx: click.Context, as_json: bool) -> None:
-    """List weights files: size, whether they are here, licence, what they are for."""
+    """List weights files with size, state, licence and component."""
     from guidelens.weights import status
 
     described = [describe(status(file), plugin) for file, plugin in _known(ctx).values()]
@@ -57,7 +60,7 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
         )
         for entry in described
     ]
-    header = ("name", "size", "here", "licence", "for")
+    header = ("name", "size", "state", "licence", "component")
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(5)]
     console.print_out(click.style("  ".join(map(str.ljust, header, widths)).rstrip(), dim=True))
     for row, entry in zip(rows, described, strict=True):
@@ -68,28 +71,32 @@ def list_command(ctx: click.Context, as_json: bool) -> None:
 
 @weights.command("fetch")
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@click.option("--mirror", metavar="URL", help="Fetch from here: takes the place of scheme://host.")
+@click.option(
+    "--mirror",
+    metavar="URL",
+    help="Download from URL, which replaces scheme://host.  [default: GUIDELENS_MIRROR, else the file's own URL]",
+)
 @click.option(
     "--from",
     "source",
     type=UserPath(path_type=Path),
     metavar="FILE",
-    help="Put FILE, downloaded by other means, in place after verification.",
+    help="Verify and copy FILE, which you downloaded yourself, instead of downloading.  [default: none]",
 )
 @click.pass_context
 def fetch_command(
     ctx: click.Context, names: tuple[str, ...], mirror: str | None, source: Path | None
 ) -> None:
-    """Download the files NAME..., verify them, and print where they are.
+    """Download files, verify them and print their paths.
 
-    An interrupted download goes on where it stopped when the same command is given again.
+    To resume an interrupted download, run the same command again.
     """
     from guidelens.weights import fetch, install
 
     if source is not None and len(names) != 1:
-        raise UsageError(f"--from puts one file in place, not {len(names)}: give one NAME")
+        raise UsageError(f"--from copies one file, but {len(names)} names are given: give one NAME")
     if source is not None and mirror is not None:
-        raise UsageError("--from fetches nothing, so it has no use for --mirror")
+        raise UsageError("--from does not download, so --mirror has no effect: give one of them")
     for file in [_find(ctx, name) for name in names]:
         with byte_progress(file.filename) as report:
             done = (
@@ -103,9 +110,10 @@ def fetch_command(
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.pass_context
 def verify_command(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Read files in full and compare them with what was published or recorded.
+    """Compare files with their published or recorded hashes.
 
-    Without NAME, all that are here. Exits with 1 if one differs.
+    Each file is read in full. Without NAME, all present files are verified. The exit code is 1 if a
+    file differs.
     """
     from guidelens.weights import status, verify
     from guidelens.weights.store import WeightsCorrupt
@@ -124,18 +132,18 @@ def verify_command(ctx: click.Context, names: tuple[str, ...]) -> None:
             against = "as published" if found.verified else f"unchanged; {_unpublished(found.sha256)}"
             console.print_out(f"{file.name}: {click.style('right', 'green')}, {against}")
     if not names and not here:
-        console.print_out("no weights are here")
+        console.print_out("no weights files are present")
     if wrong:
-        raise GuidelensError(f"{len(wrong)} of the files differ: {', '.join(wrong)}")
+        raise GuidelensError(f"hash mismatch in {plural(len(wrong), 'file')}: {', '.join(wrong)}")
 
 
 @weights.command("path")
 @click.argument("name", required=False)
 @click.pass_context
 def path_command(ctx: click.Context, name: str | None) -> None:
-    """Print where the file NAME is; without NAME, the directory of all.
+    """Print the path of a file, or the directory of all files.
 
-    Exits with 1 if the file is not here, and says where it belongs.
+    If the file is not present, an error names the path where it belongs and the exit code is 1.
     """
     from guidelens.weights import locate, target, weights_home
 
@@ -146,7 +154,7 @@ def path_command(ctx: click.Context, name: str | None) -> None:
     path = locate(file)
     if path is None:
         raise GuidelensError(
-            f"{name} is not here: run `guidelens weights fetch {name}`; it belongs at {target(file)}"
+            f"{name} is not present: run `guidelens weights fetch {name}`; it belongs at {target(file)}"
         )
     click.echo(path)
 
@@ -155,25 +163,32 @@ def path_command(ctx: click.Context, name: str | None) -> None:
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @click.pass_context
 def rm_command(ctx: click.Context, names: tuple[str, ...]) -> None:
-    """Remove the files NAME... and what is left of their unfinished downloads."""
+    """Remove files and their unfinished downloads."""
     from guidelens.weights import remove
     from guidelens.weights.store import format_size
 
     for file in [_find(ctx, name) for name in names]:
         freed = remove(file)
-        console.print_out(f"{file.name}: {f'{format_size(freed)} freed' if freed else 'was not here'}")
+        console.print_out(f"{file.name}: {f'{format_size(freed)} freed' if freed else 'was not present'}")
 
 
 @weights.command("convert")
 @click.argument("source", type=UserPath(path_type=Path), metavar="IN.pt")
 @click.argument("target", type=UserPath(path_type=Path), metavar="OUT.safetensors")
-@click.option("--key", metavar="NAME", help="The entry of IN that holds the tensors, where several do.")
-@click.option("--force", is_flag=True, help="Overwrite OUT.")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, with every tensor's name, dtype and shape."
+    "--key",
+    metavar="NAME",
+    help="The entry of IN that holds the tensors.  [default: the only entry with tensors]",
+)
+@click.option("--force", is_flag=True, help="Overwrite OUT if it exists.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print JSON with the name, dtype and shape of every tensor."
 )
 def convert_command(source: Path, target: Path, key: str | None, force: bool, as_json: bool) -> None:
-    """Turn a PyTorch checkpoint into safetensors, without running code in it."""
+    """Convert a PyTorch checkpoint to safetensors.
+
+    Code in the checkpoint is not executed. See docs/weights.md.
+    """
     from guidelens.weights import convert
 
     done = convert(source, target, key=key, force=force)
@@ -185,14 +200,14 @@ def convert_command(source: Path, target: Path, key: str | None, force: bool, as
             f"{len(names)} tensors of {dtype}: {', '.join(names[:3])}{', ...' if names[3:] else ''}"
         )
     for name, kept in list(done.shared.items())[:3]:
-        console.print_out(f"shared, stored once: {name} is {kept}")
+        console.print_out(f"shared tensor, stored once: {name} is {kept}")
     if len(done.shared) > 3:
-        console.print_out(f"... and {len(done.shared) - 3} more that are shared")
+        console.print_out(f"... and {len(done.shared) - 3} more shared tensors")
     console.print_out(f"{target}: {done.size:,} bytes, sha256 {done.sha256}")
 
 
 def describe(found: Status, plugin: str) -> dict[str, Any]:
-    """Return a file as JSON values; what ``weights list --json`` prints."""
+    """Return a file as JSON values, as ``weights list --json`` prints it."""
     file = found.file
     return {
         "name": file.name,
@@ -212,7 +227,7 @@ def describe(found: Status, plugin: str) -> dict[str, Any]:
 
 
 def _known(ctx: click.Context) -> dict[str, tuple[WeightsFile, str]]:
-    """Return every file that plugins name, with the plugin's name."""
+    """Return every file that plugins register, with the name of the plugin."""
     return {file.name: (file, plugin.name) for plugin, file in get_manager(ctx).weights()}
 
 
@@ -222,7 +237,7 @@ def _find(ctx: click.Context, name: str) -> WeightsFile:
     known = _known(ctx)
     if name not in known:
         raise UsageError(
-            f"unknown weights {name!r}{suggestion(name, list(known))}; `guidelens weights list` shows what there is"
+            f"unknown weights {name!r}{suggestion(name, list(known))}; run `guidelens weights list` to see all"
         )
     return known[name][0]
 
@@ -239,10 +254,8 @@ def _size_text(size: int | None) -> str:
 
 
 def _told(file: WeightsFile, done: Fetched) -> str:
-    """Say what was done about a file, and how far it can be trusted."""
-    verb = {"present": "is here already", "downloaded": "is here", "copied": "was copied into place"}[
-        done.how
-    ]
+    """Describe how a file was obtained and whether it was verified."""
+    verb = {"present": "is already present", "downloaded": "was downloaded", "copied": "was copied"}[done.how]
     trust = "verified" if done.verified else _unpublished(done.sha256)
     return f"{file.name} {verb}, {_size_text(done.size)}, {trust}"
 
@@ -253,7 +266,7 @@ def _unpublished(sha256: str | None) -> str:
 
 @contextmanager
 def byte_progress(title: str) -> Iterator[Report]:
-    """Show the progress of reading or downloading a file: a bar on a terminal, a plain line now and then elsewhere."""
+    """Show the progress of a file: a bar on a terminal, otherwise a line every few seconds."""
     screen = console.err()
     if not screen.is_terminal:
         yield _PlainLines(title)
@@ -276,7 +289,7 @@ def byte_progress(title: str) -> Iterator[Report]:
 class _PlainLines:
     def __init__(self, title: str) -> None:
         self._title = title
-        self._last = time.monotonic()  # what takes less than the pause needs no line
+        self._last = time.monotonic()  # quick operations print no line
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()

@@ -16,6 +16,7 @@ from . import console
 from .completion import complete_plugin, load_quietly, without_open_option
 from .interrupts import INTERRUPTED
 from .options import get_manager
+from .sections import summary_of
 
 TRACEBACK = "GUIDELENS_TRACEBACK"
 """Environment variable; 1 shows the traceback of expected errors, like ``--traceback``."""
@@ -30,34 +31,42 @@ _COMMANDS = {
     "calibrate": (
         "guidelens.cli.cmd_calibrate",
         "calibrate",
-        "Measure gradients of objectives, and propose scales.",
+        "Measure gradients of objectives and propose scales.",
     ),
-    "study": ("guidelens.cli.cmd_study", "study", "Run studies: grids of conditions, from a file."),
-    "plugins": ("guidelens.cli.cmd_plugins", "plugins", "Show, check and start plugins."),
-    "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins beside guidelens."),
+    "study": (
+        "guidelens.cli.cmd_study",
+        "study",
+        "Run, resume, report and export studies: grids of conditions.",
+    ),
+    "plugins": ("guidelens.cli.cmd_plugins", "plugins", "List, show, check and create plugins."),
+    "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins."),
     "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),
-    "completion": ("guidelens.cli.cmd_completion", "completion", "Print the script of shell completion."),
-    "bench": ("guidelens.cli.cmd_bench", "bench", "Measure a sampling step and what it is made of."),
+    "completion": (
+        "guidelens.cli.cmd_completion",
+        "completion",
+        "Print the completion script for your shell.",
+    ),
+    "bench": ("guidelens.cli.cmd_bench", "bench", "Benchmark a sampling step and its parts."),
     "gpu-check": (
         "guidelens.cli.cmd_gpu_check",
         "gpu_check",
-        "Check that a GPU computes what the CPU does, and how fast.",
+        "Check a GPU against the CPU and measure its speed.",
     ),
     "weights": (
         "guidelens.cli.cmd_weights",
         "weights",
-        "Fetch and check the weights files that components need.",
+        "Fetch and verify the weights files that components need.",
     ),
     "doctor": (
         "guidelens.cli.cmd_doctor",
         "doctor",
-        "Tell what this installation is made of, and what is amiss.",
+        "Show versions, devices and plugins, and report problems.",
     ),
 }
 """Name -> module, attribute, and help, so that listing commands imports none."""
 
 _HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""What click 8.2 and later raise instead of printing help."""
+"""The exception that click 8.2 and later raise where earlier versions print help."""
 
 _EPILOG = """\b
 Examples:
@@ -67,13 +76,14 @@ Examples:
   guidelens -p ./my_schedule.py compare "a red circle" --schedule mine --out DIR
 
 \b
-A component (generator, guidance model, schedule, ...) is spelled name or name:key=value,key=value,
-and plugin/name where two plugins use one name. A value that holds a comma goes in quotes.
+Write a component (generator, guidance model, schedule, ...) as name or name:key=value,key=value.
+If two plugins use one name, write plugin/name. Put a value that contains a comma in quotes.
+The documentation is in docs/; start with docs/tutorial.md.
 """
 
 
 class App(click.Group):
-    """The top-level group: plugins before everything else, commands imported late, errors in one line."""
+    """The top-level group. It loads plugins first, imports commands on demand and prints errors in one line."""
 
     def main(
         self,
@@ -93,7 +103,7 @@ class App(click.Group):
             _fail(error, show_traceback=_wants_traceback(arguments))
         except (Exception, SystemExit, GeneratorExit):
             raise
-        except BaseException as error:  # of a plugin's own making, which nothing else expects
+        except BaseException as error:  # a plugin may define an exception that is not an Exception
             _fail(GuidelensError(_culprit(error)), show_traceback=_wants_traceback(arguments), cause=error)
         sys.exit(result if isinstance(result, int) else 0)
 
@@ -101,7 +111,7 @@ class App(click.Group):
         """Load plugins, so that their commands and components exist when the rest is parsed."""
         from guidelens.plugins import PluginManager
 
-        if ctx.resilient_parsing:  # completing in the shell, where nothing must be printed
+        if ctx.resilient_parsing:  # shell completion: print nothing
             ctx.with_resource(console.log_lines(quiet=True))
             rest, requests = split_plugin_options(without_open_option(args))
             ctx.obj = load_quietly(requests)
@@ -117,7 +127,7 @@ class App(click.Group):
         return [*_COMMANDS, *self._plugin_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one of our commands, or take a plugin's.
+        """Return one of our commands, imported now, or one of a plugin.
 
         :raises UsageError: if several plugins offer it.
         """
@@ -129,37 +139,33 @@ class App(click.Group):
         offered = self._plugin_commands(ctx)
         several = [name for name in offered if name.rpartition("/")[2] == cmd_name]
         if cmd_name not in offered and several and not ctx.resilient_parsing:
-            raise UsageError(f"several plugins offer the command {cmd_name!r}; say {' or '.join(several)}")
+            raise UsageError(f"several plugins offer the command {cmd_name!r}; write {' or '.join(several)}")
         return offered.get(cmd_name)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, naming the nearest command where there is none."""
+        """Resolve as click does, but suggest the nearest name for an unknown command."""
         from guidelens.plugins.spelling import suggestion
 
         name = args[0]
         lenient = ctx.resilient_parsing or name.startswith("-")
         if not lenient and self.get_command(ctx, name) is None:
             known = self.list_commands(ctx)
-            raise UsageError(
-                f"unknown command {name!r}{suggestion(name, known)}; there are {', '.join(known)}"
-            )
+            raise UsageError(f"unknown command {name!r}{suggestion(name, known)}; known: {', '.join(known)}")
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List commands without importing ours; those of plugins have a section of their own."""
+        """List our commands without importing them, and those of plugins in a section of their own."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
         offered = self._plugin_commands(ctx)
         if offered:
             with formatter.section("Commands of plugins"):
-                formatter.write_dl(
-                    [(name, command.get_short_help_str(80)) for name, command in offered.items()]
-                )
+                formatter.write_dl([(name, summary_of(command)) for name, command in offered.items()])
 
     def _plugin_commands(self, ctx: click.Context) -> dict[str, click.Command]:
-        """Return plugins' commands by name; it is ``plugin/name`` where the bare one is taken."""
+        """Return the commands of plugins by name, or by ``plugin/name`` where the bare name is taken."""
         key = f"{__name__}.commands"
         if key not in ctx.meta:
             try:
@@ -180,11 +186,11 @@ class App(click.Group):
 def split_plugin_options(args: Sequence[str]) -> tuple[list[str], list[str]]:
     """Take ``-p X``, ``-pX``, ``--plugin X``, ``--plugin=X`` and ``--traceback`` out of ``args``.
 
-    They may stand before or after the command, so they are read before it is known; no command can use
-    these names.
+    These options may come before or after the command, so they are read before the command is known. No
+    command can use their names.
 
-    :returns: what is left, all after a ``--`` included, and the plugins asked for.
-    :raises UsageError: if the last one lacks its value.
+    :returns: the remaining arguments, including everything after ``--``, and the requested plugins.
+    :raises UsageError: if the last one has no value.
     """
     rest: list[str] = []
     requests: list[str] = []
@@ -196,7 +202,7 @@ def split_plugin_options(args: Sequence[str]) -> tuple[list[str], list[str]]:
             value = next(remaining, None)
             if value is None:
                 raise UsageError(
-                    f"{argument} needs a plugin: a name, a module or a .py file, or no:X to block one"
+                    f"{argument} needs a value: a plugin's name, a module, a .py file, or no:X to block a plugin"
                 )
             requests.append(value)
         elif argument.startswith("--plugin="):
@@ -214,7 +220,7 @@ def _wants_traceback(args: Sequence[str]) -> bool:
 
 
 def _culprit(error: BaseException) -> str:
-    """Say what was raised and where: the file and function that raised it."""
+    """Describe an exception and where it was raised: function, file and line."""
     import traceback
 
     from guidelens.guarding import one_line
@@ -224,9 +230,9 @@ def _culprit(error: BaseException) -> str:
 
 
 def _fail(error: BaseException, *, show_traceback: bool, cause: BaseException | None = None) -> NoReturn:
-    """Show an expected error and exit.
+    """Print an expected error and exit.
 
-    :param cause: whose traceback to show, if it is another's.
+    :param cause: the exception whose traceback to show, if it is not ``error``.
     """
     if show_traceback:
         import traceback
@@ -239,7 +245,7 @@ def _fail(error: BaseException, *, show_traceback: bool, cause: BaseException | 
         console.echo_line("error", "aborted")
         sys.exit(1)
     if isinstance(error, _HELP):
-        error.show()  # a group without a command: its help, in lines
+        error.show()  # a group without a command prints its help
     elif isinstance(error, click.UsageError) and error.ctx is not None:
         console.echo_line("error", f"{error.format_message()} (see `{error.ctx.command_path} --help`)")
     elif isinstance(error, click.ClickException):
@@ -269,16 +275,16 @@ def _print_versions(ctx: click.Context, parameter: click.Parameter, asked: bool)
     multiple=True,
     expose_value=False,
     shell_complete=complete_plugin,
-    help="Load plugin X: an installed plugin's name, a module, or a .py file. What X alone offers becomes "
-    "the default. no:X blocks X. Repeatable, before or after the command; GUIDELENS_PLUGINS "
-    "(comma-separated) does the same.",
+    help="Load plugin X: the name of an installed plugin, a module, or a .py file. Its components become the "
+    "defaults. no:X blocks plugin X. Repeatable, before or after the command. The environment variable "
+    "GUIDELENS_PLUGINS (comma-separated) does the same.",
 )
-@click.option("-v", "--verbose", count=True, help="Say more on stderr; -vv everything.")
+@click.option("-v", "--verbose", count=True, help="Log more to stderr; -vv logs everything.")
 @click.option(
     "--traceback",
     is_flag=True,
     expose_value=False,
-    help="Show the traceback of errors (GUIDELENS_TRACEBACK=1).",
+    help="Show the traceback of an error. GUIDELENS_TRACEBACK=1 does the same.",
 )
 @click.option(
     "--version",
@@ -286,11 +292,13 @@ def _print_versions(ctx: click.Context, parameter: click.Parameter, asked: bool)
     is_eager=True,
     expose_value=False,
     callback=_print_versions,
-    help="Show the versions that matter, and exit.",
+    help="Show versions and exit.",
 )
 def cli(verbose: int) -> None:
-    """See what a vision-language objective means: let it steer a diffusion model
-    that knows nothing about text, and look at the pictures.
+    """See what a vision-language objective rewards.
+
+    guidelens lets an objective steer a diffusion model that knows nothing about text. The pictures
+    show what the objective asks for.
     """
     console.set_verbosity(verbose)
 

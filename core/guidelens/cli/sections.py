@@ -1,4 +1,4 @@
-"""Click options under headings, and how options are declared that way."""
+"""Help texts: options under headings, and lists of commands with whole summaries."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .completion import ComponentCompleter
 
 
 class SectionedOption(click.Option):
-    """An option that ``--help`` lists under a heading of its own, with the components that it may name."""
+    """An option that ``--help`` lists under a heading, with the components that it accepts."""
 
     def __init__(
         self, *args: Any, section: str = "Options", shell_complete: Any = None, **kwargs: Any
@@ -32,7 +32,7 @@ class SectionedOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose ``--help`` groups options by their section, in the order in which these first come."""
+    """A command whose ``--help`` groups options by section, in the order of their declaration."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -41,12 +41,27 @@ class SectionedCommand(click.Command):
             record = parameter.get_help_record(ctx)
             if record is not None and (record[1] or isinstance(parameter, click.Option)):
                 sections.setdefault(getattr(parameter, "section", "Options"), []).append(record)
-        sections["Options"] = sections.pop("Options", [])  # --help and its like come last
+        sections["Options"] = sections.pop("Options", [])  # general options such as --help come last
         for title, records in sections.items():
             with formatter.section(title):
                 formatter.write_dl(records)
 
 
+class CommandGroup(click.Group):
+    """A group whose ``--help`` lists its commands with their whole summaries; click cuts long ones."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands and their summaries."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary_of(found)) for name, found in commands.items() if found])
+
+
+def summary_of(command: click.Command) -> str:
+    """Return the first sentence of a command's help."""
+    return command.get_short_help_str(limit=1_000)
+
+
 def option(*names: str, section: str, **kwargs: Any) -> Callable[[Any], Any]:
-    """Return :func:`click.option` whose option stands in ``section`` of the help."""
+    """Return :func:`click.option` for an option that the help lists under ``section``."""
     return click.option(*names, cls=SectionedOption, section=section, **kwargs)

@@ -1,4 +1,4 @@
-"""Captions as BLIP's training data had them."""
+"""Cleaning of prompts, as BLIP's training cleaned its captions."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 
 def clean_caption(text: str) -> str:
-    """Return ``text`` as BLIP's training cleaned its captions: a model asked for a full stop has never seen one.
+    """Return ``text`` as BLIP's training cleaned its captions. The model has never seen a full stop, for example.
 
     Lower case; each of ``.!"()*#:;~`` becomes a space; runs of white space become one space; the ends are trimmed.
     Source: the ``pre_caption`` function of the published BLIP code.

@@ -37,13 +37,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger("guidelens.blip")
 
 ANCHORS = ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding", "visual_encoder.pos_embed")
-"""Names of LAVIS and of transformers, one of which every BLIP has."""
+"""A checkpoint of BLIP has one of these names: LAVIS's or transformers'."""
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-"""What transformers calls the weights in a folder."""
+"""File names that transformers gives to the weights in a folder."""
 Backend = Literal["native", "lavis"]
 FORMAT = "guidelens-blip-1"
 _RETRIEVAL_QUEUES = ("idx_queue", "ptr_queue")
-"""What fine-tuning for retrieval keeps besides."""
+"""Prefixes of tensors that only fine-tuning for retrieval uses."""
 POSITIONS = "visual_encoder.pos_embed"
 _TRANSFORMERS = (
     (r"embeddings\.class_embedding", "cls_token"),
@@ -55,9 +55,9 @@ _TRANSFORMERS = (
     (r"layer_norm(\d)\.", r"norm\1."),
     (r"post_layernorm\.", "norm."),
 )
-"""Parts of transformers' names of the image encoder, and LAVIS's."""
+"""Parts of the image encoder's tensor names: transformers' -> LAVIS's."""
 STALE_BIAS = "text_decoder.cls.predictions.bias"
-"""Never read by the decoder's forward pass: ``predictions.decoder.bias``, its other name, is what counts."""
+"""A bias that the decoder never reads: it uses ``predictions.decoder.bias``, the other name of the parameter."""
 
 
 def load_model(
@@ -69,21 +69,21 @@ def load_model(
     backend: Backend = "native",
     key: str | None = None,
 ) -> tuple[Any, BlipConfig]:
-    """Build the model that ``checkpoint`` holds and load its weights; return it with its configuration.
+    """Build the model that ``checkpoint`` holds and load its weights. Return the model and its configuration.
 
-    The network has the heads that the checkpoint has: all three of a pretrained one, ``itc`` and ``itm`` of one
-    that was fine-tuned for retrieval, ``cap`` of one for captioning.
+    The network has the heads that the checkpoint has. A pretrained checkpoint has all three. One that was
+    fine-tuned for retrieval has ``itc`` and ``itm``, and one for captioning has ``cap``.
 
     :param checkpoint: ``.safetensors`` from :func:`save_blip`; any file with LAVIS's or transformers' names, as
         training programs save them; or a folder of transformers.
     :param vocab: the vocabulary file; by default the configuration's ``vocab_file`` beside the checkpoint, or
         for the presets bert-base-uncased's (:func:`published_vocabulary`).
-    :param config: the size of the model; by default what the safetensors file says, or for other files the
-        preset that their tensors' shapes are those of.
-    :param image_size: another image size than the configuration's; position embeddings are interpolated.
+    :param config: the size of the model. Default: the configuration in the safetensors file, or for other files
+        the preset that matches the shapes of the tensors.
+    :param image_size: an image size that replaces the configuration's. Position embeddings are interpolated.
     :param backend: see :func:`build`.
-    :param key: the entry of the checkpoint that is the network, where several are.
-    :raises GuidelensError: a file is missing, unreadable, or holds another model; LAVIS is asked for and absent.
+    :param key: the entry of the checkpoint to read, if it holds several networks.
+    :raises GuidelensError: a file is missing, unreadable or of another model, or LAVIS is needed and not installed.
     """
     path = weights_in(Path(checkpoint))
     state, stored = read_checkpoint(path, key=key)
@@ -96,13 +96,13 @@ def load_model(
         model = Blip(config, load_tokenizer(vocab_path), objectives or OBJECTIVES)
     elif objectives and objectives != OBJECTIVES:
         raise GuidelensError(
-            f"{path} has heads for {', '.join(sorted(objectives))} alone, and LAVIS's network has all three: leave out "
+            f"{path} has heads for {', '.join(sorted(objectives))}, but LAVIS's network needs all three: leave out "
             "backend=lavis"
         )
     else:
         with torch.random.fork_rng(
             devices=[]
-        ):  # LAVIS draws weights, which must not advance the caller's numbers
+        ):  # LAVIS draws weights; the caller's random state must not change
             model = build_lavis(config, vocab_path)
     load_state(model, state, source=str(path), config=config)
     if objectives and objectives != OBJECTIVES:
@@ -112,7 +112,7 @@ def load_model(
 
 
 def weights_in(path: Path) -> Path:
-    """Return the weights of a folder as transformers saves one; a file is its own.
+    """Return the weights file in a folder that transformers saved. A file is returned as it is.
 
     :raises GuidelensError: the folder holds none.
     """
@@ -151,7 +151,7 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> tuple[dict[str, Te
 
 
 def _lavis_name(name: str) -> str:
-    """Return LAVIS's name of a tensor that transformers names otherwise: those of the image encoder."""
+    """Translate transformers' name of a tensor to LAVIS's. Only those of the image encoder differ."""
     if not name.startswith("vision_model."):
         return name
     name = name.replace("vision_model.", "visual_encoder.", 1)
@@ -167,13 +167,13 @@ def load_state(
     source: str = "the checkpoint",
     config: BlipConfig | None = None,
 ) -> None:
-    """Copy the tensors of ``state`` into ``model``; everything but momentum parts and queues must fit.
+    """Copy the tensors of ``state`` into ``model``. All must fit, except momentum encoders and queues.
 
     Tensors are cast to the model's precision. Position embeddings of another image size are interpolated
     (:func:`interpolate_positions`).
 
-    :param source: what to call ``state`` in an error.
-    :param config: what ``model`` was built from, to say what is wrong with it in an error.
+    :param source: the name of ``state`` in errors.
+    :param config: the configuration of ``model``. Errors name the entries that do not fit.
     :raises GuidelensError: a name is missing or unknown, a shape differs, or the values stored under two
         names that BLIP shares disagree.
     """
@@ -219,7 +219,7 @@ def interpolate_positions(stored: Tensor, own: Tensor) -> Tensor:
     """Resize position embeddings (1, 1 + n*n, D) to the grid of ``own`` (1, 1 + m*m, D), bicubically, as
     LAVIS does.
 
-    The class token's embedding stays. What is not such a square grid is returned as it is.
+    The class token's embedding stays. Other shapes are returned unchanged.
     """
     if stored.dim() != 3 or stored.shape[1] == own.shape[1]:
         return stored
@@ -240,10 +240,9 @@ def shared_groups(state: Mapping[str, Tensor]) -> list[tuple[str, ...]]:
 
 
 def save_blip(model: Any, config: BlipConfig, path: str | Path, *, dtype: torch.dtype | None = None) -> None:
-    """Write ``model`` and ``config`` as safetensors, shared tensors once (see the module's text), atomically.
+    """Write ``model`` and ``config`` atomically as safetensors. Shared tensors are stored once, as described above.
 
-    :param dtype: store floating-point weights in this precision, ``torch.float16`` for half the size; loading
-        gives float32 again.
+    :param dtype: precision of the stored weights. ``torch.float16`` halves the file. Weights load as float32.
     :raises GuidelensError: the file cannot be written.
     """
     target = Path(path)
@@ -259,8 +258,7 @@ def save_blip(model: Any, config: BlipConfig, path: str | Path, *, dtype: torch.
 
 
 def unique_state(model: Any) -> dict[str, Tensor]:
-    """Return the model's tensors, each shared one once under its first name, without what only pretraining
-    uses."""
+    """Return the tensors that inference needs. A shared tensor appears once, under its first name."""
     state = {name: tensor for name, tensor in model.state_dict().items() if not _ignored(name)}
     return {group[0]: state[group[0]] for group in shared_groups(state)}
 
@@ -268,7 +266,7 @@ def unique_state(model: Any) -> dict[str, Tensor]:
 def digest(model: Any, config: BlipConfig) -> str:
     """Return the SHA-256 (hex) of the configuration, the vocabulary and the weights in float32.
 
-    It does not depend on the file format the weights came from, nor on the device.
+    It does not depend on the file format or the device.
     """
     sha = hashlib.sha256(config.to_json().encode())
     vocabulary = sorted(model.wordpiece.vocabulary.items(), key=lambda entry: entry[1])
@@ -280,7 +278,7 @@ def digest(model: Any, config: BlipConfig) -> str:
 
 
 def _find_vocab(checkpoint: Path, vocab: str | Path | None, config: BlipConfig) -> Path:
-    """Return the vocabulary to use: the one given, one beside the checkpoint, or the published one."""
+    """Return the vocabulary file: ``vocab``, or the one beside the checkpoint, or the published one."""
     if vocab is not None:
         return Path(vocab).expanduser()
     beside = checkpoint.parent / config.vocab_file
@@ -291,13 +289,12 @@ def _find_vocab(checkpoint: Path, vocab: str | Path | None, config: BlipConfig) 
         return cached
     command = f"run `guidelens weights fetch {VOCABULARY.name}`, " if published else ""
     raise GuidelensError(
-        f"no WordPiece vocabulary for {checkpoint}: {command}give vocab=FILE or put it at {beside}"
+        f"found no WordPiece vocabulary for {checkpoint}: {command}give vocab=FILE, or copy the file to {beside}"
     )
 
 
 def _ignored(name: str) -> bool:
-    """Whether a state-dict entry only serves pretraining (momentum, queues) or is a constant (position
-    ids)."""
+    """Return whether a state-dict entry is used in pretraining only (momentum, queues), or constant (position ids)."""
     part = name.split(".")[0]
     return (
         part in MOMENTUM_PARTS

@@ -32,19 +32,19 @@ class BlipConfig:
     embed_dim: int = 256
     """Dimension of the joint space of image-text contrast."""
     max_txt_len: int = 30
-    """Prompts are cut to this many tokens, the leading token and [SEP] included, for all three objectives."""
+    """Maximum number of tokens of a prompt, including the leading token and [SEP], for all three objectives."""
     dropout: float = 0.1
-    """Dropout of the text transformers; in force in training mode only."""
+    """Dropout of the text transformers, in training mode only."""
     vocab_file: str = "vocab.txt"
-    """Name of the WordPiece vocabulary, looked for beside the checkpoint."""
+    """Name of the WordPiece vocabulary file in the checkpoint's folder."""
     image_mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    """Mean of each channel, of pixels in [0, 1]."""
+    """Mean of each channel, for pixels in [0, 1]."""
     image_std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
 
     def __post_init__(self) -> None:
         """Check that the sizes fit each other.
 
-        :raises GuidelensError: a size that is not positive, or one that does not divide as it must.
+        :raises GuidelensError: a size is not positive, or not a multiple of the one that must divide it.
         """
         object.__setattr__(self, "image_mean", tuple(self.image_mean))
         object.__setattr__(self, "image_std", tuple(self.image_std))
@@ -62,14 +62,14 @@ class BlipConfig:
                 raise GuidelensError(f"BLIP config: {sizes}")
         if not 3 <= self.max_txt_len <= self.max_positions:
             raise GuidelensError(
-                f"BLIP config: max_txt_len must lie in 3..{self.max_positions} (max_positions), "
+                f"BLIP config: max_txt_len must be in 3..{self.max_positions} (max_positions), "
                 f"not {self.max_txt_len}"
             )
         if not 0.0 <= self.dropout < 1.0:
-            raise GuidelensError(f"BLIP config: dropout must lie in [0, 1), not {self.dropout}")
+            raise GuidelensError(f"BLIP config: dropout must be in [0, 1), not {self.dropout}")
         if len(self.image_mean) != 3 or len(self.image_std) != 3 or min(self.image_std) <= 0:
             raise GuidelensError(
-                "BLIP config: image_mean and image_std need three numbers each, image_std positive"
+                "BLIP config: image_mean and image_std must have three numbers each, and image_std must be positive"
             )
 
     def to_json(self) -> str:
@@ -85,7 +85,7 @@ class BlipConfig:
         try:
             entries = json.loads(text)
         except json.JSONDecodeError as error:
-            raise GuidelensError(f"BLIP config is not JSON: {error}") from error
+            raise GuidelensError(f"BLIP config is not valid JSON: {error}") from error
         if not isinstance(entries, Mapping):
             raise GuidelensError("BLIP config must be a JSON object")
         unknown = sorted(set(entries) - {field.name for field in fields(cls)})
@@ -105,4 +105,4 @@ PRESETS: Mapping[str, BlipConfig] = {
     "base": BlipConfig(),
     "large": BlipConfig(vision_width=1024, vision_depth=24, vision_heads=16),
 }
-"""The published sizes, by the vision transformer: ViT-B/16 and ViT-L/16. The text transformers are the same."""
+"""The published sizes. They differ in the vision transformer (ViT-B/16, ViT-L/16) and share the text transformers."""

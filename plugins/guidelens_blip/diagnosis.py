@@ -1,4 +1,4 @@
-"""What a checkpoint that does not fit holds instead: its sizes, the heads it lacks, the preset it is nearest to."""
+"""Describe a checkpoint that does not fit: its sizes, its missing heads and the nearest preset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _HEADS = {
     "itm": ("itm_head.",),
     "cap": ("text_decoder.",),
 }
-"""Objective -> what the names of its own parameters start with."""
+"""Objective -> prefixes of the names of its own parameters."""
 
 _SIZES = {
     "vision_width": ("visual_encoder.patch_embed.proj.weight", 0),
@@ -35,7 +35,7 @@ _COUNTS = {
 
 
 def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
-    """Return the entries of :class:`BlipConfig` that names and shapes show. Numbers of heads leave no trace."""
+    """Return the entries of :class:`BlipConfig` that names and shapes determine: all but the numbers of heads."""
     found = {}
     for size, (pattern, axis) in _SIZES.items():
         shown_by = next((name for name in state if re.fullmatch(pattern, name)), None)
@@ -54,28 +54,29 @@ def sizes_of(state: Mapping[str, Tensor]) -> dict[str, int]:
 
 
 def disagreements(config: BlipConfig, sizes: Mapping[str, int]) -> list[str]:
-    """Return the entries of ``config`` that ``sizes`` contradict; the image size may differ."""
+    """Return the entries of ``config`` that differ from ``sizes``. The image size may differ."""
     return [name for name, size in sizes.items() if name != "image_size" and getattr(config, name) != size]
 
 
 def fitting_preset(state: Mapping[str, Tensor]) -> str | None:
-    """Return the preset that agrees with all that names and shapes show, if one does."""
+    """Return the preset that matches the names and shapes, if there is one."""
     sizes = sizes_of(state)
     return next((name for name, config in PRESETS.items() if not disagreements(config, sizes)), None)
 
 
 def advice(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
-    """Say what kind of checkpoint ``state`` is and what to give in place of ``config``; empty if that is not clear."""
+    """Return what kind of checkpoint ``state`` is and which ``config`` to give, or "" if that is unclear."""
     parts = [_lacking(state), _other_sizes(config, state)]
     return "; ".join(part for part in parts if part)
 
 
 def objectives_of(state: Mapping[str, Tensor]) -> frozenset[str]:
-    """Return the objectives whose heads a checkpoint has; none of one that was fine-tuned for another task.
+    """Return the objectives whose heads a checkpoint has. The set is empty if it was fine-tuned for another task.
 
-    A decoder beside a text encoder, without heads for ITC and ITM, answers questions: it attends to the question
-    and not to the picture. A classifier (NLVR) attends to two pictures. One of ITC and ITM beside a decoder is a
-    damaged file.
+    - A text encoder and a decoder without heads for ITC and ITM answer questions. The decoder attends to the
+      question and not to the picture.
+    - A classifier (NLVR) attends to two pictures.
+    - A decoder with only one of the heads ITC and ITM is a damaged file.
     """
     if any(name.startswith("cls_head.") for name in state):
         return frozenset()
@@ -92,7 +93,7 @@ def objectives_of(state: Mapping[str, Tensor]) -> frozenset[str]:
 
 
 def _lacking(state: Mapping[str, Tensor]) -> str:
-    """Name the heads that are missing, and the task that such checkpoints are fine-tuned for."""
+    """Return which heads are missing, and the task that such checkpoints are fine-tuned for."""
     lacking = [
         objective
         for objective, prefixes in _HEADS.items()
@@ -110,11 +111,11 @@ def _lacking(state: Mapping[str, Tensor]) -> str:
     else:
         kind = "for another task"
     heads = ", ".join(lacking)
-    return f"it has no head for {heads}, as in checkpoints fine-tuned {kind}: a pretrained one has all three"
+    return f"it has no head for {heads}, as in checkpoints fine-tuned {kind}; a pretrained checkpoint has all three"
 
 
 def _other_sizes(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
-    """Name the entries of ``config`` that the shapes contradict, and the preset that would fit."""
+    """Return the entries of ``config`` that differ from the shapes, and the preset that fits."""
     sizes = sizes_of(state)
     wrong = disagreements(config, sizes)
     if not wrong:
@@ -126,5 +127,5 @@ def _other_sizes(config: BlipConfig, state: Mapping[str, Tensor]) -> str:
     nearest = min(PRESETS, key=lambda name: len(disagreements(PRESETS[name], sizes)))
     others = ", ".join(f"{name}={sizes[name]}" for name in disagreements(PRESETS[nearest], sizes))
     return (
-        f"{told}; no preset fits, {nearest} is nearest and needs {others}: give config=FILE.json with these"
+        f"{told}; no preset fits (nearest: {nearest}, with {others}); give config=FILE.json with these values"
     )

@@ -36,28 +36,27 @@ ItmMode = Literal["nll", "margin"]
 
 @dataclass(frozen=True)
 class BlipOptions:
-    """How the three objectives are turned into losses."""
+    """Options that define the losses of the three objectives."""
 
     itc_mode: ItcMode = "cosine"
     """``cosine``: -f.g / T. ``infonce``: -log softmax of f.g / T among the prompt and ``negatives``; a
     softmax over a single pair would have no gradient, so negatives are needed."""
     temperature: float | Literal["learned"] = 1.0
-    """T of ``itc``; ``"learned"`` is the model's own (about 0.01 to 0.07)."""
+    """T of ``itc``. ``"learned"`` uses the temperature of the model (about 0.01 to 0.07)."""
     negatives: tuple[str, ...] = ()
-    """Prompts to contrast with, for ``infonce``. One equal to a sample's own prompt is left out for that
-    sample."""
+    """Prompts to contrast with, for ``infonce``. A sample ignores negatives that equal its own prompt."""
     itm_mode: ItmMode = "nll"
     """``nll``: -log p(match), which saturates once the pair matches. ``margin``: the logit of "no match"
-    minus that of "match", which does not."""
+    minus the logit of "match", which does not saturate."""
     label_smoothing: float = 0.0
-    """Share of ``cap``'s target probability spread evenly over the vocabulary (BLIP was trained with 0.1)."""
+    """Share of ``cap``'s target probability that is spread evenly over the vocabulary. BLIP was trained with 0.1."""
     clean: bool = True
-    """Clean prompts as BLIP's training cleaned captions, see :func:`guidelens_blip.captions.clean_caption`."""
+    """Clean prompts as BLIP's training cleaned its captions: :func:`guidelens_blip.captions.clean_caption`."""
 
     def __post_init__(self) -> None:
         """Check the options.
 
-        :raises UsageError: an unknown mode, or a value outside its range.
+        :raises UsageError: a mode is unknown, or a value is outside its range.
         """
         object.__setattr__(self, "negatives", tuple(self.negatives))
         for name, value, allowed in (
@@ -73,15 +72,15 @@ class BlipOptions:
                     f"temperature must be a positive number or 'learned', not {self.temperature!r}"
                 )
         if not 0.0 <= self.label_smoothing < 1.0:
-            raise UsageError(f"label_smoothing must lie in [0, 1), not {self.label_smoothing}")
+            raise UsageError(f"label_smoothing must be in [0, 1), not {self.label_smoothing}")
         if (self.itc_mode == "infonce") != bool(self.negatives):
-            raise UsageError("itc_mode infonce needs negatives, and cosine has no use for them")
+            raise UsageError("itc_mode infonce needs negatives, and cosine does not use them")
 
     def identity(self) -> str:
         """Return the options as JSON, for a fingerprint.
 
-        Cleaning is only in it where it is off: for most prompts it changes nothing, and neither should the key of
-        their pictures.
+        Cleaning appears only if it is off. It leaves most prompts unchanged, so it should not change the keys of
+        their pictures either.
         """
         options = asdict(self)
         if self.clean:
@@ -96,11 +95,11 @@ class _Negatives:
 
 
 class BlipGuidance:
-    """A :class:`guidelens.contracts.GuidanceModel` over BLIP's network, ours or LAVIS's.
+    """BLIP's network as a :class:`guidelens.contracts.GuidanceModel`, with our implementation or LAVIS's.
 
-    The model is put in evaluation mode and its parameters are frozen. Losses are per sample: padding, order
-    and neighbours in the batch change nothing (up to rounding). They are computed from the network's outputs
-    in float32 (float64 if the network is).
+    The model runs in evaluation mode with frozen parameters. Losses are per sample: padding, order and the other
+    samples of the batch do not change them (up to rounding). They are computed in float32 from the network's
+    outputs, or in float64 for a float64 network.
     """
 
     objectives: frozenset[str] = OBJECTIVES
@@ -115,14 +114,14 @@ class BlipGuidance:
     ) -> None:
         """Wrap ``model``, of size ``config``: from :func:`build_blip`, :func:`load_model` or ``build_lavis``.
 
-        :param default_scales: factor of each objective's gradient that makes the objectives commensurable.
+        :param default_scales: factor of each objective's gradient that brings the objectives to one scale.
         """
         self.model = model.eval().requires_grad_(False)
         self.objectives = model.objectives
         self.config = config
         self.options = options
         self.default_scales: dict[str, float] = dict(default_scales or {})
-        # As a float, and once: to read it off the device would make every step wait.
+        # Read once, as a float: reading from the device at every step would synchronise.
         learned = options.temperature == "learned"
         self._temperature = float(model.temp) if learned else float(options.temperature)
         self._digest = digest(model, config)
@@ -134,12 +133,12 @@ class BlipGuidance:
 
     @property
     def fingerprint(self) -> str:
-        """Identifies architecture, weights, vocabulary and objective options."""
+        """Hash of the architecture, weights, vocabulary and objective options."""
         return "blip-" + hashlib.sha256(f"{self._digest}{self.options.identity()}".encode()).hexdigest()[:24]
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         device: torch.device = self.model.visual_encoder.cls_token.device
         return device
 
@@ -150,17 +149,17 @@ class BlipGuidance:
         return dtype
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> BlipGuidance:
-        """Move the network to ``device`` and cast it to ``dtype`` (None: leave as it is). Returns itself."""
+        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object."""
         self.model.to(device=device, dtype=dtype)
         return self
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
         """Encode prompts for the three objectives, each cut to ``config.max_txt_len`` tokens.
 
-        Notes say how a prompt was cleaned, which words were cut off and which the vocabulary does not have.
+        Notes report how a prompt was cleaned, which words were cut off and which are not in the vocabulary.
 
-        :raises UsageError: no prompts, an empty one, one that contains a special token, or (``infonce``) one
-            without a negative that differs from it.
+        :raises UsageError: there are no prompts; or a prompt is empty, contains a special token, or (``infonce``)
+            has no negative that differs from it.
         """
         prompts = tuple(prompts)
         tokens = self._tokenize(prompts)
@@ -169,7 +168,7 @@ class BlipGuidance:
             "itm_ids": tokens.itm.to(self.device),
             "cap_ids": tokens.cap.to(self.device),
             "mask": mask,
-            "lengths": tokens.lengths,  # stays on the CPU: batches are trimmed without waiting for the device
+            "lengths": tokens.lengths,  # on the CPU, so that trimming a batch does not wait for the device
         }
         if "itc" in self.objectives:
             tensors["text_features"] = self._text_features(tokens.itc, mask)
@@ -179,20 +178,20 @@ class BlipGuidance:
             for prompt, same in zip(prompts, own, strict=True):
                 if all(same):
                     raise UsageError(
-                        f"itc_mode infonce has no negative other than the prompt {prompt!r} itself"
+                        f"itc_mode infonce: every negative equals the prompt {prompt!r}; give another negative"
                     )
             tensors["is_own_negative"] = torch.tensor(own, device=self.device)
         return TextBatch(prompts=prompts, tensors=tensors, notes=tokens.notes)
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
-        """Return ``{objective: (B,) loss}`` for the objectives asked for, differentiable in ``images``.
+        """Return ``{objective: (B,) loss}`` for the requested objectives, differentiable in ``images``.
 
         - ``itc`` = -f.g / T, or InfoNCE against the negatives;
         - ``itm`` = -log p(match | image, text), or the margin z_no - z_match;
         - ``cap`` = -mean over the sample's own tokens t of log p(t | tokens before t, image), [SEP] included.
 
-        :param images: (B, 3, H, W) in [-1, 1], of any size; resized to the model's.
-        :raises UsageError: an objective that BLIP does not have.
+        :param images: (B, 3, H, W) in [-1, 1], of any size. They are resized to the model's size.
+        :raises UsageError: BLIP does not have a requested objective.
         """
         unknown = sorted(set(objectives) - self.objectives)
         if unknown:
@@ -215,7 +214,7 @@ class BlipGuidance:
     ) -> dict[str, Tensor]:
         """Return ``{objective: (B, N) losses}`` of every image with every prompt, without gradients.
 
-        For retrieval and zero-shot classification: each image is encoded once, whatever the number of prompts.
+        Use it for retrieval and zero-shot classification. Each image is encoded once, for any number of prompts.
 
         :param objectives: None: all three.
         """
@@ -344,10 +343,10 @@ def load_blip(
     backend: Backend = "native",
     key: str | None = None,
 ) -> BlipGuidance:
-    """Load a checkpoint as a guidance model; see :func:`guidelens_blip.checkpoint.load_model` for the files.
+    """Load a checkpoint as a guidance model. :func:`guidelens_blip.checkpoint.load_model` describes the files.
 
-    :param backend: ``native`` or ``lavis``: who computes; the losses, and the fingerprint, are the same.
-    :param key: the entry of the checkpoint that is the network, where several are.
+    :param backend: the implementation, ``native`` or ``lavis``. Losses and fingerprint are the same.
+    :param key: the entry of the checkpoint to read, if it holds several networks.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
     model, config = load_model(

@@ -1,6 +1,6 @@
-"""The other backend: LAVIS's own ``BlipPretrain``, at any size, from a local vocabulary and without any download.
+"""The backend ``lavis``: LAVIS's own ``BlipPretrain``, of any size, with a local vocabulary and no downloads.
 
-LAVIS 1.0.2 is its last release; it installs on Python 3.10 and 3.11. Nothing else in guidelens imports it.
+LAVIS 1.0.2 is its last release. It installs on Python 3.10 and 3.11. No other module of guidelens imports it.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ def build_lavis(
 ) -> Any:
     """Build a randomly initialised ``BlipPretrain`` of size ``config``, in training mode, on the CPU.
 
-    It has what the guidance model needs of :class:`guidelens_blip.network.Blip`: ``wordpiece``, ``objectives``,
-    ``visual_encoder``, ``text_states``, ``token_logits`` and the heads.
+    It has the attributes of :class:`guidelens_blip.network.Blip` that the guidance model uses: ``wordpiece``,
+    ``objectives``, ``visual_encoder``, ``text_states``, ``token_logits`` and the heads.
 
     :param vocab: WordPiece vocabulary file.
-    :param momentum: keep the momentum encoders and the feature queues, which only LAVIS's own pretraining
-        ``forward`` uses; without them that ``forward`` does not run.
+    :param momentum: keep the momentum encoders and the feature queues. Only LAVIS's pretraining ``forward``
+        uses them, and it needs them.
     :param queue_size: length of the feature queues if ``momentum``.
     :raises GuidelensError: LAVIS is not installed, or the vocabulary cannot be read.
     """
@@ -69,7 +69,7 @@ def build_lavis(
             text_decoder=decoder,
             queue_size=queue_size if momentum else 1,
             embed_dim=config.embed_dim,
-            tie_enc_dec_weights=False,  # done above: LAVIS's function prints a line per module
+            tie_enc_dec_weights=False,  # tied above, because LAVIS's function prints a line per module
             max_txt_len=config.max_txt_len,
         )
     model.wordpiece = wordpiece
@@ -79,10 +79,10 @@ def build_lavis(
 
 
 def import_quietly(name: str) -> ModuleType:
-    """Import module ``name`` without its warnings and without letting it change transformers' log level.
+    """Import module ``name`` without its warnings, and keep transformers' log level.
 
-    LAVIS sets the verbosity of transformers' loggers at import. That is the application's to decide: it is
-    put back.
+    LAVIS sets the verbosity of transformers' loggers at import. The application decides on that, so the level is
+    restored.
     """
     with quiet():
         from transformers.utils import logging as transformers_logging
@@ -100,7 +100,7 @@ def _require_lavis() -> None:
         return
     way = 'run pip install "guidelens[lavis]", or leave backend out'
     if sys.version_info >= (3, 12):
-        way = f"this is Python {platform.python_version()}; leave backend out, the losses are the same"
+        way = f"this is Python {platform.python_version()}, so leave backend out; the losses are the same"
     raise GuidelensError(
         f"backend=lavis needs salesforce-lavis, which installs on Python 3.10 and 3.11: {way}"
     )
@@ -179,9 +179,9 @@ def _text_models(config: BlipConfig, wordpiece: WordPiece) -> tuple[Any, Any]:
 
 
 def _tie_decoder(encoder: Any, decoder: Any) -> None:
-    """Make the text encoder share the decoder's parameters, self-attention excepted (BLIP, section 3.2).
+    """Share the decoder's parameters with the text encoder, except self-attention (BLIP, section 3.2).
 
-    The same rule as LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
+    This is the rule of LAVIS's ``tie_encoder_decoder_weights`` with ``skip_key="/attention"``.
     """
     encoder_modules = dict(encoder.named_modules())
     for name, module in decoder.bert.named_modules():
@@ -193,7 +193,7 @@ def _tie_decoder(encoder: Any, decoder: Any) -> None:
 
 
 def _drop_momentum(model: Any) -> None:
-    """Remove what only pretraining uses: half of the parameters."""
+    """Remove the momentum encoders and queues, half of the parameters. Only pretraining uses them."""
     for name in (*MOMENTUM_PARTS, *QUEUES):
         delattr(model, name)
     model.model_pairs = []

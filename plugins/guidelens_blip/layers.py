@@ -1,9 +1,10 @@
-"""Layers of the network: attention, explicit or fused, and linear layers that keep their weights cast.
+"""Layers of the network: attention, explicit or fused, and linear layers that cache their cast weights.
 
-They are built without initial weights: drawing those of a full-size network takes seconds, and a checkpoint
-overwrites them (:func:`guidelens_blip.network.initialise` draws them). Under autocast PyTorch casts a frozen weight
-at every call (it keeps only casts of weights that need gradients). The layers here cast it once; the numbers are
-the same.
+The layers are built without initial weights. Drawing them takes seconds for a full-size network, and a checkpoint
+overwrites them. :func:`guidelens_blip.network.initialise` draws them.
+
+Under autocast PyTorch casts a frozen weight at every call, because it only caches casts of weights that need
+gradients. These layers cast it once. The results are the same.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 FUSED_ON = ("cuda",)
-"""Kinds of device on which attention is one kernel."""
+"""Device types on which attention is one fused kernel."""
 
 
 def attend(
@@ -28,8 +29,8 @@ def attend(
 ) -> Tensor:
     """Return softmax(s q k^T + bias) v, with s = ``scale`` or 1 / ``divisor``.
 
-    One product and one quotient, though they mean the same: their rounding differs, and BLIP's two kinds of
-    transformer are each held to LAVIS's bits. On :data:`FUSED_ON` one kernel computes it without writing the scores.
+    ``scale`` multiplies and ``divisor`` divides: the two round differently, and each of BLIP's two transformers
+    matches LAVIS bit for bit. On :data:`FUSED_ON` one kernel computes the result without storing the scores.
 
     :param q: (N, H, L, d). Of ``k`` and ``v``: (N, H, length, d).
     :param bias: broadcasts to (N, H, L, length).
@@ -53,7 +54,7 @@ class Linear(nn.Linear):
     """W x + b."""
 
     def reset_parameters(self) -> None:
-        """Leave the weights as they are."""
+        """Do nothing: the weights come from a checkpoint."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (..., in) to (..., out)."""
@@ -61,10 +62,10 @@ class Linear(nn.Linear):
 
 
 class Conv2d(nn.Conv2d):
-    """A convolution, without padding."""
+    """Convolution without padding."""
 
     def reset_parameters(self) -> None:
-        """Leave the weights as they are."""
+        """Do nothing: the weights come from a checkpoint."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C_in, H, W) to (B, C_out, H', W')."""
@@ -73,28 +74,28 @@ class Conv2d(nn.Conv2d):
 
 
 class Embedding(nn.Embedding):
-    """A table of vectors."""
+    """Lookup table of vectors."""
 
     def reset_parameters(self) -> None:
-        """Leave the weights as they are."""
+        """Do nothing: the weights come from a checkpoint."""
 
 
 def _weights(layer: Linear | Conv2d, kind: str) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias to compute with: frozen ones under autocast in its dtype, cast once and kept.
+    """Return weight and bias. Frozen weights under autocast are cast to its dtype once and cached.
 
-    What is kept follows the weights when these are replaced, moved or changed in place.
+    The cache is renewed when the weights are replaced, moved or changed in place.
     """
     weight, bias = layer.weight, layer.bias
     if weight.requires_grad or kind == "meta" or not torch.is_autocast_enabled(kind):
         return weight, bias
     dtype = torch.get_autocast_dtype(kind)
-    if weight.dtype in (dtype, torch.float64):  # autocast leaves float64 alone
+    if weight.dtype in (dtype, torch.float64):  # autocast does not cast float64
         return weight, bias
     parts = [weight] if bias is None else [weight, bias]
     source = [(part.data_ptr(), part.device, part.dtype, _version(part)) for part in parts]
     kept = layer.__dict__.get("_kept")
     if kept is None or kept[0] != (dtype, source):
-        # The originals too: while they live, their addresses cannot come to mean other weights.
+        # Keep the originals as well, so that their addresses cannot be reused for other weights.
         originals = [part.detach() for part in parts]
         kept = layer.__dict__["_kept"] = (dtype, source), originals, [part.to(dtype) for part in originals]
     cast: list[Tensor] = kept[2]

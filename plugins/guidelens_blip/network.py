@@ -2,10 +2,10 @@
 
 Source: Li et al. (2022), *BLIP: Bootstrapping Language-Image Pre-training*, sections 3.1 and 3.2; the vision
 transformer is that of Dosovitskiy et al. (2021), the text transformers are BERT's (Devlin et al. 2019, post-norm).
-Tensors have the names of the published checkpoints, so a checkpoint's state dict loads as it is.
+Tensors have the names of the published checkpoints, so their state dicts load unchanged.
 
 Shapes: B images, P patches, N texts of L tokens, H heads of width d, V entries of the vocabulary. On a CPU the
-operations and their order are those of LAVIS's ``BlipPretrain``, and so are the results, bit for bit.
+operations run in the order of LAVIS's ``BlipPretrain``, and the results are equal bit for bit.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from .tokenizer import WordPiece, load_tokenizer
 
 OBJECTIVES = frozenset({"itc", "itm", "cap"})
 MASKED = -10_000.0
-"""Added to the attention scores of tokens that must not be seen. LAVIS's value; smaller ones overflow float16."""
+"""Added to the attention scores of masked tokens. This is LAVIS's value; lower ones overflow float16."""
 VISION_EPS, TEXT_EPS = 1e-6, 1e-12
-"""Of the layer normalisations."""
+"""Epsilon of the layer normalisations."""
 INITIAL_STD = 0.02
 
 Cache = dict[nn.Module, tuple[Tensor, Tensor]]
@@ -35,7 +35,7 @@ Cache = dict[nn.Module, tuple[Tensor, Tensor]]
 
 
 class VisionAttention(nn.Module):
-    """Self-attention softmax(q k^T / sqrt(d)) v of patches, q, k and v from one linear layer."""
+    """Self-attention softmax(q k^T / sqrt(d)) v of patches. One linear layer computes q, k and v."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class VisionBlock(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Images to tokens: patches, projected; a class token; position embeddings; blocks; a last normalisation."""
+    """Map images to tokens: projected patches and a class token, position embeddings, blocks, layer normalisation."""
 
     def __init__(self, config: BlipConfig) -> None:
         super().__init__()
@@ -108,7 +108,7 @@ class SelfAttention(nn.Module):
 
         :param image: the vision transformer's tokens (N, 1 + P, vision_width), for cross-attention.
         :param bias: added to the scores; broadcasts to (N, H, L, length).
-        :param cache: read and extended.
+        :param cache: keys and values of earlier tokens, which this call extends.
         """
         q = self._split(self.query(x))
         known = None if cache is None else cache.get(self)
@@ -145,7 +145,7 @@ class Residual(nn.Module):
 
 
 class TextAttention(nn.Module):
-    """Attention with its output layer and residual connection."""
+    """Attention with output layer and residual connection."""
 
     def __init__(self, config: BlipConfig, source_width: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ class Embeddings(nn.Module):
 
 
 class TextTransformer(nn.Module):
-    """The text encoder; with ``causal`` the body of the decoder."""
+    """The text encoder, or with ``causal`` the body of the decoder."""
 
     def __init__(self, config: BlipConfig, wordpiece: WordPiece, *, causal: bool = False) -> None:
         super().__init__()
@@ -208,7 +208,7 @@ class TextTransformer(nn.Module):
 
         :param mask: (N, L), 1 for tokens and 0 for padding; None: no padding.
         :param image: the image's tokens (N, 1 + P, vision_width); None: text alone, without cross-attention.
-        :param cache: of the tokens before ``ids``, which must then be one token each.
+        :param cache: keys and values of the tokens before ``ids``. ``ids`` must then hold one token per text.
         """
         layers = cast(nn.ModuleList, self.encoder["layer"])
         start = cache[layers[0].attention.self][0].shape[2] if cache else 0  # type: ignore[union-attr,index]
@@ -219,7 +219,7 @@ class TextTransformer(nn.Module):
         return cast(Tensor, x)
 
     def _bias(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """Return (N, 1, 1 or L, L): 0 where a token may be seen, :data:`MASKED` where not."""
+        """Return the attention bias (N, 1, 1 or L, L): 0 for visible tokens, :data:`MASKED` for others."""
         seen = torch.ones_like(ids) if mask is None else mask
         seen = seen[:, None, None, :].to(self.embeddings.word_embeddings.weight.dtype)
         if self.causal:
@@ -227,7 +227,7 @@ class TextTransformer(nn.Module):
         return (1.0 - seen) * MASKED
 
     def share_with(self, encoder: TextTransformer) -> None:
-        """Take over all of ``encoder`` but its self-attention (BLIP, section 3.2)."""
+        """Share all parameters of ``encoder`` except its self-attention (BLIP, section 3.2)."""
         self.embeddings = encoder.embeddings
         layers = (cast(nn.ModuleList, part.encoder["layer"]) for part in (self, encoder))
         for own, other in zip(*layers, strict=True):
@@ -236,7 +236,7 @@ class TextTransformer(nn.Module):
 
 
 class PredictionHead(nn.Module):
-    """V logits per token: norm(gelu(W x + b)) against the word embeddings, and a bias."""
+    """V logits per token: the product of norm(gelu(W x + b)) with the word embeddings, plus a bias."""
 
     def __init__(self, config: BlipConfig, words: Embedding) -> None:
         super().__init__()
@@ -271,9 +271,9 @@ class TextDecoder(nn.Module):
 
 
 class Blip(nn.Module):
-    """The network with the heads that some objectives need.
+    """The network with the heads of the given objectives.
 
-    Its weights are uninitialised: load them, or draw them with :func:`initialise`.
+    Its weights are not initialised. Load them, or draw them with :func:`initialise`.
 
     :param objectives: ``itc`` needs the text encoder and two projections, ``itm`` the text encoder and a
         classifier, ``cap`` the decoder, which shares every parameter but self-attention with the encoder.
@@ -299,15 +299,15 @@ class Blip(nn.Module):
             self.itm_head = Linear(config.hidden_size, 2)
 
     def text_states(self, ids: Tensor, mask: Tensor, image: Tensor | None = None) -> Tensor:
-        """Return the text encoder's states (N, L, hidden); led by [ENC] with an image, by [CLS] without."""
+        """Return the text encoder's states (N, L, hidden). The first token is [ENC] with an image, else [CLS]."""
         return cast(Tensor, self.text_encoder(ids, mask, image))
 
     def token_logits(
         self, ids: Tensor, mask: Tensor | None, image: Tensor, cache: Cache | None = None
     ) -> Tensor:
-        """Return the decoder's logits (N, L, V) for the token after each of ``ids``, led by [DEC].
+        """Return the decoder's logits (N, L, V) for the token after each of ``ids``. The first token is [DEC].
 
-        :param cache: an empty dictionary at first; then give one token more at each call.
+        :param cache: pass an empty dictionary at first, then the same one with one more token at each call.
         """
         return cast(Tensor, self.text_decoder(ids, mask, image, cache))
 
@@ -316,7 +316,7 @@ def build_blip(config: BlipConfig, vocab: str | Path, objectives: Collection[str
     """Build a randomly initialised network of size ``config``, in training mode, on the CPU.
 
     :param vocab: WordPiece vocabulary file (see :func:`guidelens_blip.tokenizer.load_tokenizer`).
-    :param objectives: which of the three it has heads for.
+    :param objectives: the objectives to build heads for.
     :raises GuidelensError: the vocabulary cannot be read.
     """
     network = Blip(config, load_tokenizer(vocab), objectives)
@@ -325,7 +325,7 @@ def build_blip(config: BlipConfig, vocab: str | Path, objectives: Collection[str
 
 
 def initialise(network: Blip) -> None:
-    """Draw the random weights that training starts from, by the rules of BERT, of ViT, and for heads of PyTorch."""
+    """Draw the initial weights for training, with the rules of BERT and ViT, and PyTorch's for the heads."""
     vision = network.visual_encoder
     for tensor in (vision.cls_token, vision.pos_embed):
         nn.init.trunc_normal_(tensor, std=INITIAL_STD)

@@ -12,7 +12,7 @@ from .weights import CHECKPOINTS, OF_PRESET, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from .config import BlipConfig
-    from .guidance import BlipGuidance
+    from .guidance import BlipGuidance, BlipOptions
 
 
 @hookimpl
@@ -21,14 +21,14 @@ def register_guidance_models(register: Register) -> None:
     register(
         "blip",
         blip,
-        summary="BLIP's ITC, ITM and CAP, by a pretrained checkpoint (guidelens weights fetch blip-base)",
+        summary="BLIP's objectives ITC, ITM and CAP, from a pretrained checkpoint",
         requires=("torch", "safetensors", "tokenizers"),
     )
 
 
 @hookimpl
 def register_weights(register: RegisterWeights) -> None:
-    """Name the published checkpoints with all three heads, and their vocabulary."""
+    """Register the published checkpoints that have all three heads, and their vocabulary."""
     for file in (*CHECKPOINTS.values(), VOCABULARY):
         register(file)
 
@@ -51,61 +51,66 @@ def blip(
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
-    :param checkpoint: weights: a file, ``.safetensors`` or LAVIS's ``.pth``, a folder of transformers, or the name of a
-        published one that was fetched; default: that of ``config``. It offers the objectives that it has heads for.
+    :param checkpoint: a ``.safetensors`` file, LAVIS's ``.pth``, a folder of transformers, or the name of a fetched
+        checkpoint. Default: the published one of ``config``. Its heads decide which objectives there are.
     :param vocab: WordPiece vocabulary file; default: the one beside the checkpoint, else bert-base-uncased's.
-    :param config: ``base``, ``large`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's own, or
-        ``base``.
-    :param image_size: side in pixels that the network sees, where it is not the configuration's.
+    :param config: ``base``, ``large`` or a JSON file of :class:`BlipConfig`; default: the checkpoint's, else ``base``.
+    :param image_size: side in pixels of the network's input; default: the configuration's.
     :param itc: ``cosine`` or ``infonce`` (which needs ``negatives``).
-    :param temperature: divides the cosine; a number, or ``learned`` for the model's own.
+    :param temperature: divides the cosine: a number, or ``learned`` for the model's own.
     :param negatives: prompts to contrast with, separated by ``|``.
-    :param itm: ``nll`` (-log p(match)) or ``margin`` (of the logits).
-    :param label_smoothing: of the caption loss, in [0, 1).
+    :param itm: ``nll`` (-log p(match)) or ``margin`` (difference of the logits).
+    :param label_smoothing: label smoothing of the caption loss, in [0, 1).
     :param clean: clean prompts as BLIP's training cleaned its captions: lower case, without ``.!"()*#:;~``.
-    :param backend: ``native``, our own network, or ``lavis``, LAVIS's (Python 3.10 and 3.11, extra ``lavis``): the
-        losses are the same.
-    :param untrained: random weights in place of a checkpoint: its losses mean nothing, and cost what the real ones do.
-    :param seed: of the random weights.
-    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
-    :raises UsageError: an option out of range, or ``checkpoint`` with ``untrained``.
+    :param backend: implementation: ``native`` (ours) or ``lavis`` (Python 3.10 and 3.11). The losses are the same.
+    :param untrained: random weights instead of a checkpoint, for timings: the losses are meaningless.
+    :param seed: seed of the random weights.
+    :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
+    :raises UsageError: an option is out of range, or both ``checkpoint`` and ``untrained`` are given.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
     if untrained and checkpoint:
         raise UsageError("blip takes checkpoint or untrained, not both")
     path = None if untrained else _checkpoint(checkpoint, vocab, config)
-    from .guidance import BlipGuidance, BlipOptions, load_blip
+    from .guidance import BlipOptions, load_blip
 
-    options = BlipOptions(
-        itc_mode=itc,
-        temperature=_temperature(temperature),
-        negatives=tuple(prompt.strip() for prompt in negatives.split("|") if prompt.strip()),
-        itm_mode=itm,
-        label_smoothing=label_smoothing,
-        clean=clean,
-    )
+    options = BlipOptions(itc, _temperature(temperature), _split(negatives), itm, label_smoothing, clean)
+    size = _config(config)
+    words = vocab or None
     if path is None:
-        from .config import PRESETS
-        from .untrained import untrained_blip
-
-        chosen = _config(config) or PRESETS["base"]
-        chosen = chosen if image_size is None else chosen.with_image_size(image_size)
-        return BlipGuidance(untrained_blip(chosen, vocab or None, seed, backend), chosen, options)
+        return _untrained(size, image_size, words, options, seed, backend)
     return load_blip(
-        path,
-        vocab=vocab or None,
-        config=_config(config),
-        image_size=image_size,
-        options=options,
-        backend=backend,
-        key=key,
+        path, vocab=words, config=size, image_size=image_size, options=options, backend=backend, key=key
     )
+
+
+def _untrained(
+    config: BlipConfig | None,
+    image_size: int | None,
+    vocab: str | None,
+    options: BlipOptions,
+    seed: int,
+    backend: Literal["native", "lavis"],
+) -> BlipGuidance:
+    """Return a guidance model with random weights, of size ``base`` if ``config`` is None."""
+    from .config import PRESETS
+    from .guidance import BlipGuidance
+    from .untrained import untrained_blip
+
+    config = config or PRESETS["base"]
+    if image_size is not None:
+        config = config.with_image_size(image_size)
+    return BlipGuidance(untrained_blip(config, vocab, seed, backend), config, options)
+
+
+def _split(negatives: str) -> tuple[str, ...]:
+    return tuple(prompt.strip() for prompt in negatives.split("|") if prompt.strip())
 
 
 def _checkpoint(text: str, vocab: str, config: str) -> Path:
-    """Return the checkpoint that the options mean: a file, or a published one from the cache of weights.
+    """Return the checkpoint that the options select: a file, or a published one from the cache of weights.
 
-    :raises WeightsMissing: a published one, or the vocabulary that it needs, is not there.
+    :raises WeightsMissing: the published checkpoint, or its vocabulary, has not been fetched.
     """
     if text and (text not in CHECKPOINTS or Path(text).expanduser().is_file()):
         return Path(text).expanduser()
@@ -113,7 +118,7 @@ def _checkpoint(text: str, vocab: str, config: str) -> Path:
 
     published = CHECKPOINTS[text] if text else OF_PRESET.get(config or "base")
     if published is None:
-        raise UsageError(f"blip:config={config} is no published size, so it needs checkpoint=FILE as well")
+        raise UsageError(f"blip:config={config} is not a published size: give checkpoint=FILE as well")
     beside = target(published).parent / VOCABULARY.filename
     needs_vocab = not vocab and not beside.is_file() and published_vocabulary() is None
     needed = [published, VOCABULARY] if needs_vocab else [published]
@@ -142,5 +147,5 @@ def _config(text: str) -> BlipConfig | None:
     except (OSError, UnicodeDecodeError) as error:
         presets = ", ".join(PRESETS)
         raise GuidelensError(
-            f"config {text!r} is none of {presets}, and no readable file: {error}"
+            f"config must be one of {presets} or a JSON file, not {text!r}: {error}"
         ) from error

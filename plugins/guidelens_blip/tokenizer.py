@@ -1,4 +1,4 @@
-"""BLIP's WordPiece tokenizer from a local vocabulary file, and what it makes of a prompt."""
+"""BLIP's WordPiece tokenizer, from a local vocabulary file."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from torch import Tensor
 from .captions import clean_caption
 
 REQUIRED_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-"""Tokens that a vocabulary file must have. [DEC] and [ENC] are appended after its last entry, as in LAVIS."""
+"""Tokens that a vocabulary file must have. [DEC] and [ENC] are appended to it, as in LAVIS."""
 _JOINED = {f" {end}": end for end in (".", "?", "!", ",", "n't", "'m", "'s", "'ve", "'re")} | {" ' ": "'"}
-"""What BERT's tokenizer writes without a space when it puts a text together again."""
+"""Characters that BERT's tokenizer writes without a space when it decodes a text."""
 
 
 class WordPiece:
-    """BERT's tokenizer (lower case, no accents, punctuation apart) with BLIP's tokens [DEC] and [ENC].
+    """BERT's tokenizer (lower case, no accents, punctuation split off) with BLIP's tokens [DEC] and [ENC].
 
-    [DEC] is the decoder's first token, [ENC] that of the encoder that reads an image. Texts are split as by the
-    tokenizer that LAVIS uses, except around characters newer than Unicode 8, which the two may classify differently.
+    [DEC] is the first token of the decoder, [ENC] the first token of the image-grounded encoder. Texts are split
+    as by LAVIS's tokenizer. The two may differ only at characters that are newer than Unicode 8.
 
-    :param vocabulary: token -> id, of a vocabulary file; [DEC] and [ENC] are added where they are missing.
+    :param vocabulary: token -> id. [DEC] and [ENC] are added if they are missing.
     """
 
     def __init__(self, vocabulary: Mapping[str, int]) -> None:
@@ -53,11 +53,11 @@ class WordPiece:
         return [word for word, _ in self._words.pre_tokenize_str(normalised)]
 
     def pieces(self, word: str) -> list[str]:
-        """Return the entries of the vocabulary that make up ``word``, or [UNK] if none do."""
+        """Split ``word`` into entries of the vocabulary. Return [UNK] if that is impossible."""
         return [token.value for token in self._pieces.tokenize(word)]
 
     def ids(self, text: str) -> list[int]:
-        """Return the ids of the pieces of ``text``, without any special tokens around them."""
+        """Return the ids of the pieces of ``text``, without special tokens."""
         return [self.vocabulary[piece] for word in self.words(text) for piece in self.pieces(word)]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -70,7 +70,7 @@ class WordPiece:
 
 
 MAX_WORD = 100
-"""A word of more characters is [UNK], as in BERT."""
+"""Longer words become [UNK], as in BERT."""
 
 
 def load_tokenizer(vocab: str | Path) -> WordPiece:
@@ -79,7 +79,7 @@ def load_tokenizer(vocab: str | Path) -> WordPiece:
     [DEC] and then [ENC] are added after the file's entries: ids 30522 and 30523 with the 30,522 of
     bert-base-uncased. No network is used.
 
-    :raises GuidelensError: the file cannot be read, lacks one of :data:`REQUIRED_TOKENS` or repeats a token.
+    :raises GuidelensError: the file cannot be read, or one of :data:`REQUIRED_TOKENS` is missing or appears twice.
     """
     path = Path(vocab)
     try:
@@ -97,27 +97,27 @@ def load_tokenizer(vocab: str | Path) -> WordPiece:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenized prompts, padded to the longest of them. N prompts, L tokens."""
+    """N tokenized prompts, padded to the length L of the longest."""
 
     itc: Tensor
-    """(N, L) int64, led by [CLS]: the unimodal text encoder's input."""
+    """(N, L) int64, starting with [CLS]: the input of the unimodal text encoder."""
     itm: Tensor
-    """(N, L) int64, led by [ENC]: the image-grounded encoder's input."""
+    """(N, L) int64, starting with [ENC]: the input of the image-grounded encoder."""
     cap: Tensor
-    """(N, L) int64, led by [DEC]: the decoder's input, and its targets from the second token on."""
+    """(N, L) int64, starting with [DEC]: the decoder's input, and from the second token on its targets."""
     mask: Tensor
-    """(N, L) int64, 1 for tokens and 0 for padding; the same for the three."""
+    """(N, L) int64: 1 for tokens and 0 for padding, for all three inputs."""
     lengths: Tensor
-    """(N,) int64: the number of tokens, the leading and the final ([SEP]) ones included."""
+    """(N,) int64: the number of tokens, including the leading one and the final [SEP]."""
     notes: tuple[tuple[str, ...], ...]
-    """Per prompt: how it was cleaned, which words were cut off, which are unknown or known by their letters only."""
+    """Per prompt: how it was cleaned, and which words were cut off, are unknown or were read letter by letter."""
 
 
 def tokenize(tokenizer: WordPiece, prompts: Sequence[str], max_length: int, *, clean: bool = True) -> Tokens:
-    """Tokenize ``prompts`` for the three objectives, cut to ``max_length`` tokens ([CLS] and [SEP] included).
+    """Tokenize ``prompts`` for the three objectives. Cut them to ``max_length`` tokens, including [CLS] and [SEP].
 
     :param clean: clean prompts first, see :func:`~guidelens_blip.captions.clean_caption`.
-    :raises UsageError: no prompts, an empty prompt, or one that contains a special token such as ``[SEP]``.
+    :raises UsageError: there are no prompts, or a prompt is empty or contains a special token such as ``[SEP]``.
     """
     if not prompts:
         raise UsageError("no prompts given")
@@ -138,9 +138,10 @@ def tokenize(tokenizer: WordPiece, prompts: Sequence[str], max_length: int, *, c
 
 
 def _notes(tokenizer: WordPiece, prompt: str, text: str, max_length: int) -> tuple[str, ...]:
-    """Say what the model does not see of ``prompt``; refuse a prompt that cannot be encoded.
+    """Return notes about the words of ``prompt`` that the model does not see.
 
-    :param text: the prompt as it is tokenized.
+    :param text: the prompt after cleaning.
+    :raises UsageError: the prompt cannot be encoded.
     """
     special = [token for token in tokenizer.special if token in prompt]
     if special:
@@ -174,6 +175,6 @@ def _notes(tokenizer: WordPiece, prompt: str, text: str, max_length: int) -> tup
 
 
 def _mostly_letters(pieces: Sequence[str]) -> bool:
-    """Whether a word fell into single letters for the most part: the vocabulary has no such word, nor its stem."""
+    """Return whether a word was split mostly into single letters, as it is not in the vocabulary."""
     letters = sum(len(piece.removeprefix("##")) == 1 for piece in pieces)
     return len(pieces) > 2 and 2 * letters >= len(pieces)

@@ -1,4 +1,4 @@
-"""BLIP with random weights: its losses mean nothing, at the cost of the real ones. For timings and trial runs."""
+"""BLIP with random weights, for timings and trial runs. Its losses are meaningless but cost as much as real ones."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from .tokenizer import REQUIRED_TOKENS
 logger = logging.getLogger("guidelens.blip")
 
 VOCABULARY_SIZE = 30_522
-"""Entries of bert-base-uncased's vocabulary, so that the output layer costs what it does."""
+"""Size of bert-base-uncased's vocabulary, so that the output layer costs as much as the real one."""
 
 
 def untrained_blip(
     config: BlipConfig, vocab: str | Path | None = None, seed: int = 0, backend: Backend = "native"
 ) -> Any:
-    """Build a model of size ``config`` with the random weights that training starts from.
+    """Build a model of size ``config`` with the initial weights of training.
 
-    :param vocab: the vocabulary file; None: a stand-in of single letters, padded to the size of the published one.
-    :param seed: the same weights for the same seed; PyTorch's own random state is left as it was.
-    :param backend: see :func:`guidelens_blip.checkpoint.build`; the weights are the same under both.
+    :param vocab: the vocabulary file. None: a vocabulary of single letters, padded to the published size.
+    :param seed: seed of the weights. PyTorch's global random state does not change.
+    :param backend: see :func:`guidelens_blip.checkpoint.build`. Both backends get the same weights.
     """
-    logger.warning("this BLIP has random weights (untrained=true): its losses and gradients mean nothing")
+    logger.warning("this BLIP has random weights (untrained=true); its losses and gradients are meaningless")
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         vocab = _stand_in(Path(folder)) if vocab is None else vocab
@@ -42,7 +42,7 @@ def untrained_blip(
 
 
 def _stand_in(folder: Path) -> Path:
-    """Write a vocabulary that spells any English word."""
+    """Write a vocabulary that can spell any English word."""
     signs = [*string.ascii_lowercase, *string.digits, *string.punctuation]
     entries = [*REQUIRED_TOKENS, *signs, *(f"##{sign}" for sign in signs)]
     entries += [f"[unused{number}]" for number in range(VOCABULARY_SIZE - len(entries))]

@@ -1,4 +1,4 @@
-"""The published BLIP checkpoints with all three heads, and the vocabulary that they were trained with."""
+"""The published BLIP checkpoints that have all three heads, and their vocabulary."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def _pretrained(name: str, filename: str) -> WeightsFile:
     )
 
 
-# Salesforce states neither sizes nor hashes.
+# Salesforce publishes neither sizes nor hashes.
 BLIP_BASE = _pretrained("blip-base", "model_base_capfilt_large.pth")
-"""ViT-B/16, 129 M images, captions cleaned by CapFilt with ViT-L: the paper's, and LAVIS's ``blip_pretrain base``."""
+"""ViT-B/16, 129 M images, captions cleaned by CapFilt with ViT-L. The paper and ``blip_pretrain base`` use it."""
 BLIP_BASE_129M = _pretrained("blip-base-129m", "model_base.pth")
 """ViT-B/16, 129 M images."""
 BLIP_BASE_14M = _pretrained("blip-base-14m", "model_base_14M.pth")
@@ -44,15 +44,15 @@ VOCABULARY = WeightsFile(
 """WordPiece, 30,522 entries."""
 
 CHECKPOINTS = {file.name: file for file in (BLIP_BASE, BLIP_BASE_129M, BLIP_BASE_14M, BLIP_LARGE)}
-"""By name: what ``blip:checkpoint=NAME`` takes."""
+"""Checkpoints by the name that ``blip:checkpoint=NAME`` takes."""
 
 OF_PRESET = {"base": BLIP_BASE, "large": BLIP_LARGE}
-"""The checkpoint that each preset of :mod:`guidelens_blip.config` stands for."""
+"""The checkpoint of each preset of :mod:`guidelens_blip.config`."""
 
 
 def published_vocabulary() -> Path | None:
-    """Return bert-base-uncased's vocabulary, from our cache or the Hugging Face hub's; None if neither has it."""
-    from guidelens.weights import locate  # not at the program's start, for `guidelens --help`'s sake
+    """Return bert-base-uncased's vocabulary from our cache or the Hugging Face cache, or None if neither has it."""
+    from guidelens.weights import locate  # imported here to keep `guidelens --help` fast
 
     if (fetched := locate(VOCABULARY)) is not None:
         return fetched
@@ -60,7 +60,10 @@ def published_vocabulary() -> Path | None:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:
         return None
-    for repository in ("google-bert/bert-base-uncased", "bert-base-uncased"):  # its name now, and before 2024
+    for repository in (
+        "google-bert/bert-base-uncased",
+        "bert-base-uncased",
+    ):  # the repository's name today, and before 2024
         found = try_to_load_from_cache(repository, "vocab.txt")
         if isinstance(found, str):
             return Path(found)

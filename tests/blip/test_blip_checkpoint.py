@@ -31,7 +31,7 @@ def test_config_round_trip_and_errors(config: BlipConfig) -> None:
         ('{"widht": 3}', "unknown entries: widht"),
         ('{"vision_depth": 2.5}', "vision_depth must be a positive integer, not 2.5"),
         ('{"image_size": 100}', "image_size 100 is not a multiple of patch_size 16"),
-        ('{"max_txt_len": 600}', r"max_txt_len must lie in 3\.\.512"),
+        ('{"max_txt_len": 600}', r"max_txt_len must be in 3\.\.512"),
         ('{"dropout": "much"}', "wrong type"),
         ('{"image_std": [0, 1, 1]}', "image_std positive"),
     ):

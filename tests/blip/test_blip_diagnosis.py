@@ -41,7 +41,7 @@ def test_missing_heads_are_named(task: str, model, config, vocab, tmp_path: Path
     with pytest.raises(GuidelensError) as caught:
         load_blip(path, vocab=vocab, config=config)
     assert str(path) in str(caught.value)
-    assert f"{message}: a pretrained one has all three" in str(caught.value)
+    assert f"{message}; a pretrained checkpoint has all three" in str(caught.value)
 
 
 def in_transformers_names(state: dict[str, Any]) -> dict[str, Any]:
@@ -103,9 +103,7 @@ def test_a_checkpoint_offers_the_heads_it_has(
 def test_lavis_needs_all_heads_and_nan_is_named(model, config, vocab, tmp_path: Path) -> None:
     path = tmp_path / "tuned.pth"
     torch.save(without("text_decoder")(dict(model.state_dict())), path)
-    with pytest.raises(
-        GuidelensError, match="has heads for itc, itm alone, and LAVIS's network has all three"
-    ):
+    with pytest.raises(GuidelensError, match="has heads for itc, itm, but LAVIS's network needs all three"):
         load_blip(path, vocab=vocab, config=config, backend="lavis")
     state = dict(model.state_dict())
     state["itm_head.weight"] = torch.full_like(state["itm_head.weight"], float("nan"))
@@ -159,9 +157,7 @@ def test_sizes_that_disagree_are_named_with_the_preset_that_fits(
     monkeypatch.setitem(PRESETS, "base", replace(config, max_positions=30))  # type: ignore[arg-type]
     with pytest.raises(GuidelensError) as caught:
         load_blip(path, vocab=vocab, config=wrong)
-    assert "no preset fits, base is nearest and needs max_positions=20: give config=FILE.json" in str(
-        caught.value
-    )
+    assert "no preset fits (nearest: base, with max_positions=20); give config=FILE.json" in str(caught.value)
 
 
 def test_a_preset_is_recognised_by_its_shapes(

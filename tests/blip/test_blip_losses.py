@@ -56,7 +56,7 @@ def test_infonce_is_cross_entropy_against_the_negatives(model, config, images) -
 
 def test_infonce_refuses_a_prompt_that_is_its_only_negative(model, config) -> None:
     blip = BlipGuidance(model, config, BlipOptions(itc_mode="infonce", negatives=("red",)))
-    with pytest.raises(UsageError, match="no negative other than the prompt 'red'"):
+    with pytest.raises(UsageError, match="every negative equals the prompt 'red'"):
         blip.encode_text(["red"])
 
 

@@ -62,7 +62,7 @@ def test_config_option(checkpoint: Path, config: BlipConfig, tmp_path: Path) -> 
     path = tmp_path / "config.json"
     path.write_text(config.to_json())
     assert blip(checkpoint=str(checkpoint), config=str(path)).config == config
-    with pytest.raises(GuidelensError, match="'huge' is none of base, large, and no readable file"):
+    with pytest.raises(GuidelensError, match="config must be one of base, large or a JSON file, not 'huge'"):
         blip(checkpoint=str(checkpoint), config="huge")
 
 
@@ -84,9 +84,7 @@ def test_absent_weights_say_what_to_do(tmp_path: Path, monkeypatch: pytest.Monke
         blip(config="large", vocab="vocab.txt")
     with pytest.raises(WeightsMissing, match="weights fetch blip-base-14m`"):
         blip(checkpoint="blip-base-14m", vocab="vocab.txt")
-    with pytest.raises(
-        UsageError, match=r"config=mine.json is no published size, so it needs checkpoint=FILE"
-    ):
+    with pytest.raises(UsageError, match=r"config=mine.json is not a published size: give checkpoint=FILE"):
         blip(config="mine.json")
 
 
@@ -112,7 +110,7 @@ def test_untrained_is_seeded_and_says_so(
     other = blip(config=str(path), untrained=True, image_size=24, seed=1)
     assert other.fingerprint != first.fingerprint
     assert first.config == config.with_image_size(24)
-    assert "random weights (untrained=true): its losses and gradients mean nothing" in caplog.text
+    assert "random weights (untrained=true); its losses and gradients are meaningless" in caplog.text
     text = first.encode_text(["a cat, 2 dogs"])
     assert not any("not in the text model's vocabulary:" in note for note in text.notes[0])
     images = torch.rand(1, 3, 16, 16, requires_grad=True)

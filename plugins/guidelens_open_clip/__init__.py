@@ -30,5 +30,5 @@ __all__ = [
     "read_templates",
 ]
 
-# Late: the program loads every plugin at each start, and that imports neither torch nor open_clip.
+# Imported on first use: the program loads every plugin at each start, which must not import torch or open_clip.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

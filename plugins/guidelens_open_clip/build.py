@@ -1,4 +1,4 @@
-"""Build the network and the tokenizer of a model, or say in one line what is missing for them."""
+"""Build the network and the tokenizer of a model. An error says in one line what is missing."""
 
 from __future__ import annotations
 
@@ -33,17 +33,16 @@ def build(
 ) -> tuple[nn.Module, Tokenizer, Preprocess]:
     """Return the network with its weights, its tokenizer and its preprocessing.
 
-    Weights of OpenAI's are computed with QuickGELU, whatever the configuration says, and a logit bias in the file
-    is used.
+    OpenAI's weights use QuickGELU, whatever the configuration says. A logit bias in the file is used.
 
-    :param key: the entry of the file that is the network, where several are.
-    :param quick_gelu: what the user says about the activation; None: nothing.
-    :raises GuidelensError: something that the model needs is not there, or the weights are another model's.
+    :param key: the entry of the file to read, if it holds several networks.
+    :param quick_gelu: the activation that the user chose. None: decide by the file and its configuration.
+    :raises GuidelensError: something that the model needs is missing, or the weights are of another model.
     """
-    _check_timm(source)  # first what costs least
+    _check_timm(source)  # the cheapest check first
     tokenizer = build_tokenizer(source)
     model = build_network(source)
-    weights = source.weights()  # last, since it may mean to fetch gigabytes
+    weights = source.weights()  # last, as it may download gigabytes
     checkpoint = read_checkpoint(weights, key=key)
     fitted = _fitted(source, checkpoint, str(weights), quick_gelu)
     if fitted is not source:
@@ -55,35 +54,35 @@ def build(
 
 
 def _fitted(source: Source, checkpoint: Checkpoint, path: str, quick_gelu: bool | None) -> Source:
-    """Return ``source`` with what a file shows and its configuration lacks: QuickGELU, and a logit bias."""
+    """Return ``source`` with QuickGELU and a logit bias if the file has them and the configuration does not."""
     config: dict[str, Any] = {}
     if checkpoint.quick_gelu and not source.config.get("quick_gelu"):
         if quick_gelu is None:
-            logger.warning("%s is one of OpenAI's files, trained with QuickGELU, which is switched on", path)
+            logger.warning("%s is one of OpenAI's files, trained with QuickGELU; using QuickGELU", path)
             config["quick_gelu"] = True
         else:
             logger.warning(
-                "%s is one of OpenAI's files, trained with QuickGELU; quick_gelu=false computes GELU", path
+                "%s is one of OpenAI's files, trained with QuickGELU, but quick_gelu=false selects GELU", path
             )
     if "logit_bias" in checkpoint.state and source.config.get("init_logit_bias") is None:
-        config["init_logit_bias"] = 0.0  # the file's own value takes its place
+        config["init_logit_bias"] = 0.0  # replaced by the value in the file
     return replace(source, config={**source.config, **config}) if config else source
 
 
 def build_network(source: Source) -> nn.Module:
     """Build the network that ``source.config`` describes, with random weights.
 
-    :raises GuidelensError: timm or transformers lack what it is made of, or it is no such description.
+    :raises GuidelensError: timm or transformers lack a part of it, or the configuration is invalid.
     """
     open_clip = import_open_clip()
     config = deepcopy(dict(source.config))
     vision, text = config["vision_cfg"], config["text_cfg"]
     _check_timm(source)
     if vision.get("timm_model_name"):
-        vision["timm_model_pretrained"] = False  # its weights are part of the checkpoint
+        vision["timm_model_pretrained"] = False  # the checkpoint holds its weights
     if text.get("hf_model_name"):
         text["hf_model_name"] = str(_text_model(source, text["hf_model_name"]))
-        text["hf_model_pretrained"] = False  # likewise
+        text["hf_model_pretrained"] = False  # the same
     custom_text = config.pop("custom_text", False) or "hf_model_name" in text
     network = open_clip.CLIP if not custom_text else open_clip.CustomTextCLIP
     if custom_text and "multimodal_cfg" in config:
@@ -92,15 +91,15 @@ def build_network(source: Source) -> nn.Module:
         # Initialisation must not advance the caller's random numbers.
         with quiet(), torch.random.fork_rng(devices=[]):
             built: nn.Module = network(**config)
-    except Exception as error:  # whatever an odd configuration makes it trip over
+    except Exception as error:  # an odd configuration can raise anything
         raise GuidelensError(f"open_clip cannot build {source.name}: {_first_line(error)}") from error
     return built
 
 
 def _check_timm(source: Source) -> None:
-    """Do nothing if the image tower is open_clip's own.
+    """Check that timm can build the image tower, if it is one of timm's.
 
-    :raises GuidelensError: it is timm's, and this timm is too old for open_clip, or does not know it.
+    :raises GuidelensError: timm is missing, too old for open_clip, or does not have the tower.
     """
     tower = source.config["vision_cfg"].get("timm_model_name")
     if not tower:
@@ -113,31 +112,31 @@ def _check_timm(source: Source) -> None:
     if timm is None:
         has = f"this environment has {version}" if version else "it is not installed"
         raise GuidelensError(
-            f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer; {has}: "
-            "pip install 'timm>=1' (in an environment without LAVIS, which needs 0.4.12), or choose a "
-            "model whose towers are open_clip's own (ViT-B-32, coca_ViT-B-32, ...)"
+            f"{source.name} has an image tower of timm ({tower}), which needs timm 1.0 or newer, but {has}: run "
+            "pip install 'timm>=1' in an environment without LAVIS (which needs 0.4.12), or choose a model "
+            "with open_clip's own towers (ViT-B-32, coca_ViT-B-32, ...)"
         )
     if not timm.is_model(tower.partition(".")[0]):
         raise GuidelensError(
-            f"{source.name} has the image tower {tower}, which timm {version} does not know; pip install --upgrade timm"
+            f"{source.name} has the image tower {tower}, which timm {version} does not have: run pip install -U timm"
         )
 
 
 def _text_model(source: Source, name: str) -> Path:
-    """Return a directory with the configuration of a Hugging Face text tower: the tokenizer's, or the hub's cache."""
+    """Return a directory with the configuration of a Hugging Face text tower: the tokenizer's, or one of the cache."""
     if source.tokenizer is not None and (source.tokenizer / "config.json").is_file():
         return source.tokenizer
     try:
         return fetch_hub(name, ["config.json"], online=source.online).parent
-    except Exception as error:  # huggingface_hub raises many kinds
+    except Exception as error:  # huggingface_hub raises many types
         raise GuidelensError(
-            f"{source.name} reads text with the model {name}, whose config.json {_absence(source, error)}: put it "
+            f"{source.name} needs the text model {name}, whose config.json {_absence(source, error)}: put it "
             "beside the tokenizer's files and give tokenizer=DIRECTORY"
         ) from error
 
 
 def build_tokenizer(source: Source) -> Tokenizer:
-    """Return the tokenizer that ``source.config`` names, from the hub only if the user named something there.
+    """Return the tokenizer that ``source.config`` names. The hub is asked only if the user named a model there.
 
     :raises GuidelensError: it is not on this machine, or transformers cannot read it.
     """
@@ -150,10 +149,10 @@ def build_tokenizer(source: Source) -> Tokenizer:
         return built
     try:
         return _hugging_face_tokenizer(str(source.tokenizer or name), options, online=source.online)
-    except ModuleNotFoundError:  # the user is told which package to install
+    except ModuleNotFoundError:  # the caller reports which package to install
         raise
-    except Exception as error:  # transformers and the hub raise many kinds
-        reads = f"{source.name} reads text with the tokenizer {name}, which"
+    except Exception as error:  # transformers and the hub raise many types
+        reads = f"{source.name} needs the tokenizer {name}, which"
         if source.tokenizer is not None:
             raise GuidelensError(f"{reads} {source.tokenizer} does not hold: {_first_line(error)}") from error
         raise GuidelensError(
@@ -162,21 +161,21 @@ def build_tokenizer(source: Source) -> Tokenizer:
 
 
 def _hugging_face_tokenizer(name: str, options: Mapping[str, Any], *, online: bool) -> Tokenizer:
-    """Return the tokenizer of a directory or repository. The hub's local cache comes first.
+    """Return the tokenizer of a directory or repository, from the hub's local cache if possible.
 
-    A cached repository is read as a directory: by its name, transformers would also ask for a ``config.json``,
+    A cached repository is read as a directory. Given its name, transformers would also ask for a ``config.json``,
     which tokenizers do not need.
     """
     hugging_face = import_open_clip("tokenizer").HFTokenizer
     found: Tokenizer
     with quiet(), retries_unseen():
-        importlib.import_module("transformers")  # without it, say so before anything is looked up
+        importlib.import_module("transformers")  # fail early if it is not installed
         if Path(name).is_dir():
             found = hugging_face(name, **options)
             return found
         try:
             found = hugging_face(str(cached_repository(name)), **options)
-        except Exception:  # not in the cache, or only a part of it; transformers raises many kinds
+        except Exception:  # not in the cache, or incomplete; transformers raises many types
             if not online:
                 raise
             found = hugging_face(name, **options)

@@ -1,4 +1,4 @@
-"""Read weights under open_clip's names, checked name by name, without executing anything a file holds."""
+"""Read weights under open_clip's names and check every name. No code in a file is executed."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from .text import Tokenizer
 
 ANCHORS = ("logit_scale", MARK, "visual.proj", "visual.conv1.weight")
-"""Names of which every network of open_clip has one."""
+"""Every network of open_clip has one of these names."""
 OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
-"""Numbers that OpenAI's files keep beside the weights, and only those."""
+"""Numbers that only OpenAI's files store beside the weights."""
 POSITIONS = "visual.positional_embedding"
 POSITION_IDS = "text.transformer.embeddings.position_ids"
-"""A constant that transformers stored up to 4.30."""
+"""A constant that transformers up to 4.30 stored."""
 ARCHITECTURE = (
     *("num_heads", "num_attention_heads", "heads", "pool_type", "text_pool_type", "attn_pool_type"),
     *("final_ln_after_pool", "pad_id", "image_size", "patch_size", "context_length"),
 )
-"""Attributes of modules that change what a network computes, and show neither in its ``repr`` nor in its weights."""
+"""Attributes of modules that change the results, but appear neither in ``repr`` nor in the weights."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Checkpoint:
     """The weights of a file.
 
     :param state: tensors under open_clip's names.
-    :param quick_gelu: the file is OpenAI's, whose networks compute QuickGELU, which does not show in the weights.
+    :param quick_gelu: the file is OpenAI's. Its network uses QuickGELU, which the weights do not show.
     """
 
     state: dict[str, Tensor]
@@ -51,13 +51,13 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
-    """Read a ``.safetensors``, a PyTorch file or a TorchScript archive, such as OpenAI's own files; runs no code.
+    """Read a ``.safetensors``, a PyTorch file or a TorchScript archive (OpenAI's files). Run no code in it.
 
     Names of Hugging Face's transformers are translated (:mod:`.hugging_face`).
-    The network is found in what a training program put around it (:func:`guidelens.weights.read_state`).
+    The network may be part of a training program's state (:func:`guidelens.weights.read_state`).
 
-    :param key: the entry of the file that is the network, where several are.
-    :raises UsageError: several networks fit and ``key`` is missing, or nothing fits ``key``.
+    :param key: the entry of the file to read, if it holds several networks.
+    :raises UsageError: the file holds several networks and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing or unreadable, or holds no named tensors.
     """
     if not path.is_file():
@@ -70,12 +70,12 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
 
 
 def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str = "the checkpoint") -> None:
-    """Copy the tensors of ``state`` into ``model``, every one of them, cast to the model's precision.
+    """Copy all tensors of ``state`` into ``model``, cast to the model's precision.
 
-    Older namings are understood as in open_clip: text towers without their prefix, Apple's MobileCLIP. Position
+    Older names are translated as in open_clip: text towers without a prefix, Apple's MobileCLIP. Position
     embeddings of another image size are interpolated (:func:`interpolate_positions`).
 
-    :param source: what to call ``state`` in an error.
+    :param source: the name of ``state`` in errors.
     :raises GuidelensError: a name is missing or unknown, or a shape differs.
     """
     own = model.state_dict()
@@ -116,7 +116,7 @@ def _problems(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[st
 def interpolate_positions(stored: Tensor, grid: tuple[int, int]) -> Tensor:
     """Resize position embeddings (1 + n*n, D) to ``grid`` (h, w), bicubically with antialiasing, as open_clip does.
 
-    The class token's embedding stays. What is not such a square grid is returned as it is.
+    The class token's embedding stays. Other shapes are returned unchanged.
     """
     height, width = grid
     old = round((len(stored) - 1) ** 0.5) if len(stored) > 1 else 0
@@ -130,7 +130,7 @@ def interpolate_positions(stored: Tensor, grid: tuple[int, int]) -> Tensor:
 def digest(model: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, context_length: int) -> str:
     """Return the SHA-256 (hex) of architecture, weights (as float32), preprocessing and tokenizer.
 
-    It does not depend on the file that the weights came from, nor on the device.
+    It does not depend on the file format or the device.
     """
     sha = hashlib.sha256()
     structure = [
@@ -142,7 +142,7 @@ def digest(model: nn.Module, tokenizer: Tokenizer, preprocess: Preprocess, conte
     )
     described = [repr(model), structure, repr(preprocess), reading.tolist(), vocabulary(tokenizer)]
     sha.update(json.dumps(described).encode())
-    # Buffers too: whether text is read causally shows in a mask that is no part of the state dict.
+    # Include buffers: the causal mask of the text tower is not in the state dict.
     for name, tensor in sorted([*model.named_parameters(), *model.named_buffers()]):
         sha.update(f"{name}{tuple(tensor.shape)}".encode())
         sha.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().data.cast("B"))

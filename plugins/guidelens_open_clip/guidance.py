@@ -1,4 +1,4 @@
-"""CLIP, SigLIP and CoCa as guidance models: ITC, and with CoCa CAP, per image-text pair.
+"""CLIP, SigLIP and CoCa as guidance models: ITC, and with CoCa also CAP, per image-text pair.
 
 Notation: image features f and text features g, normalised; logit scale s and bias b of the model. See Radford et
 al. (2021), *CLIP*; Zhai et al. (2023), *Sigmoid Loss for Language Image Pre-Training*; Yu et al. (2022), *CoCa*.
@@ -34,31 +34,31 @@ if TYPE_CHECKING:
 ItcMode = Literal["cosine", "sigmoid"]
 
 COSINE_SCALE = 300.0
-"""Default scale of ``itc`` for a plain cosine: of the size that guided well in the shapes world. Not tuned here."""
+"""Default scale of ``itc`` with T = 1. Its size guided well in the shapes world; it is not tuned for these models."""
 CAPTION_SCALE = 60.0
-"""Default scale of ``cap``. Likewise."""
+"""Default scale of ``cap``, chosen in the same way."""
 
 _TEXTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
 class OpenClipOptions:
-    """How the objectives are turned into losses."""
+    """Options that define the losses of the objectives."""
 
     itc_mode: ItcMode = "cosine"
-    """``cosine``: -f.g / T. ``sigmoid``: -log sigmoid(f.g / T + b), the loss that SigLIP was trained with on a matching
-    pair; only for models with a bias b."""
+    """``cosine``: -f.g / T. ``sigmoid``: -log sigmoid(f.g / T + b), SigLIP's training loss of a matching pair, for
+    models with a bias b."""
     temperature: float | Literal["learned"] | None = None
     """T; ``"learned"`` is the model's own 1 / s (0.01 for CLIP, about 0.009 for SigLIP). None: 1 for ``cosine``,
     ``"learned"`` for ``sigmoid``."""
     templates: tuple[str, ...] = ()
-    """Sentences with ``{}`` for the prompt, with whose averaged features ``itc`` compares. Without any: the prompt."""
+    """Sentences with ``{}`` for the prompt. ``itc`` averages their features. Empty: use the prompt itself."""
 
     def __post_init__(self) -> None:
         """Check the options.
 
-        :raises UsageError: an unknown mode, or a value outside its range.
-        :raises GuidelensError: a template without ``{}``.
+        :raises UsageError: a mode is unknown, or a value is outside its range.
+        :raises GuidelensError: a template has no ``{}``.
         """
         object.__setattr__(self, "templates", tuple(self.templates))
         if self.itc_mode not in get_args(ItcMode):
@@ -74,16 +74,16 @@ class OpenClipOptions:
 
     @property
     def learned_temperature(self) -> bool:
-        """Whether T is the model's own."""
+        """Whether T is the model's learned temperature."""
         return self.temperature == "learned" or (self.temperature is None and self.itc_mode == "sigmoid")
 
 
 class OpenClipGuidance:
-    """A :class:`guidelens.contracts.GuidanceModel` over a model of open_clip.
+    """A model of open_clip as a :class:`guidelens.contracts.GuidanceModel`.
 
-    The model is put in evaluation mode and its parameters are frozen. Losses are per sample: padding, order
-    and neighbours in the batch change nothing (up to rounding). They are computed from the network's outputs
-    in float32 (float64 if the network is).
+    The model runs in evaluation mode with frozen parameters. Losses are per sample: padding, order and the other
+    samples of the batch do not change them (up to rounding). They are computed in float32 from the network's
+    outputs, or in float64 for a float64 network.
     """
 
     def __init__(
@@ -95,13 +95,13 @@ class OpenClipGuidance:
         preprocess: Preprocess | None = None,
         default_scales: Mapping[str, float] | None = None,
     ) -> None:
-        """Wrap a model and its tokenizer, such as ``open_clip.create_model`` and ``open_clip.get_tokenizer`` give.
+        """Wrap a model and its tokenizer, as ``open_clip.create_model`` and ``open_clip.get_tokenizer`` return them.
 
         :param model: a ``CLIP``, ``CustomTextCLIP`` or ``CoCa`` of open_clip.
         :param tokenizer: maps texts to (N, ``tokenizer.context_length``) int64.
-        :param preprocess: default: what open_clip has noted on the model.
-        :param default_scales: factor of each objective's gradient that makes the objectives commensurable.
-        :raises UsageError: ``sigmoid`` for a model without a bias.
+        :param preprocess: default: the preprocessing that open_clip stores on the model.
+        :param default_scales: factor of each objective's gradient that brings the objectives to one scale.
+        :raises UsageError: ``itc_mode`` is ``sigmoid`` and the model has no bias.
         """
         self.model = model.eval().requires_grad_(False)
         self.tokenizer = tokenizer
@@ -111,12 +111,14 @@ class OpenClipGuidance:
         self.preprocess = preprocess
         self.context_length: int = tokenizer.context_length  # type: ignore[attr-defined]
         self._captions = _can_caption(model)
-        # As floats, and once: a model that is cast to bfloat16 would round them to three digits.
+        # Read once, as floats: casting the model to bfloat16 would round them to three digits.
         self.logit_scale = math.exp(float(self.model.logit_scale))
         bias = getattr(self.model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
         if options.itc_mode == "sigmoid" and self.logit_bias is None:
-            raise UsageError("itc=sigmoid is for models with a logit bias (SigLIP); this one has none")
+            raise UsageError(
+                "itc=sigmoid needs a model with a logit bias, such as SigLIP; this model has none"
+            )
         self.temperature = _temperature(options, self.logit_scale)
         given = default_scales if default_scales is not None else self._untuned_scales()
         self.default_scales: dict[str, float] = dict(given)
@@ -124,18 +126,18 @@ class OpenClipGuidance:
 
     @property
     def objectives(self) -> frozenset[str]:
-        """``{"itc"}``; with a CoCa ``{"itc", "cap"}``."""
+        """``{"itc"}``, or for a CoCa ``{"itc", "cap"}``."""
         return frozenset({"itc", "cap"} if self._captions else {"itc"})
 
     @property
     def fingerprint(self) -> str:
-        """Identifies architecture, weights, preprocessing, tokenizer and objective options."""
+        """Hash of the architecture, weights, preprocessing, tokenizer and objective options."""
         options = json.dumps({**asdict(self.options), "temperature": self.temperature}, sort_keys=True)
         return "open-clip-" + hashlib.sha256(f"{self._digest}{options}".encode()).hexdigest()[:24]
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         device: torch.device = self.model.logit_scale.device
         return device
 
@@ -148,16 +150,16 @@ class OpenClipGuidance:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> OpenClipGuidance:
-        """Move the network to ``device`` and cast it to ``dtype`` (None: leave as it is). Returns itself."""
+        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object."""
         self.model.to(device=device, dtype=dtype)
         return self
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
         """Encode prompts, each cut to the model's context length.
 
-        Notes name the words that were cut off and those that the vocabulary does not have.
+        Notes list the words that were cut off and those that are not in the vocabulary.
 
-        :raises UsageError: no prompts, an empty one, or one that contains a special token.
+        :raises UsageError: there are no prompts, or a prompt is empty or contains a special token.
         """
         prompts = tuple(prompts)
         check_prompts(self.tokenizer, prompts, self.context_length)
@@ -169,7 +171,9 @@ class OpenClipGuidance:
         tensors: dict[str, Tensor] = {}
         if self._captions:
             tensors["ids"] = tokens.ids.to(self.device)
-            tensors["lengths"] = tokens.lengths  # stays on the CPU: batches are trimmed without waiting
+            tensors["lengths"] = (
+                tokens.lengths
+            )  # on the CPU, so that trimming a batch does not wait for the device
         if self._captions or not self.options.templates:
             features, states = self._read(tokens.ids)
             tensors["text_features"] = features
@@ -180,13 +184,13 @@ class OpenClipGuidance:
         return TextBatch(prompts, tensors, tuple(map(tuple, notes)))
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
-        """Return ``{objective: (B,) loss}`` for the objectives asked for, differentiable in ``images``.
+        """Return ``{objective: (B,) loss}`` for the requested objectives, differentiable in ``images``.
 
         - ``itc`` = -f.g / T, or -log sigmoid(f.g / T + b);
         - ``cap`` = -mean over the sample's own tokens t of log p(t | tokens before t, image), the end included.
 
-        :param images: (B, 3, H, W) in [-1, 1], of any size; brought to the model's (:class:`Preprocess`).
-        :raises UsageError: an objective that the model does not have.
+        :param images: (B, 3, H, W) in [-1, 1], of any size. :class:`Preprocess` fits them to the model.
+        :raises UsageError: the model does not have a requested objective.
         """
         unknown = sorted(set(objectives) - self.objectives)
         if unknown:
@@ -216,19 +220,19 @@ class OpenClipGuidance:
             return features @ text.tensors["text_features"].to(features).T
 
     def _untuned_scales(self) -> dict[str, float]:
-        """Return scales of the right size: a learned temperature multiplies gradients by 1 / T, so it is taken out."""
+        """Return the default scales. A learned temperature multiplies gradients by 1 / T, so scales include T."""
         itc = COSINE_SCALE * (self.temperature if self.options.learned_temperature else 1.0)
         return {"itc": itc, "cap": CAPTION_SCALE} if self._captions else {"itc": itc}
 
     def _see(self, images: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return normalised features (B, D) of images and, of a CoCa, what its decoder attends to (B, K, W)."""
+        """Return the images' normalised features (B, D) and, for a CoCa, the tokens (B, K, W) for its decoder."""
         shown = self.preprocess(_at_least_float32(images.to(self.device)))
         seen = self.model.visual(shown.to(self.dtype))
         features, patches = seen if isinstance(seen, tuple) else (seen, None)
         return F.normalize(_at_least_float32(features), dim=-1), patches
 
     def _read(self, ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return normalised features (N, D) of texts and, of a CoCa, its token states (N, L, W), without gradients."""
+        """Return the texts' normalised features (N, D) and, for a CoCa, token states (N, L, W), without gradients."""
         features, states = [], []
         with torch.no_grad():
             for chunk in ids.to(self.device).split(_TEXTS_AT_ONCE):
@@ -245,14 +249,14 @@ class OpenClipGuidance:
         return hasattr(self.model, "text_decoder")
 
     def _ensemble(self, prompts: Sequence[str], notes: list[list[str]]) -> Tensor:
-        """Return the mean over templates of their normalised features, normalised again (N, D); note what was cut."""
+        """Return the normalised mean (N, D) of the templates' normalised features, and add notes about cut texts."""
         templates = self.options.templates
         texts = [fill(template, prompt) for prompt in prompts for template in templates]
         tokens = tokenize(self.tokenizer, texts, self.context_length)
         for row, note in enumerate(notes):
             cut = sum(tokens.cut[row * len(templates) : (row + 1) * len(templates)])
             if cut:
-                note.append(f"too long for {cut} of {len(templates)} templates, whose ends are cut off")
+                note.append(f"too long for {cut} of {len(templates)} templates: their ends are cut off")
         features, _ = self._read(tokens.ids)
         return F.normalize(features.view(len(prompts), len(templates), -1).mean(dim=1), dim=-1)
 
@@ -265,7 +269,7 @@ class OpenClipGuidance:
     def _cap(self, patches: Tensor, text: TextBatch) -> Tensor:
         lengths = text.tensors["lengths"]
         longest = int(lengths.max())
-        # The decoder is causal: leaving out columns that are padding in every sample changes nothing.
+        # The decoder is causal, so columns that are padding in every sample can be dropped.
         ids = text.tensors["ids"][:, :longest].to(patches.device)
         states = text.tensors["token_states"][:, : longest - 1].to(patches)
         logits = _at_least_float32(self.model.text_decoder(patches, states))
@@ -287,17 +291,17 @@ def load_open_clip(
     options: OpenClipOptions = OpenClipOptions(),
     default_scales: Mapping[str, float] | None = None,
 ) -> OpenClipGuidance:
-    """Load a model of open_clip as a guidance model; see :mod:`guidelens_open_clip.sources` for what can be named.
+    """Load a model of open_clip as a guidance model. :mod:`guidelens_open_clip.sources` describes the names.
 
-    :param model: an architecture, ``hf-hub:OWNER/NAME``, a directory laid out like one, or a JSON configuration.
-    :param pretrained: weights that open_clip knows for the architecture, fetched unless ``checkpoint`` is given.
+    :param model: an architecture, ``hf-hub:OWNER/NAME``, a directory of the same layout, or a JSON configuration.
+    :param pretrained: open_clip's tag of the weights, which are fetched unless ``checkpoint`` is given.
     :param checkpoint: a file with the weights, ``.safetensors`` or PyTorch's.
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
-    :param quick_gelu: the activation that the weights were trained with, where neither tag nor configuration says.
-    :param image_size: side in pixels that the network sees, where it is not the configuration's.
-    :param key: the entry of ``checkpoint`` that is the network, where several are, such as ``ema``.
-    :raises UsageError: a name or combination that cannot be meant.
-    :raises GuidelensError: something is missing, unreadable, or another model's.
+    :param quick_gelu: whether the weights were trained with QuickGELU. Default: what tag or configuration says.
+    :param image_size: side in pixels of the network's input. Default: the configuration's.
+    :param key: the entry of ``checkpoint`` to read, such as ``ema``, if it holds several networks.
+    :raises UsageError: a name is unknown, or options do not fit together.
+    :raises GuidelensError: a file is missing, unreadable, or of another model.
     """
     source = find_source(model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer)
     changed = source.with_changes(quick_gelu=quick_gelu, image_size=image_size)
@@ -306,7 +310,7 @@ def load_open_clip(
 
 
 def _can_caption(model: Any) -> bool:
-    """Whether a model has a decoder, over text states that do not see the words that it is to predict."""
+    """Return whether a model has a decoder and its text states are causal."""
     return hasattr(model, "text_decoder") and getattr(model.text, "attn_mask", None) is not None
 
 

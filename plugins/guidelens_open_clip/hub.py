@@ -1,4 +1,4 @@
-"""Files of the Hugging Face hub: from its local cache first, and without its client's talk between tries."""
+"""Fetch files from the Hugging Face hub or its local cache, without the client's messages between retries."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ logger = logging.getLogger("guidelens.open_clip")
 
 
 def fetch_hub(repository: str, files: Sequence[str], *, online: bool = True) -> Path:
-    """Return the first of ``files`` that a repository on the hub has: from the local cache, else fetched.
+    """Return the first of ``files`` that a repository has, from the local cache or else from the hub.
 
-    :param online: False: from the cache alone.
-    :raises Exception: whatever ``huggingface_hub`` raises where none can be had.
+    :param online: False: use the cache only.
+    :raises Exception: none of the files is available. The type is the one that ``huggingface_hub`` raises.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
     for file in files:
         cached = try_to_load_from_cache(repository, file)
-        if isinstance(cached, str):  # and not the mark of a file that the repository is known to lack
+        if isinstance(cached, str):  # not the marker of a file that the repository lacks
             return Path(cached)
     if not online:
         raise FileNotFoundError(f"{files[0]} of {repository} is not in the local cache")
@@ -32,7 +32,7 @@ def fetch_hub(repository: str, files: Sequence[str], *, online: bool = True) -> 
                 return Path(hf_hub_download(repository, file))
             except LocalEntryNotFoundError:  # no network
                 raise
-            except EntryNotFoundError:  # no such file: the next one
+            except EntryNotFoundError:  # not in the repository: try the next one
                 continue
         return Path(hf_hub_download(repository, files[-1]))
 
@@ -40,7 +40,7 @@ def fetch_hub(repository: str, files: Sequence[str], *, online: bool = True) -> 
 def cached_repository(repository: str) -> Path:
     """Return the directory of a repository in the hub's local cache. Nothing is fetched.
 
-    :raises Exception: whatever ``huggingface_hub`` raises where it is not there.
+    :raises Exception: it is not in the cache. The type is the one that ``huggingface_hub`` raises.
     """
     from huggingface_hub import snapshot_download
 
@@ -49,7 +49,7 @@ def cached_repository(repository: str) -> Path:
 
 @contextmanager
 def retries_unseen() -> Iterator[None]:
-    """Keep what the hub's client says between its tries from the user: the last word is ours, in one line."""
+    """Hide the hub client's messages between retries. The caller reports a failure in one line."""
     client = logging.getLogger("huggingface_hub.utils._http")
 
     def severe(record: logging.LogRecord) -> bool:

@@ -1,7 +1,7 @@
-"""CLIP in the format of Hugging Face's transformers: its ``config.json`` and tensor names, as open_clip's.
+"""Convert CLIP from Hugging Face's transformers: its ``config.json`` and tensor names, to open_clip's.
 
-Both compute the same network. There, queries, keys and values are three layers, and projections are linear layers;
-here, they are one matrix, and the transposed matrices.
+Both compute the same network. transformers has three layers for queries, keys and values, and linear layers for
+projections. open_clip has one matrix for the former, and stores the latter transposed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 MARK = "vision_model.embeddings.class_embedding"
-"""A name that every such file has."""
+"""A tensor name that every CLIP file of transformers has."""
 WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
@@ -41,7 +41,7 @@ _VISION = {
     "hidden_act": "quick_gelu",
     "layer_norm_eps": 1e-5,
 }
-"""What transformers takes for entries that a configuration leaves out."""
+"""Defaults of transformers for missing entries of a configuration."""
 
 _NAMES = {
     "text_model.embeddings.token_embedding.weight": "token_embedding.weight",
@@ -69,20 +69,22 @@ _RESAMPLE = {2: "bilinear", 3: "bicubic"}
 
 
 def is_transformers(config: Mapping[str, Any]) -> bool:
-    """Whether a ``config.json`` describes a model of transformers; open_clip's have other entries."""
+    """Return whether a ``config.json`` describes a model of transformers rather than of open_clip."""
     return "model_type" in config and "vision_cfg" not in config
 
 
 def model_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Return open_clip's configuration of a CLIP that transformers describes.
 
-    :param source: names the file in errors.
-    :raises GuidelensError: it is not CLIP, or computes something that open_clip's network does not.
+    :param source: the name of the file in errors.
+    :raises GuidelensError: the model is not CLIP, or open_clip's network cannot compute it.
     """
     kind = config.get("model_type")
     if kind != "clip":
-        hint = "; SigLIP's are on the hub as hf-hub:timm/ViT-B-16-SigLIP" if "siglip" in str(kind) else ""
-        raise GuidelensError(f"{source} describes a {kind} of transformers; only its CLIP can be read{hint}")
+        hint = "; for SigLIP use hf-hub:timm/ViT-B-16-SigLIP" if "siglip" in str(kind) else ""
+        raise GuidelensError(
+            f"{source} describes a {kind} of transformers, but only CLIP can be read from there{hint}"
+        )
     try:
         text = {**_TEXT, **(config.get("text_config_dict") or {}), **(config.get("text_config") or {})}
         vision = {
@@ -93,8 +95,8 @@ def model_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
         activations = {text["hidden_act"], vision["hidden_act"]}
         if len(activations) != 1 or not activations <= {"gelu", "quick_gelu"}:
             raise GuidelensError(
-                f"{source} has the activations {', '.join(sorted(map(str, activations)))}; open_clip's network has "
-                "one, gelu or quick_gelu, in both towers"
+                f"{source} has the activations {', '.join(sorted(map(str, activations)))}; open_clip's network "
+                "needs the same one, gelu or quick_gelu, in both towers"
             )
         return {
             "embed_dim": config.get("projection_dim", 512),
@@ -136,7 +138,7 @@ def preprocess_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def open_clip_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return the tensors of transformers' CLIP under open_clip's names; names that are not CLIP's stay."""
+    """Return the tensors of transformers' CLIP under open_clip's names. Names that are not CLIP's stay."""
     converted: dict[str, Tensor] = {}
     for name, tensor in state.items():
         if name.endswith(".position_ids"):  # a constant, up to transformers 4.30

@@ -1,4 +1,4 @@
-"""CLIP score: how well a model of open_clip thinks that a finished picture fits its prompt."""
+"""CLIP score: how well a picture fits its prompt, according to a model of open_clip."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PICTURES_AT_ONCE = 32
 class ClipScore:
     """A :class:`guidelens.contracts.Metric`: 100 max(cos(f, g), 0), after Hessel et al. (2021), *CLIPScore*.
 
-    The paper's factor is 2.5 instead of 100. A prompt's ``target`` is what is scored against.
+    The paper's factor is 2.5 instead of 100. Pictures are scored against a prompt's ``target``.
     """
 
     columns = (
@@ -26,11 +26,11 @@ class ClipScore:
     )
 
     def __init__(self, model: OpenClipGuidance) -> None:
-        """Score by the features of ``model``; its objective options do not matter, its templates do."""
+        """Score by the features of ``model``. Its templates are used, its objective options are not."""
         self.model = model
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
-        """Score images (B, 3, H, W) in [-1, 1], one by one: each in [0, 100], higher is better."""
+        """Score images (B, 3, H, W) in [-1, 1]. Each score is in [0, 100]; higher is better."""
         targets = [prompt.target for prompt in prompts]
         distinct = list(dict.fromkeys(targets))
         text = self.model.encode_text(distinct)

@@ -1,4 +1,4 @@
-"""Import open_clip late and quietly: it takes seconds, and what it imports emits deprecation warnings."""
+"""Import open_clip on first use and without warnings. The import takes seconds and emits deprecation warnings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from guidelens.quiet import quiet
 
 
 def import_open_clip(module: str = "") -> ModuleType:
-    """Import ``open_clip``, or its submodule ``module``, without the warnings of what it imports in turn."""
+    """Import ``open_clip`` or its submodule ``module``, without the warnings of its dependencies."""
     with quiet():
         return importlib.import_module(f"open_clip.{module}" if module else "open_clip")

@@ -20,7 +20,7 @@ def register_guidance_models(register: Register) -> None:
     register(
         "open-clip",
         open_clip,
-        summary="CLIP and SigLIP (ITC), CoCa (ITC and CAP) of open-clip-torch, by name or checkpoint",
+        summary="CLIP and SigLIP (ITC) and CoCa (ITC and CAP) of open-clip-torch",
         requires=REQUIRES,
     )
 
@@ -31,7 +31,7 @@ def register_metrics(register: Register) -> None:
     register(
         "clip-score",
         clip_score,
-        summary="CLIP score: 100 x cosine of picture and prompt, by any model of open-clip-torch",
+        summary="CLIP score: 100 x cosine of picture and prompt, with a model of open-clip-torch",
         requires=REQUIRES,
     )
 
@@ -50,18 +50,18 @@ def open_clip(
 ) -> OpenClipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
-    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
-    :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
+    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a model directory, or a JSON configuration.
+    :param pretrained: open_clip's tag of the weights, to fetch them or to say what checkpoint holds.
     :param checkpoint: a file with the weights: .safetensors, PyTorch's, or OpenAI's TorchScript.
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
     :param itc: -cos/T, or SigLIP's -log sigmoid(cos/T + b).
-    :param temperature: T, or learned for the model's own; none: 1 with cosine, learned with sigmoid.
-    :param templates: sentences whose features are averaged for ITC: none, imagenet, simple, or a file.
-    :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
-    :param image_size: side in pixels that the network sees; none: the model's own.
-    :param key: the entry of checkpoint that is the network, where several are, such as ema.
-    :raises UsageError: no weights named, or options that do not fit.
-    :raises GuidelensError: something is missing, unreadable, or another model's.
+    :param temperature: T, or learned for the model's own; default: 1 with cosine, learned with sigmoid.
+    :param templates: average the features of these sentences for ITC: none, imagenet, simple, or a file.
+    :param quick_gelu: the checkpoint was trained with QuickGELU; default: as configuration or tag says.
+    :param image_size: side in pixels of the network's input; default: the model's.
+    :param key: the entry of checkpoint to read, such as ema, if it holds several networks.
+    :raises UsageError: no weights are given, or options do not fit together.
+    :raises GuidelensError: a file is missing, unreadable, or of another model.
     """
     from .guidance import OpenClipOptions, load_open_clip
     from .templates import read_templates
@@ -88,17 +88,17 @@ def clip_score(
     device: str = "auto",
     key: str | None = None,
 ) -> ClipScore:
-    """Build the metric. Which model scores is to be said: scores of different models do not compare.
+    """Build the metric. The model has no default, because scores of different models are not comparable.
 
-    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a directory laid out like that, or a JSON file.
-    :param pretrained: a tag of open_clip: its weights are fetched, or are what checkpoint holds.
+    :param model: an architecture of open_clip, hf-hub:OWNER/NAME, a model directory, or a JSON configuration.
+    :param pretrained: open_clip's tag of the weights, to fetch them or to say what checkpoint holds.
     :param checkpoint: a file with the weights: .safetensors, PyTorch's, or OpenAI's TorchScript.
     :param tokenizer: a directory with the Hugging Face tokenizer, for models that have one.
-    :param quick_gelu: activation that a checkpoint was trained with; none: what configuration or tag says.
-    :param device: where it computes: auto, cpu, cuda, cuda:N or mps.
-    :param key: the entry of checkpoint that is the network, where several are, such as ema.
-    :raises UsageError: no weights named, or options that do not fit.
-    :raises GuidelensError: something is missing, unreadable, or another model's.
+    :param quick_gelu: the checkpoint was trained with QuickGELU; default: as configuration or tag says.
+    :param device: device of the model: auto, cpu, cuda, cuda:N or mps.
+    :param key: the entry of checkpoint to read, such as ema, if it holds several networks.
+    :raises UsageError: no weights are given, or options do not fit together.
+    :raises GuidelensError: a file is missing, unreadable, or of another model.
     """
     from guidelens.networks import resolve_device
 

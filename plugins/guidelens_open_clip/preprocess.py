@@ -1,4 +1,4 @@
-"""What a model sees of a picture: open_clip's resizing, cropping and normalisation, differentiable."""
+"""open_clip's preprocessing of pictures (resizing, cropping, normalisation) as differentiable operations."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
 class Preprocess:
     """open_clip's evaluation transform for tensors, with its names and defaults.
 
-    Pictures are resized with antialiasing, brought to ``size``, and normalised by ``mean`` and ``std``. Unlike a
-    transform of 8-bit pictures, nothing is rounded or clamped: a clamp has no gradient outside its range.
+    Pictures are resized with antialiasing, cropped or padded to ``size``, and normalised by ``mean`` and ``std``.
+    Unlike in a transform of 8-bit pictures, values are not rounded or clamped, so that gradients exist everywhere.
     """
 
     size: tuple[int, int] = (224, 224)
-    """(H, W) that the network takes."""
+    """(H, W) of the network's input."""
     mean: tuple[float, ...] = OPENAI_MEAN
     std: tuple[float, ...] = OPENAI_STD
     interpolation: Interpolation = "bicubic"
     resize_mode: ResizeMode = "shortest"
-    """``shortest``: the shorter side fits, the longer is cropped. ``longest``: the longer side fits, the shorter is
-    padded. ``squash``: both fit, whatever becomes of the aspect ratio."""
+    """``shortest``: fit the shorter side and crop the longer. ``longest``: fit the longer side and pad the shorter.
+    ``squash``: fit both sides, without keeping the aspect ratio."""
     fill_color: int = 0
-    """What ``longest`` pads with, 0 to 255."""
+    """Value that ``longest`` pads with, 0 to 255."""
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Preprocess:
         """Read open_clip's dictionary (``model.visual.preprocess_cfg``, ``preprocess_cfg`` in a config file).
 
-        :raises GuidelensError: a value that open_clip does not have.
+        :raises GuidelensError: open_clip does not have a value.
         """
         try:
             known = {name: value for name, value in config.items() if name in cls.__dataclass_fields__}
@@ -57,11 +57,11 @@ class Preprocess:
                 known["interpolation"] = "bicubic"
             preprocess = cls(**known)
         except (TypeError, ValueError) as error:
-            raise GuidelensError(f"cannot make out the preprocessing {dict(config)!r}: {error}") from error
+            raise GuidelensError(f"cannot read the preprocessing {dict(config)!r}: {error}") from error
         for name, allowed in (("resize_mode", ResizeMode), ("interpolation", Interpolation)):
             if getattr(preprocess, name) not in get_args(allowed):
                 raise GuidelensError(
-                    f"the preprocessing has {name} {getattr(preprocess, name)!r}; known are "
+                    f"the preprocessing has {name} {getattr(preprocess, name)!r}; choose "
                     f"{', '.join(get_args(allowed))}"
                 )
         return preprocess
@@ -69,10 +69,10 @@ class Preprocess:
     def __call__(self, images: Tensor) -> Tensor:
         """Map images (B, 3, H, W) in [-1, 1], of any size, to the network's input (B, 3, *size).
 
-        :raises UsageError: another shape.
+        :raises UsageError: the images have another shape.
         """
         if images.dim() != 4 or images.shape[1] != 3:
-            raise UsageError(f"the model sees images of shape (B, 3, H, W), not {tuple(images.shape)}")
+            raise UsageError(f"images must have the shape (B, 3, H, W), not {tuple(images.shape)}")
         height, width = self._resized(images.shape[2], images.shape[3])
         images = (images + 1) / 2
         if (height, width) != tuple(images.shape[2:]):
@@ -87,7 +87,7 @@ class Preprocess:
         return (images - mean) / std
 
     def _resized(self, height: int, width: int) -> tuple[int, int]:
-        """Return (H, W) after resizing, before what is too much is cropped and what lacks is padded."""
+        """Return (H, W) after resizing, before cropping and padding."""
         if self.resize_mode == "squash":
             return self.size
         if self.resize_mode == "shortest" and self.size[0] == self.size[1]:
@@ -100,7 +100,7 @@ class Preprocess:
         return round(height / ratio), round(width / ratio)
 
     def _cropped(self, images: Tensor) -> Tensor:
-        """Bring images to ``size`` around their centre: pad first, then crop."""
+        """Pad, then crop images to ``size`` around their centre."""
         lacking = [max(0, size - side) for size, side in zip(self.size, images.shape[2:], strict=True)]
         if any(lacking):
             (above, below), (left, right) = ((lack // 2, (lack + 1) // 2) for lack in lacking)

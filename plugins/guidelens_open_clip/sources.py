@@ -1,9 +1,14 @@
-"""From what the user names to what is built: architecture, preprocessing, weights and tokenizer of a model.
+"""Find the architecture, preprocessing, weights and tokenizer of a model by its name.
 
-A model is named by an architecture of open_clip, by a repository on the Hugging Face hub (``hf-hub:OWNER/NAME``),
-by a directory laid out like one (``open_clip_config.json`` beside the weights) or like transformers' CLIP
-(``config.json``), or by a JSON file with its configuration. The hub is asked only where the user named it, or
-weights that are published there.
+A name is one of:
+
+- an architecture of open_clip;
+- a repository on the Hugging Face hub, ``hf-hub:OWNER/NAME``;
+- a directory with the layout of such a repository (``open_clip_config.json`` beside the weights) or of
+  transformers' CLIP (``config.json``);
+- a JSON file with a configuration.
+
+The hub is asked only if the user named a repository there, or weights that are published there.
 """
 
 from __future__ import annotations
@@ -29,25 +34,25 @@ logger = logging.getLogger("guidelens.open_clip")
 
 HUB_PREFIX = "hf-hub:"
 LOCAL_PREFIX = "local-dir:"
-"""How open_clip itself spells a directory."""
+"""open_clip's own prefix of a directory."""
 HUB = "https://huggingface.co"
 CONFIG_FILE = "open_clip_config.json"
 HF_CONFIG_FILE = "config.json"
 WEIGHTS_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "spiece.model", "tokenizer.model")
-"""A directory with one of these can be read by transformers as a tokenizer."""
+"""transformers can read a tokenizer from a directory with one of these files."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that a model is built from.
+    """Everything that is needed to build a model.
 
-    :param name: for messages.
+    :param name: name of the model in messages.
     :param config: open_clip's model configuration (``embed_dim``, ``vision_cfg``, ``text_cfg``, ...).
     :param preprocess: open_clip's preprocessing configuration, without the size.
-    :param weights: returns the file with the weights, fetching it first where that was asked for.
+    :param weights: returns the file with the weights, and fetches it first if the user asked for that.
     :param tokenizer: a directory with a Hugging Face tokenizer, in place of the one that ``config`` names.
-    :param online: whether the user named something on the hub, so that a tokenizer may come from there.
+    :param online: the user named a model on the hub, so the tokenizer may be fetched from there.
     """
 
     name: str
@@ -58,7 +63,7 @@ class Source:
     online: bool = False
 
     def with_changes(self, *, quick_gelu: bool | None, image_size: int | None) -> Source:
-        """Return the source with another activation or image size; None: as configured."""
+        """Return a copy with another activation or image size. None keeps the configured value."""
         config = deepcopy(dict(self.config))
         if quick_gelu is not None:
             config["quick_gelu"] = quick_gelu
@@ -67,7 +72,9 @@ class Source:
             if image_size < 1:
                 raise UsageError(f"image_size must be positive, not {image_size}")
             if vision.get("timm_model_name"):
-                raise UsageError(f"image_size: the image tower of {self.name} is timm's, whose size is fixed")
+                raise UsageError(
+                    f"leave out image_size: {self.name} has an image tower of timm, whose size is fixed"
+                )
             vision["image_size"] = image_size
         return replace(self, config=config)
 
@@ -79,39 +86,37 @@ def find_source(
     checkpoint: str | Path | None = None,
     tokenizer: str | Path | None = None,
 ) -> Source:
-    """Find a model by name, fetching what the user asked for by a tag or a hub id and nothing else.
+    """Find a model by name. Only files that the user names, by a tag or a hub id, are fetched.
 
-    :param model: see the module's text.
-    :param pretrained: a tag of open_clip for that architecture. With ``checkpoint``, nothing is fetched: the tag then
-        says what the file holds (its preprocessing and activation).
+    :param model: a name as the module describes it.
+    :param pretrained: a tag of open_clip for that architecture. With ``checkpoint`` nothing is fetched, and the tag
+        gives the preprocessing and activation of the file.
     :param checkpoint: a file with the weights.
     :param tokenizer: a directory with a Hugging Face tokenizer.
-    :raises UsageError: a name that nothing goes by, or options that do not go together.
+    :raises UsageError: a name is unknown, or options do not fit together.
     :raises GuidelensError: a file is missing or unreadable, or cannot be fetched.
     """
     weights = Path(checkpoint).expanduser() if checkpoint else None
     open_clip = import_open_clip()
-    name = model.replace("/", "-")  # open_clip takes ViT-B/32 as well
+    name = model.replace("/", "-")  # open_clip accepts ViT-B/32 as well
     if model.startswith(HUB_PREFIX):
         if pretrained or weights:
-            raise UsageError(f"{model} brings its own weights: leave out pretrained and checkpoint")
+            raise UsageError(f"{model} has its own weights: leave out pretrained and checkpoint")
         source = _from_hub(model.removeprefix(HUB_PREFIX))
     elif name in open_clip.list_models():
         source = _from_name(name, pretrained, weights)
     elif pretrained:
-        raise UsageError(
-            f"pretrained={pretrained} goes with an architecture of open_clip, and {_unknown(model)}"
-        )
+        raise UsageError(f"pretrained={pretrained} needs an architecture of open_clip, but {_unknown(model)}")
     elif (path := Path(model.removeprefix(LOCAL_PREFIX)).expanduser()).exists():
         source = _from_path(path, weights)
     elif model.startswith(LOCAL_PREFIX):
         raise GuidelensError(f"there is no directory {path}")
     else:
-        raise UsageError(f"{_unknown(model)}, nor a directory or file here")
+        raise UsageError(f"{_unknown(model)}, a directory or a file")
     if tokenizer is None:
         return source
     if not source.config["text_cfg"].get("hf_tokenizer_name"):
-        raise UsageError(f"{source.name} reads text with CLIP's own tokenizer: leave out tokenizer")
+        raise UsageError(f"{source.name} uses CLIP's own tokenizer: leave out tokenizer")
     directory = Path(tokenizer).expanduser()
     if not directory.is_dir():
         raise GuidelensError(f"there is no tokenizer directory {directory}")
@@ -123,7 +128,7 @@ def _unknown(model: str) -> str:
     lowered = {name.lower(): name for name in names}
     near = [lowered[found] for found in difflib.get_close_matches(model.lower(), lowered, n=3)]
     hint = f" (did you mean {' or '.join(near)}?)" if near else ""
-    return f"{model!r} is no architecture of open_clip{hint}"
+    return f"{model!r} is not an architecture of open_clip{hint}"
 
 
 def _from_name(name: str, pretrained: str, weights: Path | None) -> Source:
@@ -141,10 +146,10 @@ def _from_name(name: str, pretrained: str, weights: Path | None) -> Source:
     if not tag:
         raise UsageError(
             f"open_clip has no weights {pretrained!r} for {name}; it has {', '.join(tags) or 'none at all'}"
-            + ("; a file is given by checkpoint=FILE" if Path(pretrained).exists() else "")
+            + ("; give a file as checkpoint=FILE" if Path(pretrained).exists() else "")
         )
     if tag.get("quick_gelu") and not config.get("quick_gelu"):
-        logger.info("%s of %s was trained with QuickGELU, which is used", pretrained, name)
+        logger.info("%s of %s was trained with QuickGELU; using QuickGELU", pretrained, name)
         config["quick_gelu"] = True
     if weights is not None:
         return Source(name, config, tag, lambda: weights)
@@ -152,7 +157,7 @@ def _from_name(name: str, pretrained: str, weights: Path | None) -> Source:
 
 
 def _shared_preprocess(name: str, tags: list[str]) -> Mapping[str, Any]:
-    """Return the preprocessing that all published weights of an architecture share, else open_clip's default."""
+    """Return the preprocessing that all published weights of an architecture share, or else open_clip's default."""
     open_clip = import_open_clip()
     keys = ("mean", "std", "interpolation", "resize_mode")
     known = [{key: open_clip.get_pretrained_cfg(name, tag).get(key) for key in keys} for tag in tags]
@@ -169,7 +174,7 @@ def _fetch_tag(name: str, pretrained: str, tag: Mapping[str, Any]) -> Path:
             return fetch_hub(f"{owner}/{repository}", files)
         with quiet():
             return Path(import_open_clip().download_pretrained(dict(tag)))
-    except Exception as error:  # whatever network, hub and cache can come up with
+    except Exception as error:  # the network, the hub and the cache raise many types
         raise GuidelensError(
             f"cannot fetch the weights {pretrained!r} of {name} from {address} ({short_reason(error)}); where there "
             f"is a network, download {WEIGHTS_FILES[0]} (or the .bin) from there, and give "
@@ -181,7 +186,7 @@ def _from_hub(repository: str) -> Source:
     def fetch(*files: str) -> Path:
         try:
             return fetch_hub(repository, files)
-        except Exception as error:  # as above
+        except Exception as error:  # the same
             raise GuidelensError(
                 f"cannot fetch {files[0]} of {repository} from the Hugging Face hub ({short_reason(error)}); where "
                 f"there is a network, download {CONFIG_FILE}, {WEIGHTS_FILES[0]} (or the .bin) and the tokenizer's "
@@ -214,7 +219,7 @@ def _from_path(path: Path, weights: Path | None) -> Source:
 
 
 def _read_config(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return (model, preprocessing) configuration of a file: a hub's, an architecture's alone, or transformers'."""
+    """Return the configurations of model and preprocessing in a file of the hub, of an architecture or transformers."""
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         if isinstance(config, dict) and is_transformers(config):

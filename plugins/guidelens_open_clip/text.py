@@ -1,8 +1,7 @@
-"""Prompts to tokens, by whatever tokenizer a model has, and what the model will not see of a prompt.
+"""Tokenize prompts with the tokenizer of any model, and report the words that the model does not see.
 
-A tokenizer is what open_clip makes it: called with texts and a context length it returns (N, L) int64, cut and
-padded at the end to L. Nothing else is asked of it, so CLIP's byte pairs, SigLIP's sentence pieces and BERT's
-word pieces are treated alike.
+The only interface is open_clip's call: a tokenizer maps texts and a context length L to (N, L) int64, cut or padded
+at the end. So CLIP's byte pairs, SigLIP's sentence pieces and BERT's word pieces are treated alike.
 """
 
 from __future__ import annotations
@@ -21,36 +20,36 @@ Tokenizer = Callable[..., "Tensor"]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokenized texts: N texts, L tokens."""
+    """N tokenized texts of L tokens."""
 
     ids: Tensor
     """(N, L) int64, padded to the context length."""
     lengths: Tensor
-    """(N,) int64: the number of a text's own tokens. Where a tokenizer ends a text with its padding token, as
-    SigLIP's does, the end is not counted."""
+    """(N,) int64: the number of tokens of each text. SigLIP's tokenizer ends a text with its padding token; that end is
+    not counted."""
     cut: tuple[bool, ...]
     """Whether a text was longer than the context."""
 
 
 def tokenize(tokenizer: Tokenizer, texts: Sequence[str], context_length: int) -> Tokens:
-    """Tokenize ``texts`` and tell which were cut.
+    """Tokenize ``texts`` and report which were cut.
 
-    A text was cut if one token more of context changes what stands before it.
+    A text was cut if one more token of context changes an earlier token.
     """
     ids = tokenizer(list(texts), context_length=context_length)
     longer = tokenizer(list(texts), context_length=context_length + 1)
     pad = int(tokenizer([""], context_length=context_length + 1)[0, -1])
     cut = (longer[:, :-1] != ids).any(dim=1) | (longer[:, -1] != pad)
-    # From the end, since a token within a text may have the number of the padding.
+    # Count from the end, as a token within a text may have the id of the padding token.
     trailing = (ids.flip(1) == pad).long().cumprod(dim=1).sum(dim=1)
     return Tokens(ids=ids, lengths=context_length - trailing, cut=tuple(cut.tolist()))
 
 
 def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], context_length: int) -> None:
-    """Refuse prompts that cannot be encoded.
+    """Check that prompts can be encoded.
 
-    :raises UsageError: none, an empty one (or of nothing that the tokenizer reads), or one that spells a special
-        token, which would end or garble it.
+    :raises UsageError: there are no prompts, or a prompt has no tokens or contains a special token, which the
+        tokenizer would read as a control symbol.
     """
     if not prompts:
         raise UsageError("no prompts given")
@@ -66,7 +65,7 @@ def check_prompts(tokenizer: Tokenizer, prompts: Sequence[str], context_length: 
 
 
 def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """Return the special tokens as they are spelled; none where the tokenizer does not tell."""
+    """Return the spellings of the special tokens, or nothing if the tokenizer does not list them."""
     inner = getattr(tokenizer, "tokenizer", None)
     if inner is not None:
         return tuple(str(token) for token in getattr(inner, "all_special_tokens", ()))
@@ -75,14 +74,14 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[str, ...]:
 
 
 def vocabulary(tokenizer: Tokenizer) -> list[str]:
-    """Return the tokens in the order of their numbers; none where the tokenizer does not tell."""
+    """Return the tokens in the order of their ids, or nothing if the tokenizer does not list them."""
     inner = getattr(tokenizer, "tokenizer", None)
     table: dict[str, Any] = inner.get_vocab() if inner is not None else getattr(tokenizer, "encoder", {})
     return sorted(table, key=lambda token: table[token])
 
 
 def prompt_notes(tokenizer: Tokenizer, prompt: str, cut: bool, context_length: int) -> list[str]:
-    """Name the words that were cut off a prompt, and those that its vocabulary does not have."""
+    """Return notes on the words that were cut off a prompt, and on those that are not in the vocabulary."""
     notes = []
     words = prompt.split()
     if cut:
@@ -100,8 +99,8 @@ def prompt_notes(tokenizer: Tokenizer, prompt: str, cut: bool, context_length: i
 
 
 def _fitting(tokenizer: Tokenizer, words: Sequence[str], context_length: int) -> int:
-    """Return how many of the first ``words`` the context holds, by bisection."""
-    low, high = 0, len(words)  # low of them fit, high of them do not
+    """Return how many of the first ``words`` fit the context, by bisection."""
+    low, high = 0, len(words)  # the first `low` words fit, the first `high` do not
     while high - low > 1:
         middle = (low + high) // 2
         fits = not tokenize(tokenizer, [" ".join(words[:middle])], context_length).cut[0]

@@ -26,7 +26,7 @@ def test_a_trainable_model_trains(model, images) -> None:
 def test_config_round_trip_and_errors(config: BlipConfig) -> None:
     assert BlipConfig.from_json(config.to_json()) == config
     for text, message in (
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("[1]", "JSON object"),
         ('{"widht": 3}', "unknown entries: widht"),
         ('{"vision_depth": 2.5}', "vision_depth must be a positive integer, not 2.5"),
@@ -172,7 +172,7 @@ def test_a_pickle_that_runs_code_is_not_run(tmp_path: Path, vocab, config) -> No
 
 def test_a_missing_vocabulary_says_where_it_is_looked_for(saved: Path) -> None:
     (saved.parent / "vocab.txt").unlink()
-    with pytest.raises(GuidelensError, match=r"give vocab=FILE or put it at .*vocab.txt"):
+    with pytest.raises(GuidelensError, match=r"give vocab=FILE, or copy the file to .*vocab.txt"):
         load_blip(saved)
 
 

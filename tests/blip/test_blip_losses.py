@@ -191,7 +191,7 @@ def test_bad_requests_are_named(blip, images, prompts) -> None:
         ({"temperature": "warm"}, "positive number"),
         ({"label_smoothing": 1.0}, r"\[0, 1\)"),
         ({"itc_mode": "infonce"}, "needs negatives"),
-        ({"negatives": ("red",)}, "cosine has no use"),
+        ({"negatives": ("red",)}, "cosine does not use them"),
     ],
 )
 def test_bad_options_are_named(options: dict[str, Any], message: str) -> None:

@@ -79,7 +79,7 @@ def test_openais_archive_is_read_and_quick_gelu_switched_on(
     with caplog.at_level(logging.WARNING, "guidelens"):
         loaded = load_open_clip(config, checkpoint=openai)
     assert [record.message.partition("OpenAI")[2] for record in caplog.records] == [
-        "'s files, trained with QuickGELU, which is switched on"
+        "'s files, trained with QuickGELU; using QuickGELU"
     ]
     reference = build({**CONFIGS["clip"], "quick_gelu": True})
     half = {name: t.half().float() if "ln_" not in name and "logit" not in name else t
@@ -90,7 +90,7 @@ def test_openais_archive_is_read_and_quick_gelu_switched_on(
 
     caplog.clear()
     plain = load_open_clip(config, checkpoint=openai, quick_gelu=False)
-    assert "quick_gelu=false computes GELU" in caplog.text
+    assert "quick_gelu=false selects GELU" in caplog.text
     assert not torch.allclose(itc(plain, images, prompts), itc(loaded, images, prompts))
     caplog.clear()
     assert load_open_clip(config, checkpoint=openai, quick_gelu=True).fingerprint == loaded.fingerprint
@@ -175,12 +175,12 @@ def test_transformers_names_as_a_checkpoint(
     [
         (
             {"model_type": "siglip"},
-            "describes a siglip of transformers; only its CLIP can be read; SigLIP's are",
+            "describes a siglip of transformers, but only CLIP can be read from there; for SigLIP use",
         ),
-        ({"model_type": "blip"}, "describes a blip of transformers; only its CLIP"),
+        ({"model_type": "blip"}, "describes a blip of transformers, but only CLIP"),
         (
             {"text_config": {"hidden_act": "gelu"}},
-            "has the activations gelu, quick_gelu; open_clip's network has",
+            "has the activations gelu, quick_gelu; open_clip's network needs the same one",
         ),
         ({"vision_config": {"num_attention_heads": 0}}, "cannot read .*config.json as a model configuration"),
         ({"vision_config": {"hidden_size": "wide"}}, "cannot read .*config.json as a model configuration"),

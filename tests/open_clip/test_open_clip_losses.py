@@ -294,12 +294,12 @@ def test_what_it_cannot_do_is_refused(guide, images, prompts) -> None:
     with pytest.raises(UsageError, match=r"shape \(B, 3, H, W\), not \(3, 1, 32, 32\)"):
         model.losses(images[:, :1], text, ["itc"])
     assert model.losses(images, text, []) == {}
-    with pytest.raises(UsageError, match="for models with a logit bias"):
+    with pytest.raises(UsageError, match="needs a model with a logit bias"):
         guide("clip", itc_mode="sigmoid")
     for temperature in (0.0, -1.0, math.nan, math.inf, "warm"):
         with pytest.raises(UsageError, match="temperature must be a positive number or 'learned'"):
             OpenClipOptions(temperature=temperature)
     with pytest.raises(UsageError, match="itc_mode must be cosine or sigmoid, not 'softmax'"):
         OpenClipOptions(itc_mode="softmax")  # type: ignore[arg-type]
-    with pytest.raises(GuidelensError, match=r"'a photo' has no \{\} for the prompt"):
+    with pytest.raises(GuidelensError, match=r"'a photo' has no \{\} where the prompt goes"):
         OpenClipOptions(templates=("a photo",))

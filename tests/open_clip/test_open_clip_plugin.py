@@ -75,7 +75,7 @@ def test_options_reach_the_model(plugins: PluginManager, coca: str, tmp_path: Pa
     assert len(open_clip(coca, templates="simple").options.templates) == 7
     with pytest.raises(UsageError, match="expected float or learned or none, not 'warm'"):
         plugins.build("guidance", f"open-clip:model={coca},temperature=warm")
-    with pytest.raises(UsageError, match="itc=sigmoid is for models with a logit bias"):
+    with pytest.raises(UsageError, match="itc=sigmoid needs a model with a logit bias"):
         open_clip(coca, itc="sigmoid")
     with pytest.raises(UsageError, match=r"ViT-B-32 needs weights: give checkpoint=FILE, or pretrained=TAG"):
         plugins.build("guidance", "open-clip")

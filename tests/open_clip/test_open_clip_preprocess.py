@@ -99,11 +99,11 @@ def test_configurations_are_read() -> None:
     assert Preprocess.from_config({"size": [32, 48], "mean": 0.5, "interpolation": "random", "url": "x"}) == (
         Preprocess(size=(32, 48), mean=(0.5, 0.5, 0.5))
     )
-    with pytest.raises(GuidelensError, match="resize_mode 'stretch'; known are shortest, longest, squash"):
+    with pytest.raises(GuidelensError, match="resize_mode 'stretch'; choose shortest, longest, squash"):
         Preprocess.from_config({"resize_mode": "stretch"})
-    with pytest.raises(GuidelensError, match="interpolation 'nearest'; known are bicubic, bilinear"):
+    with pytest.raises(GuidelensError, match="interpolation 'nearest'; choose bicubic, bilinear"):
         Preprocess.from_config({"interpolation": "nearest"})
-    with pytest.raises(GuidelensError, match="cannot make out the preprocessing"):
+    with pytest.raises(GuidelensError, match="cannot read the preprocessing"):
         Preprocess.from_config({"size": 3.5})
 
 

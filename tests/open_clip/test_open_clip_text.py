@@ -66,7 +66,7 @@ def test_a_prompt_too_long_for_some_templates(guide) -> None:
     model = guide("clip", templates=("{}", "a photo of {}", "a big big big big photo of {}"))
     seven = "a green triangle above a large square"
     assert model.encode_text([seven, "red"]).notes == (
-        ("too long for 1 of 3 templates, whose ends are cut off",),
+        ("too long for 1 of 3 templates: their ends are cut off",),
         (),
     )
 
@@ -109,10 +109,10 @@ def test_templates_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(GuidelensError, match=r"templates.txt: the template 'a drawing' has no \{\}"):
         read_templates(str(path))
     path.write_text("# nothing\n", encoding="utf-8")
-    with pytest.raises(GuidelensError, match="holds no template; write one per line"):
+    with pytest.raises(GuidelensError, match="has no templates: write one per line"):
         read_templates(str(path))
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(GuidelensError, match="cannot read the templates"):
         read_templates(str(path))
-    with pytest.raises(UsageError, match="'many' is neither none, imagenet, simple nor a file"):
+    with pytest.raises(UsageError, match="templates must be none, imagenet, simple or a file, not 'many'"):
         read_templates("many")

@@ -67,7 +67,6 @@ LONG = {
     "core/guidelens/runs/single.py: draw",
     "core/guidelens/studies/run.py: run_study",
     "core/guidelens/cli/cmd_compare.py: compare",
-    "plugins/guidelens_guided_diffusion/plugin.py: guided_diffusion",
 }
 """Functions that are too long and being split."""
 

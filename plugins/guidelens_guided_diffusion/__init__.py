@@ -45,5 +45,5 @@ __all__ = [
     "save_generator",
 ]
 
-# Late: the program loads every plugin at each start, and that imports no torch.
+# Imported on first use: the program loads every plugin at each start, which must not import torch.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

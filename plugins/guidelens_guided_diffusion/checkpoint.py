@@ -1,9 +1,12 @@
-"""Read checkpoints and fit them to a UNet: no code in a file is run, no weight is initialised in vain.
+"""Read checkpoints and build networks from them. No code in a file is run, and no weight is initialised first.
 
-Three kinds of file are read: PyTorch's ``.pt`` holding a table of named tensors, as OpenAI published them, bare or as
-training programs wrap it; ``.safetensors`` with the same names; and guidelens's own, which is safetensors whose
-metadata holds ``format`` = :data:`FORMAT` and ``description``, a JSON object with ``flags``, ``schedule``,
-``prediction`` and ``num_timesteps``, and where needed ``rescale_timesteps`` and ``fixed_variance``.
+Three formats are read:
+
+- PyTorch's ``.pt`` with a table of named tensors, as OpenAI published them, or as part of a training program's state;
+- ``.safetensors`` with the same names;
+- guidelens's own format: safetensors with metadata ``format`` = :data:`FORMAT` and ``description``, a JSON object
+  with ``flags``, ``schedule``, ``prediction`` and ``num_timesteps``, and if needed ``rescale_timesteps`` and
+  ``fixed_variance``.
 """
 
 from __future__ import annotations
@@ -27,7 +30,7 @@ from .unet import UNet
 
 FORMAT = "guidelens-generator-1"
 ANCHORS = ("time_embed.0.weight", "input_blocks.0.0.weight")
-"""Names that every UNet and every classifier of guided-diffusion has, one of which finds it in a larger file."""
+"""Tensor names that every UNet and every classifier has. They locate the network in a larger file."""
 NetworkT = TypeVar("NetworkT", bound=nn.Module)
 _DESCRIBED = ("flags", "schedule", "prediction", "num_timesteps")
 _NAMED = 3
@@ -37,8 +40,8 @@ _NAMED = 3
 class Checkpoint:
     """The content of a file.
 
-    :param state: tensors by state-dict name, where possible mapped from the file rather than read.
-    :param description: what guidelens's own format says about them; None for other files.
+    :param state: tensors by state-dict name. If possible they are memory-mapped.
+    :param description: the description in guidelens's own format; None for other files.
     """
 
     state: dict[str, Tensor]
@@ -46,10 +49,10 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
-    """Read a file's tensors onto the CPU, out of whatever a training program put around them.
+    """Read a file's tensors onto the CPU. The network may be part of a training program's state.
 
-    :param key: the entry of the file that holds the network, where several do (:func:`guidelens.weights.read_state`).
-    :raises UsageError: several networks are in the file and ``key`` is missing, or nothing fits ``key``.
+    :param key: the entry to read, if the file holds several networks (:func:`guidelens.weights.read_state`).
+    :raises UsageError: the file holds several networks and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing, unreadable, or holds no table of named tensors.
     """
     if not path.is_file():
@@ -61,7 +64,7 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
 
 
 def _described(path: Path, metadata: Mapping[str, str]) -> Description:
-    """Return what the metadata of guidelens's own format says."""
+    """Return the description in the metadata, or None if the file is not in guidelens's own format."""
     try:
         values = json.loads(metadata["description"])
         flags = dict({name: values[name] for name in _DESCRIBED}["flags"])
@@ -71,23 +74,23 @@ def _described(path: Path, metadata: Mapping[str, str]) -> Description:
         ) from error
     try:
         return Description(**{**values, "flags": UNetFlags.from_mapping(flags)})
-    except (TypeError, UsageError) as error:  # not the user's spelling: the file's
+    except (TypeError, UsageError) as error:  # the file is wrong, not the user's input
         raise GuidelensError(f"{path}: {error}") from error
 
 
 def build_unet(flags: UNetFlags, state: Mapping[str, Tensor], *, source: str) -> UNet:
-    """Build a network around the tensors of ``state``, which become its parameters, in float32.
+    """Build a network whose float32 parameters are the tensors of ``state``.
 
-    Float32 tensors are used as they are (shared memory, mapped files included), others are converted.
+    Float32 tensors are used without a copy, also if they are mapped from a file. Others are converted.
 
-    :param source: what to call ``state`` in an error.
-    :raises GuidelensError: the names or shapes are not those of ``flags``; says which flags and what would fit.
+    :param source: the name of ``state`` in errors.
+    :raises GuidelensError: names or shapes do not fit ``flags``. The error names the flags that differ.
     """
     return _filled(UNet, flags, state, source)
 
 
 def build_encoder(flags: EncoderFlags, state: Mapping[str, Tensor], *, source: str) -> EncoderUNet:
-    """Build a classifier, as :func:`build_unet` does a UNet."""
+    """Build a classifier in the same way as :func:`build_unet`."""
     return _filled(EncoderUNet, flags, state, source)
 
 

@@ -1,7 +1,7 @@
-"""The noise-aware classifier as a guidance model: p(y | x_t), which classifier guidance was written for.
+"""The classifier of noisy pictures as a guidance model: p(y | x_t), as in classifier guidance.
 
 Dhariwal & Nichol 2021, algorithm 1 and section 4: the mean of a reverse step moves by s * Sigma * grad_{x_t}
-log p(y | x_t). The classifier is shown x_t itself, so the generator is not differentiated.
+log p(y | x_t). The classifier reads x_t itself, so there is no gradient through the generator.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ OBJECTIVE = "class"
 class NoisyClassifierGuidance(nn.Module):
     """An :class:`~guidelens_guided_diffusion.EncoderUNet` as :class:`guidelens.contracts.GuidanceModel`.
 
-    Its one objective, ``class``, is -log p(y | x_t). Prompts name classes: a number, or an ImageNet name.
+    Its only objective, ``class``, is -log p(y | x_t). A prompt names a class by number or ImageNet name.
 
     :param classifier: the network, which is frozen.
-    :param fingerprint: identifies architecture and weights; computed where it is not given.
+    :param fingerprint: hash of architecture and weights. Default: computed here.
     """
 
     objectives = frozenset({OBJECTIVE})
@@ -42,7 +42,7 @@ class NoisyClassifierGuidance(nn.Module):
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
         """Look up the class that each prompt names.
 
-        :raises UsageError: for a prompt that names none, saying what it could have been.
+        :raises UsageError: a prompt does not name a class. The error lists similar names.
         """
         classes = [class_index(prompt, self.classifier.flags.out_channels) for prompt in prompts]
         device = next(self.classifier.parameters()).device
@@ -58,9 +58,9 @@ class NoisyClassifierGuidance(nn.Module):
     ) -> dict[str, Tensor]:
         """Return {"class": -log p(y | x_t)} (B,).
 
-        :param images: x_t, (B, 3, H, W), at the classifier's own size.
-        :param timesteps: (B,), the training timesteps of ``images``; None stands for finished pictures.
-        :raises UsageError: for an unknown objective, or pictures of another size.
+        :param images: x_t, (B, 3, H, W), of the classifier's size.
+        :param timesteps: (B,), the training timesteps of ``images``; None for finished pictures.
+        :raises UsageError: an objective is unknown, or the pictures have another size.
         """
         size = self.classifier.flags.image_size
         if tuple(images.shape[2:]) != (size, size):

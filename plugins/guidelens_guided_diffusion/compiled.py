@@ -1,4 +1,4 @@
-"""The UNet through ``torch.compile``: weights converted beforehand, one graph forward and one for the gradient."""
+"""The UNet with ``torch.compile``: one graph for the prediction, one for the gradient, and converted weights."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ Predict = Callable[[Tensor, Tensor, "Tensor | None", torch.dtype], Tensor]
 
 @dataclass(frozen=True)
 class _Compiled:
-    """What was compiled for one precision, and the state of the weights that it was made of."""
+    """The compiled network for one precision, and the version of the weights that it was made from."""
 
     predict: Predict
     weights: tuple[ops.TensorState, ...]
 
 
 class CompiledUNet:
-    """Computes what a UNet computes, through ``torch.compile``.
+    """Compute a UNet with ``torch.compile``.
 
-    Compilation starts at the first call of each precision and takes minutes at full size. Batches of another
-    size are compiled once more, with the size left open.
+    The first call of each precision compiles, which takes minutes at full size. The first batch of another size
+    compiles once more, for any batch size.
 
-    :param unet: frozen. Its weights may move or change between calls: they are converted and compiled again then.
+    :param unet: frozen. If its weights move or change between calls, they are converted and compiled again.
     """
 
     def __init__(self, unet: UNet) -> None:
@@ -39,7 +39,7 @@ class CompiledUNet:
         self._compiled: dict[torch.dtype, _Compiled] = {}
 
     def __call__(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
-        """Predict as :meth:`UNet.forward` does."""
+        """Predict like :meth:`UNet.forward`."""
         with own_precision(x.device) as asked:
             dtype = self._unet.precision(x, asked)
             with (
@@ -52,17 +52,17 @@ class CompiledUNet:
         found = self._compiled.get(dtype)
         if found is None or found.weights != weights:
             predict = cast(Predict, torch.compile(in_precision(self._unet, dtype).predict))
-            # The weights' state after: conversion lays them out anew.
+            # Read the state afterwards, as conversion changes the memory layout.
             weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())
             found = self._compiled[dtype] = _Compiled(predict, weights)
         return found.predict
 
 
 def in_precision(unet: UNet, dtype: torch.dtype) -> UNet:
-    """Return a UNet whose convolutions hold their weights in ``dtype``, so that a graph of it casts none.
+    """Return a UNet whose convolutions have weights in ``dtype``, so that its graph contains no casts.
 
-    The timestep embedding, normalisations and the last convolution stay as they are. Tensors are shared with
-    ``unet``, or with what :func:`.ops.held` keeps of it.
+    The timestep embedding, the normalisations and the last convolution keep their precision. Tensors are shared with
+    ``unet`` or with the cache of :func:`.ops.held`.
     """
     with torch.device("meta"):
         twin = UNet(**unet.flags.to_dict())

@@ -1,4 +1,4 @@
-"""What a guided step of a network costs on an accelerator, counted on the meta device: no GPU, memory or weights."""
+"""Count the cost of a guided step on an accelerator. The meta device needs no GPU, memory or weights."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .unet import UNet
 def step_cost(flags: UNetFlags, *, dtype: torch.dtype = torch.bfloat16, batch: int = 1) -> Cost:
     """Return the cost of one forward pass and one vector-Jacobian product to x_t.
 
-    The operations are those that CUDA would run, once weights are converted. Attention counts as one fused kernel.
+    Counts the operations that CUDA runs once weights are converted. Attention counts as one fused kernel.
 
-    :param flags: of an unconditional network.
+    :param flags: flags of an unconditional network.
     :param dtype: the precision of the activations.
     """
     unet = _on_meta(flags)
@@ -27,12 +27,12 @@ def step_cost(flags: UNetFlags, *, dtype: torch.dtype = torch.bfloat16, batch: i
         predicted = unet.predict(x, timesteps, None, dtype)[:, :channels]
         torch.autograd.grad(predicted, x, torch.empty_like(predicted))
 
-    step()  # converts the weights, which the next one finds
+    step()  # converts and caches the weights
     return count_cost(step)
 
 
 def published_cost(flags: UNetFlags, *, batch: int = 1) -> Cost:
-    """Return the cost of the step as published code takes it: two evaluations and one gradient, in float32."""
+    """Return the cost of a step of the published code: two evaluations and one gradient, in float32."""
     network = ReferenceUNet(flags, _on_meta(flags).state_dict())
     x, timesteps = _inputs(flags, batch)
 

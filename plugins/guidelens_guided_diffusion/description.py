@@ -1,9 +1,14 @@
-"""What a checkpoint is: its network's flags and its training process. Loads no torch.
+"""The description of a checkpoint: its network's flags and its training process. Does not import torch.
 
-Flags are written in two ways. The constructor's are :class:`.flags.UNetFlags`. Those of OpenAI's scripts, as its
-README and many others give them, differ: ``num_channels`` is the width, ``attention_resolutions`` are in pixels
-("32,16,8"), ``channel_mult`` goes by the image size where it is left out, ``learn_sigma`` doubles the output,
-``class_cond`` means the 1000 classes of ImageNet; and they say what the process is.
+There are two kinds of flags. Constructor flags are :class:`.flags.UNetFlags`. The flags of OpenAI's scripts, which its
+README and many others list, differ from them:
+
+- ``num_channels`` is the width;
+- ``attention_resolutions`` are in pixels ("32,16,8");
+- the default of ``channel_mult`` depends on the image size;
+- ``learn_sigma`` doubles the output channels;
+- ``class_cond`` means the 1000 classes of ImageNet;
+- they also describe the training process.
 """
 
 from __future__ import annotations
@@ -31,7 +36,7 @@ CHANNEL_MULT: Mapping[int, tuple[float, ...]] = {
     128: (1, 1, 2, 3, 4),
     64: (1, 2, 3, 4),
 }
-"""Channel multipliers by image size, where the flags of a script give none."""
+"""Default channel multipliers of OpenAI's scripts, by image size."""
 
 _SCRIPT_DEFAULTS: dict[str, Any] = {
     "image_size": 64,
@@ -90,7 +95,7 @@ OF_A_RUN = frozenset(
         *("fp16_scale_growth", "noised", "local_rank"),
     }
 )
-"""Flags of OpenAI's scripts for training and sampling, which say nothing about the network: they are left out."""
+"""Flags of OpenAI's scripts that concern training and sampling, not the network. They are ignored."""
 _TRUTH = {"true": True, "yes": True, "t": True, "y": True, "1": True}
 _TRUTH |= {"false": False, "no": False, "f": False, "n": False, "0": False}
 
@@ -99,12 +104,12 @@ _TRUTH |= {"false": False, "no": False, "f": False, "n": False, "0": False}
 class Description:
     """A network and its training process.
 
-    :param flags: of the network.
+    :param flags: constructor flags of the network.
     :param schedule: the training noise schedule.
-    :param prediction: what the first channels of the output are.
+    :param prediction: the quantity that the network predicts (the first channels of its output).
     :param num_timesteps: T of the training process.
-    :param rescale_timesteps: the network was told t * 1000 / T rather than t.
-    :param fixed_variance: Sigma of the reverse steps of a network that learned none; None leaves it to guidelens.
+    :param rescale_timesteps: the network's input is t * 1000 / T instead of t.
+    :param fixed_variance: Sigma of the reverse steps, if the network does not learn it; None: guidelens decides.
     """
 
     flags: UNetFlags
@@ -115,7 +120,7 @@ class Description:
     fixed_variance: FixedVariance | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON types, leaving out what only few checkpoints need where it is at its default."""
+        """Return the description as JSON types. Rarely used entries are left out at their default."""
         values = {**asdict(self), "flags": self.flags.to_dict()}
         for name in ("rescale_timesteps", "fixed_variance"):
             if not values[name]:
@@ -128,10 +133,10 @@ class Description:
 
 
 def from_script(values: Mapping[str, Any]) -> Description:
-    """Translate the flags of OpenAI's sampling scripts; what is left out has the scripts' own defaults.
+    """Translate the flags of OpenAI's sampling scripts. Missing flags have the defaults of the scripts.
 
-    :param values: by name, without dashes; text or numbers.
-    :raises UsageError: an unknown flag, or values that fit no network or process.
+    :param values: text or numbers by flag name, without dashes.
+    :raises UsageError: a flag is unknown, or the values do not describe a network and process.
     """
     given = _script_values(values, _SCRIPT_DEFAULTS)
     size = given["image_size"]
@@ -167,7 +172,7 @@ def from_script(values: Mapping[str, Any]) -> Description:
 
 
 def from_classifier_script(values: Mapping[str, Any]) -> EncoderFlags:
-    """Translate the classifier's flags of OpenAI's scripts, as :func:`from_script` does the others."""
+    """Translate the classifier flags of OpenAI's scripts in the same way as :func:`from_script`."""
     given = _script_values(values, _CLASSIFIER_DEFAULTS)
     size = given["image_size"]
     return EncoderFlags(

@@ -1,7 +1,7 @@
-"""What a checkpoint's names and shapes say about its flags, and which published network it is. Loads no torch.
+"""Infer flags from a checkpoint's names and shapes, and find the published network. Does not import torch.
 
-Some flags leave no trace in names and shapes, and cannot be told: ``num_heads``, ``num_head_channels`` and
-``use_new_attention_order`` (which all change the numbers), ``image_size`` (but for attention pooling), ``dropout``.
+Some flags do not affect names and shapes, so they cannot be inferred: ``num_heads``, ``num_head_channels``,
+``use_new_attention_order`` (all three change the results), ``image_size`` (except with attention pooling), ``dropout``.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ Shapes = Mapping[str, Sequence[int]]
 """State-dict names to shapes."""
 
 _NEAR = 2
-"""Differences up to which another network is worth mentioning."""
+"""Errors mention another network only if at most this many flags differ."""
 
 
 def visible_flags(shapes: Shapes) -> dict[str, Any]:
-    """Return the flags that a state dict shows, as constructor flags with JSON types; {} if it is no such network.
+    """Return the constructor flags that a state dict determines, as JSON types. {} for another kind of network.
 
-    A checkpoint of a classifier shows ``pool``, any other ``num_classes``.
+    The result has ``pool`` for a classifier, else ``num_classes``.
     """
     try:
         return _visible(shapes)
@@ -64,10 +64,10 @@ def _visible(shapes: Shapes) -> dict[str, Any]:
 
 
 def _stages_per_level(shapes: Shapes, stages: int, classifier: bool) -> int:
-    """Count residual blocks and downsampling of one level.
+    """Return the number of stages of one level: its residual blocks and the downsampling.
 
-    On the way up the last stage of a level ends with the upsampling; a parameterless one, on either way, leaves
-    a gap in the numbers on the way down. A classifier with residual downsampling shows levels by widths alone.
+    In the decoder, the last stage of a level ends with upsampling. Downsampling without parameters leaves a gap in
+    the numbers of the encoder. A classifier with residual downsampling shows its levels only by their widths.
     """
     downs = [n for n in range(1, stages) if f"input_blocks.{n}.0.op.weight" in shapes]
     gaps = sorted(set(range(1, stages)) - set(_stage_numbers(shapes, "input_blocks")))
@@ -114,7 +114,7 @@ def _number(value: float) -> float:
 
 
 def disagreements(flags: UNetFlags, seen: Mapping[str, Any]) -> list[str]:
-    """Name the flags that differ from what a checkpoint shows, with both values."""
+    """Return the flags that differ from a checkpoint, with both values."""
     given = {**flags.to_dict(), "attention_resolutions": _attended(flags)}
     return [
         f"{name} is {given[name]}, the file has {value}"
@@ -124,17 +124,17 @@ def disagreements(flags: UNetFlags, seen: Mapping[str, Any]) -> list[str]:
 
 
 def _attended(flags: UNetFlags) -> list[int]:
-    """The factors at which there is attention, as a checkpoint shows them."""
+    """Return the downsampling factors that have attention."""
     return [2**level for level in range(len(flags.widths)) if 2**level in flags.attention_resolutions]
 
 
 def published_as(seen: Mapping[str, Any]) -> list[str]:
-    """Return the names of the published networks that a checkpoint could be, by what it shows."""
+    """Return the names of the published networks that match a checkpoint."""
     return [name for name, flags in _published(seen).items() if not disagreements(flags, seen)]
 
 
 def nearest_published(seen: Mapping[str, Any]) -> tuple[str, list[str]]:
-    """Return the published network that a checkpoint is most like, and where they differ."""
+    """Return the published network that is most similar to a checkpoint, and the differences."""
     differing = {name: disagreements(flags, seen) for name, flags in _published(seen).items()}
     name = min(differing, key=lambda name: len(differing[name]))
     return name, differing[name]
@@ -150,21 +150,21 @@ def _published(seen: Mapping[str, Any]) -> dict[str, UNetFlags]:
 
 
 def advice(flags: UNetFlags, shapes: Shapes) -> str:
-    """Return what to do about a checkpoint that is not of ``flags``: one clause for an error."""
+    """Return what to do about a checkpoint that does not fit ``flags``, as one clause of an error."""
     seen = visible_flags(shapes)
     if not seen:
-        return "it looks like no network of guided-diffusion"
+        return "it does not look like a network of guided-diffusion"
     classifier, wanted = "pool" in seen, "pool" in flags.to_dict()
     if classifier != wanted:
         kinds = ("a generator's UNet", "a classifier")
-        return f"it is {kinds[classifier]}, where {kinds[wanted]} is wanted"
+        return f"it is {kinds[classifier]}, but {kinds[wanted]} is needed"
     differing = disagreements(flags, seen)
     told = (
         f"flags that disagree: {'; '.join(differing)}" if differing else "give the flags it was trained with"
     )
     if names := published_as(seen):
         if names[0] in UPSAMPLERS:
-            return f"it is the {names[0]}, which needs a small picture to enlarge and is no generator"
+            return f"it is the {names[0]}, which enlarges small pictures and cannot be a generator"
         return f"{told}; it has the shapes of preset={' or preset='.join(names)}"
     name, others = nearest_published(seen)
     if len(others) <= _NEAR:

@@ -1,6 +1,6 @@
-"""OpenAI's EncoderUNetModel: the first half of the UNet with a pooled output, a classifier of noisy pictures.
+"""OpenAI's EncoderUNetModel, a classifier of noisy pictures: the first half of the UNet with a pooled output.
 
-Dhariwal & Nichol 2021, section 4.3. The same flags, state-dict names and numbers as the original; our own code.
+Dhariwal & Nichol 2021, section 4.3. Our own code, with the flags, state-dict names and results of the original.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _HIDDEN = 2048
 
 
 class AttentionPool2d(nn.Module):
-    """Pool a feature map into one vector: the mean of its pixels attends to all of them and to itself.
+    """Pool a feature map into one vector: the mean of its pixels attends to all pixels and to itself.
 
-    As CLIP's ResNets do (Radford et al. 2021), but with heads of a given width and the qkv of one convolution.
+    CLIP's ResNets pool in this way (Radford et al. 2021). Here heads have a given width, and one convolution
+    computes q, k and v.
 
     :param size: height and width of the feature map.
     """
@@ -46,10 +47,10 @@ class AttentionPool2d(nn.Module):
 
 
 class EncoderUNet(TimestepNetwork):
-    """Classifier of noisy pictures, with the constructor flags of the published ones.
+    """Classifier of noisy pictures, with the constructor flags of the published classifiers.
 
     :param flags: the fields of :class:`~guidelens_guided_diffusion.EncoderFlags`, by name.
-    :raises UsageError: flags that fit no network, saying which.
+    :raises UsageError: a flag is out of range, or flags do not fit together.
     """
 
     def __init__(self, **flags: object) -> None:
@@ -71,7 +72,7 @@ class EncoderUNet(TimestepNetwork):
             size = flags.image_size // builder.factor
             pool = AttentionPool2d(size, channels, flags.num_head_channels, flags.out_channels)
             return nn.Sequential(GroupNorm32(channels), nn.SiLU(), pool)
-        # The averages of every stage, the middle's included.
+        # Average every stage, including the middle.
         first = nn.Linear(sum(builder.skips) + channels, _HIDDEN)
         last = nn.Linear(_HIDDEN, flags.out_channels)
         if flags.pool == "spatial":
@@ -81,7 +82,7 @@ class EncoderUNet(TimestepNetwork):
     def forward(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Return the logits (B, out_channels) of noisy pictures.
 
-        :param x: (B, in_channels, H, W), of the flags' image_size where ``pool`` is ``attention``.
+        :param x: (B, in_channels, H, W). H and W must be ``image_size`` if ``pool`` is ``attention``.
         :param timesteps: (B,) training timesteps.
         """
         with own_precision(x.device) as asked:

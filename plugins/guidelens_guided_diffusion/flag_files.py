@@ -1,4 +1,4 @@
-"""Read flags as people keep them: JSON, or the lines of a README, a shell script or a notebook. Runs none of it."""
+"""Read flags from JSON, or from the lines of a README, a shell script or a notebook. No code is run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,17 @@ _LONGEST = 1 << 20
 
 
 def read_flags_file(path: Path) -> dict[str, Any]:
-    """Return the flags of a file by name: text where it is a command line, else numbers and truth values as well.
+    """Return the flags of a file by name. Values from a command line are text; others may be numbers or booleans.
 
-    Understood are a JSON object; ``--name value`` and ``--name=value``, over lines that end in a backslash or not, in
-    shell variables (``MODEL_FLAGS="..."``) and after a command (``python scripts/image_sample.py``); and the Python
-    dictionary of a notebook (``model_config.update({...})``), whose values that are not literals are left out.
+    The formats are:
 
-    :raises GuidelensError: the file cannot be read, or holds none of these.
-    :raises UsageError: a flag without a value, or with two.
+    - a JSON object;
+    - ``--name value`` or ``--name=value``: after a command (``python scripts/image_sample.py``), in shell variables
+      (``MODEL_FLAGS="..."``), and over several lines;
+    - the Python dictionary of a notebook (``model_config.update({...})``). Values that are not literals are ignored.
+
+    :raises GuidelensError: the file cannot be read, or has another format.
+    :raises UsageError: a flag has no value, or two.
     """
     try:
         if not path.is_file():
@@ -61,7 +64,7 @@ def _from_command_line(text: str) -> dict[str, str]:
     while position < len(words):
         match = _FLAG.fullmatch(words[position])
         position += 1
-        if match is None:  # the command, or a reference such as $MODEL_FLAGS
+        if match is None:  # part of the command, or a reference such as $MODEL_FLAGS
             continue
         name, value = match["name"], match["value"]
         if value is None:
@@ -77,7 +80,7 @@ def _from_command_line(text: str) -> dict[str, str]:
 
 
 def _words(text: str) -> Iterator[str]:
-    """Split a command line as a shell does; the words of an assigned variable are part of it."""
+    """Split a command line like a shell. Assignments to variables are split into words too."""
     for word in shlex.split(text.replace("\\\r\n", " ").replace("\\\n", " "), comments=True):
         assigned = _ASSIGNMENT.fullmatch(word)
         if assigned is not None:
@@ -88,7 +91,7 @@ def _words(text: str) -> Iterator[str]:
 
 
 def _from_notebook(text: str) -> dict[str, Any]:
-    """Return the literals of the first dictionary in Python code, which is parsed, not run."""
+    """Return the literals of the first dictionary in Python code. The code is parsed, not run."""
     start, end = text.index("{"), text.rindex("}")
     tree = ast.parse(text[start : end + 1].strip(), mode="eval").body
     if not isinstance(tree, ast.Dict):

@@ -1,4 +1,4 @@
-"""The constructor flags of guided-diffusion's UNet: what each means, what fits together. Loads no torch."""
+"""The constructor flags of guided-diffusion's UNet, with their meaning and checks. Does not import torch."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Pool = Literal["adaptive", "attention", "spatial", "spatial_v2"]
 
 @dataclass(frozen=True)
 class UNetFlags:
-    """Flags of :class:`guidelens_guided_diffusion.UNet`: names, order, defaults of the original's constructor.
+    """Flags of :class:`guidelens_guided_diffusion.UNet`, with the names, order and defaults of the original.
 
-    The original's scripts name some of them otherwise; :func:`.description.from_script` translates.
+    The original's scripts have other names for some flags. :func:`.description.from_script` translates them.
 
-    :raises UsageError: a value of the wrong type or range, or values that do not fit together.
+    :raises UsageError: a value has the wrong type or range, or values do not fit together.
     """
 
     image_size: int
@@ -36,43 +36,43 @@ class UNetFlags:
     in_channels: int
     """Channels of x_t, 3 for RGB."""
     model_channels: int
-    """Base width; multiplied per level by ``channel_mult``."""
+    """Base width. ``channel_mult`` multiplies it per level."""
     out_channels: int
-    """Channels of the output; twice ``in_channels`` for models that learn the variance."""
+    """Channels of the output: twice ``in_channels`` for models that learn the variance."""
     num_res_blocks: int
-    """Residual blocks per level on the way down; one more on the way up."""
+    """Residual blocks per level of the encoder. The decoder has one more."""
     attention_resolutions: tuple[int, ...]
-    """Downsampling factors with attention (1: full resolution); the middle block always has it."""
+    """Downsampling factors that have attention (1: full resolution). The middle block always has attention."""
     dropout: float = 0.0
     """Dropout probability inside residual blocks, in training."""
     channel_mult: tuple[float, ...] = (1, 2, 4, 8)
-    """One multiplier per level; each further level halves the resolution."""
+    """One multiplier of ``model_channels`` per level. Each level halves the resolution of the one before."""
     conv_resample: bool = True
-    """Learned convolutions in up- and downsampling, where ``resblock_updown`` is off."""
+    """Use learned convolutions for up- and downsampling, if ``resblock_updown`` is off."""
     dims: int = 2
-    """Dimensions of the signal; pictures have 2, and nothing else is supported."""
+    """Dimensions of the signal. Only 2 (pictures) is supported."""
     num_classes: int | None = None
     """Number of classes of a class-conditional model."""
     use_checkpoint: bool = False
-    """Trade compute for memory: recompute each stage in the backward pass. Changes no number."""
+    """Recompute each stage in the backward pass, to save memory. The results are the same."""
     use_fp16: bool = False
-    """Compute all but the timestep embedding and the output layers in float16, whatever the weights are in."""
+    """Compute in float16, except for the timestep embedding and the output layers."""
     num_heads: int = 1
-    """Attention heads, unless ``num_head_channels`` fixes the width of a head instead."""
+    """Number of attention heads. Unused if ``num_head_channels`` is given."""
     num_head_channels: int = -1
-    """Channels per attention head; -1: ``num_heads`` counts."""
+    """Channels per attention head; -1: use ``num_heads``."""
     num_heads_upsample: int = -1
-    """Attention heads on the way up; -1: as on the way down."""
+    """Number of attention heads in the decoder; -1: the same as in the encoder."""
     use_scale_shift_norm: bool = False
     """Scale and shift normalised activations by the timestep embedding instead of adding it."""
     resblock_updown: bool = False
-    """Residual blocks do the up- and downsampling."""
+    """Resample inside residual blocks."""
     use_new_attention_order: bool = False
-    """Rows of ``qkv`` are all q, all k, all v, rather than head by head."""
+    """Order the rows of ``qkv`` as all q, all k, all v, instead of head by head."""
 
     def __post_init__(self) -> None:
         self._check_types()
-        attention: Collection[int] = self.attention_resolutions  # any collection, as in the original
+        attention: Collection[int] = self.attention_resolutions  # accept any collection, like the original
         in_order = sorted(attention) if isinstance(attention, set | frozenset) else attention
         object.__setattr__(self, "attention_resolutions", tuple(in_order))
         object.__setattr__(self, "channel_mult", tuple(self.channel_mult))
@@ -80,7 +80,7 @@ class UNetFlags:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """Channels per level, the highest resolution first."""
+        """Channels per level, from the highest resolution."""
         return tuple(int(mult * self.model_channels) for mult in self.channel_mult)
 
     @property
@@ -90,14 +90,14 @@ class UNetFlags:
 
     @property
     def heads_upsample(self) -> int:
-        """Attention heads on the way up."""
+        """Number of attention heads in the decoder."""
         return self.num_heads if self.num_heads_upsample == -1 else self.num_heads_upsample
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Build from named values, as a file of flags or a checkpoint's description holds them.
+        """Build flags from the values of a file or of a checkpoint's description.
 
-        :raises UsageError: an unknown or missing name, or values that do not fit.
+        :raises UsageError: a name is unknown or missing, or values do not fit.
         """
         known = [field.name for field in fields(cls)]
         if unknown := [name for name in values if name not in known]:
@@ -110,13 +110,13 @@ class UNetFlags:
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the flags as JSON types, every one of them."""
+        """Return all flags as JSON types."""
         return {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(self).items()}
 
     def identity(self) -> dict[str, Any]:
-        """Return the flags that decide what a trained network computes, in one spelling, for fingerprints."""
+        """Return the flags that affect the results of a trained network, in one notation, for fingerprints."""
         flags = {name: v for name, v in self.to_dict().items() if name not in _NO_IDENTITY}
-        del flags["channel_mult"]  # 1 and 1.0 make the same network
+        del flags["channel_mult"]  # 1 and 1.0 give the same network
         attention = sorted(set(self.attention_resolutions))
         return {**flags, "widths": list(self.widths), "attention_resolutions": attention}
 
@@ -169,16 +169,18 @@ class UNetFlags:
 
 @dataclass(frozen=True)
 class EncoderFlags(UNetFlags):
-    """Flags of :class:`guidelens_guided_diffusion.EncoderUNet`; ``out_channels`` is the number of classes."""
+    """Flags of :class:`guidelens_guided_diffusion.EncoderUNet`. ``out_channels`` is the number of classes."""
 
     pool: Pool = "adaptive"
-    """How features become one vector: ``adaptive`` averages the last ones, ``attention`` lets their mean attend
-    to them, ``spatial`` and ``spatial_v2`` average those of every stage."""
+    """Pooling of the features into one vector: ``adaptive`` averages the last features, ``attention`` lets their mean
+    attend to them, ``spatial`` and ``spatial_v2`` average the features of every stage."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check("pool", self.pool in get_args(Pool), f"one of {', '.join(get_args(Pool))}")
-        self._check("num_classes", self.num_classes is None, "left out: a classifier is not told the class")
+        self._check(
+            "num_classes", self.num_classes is None, "left out, as a classifier does not know the class"
+        )
         if self.pool == "attention":
             self._check("num_head_channels", self.num_head_channels != -1, "given, with pool=attention")
 

@@ -1,4 +1,4 @@
-"""A UNet and its training process as a guidelens generator; reading and writing it as safetensors."""
+"""A UNet and its training process as a guidelens generator, and its safetensors format."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from .untrained import untrained
 class GuidedDiffusionGenerator(nn.Module):
     """A guided-diffusion UNet as :class:`guidelens.contracts.Generator`.
 
-    ``GuidedDiffusionGenerator(UNet(**flags))`` is one with random weights, for tests and timings.
+    ``GuidedDiffusionGenerator(UNet(**flags))`` has random weights, for tests and timings.
 
-    :param unet: the network, which is frozen; its output channels decide whether the variance is learned.
+    :param unet: the network, which is frozen. With twice as many output as input channels it learns the variance.
     :param schedule: the training noise schedule, ``linear`` or ``cosine``.
     :param num_timesteps: T of the training process.
-    :param prediction: what the first channels of the output are.
+    :param prediction: the quantity that the network predicts (the first channels of its output).
     :param rescale_timesteps: the network was trained on t * 1000 / T.
-    :param fixed_variance: Sigma of the reverse steps that the network was meant for, where it learned none.
+    :param fixed_variance: Sigma of the reverse steps, if the network does not learn it.
     :param label: the class that a class-conditional network draws, 0 to num_classes - 1; None for others.
-    :param compile: run the network through ``torch.compile``.
-    :param fingerprint: identifies architecture, process, label and weights; computed where it is not given.
-    :raises UsageError: label and network do not go together, the output has neither C nor 2C channels, or no
-        such process exists.
+    :param compile: run the network with ``torch.compile``.
+    :param fingerprint: hash of architecture, process, label and weights. Default: computed here.
+    :raises UsageError: label and network do not fit together, the output has neither C nor 2C channels, or the
+        process is unknown.
     """
 
     def __init__(
@@ -88,17 +88,17 @@ class GuidedDiffusionGenerator(nn.Module):
         return cast(Tensor, network(x_t, timesteps, labels))
 
     def checkpointing(self, enabled: bool) -> None:
-        """Make gradients recompute activations, stage by stage, or keep them."""
+        """Recompute activations stage by stage in the backward pass, or keep them."""
         self.unet.use_checkpoint = enabled
 
     def alternatives(self) -> dict[str, Alternative]:
-        """Return other implementations of this very network, for ``guidelens bench --against NAME``."""
+        """Return other implementations of this network, for ``guidelens bench --against NAME``."""
         if self.label is not None or self._time_unit is not None:
-            return {}  # they know neither
+            return {}  # neither supports these
         return {
             REFERENCE: Alternative(
                 lambda: ReferenceUNet(self.unet.flags, self.unet.state_dict()),
-                "as published: the network evaluated twice per step, in float32, operation by operation",
+                "as in the published code: two evaluations per step, in float32, without fused operations",
                 passes=2,
                 float32=True,
             ),
@@ -109,12 +109,12 @@ class GuidedDiffusionGenerator(nn.Module):
 
 
 def _check_network(unet: UNet, label: int | None) -> None:
-    """:raises UsageError: if ``unet`` cannot be a generator, or not with this label."""
+    """:raises UsageError: ``unet`` cannot be a generator, or does not fit the label."""
     if isinstance(unet, SuperResUNet):
-        raise UsageError("an upsampler cannot be a generator: it needs a small picture to enlarge")
+        raise UsageError("an upsampler cannot be a generator, because it needs a small picture as input")
     classes = unet.num_classes
     if classes is None and label is not None:
-        raise UsageError(f"this network is unconditional: label={label} has no use")
+        raise UsageError(f"this network is unconditional: leave out label={label}")
     if classes is not None and label is None:
         raise UsageError(
             f"this network is class-conditional: give label=0 to label={classes - 1}"
@@ -125,10 +125,10 @@ def _check_network(unet: UNet, label: int | None) -> None:
             )
         )
     if classes is not None and not 0 <= (label or 0) < classes:
-        raise UsageError(f"label={label} is no class of this network, which has 0 to {classes - 1}")
+        raise UsageError(f"label={label} is not a class of this network: give 0 to {classes - 1}")
     if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
         raise UsageError(
-            f"a generator's output has C channels, or 2C where the variance is learned; this UNet maps "
+            f"a generator's output must have C channels, or 2C with a learned variance; this UNet maps "
             f"{unet.in_channels} to {unet.out_channels}"
         )
 
@@ -145,10 +145,9 @@ def _in_diffusers(unet: UNet) -> Callable[[Tensor, Tensor], Tensor]:
 def fingerprint_of(module: nn.Module, description: Mapping[str, Any]) -> str:
     """Return 16 hex digits of the SHA-256 of a description and of a module's state: names, shapes, values.
 
-    Values are hashed as little-endian float32, one tensor at a time, so that neither device nor file format
-    nor storage precision matters, only what the network computes with: weights that were rounded when they
-    were stored in half precision are other weights, whatever file they are copied to. A float32 tensor on the
-    CPU is not copied.
+    Values are hashed as little-endian float32, one tensor at a time. So the hash does not depend on the device, the
+    file format or the storage precision. Weights that were rounded to half precision have another hash than the
+    original ones. A float32 tensor on the CPU is not copied.
     """
     digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name, tensor in sorted(module.state_dict().items()):
@@ -170,10 +169,10 @@ def save_generator(
     fixed_variance: FixedVariance | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write weights and everything needed to rebuild them into one safetensors file, atomically.
+    """Write weights and description into one safetensors file, atomically.
 
-    :param flags: the constructor flags of ``unet``, kept as JSON in the file's metadata.
-    :param dtype: storage type of the weights; half precision halves the file. They load as float32.
+    :param flags: the constructor flags of ``unet``, stored as JSON in the file's metadata.
+    :param dtype: precision of the stored weights. Half precision halves the file. Weights load as float32.
     :raises UsageError: ``flags`` describe another network.
     :raises GuidelensError: the file cannot be written.
     """
@@ -193,15 +192,15 @@ def save_generator(
 
 
 def load_generator(path: Path, *, label: int | None = None) -> GuidedDiffusionGenerator:
-    """Read a file that :func:`save_generator` wrote. Loading executes no code from the file.
+    """Read a file that :func:`save_generator` wrote. No code in the file is executed.
 
     :param label: the class that a class-conditional network draws.
     :raises GuidelensError: the file is missing, unreadable, or not a guidelens generator.
-    :raises UsageError: the network needs a label, or has no use for one.
+    :raises UsageError: a label is missing, or given for an unconditional network.
     """
     checkpoint = read_checkpoint(path)
     if checkpoint.description is None:
-        raise GuidelensError(f"{path} is no guidelens generator: its metadata lacks format={FORMAT}")
+        raise GuidelensError(f"{path} is not a guidelens generator: its metadata lacks format={FORMAT}")
     return described_generator(checkpoint.description, checkpoint.state, source=str(path), label=label)
 
 
@@ -215,17 +214,17 @@ def described_generator(
     compile: bool = False,
     seed: int = 0,
 ) -> GuidedDiffusionGenerator:
-    """Build what ``description`` says.
+    """Build the generator that ``description`` describes.
 
-    :param state: its weights; None draws random ones with ``seed``, see :mod:`.untrained`.
-    :param source: names ``state`` in errors.
+    :param state: its weights. None draws random ones with ``seed``, see :mod:`.untrained`.
+    :param source: the name of ``state`` in errors.
     :param label: the class that a class-conditional network draws.
-    :param use_checkpoint: trade compute for memory in gradients.
-    :param compile: run the network through ``torch.compile``.
+    :param use_checkpoint: recompute activations in the backward pass, to save memory.
+    :param compile: run the network with ``torch.compile``.
     :raises GuidelensError: the weights do not fit.
     :raises UsageError: as :class:`GuidedDiffusionGenerator`.
     """
-    # The engine decides on precision.
+    # The engine decides on the precision.
     flags = description.with_flags(use_checkpoint=use_checkpoint, use_fp16=False).flags
     unet = untrained(UNet, flags, seed) if state is None else build_unet(flags, state, source=source)
     return GuidedDiffusionGenerator(

@@ -1,4 +1,4 @@
-"""The blocks that guided-diffusion's UNet is made of, with the original's state-dict names; our own code."""
+"""The blocks of guided-diffusion's UNet. Our own code, with the state-dict names of the original."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10_000.0
     """Embed timesteps as sinusoids, cosines first (Vaswani et al. 2017, with Ho et al.'s frequencies).
 
     :param timesteps: (B,), any number type.
-    :param dim: size of the embedding; where it is odd the last entry is 0.
+    :param dim: size of the embedding. If it is odd, the last entry is 0.
     :returns: (B, dim) float32: cos(t w_k), then sin(t w_k), w_k = max_period ** (-k / (dim // 2)).
     """
     half = dim // 2
@@ -29,7 +29,7 @@ def timestep_embedding(timesteps: Tensor, dim: int, max_period: float = 10_000.0
 
 
 class GroupNorm32(nn.GroupNorm):
-    """Group normalisation over 32 groups, statistics in float32 or better; the dtype of the input is kept."""
+    """Group normalisation over 32 groups, with statistics in float32 or better. Keeps the dtype of the input."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(32, channels)
@@ -39,7 +39,7 @@ class GroupNorm32(nn.GroupNorm):
 
 
 def zeroed(module: ModuleT) -> ModuleT:
-    """Zero the parameters, so that a residual block starts as the identity."""
+    """Set the parameters to 0, so that a residual block starts as the identity."""
     for parameter in module.parameters():
         nn.init.zeros_(parameter)
     return module
@@ -68,10 +68,10 @@ class Downsample(nn.Module):
 
 
 class NormActConv(nn.Sequential):
-    """Normalisation, SiLU, dropout where there is any, convolution; computed together, named by position.
+    """Normalisation, SiLU, optional dropout and convolution, computed together. Names are positions.
 
-    :param dropout: probability; None leaves out the layer, and moves the convolution up.
-    :param zero: start with a convolution that returns 0.
+    :param dropout: probability. None omits the layer, and the convolution takes its position.
+    :param zero: initialise the convolution with 0.
     """
 
     def __init__(
@@ -104,13 +104,13 @@ class NormActConv(nn.Sequential):
 class ResBlock(nn.Module):
     """Residual block conditioned on the timestep embedding.
 
-    :param channels: of the input.
-    :param emb_channels: of the embedding.
-    :param dropout: probability, before the last convolution.
-    :param out_channels: of the output.
+    :param channels: channels of the input.
+    :param emb_channels: channels of the embedding.
+    :param dropout: probability of the dropout before the last convolution.
+    :param out_channels: channels of the output.
     :param use_scale_shift_norm: scale and shift the normalised activations by the embedding (FiLM; Dhariwal &
         Nichol 2021 call it adaptive group normalisation) instead of adding it.
-    :param resample: a parameterless :class:`Upsample` or :class:`Downsample`, where resolution changes.
+    :param resample: a parameterless :class:`Upsample` or :class:`Downsample`, if the resolution changes.
     """
 
     def __init__(
@@ -145,14 +145,14 @@ class ResBlock(nn.Module):
             x = self.resample(x)
         if isinstance(self.skip_connection, nn.Conv2d):
             x = ops.conv(x, self.skip_connection)
-        return h.add_(x)  # in place: nothing else holds h
+        return h.add_(x)  # in place, as nothing else uses h
 
 
 class AttentionBlock(nn.Module):
     """Self-attention over all pixels, residual.
 
-    Published checkpoints order the rows of ``qkv`` in one of two ways: head by head (q, k, v of head 0, of
-    head 1, ...), or, with ``use_new_attention_order``, all q, all k, all v, each head by head.
+    Published checkpoints order the rows of ``qkv`` in one of two ways: head by head (q, k, v of head 0, then of
+    head 1, ...), or with ``use_new_attention_order`` all q, then all k, then all v.
     """
 
     def __init__(self, channels: int, num_heads: int, use_new_attention_order: bool) -> None:
@@ -160,13 +160,13 @@ class AttentionBlock(nn.Module):
         self.num_heads = num_heads
         self.use_new_attention_order = use_new_attention_order
         self.norm = GroupNorm32(channels)
-        # 1x1 convolutions only in name (and in the shape of their weights): they are applied as matrices.
+        # Stored as 1x1 convolutions (names and shapes), but applied as matrices.
         self.qkv = nn.Conv1d(channels, 3 * channels, 1)
         self.proj_out = zeroed(nn.Conv1d(channels, channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to the same shape."""
-        # Pixels before channels: the fused attention kernels want a head's channels adjacent in memory.
+        # Pixels before channels, because fused attention kernels need a head's channels adjacent in memory.
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         attended = attend(ops.linear(tokens, self.qkv), self.num_heads, self.use_new_attention_order)
         h = ops.linear(attended, self.proj_out)
@@ -174,19 +174,19 @@ class AttentionBlock(nn.Module):
 
 
 def attend(qkv: Tensor, num_heads: int, qkv_first: bool) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v of (B, pixels, 3 C) as (B, pixels, C), the softmax in float32 or better.
+    """Return softmax(q k^T / sqrt(D)) v of (B, pixels, 3 C) as (B, pixels, C). The softmax is float32 or better.
 
-    :param qkv_first: channels are all q, all k, all v, rather than head by head.
+    :param qkv_first: channels are ordered as all q, all k, all v, instead of head by head.
     """
     if qkv_first:
         q, k, v = qkv.unflatten(2, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
     else:
         q, k, v = qkv.unflatten(2, (num_heads, 3, -1)).permute(3, 0, 2, 1, 4)
-    if q.device.type == "meta":  # the kernel that CUDA takes, so that costs are counted as there
+    if q.device.type == "meta":  # CUDA's kernel, so that costs are counted as on CUDA
         heads = torch.ops.aten._scaled_dot_product_flash_attention(q, k, v)[0]
     elif q.device.type != "cpu" or q.dtype not in ops.HALF_PRECISION:
         heads = F.scaled_dot_product_attention(q, k, v)
-    else:  # PyTorch's fused kernel takes twice as long as these products in half precision on a CPU
+    else:  # in half precision on a CPU, these products take half the time of PyTorch's fused kernel
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
         heads = scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
     return heads.transpose(1, 2).flatten(2)

@@ -1,13 +1,17 @@
-"""What the UNet's layers compute: plainly, and faster where weights are frozen and only the input needs a gradient.
+"""Operations of the UNet's layers: a plain version, and a fast one for frozen weights.
 
-The fast ways keep less for the backward pass: a frozen convolution needs no input of its own, and an activation is
-computed again from what its normalisation keeps anyway. They have no gradient of a weight to compute, and pass over
-memory less often. Convolutions take them on CPUs and on CUDA, the rest on CPUs. Where a weight needs a gradient, for
-small tensors, and under ``torch.compile``, which fuses by itself, the plain ways are taken. All give the same numbers
-up to rounding.
+The fast versions need gradients of the input only, so they save memory and time:
 
-Tensors may be in half precision while the weights are not: weights are then cast once and kept (:func:`held`),
-and normalisation computes in float32 with its own float32 weights, as the original does.
+- They store less for the backward pass. A frozen convolution does not store its input, and an activation is
+  recomputed from what its normalisation stores.
+- They compute no gradients of weights, and read and write memory less often.
+
+Convolutions have a fast version on CPUs and on CUDA, the other operations on CPUs only. The plain versions are used
+if a weight needs a gradient, for small tensors, and under ``torch.compile``, which fuses operations itself. The
+results are the same up to rounding.
+
+Tensors may be in half precision while weights are in float32. Weights are then cast once and cached (:func:`held`).
+Normalisation computes in float32 with its own float32 weights, like the original.
 """
 
 from __future__ import annotations
@@ -20,22 +24,22 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 CHANNELS_LAST = ("cpu", "cuda", "meta")
-"""Kinds of device on which convolutions are fastest with a pixel's channels adjacent in memory; meta stands in for
-CUDA where costs are counted."""
+"""Device types on which convolutions are fastest in the channels-last layout. meta represents CUDA when costs are
+counted."""
 HALF_PRECISION = (torch.float16, torch.bfloat16)
 NATIVE_HALF_NORM = ("cuda", "meta")
-"""Kinds of device whose normalisation reads and writes half precision and takes statistics in float32 inside."""
+"""Device types whose normalisation reads and writes half precision, with statistics in float32."""
 SMALL = 2**17
-"""Elements of a sample below which the fast ways, of more operations, cost more than they save."""
+"""Below this many elements per sample, the plain versions are faster."""
 
 TensorState = tuple[int, int]
 _KEPT = "_kept_weights"
 _PHASES_PAY = 32
-"""Height from which on an upsampled convolution is faster as a transposed one."""
+"""From this height on, an upsampled convolution is faster as a transposed convolution."""
 
 
 def conv(x: Tensor, layer: nn.Conv2d, *, upsampled: bool = False) -> Tensor:
-    """Apply a convolution: to ``x``, or to ``x`` with its height and width doubled by nearest neighbour."""
+    """Apply a convolution to ``x``, or to ``x`` with height and width doubled by nearest neighbour."""
     if upsampled and (_plain(x, layer) or x.shape[2] < _PHASES_PAY):
         x, upsampled = upsample(x), False
     weight, bias = held(layer, x.dtype, upsampled=upsampled)
@@ -47,7 +51,7 @@ def conv(x: Tensor, layer: nn.Conv2d, *, upsampled: bool = False) -> Tensor:
 
 
 def linear(tokens: Tensor, layer: nn.Conv1d) -> Tensor:
-    """Apply a 1x1 convolution to tokens (B, pixels, C), as the matrix that it is."""
+    """Apply a 1x1 convolution to tokens (B, pixels, C) as a matrix product."""
     weight, bias = held(layer, tokens.dtype)
     return F.linear(tokens, weight.squeeze(-1), bias)
 
@@ -55,10 +59,10 @@ def linear(tokens: Tensor, layer: nn.Conv1d) -> Tensor:
 def norm(
     x: Tensor, layer: nn.GroupNorm, scale: Tensor | None = None, shift: Tensor | None = None, *, silu: bool
 ) -> Tensor:
-    """Return norm(x) * (1 + scale) + shift, with SiLU after it if asked; statistics in float32 or better.
+    """Return norm(x) * (1 + scale) + shift, optionally followed by SiLU. Statistics are float32 or better.
 
-    :param x: (B, C, H, W); the result has its dtype.
-    :param scale: (B, C), as ``shift``: both or neither.
+    :param x: (B, C, H, W). The result has the same dtype.
+    :param scale: (B, C), like ``shift``. Give both or neither.
     """
     wide = torch.float32 if x.dtype in HALF_PRECISION else x.dtype
     if _plain(x, layer) or (scale is not None and scale.requires_grad):
@@ -75,7 +79,7 @@ def _plain_norm(
     x: Tensor, layer: nn.GroupNorm, scale: Tensor | None, shift: Tensor | None, silu: bool
 ) -> Tensor:
     if x.device.type in NATIVE_HALF_NORM and not torch.compiler.is_compiling():
-        weight, bias = held(layer, x.dtype)  # no tensor of the size of x is cast
+        weight, bias = held(layer, x.dtype)  # avoids a cast of a tensor as large as x
         h = F.group_norm(x, layer.num_groups, weight, bias, layer.eps)
     else:
         wide = x.float() if x.dtype in HALF_PRECISION else x
@@ -103,8 +107,8 @@ def upsample(x: Tensor) -> Tensor:
 
 
 def _plain(x: Tensor, layer: nn.Module, fast_on: tuple[str, ...] = ("cpu",)) -> bool:
-    """Whether the plain way has to be taken; ``fast_on``: the kinds of device that have a fast one."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]  # every layer here has one
+    """Return whether to use the plain version. ``fast_on``: device types that have a fast version."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]  # every layer here has a weight
     if weight.requires_grad or x.device.type not in fast_on or torch.compiler.is_compiling():
         return True
     return x[0].numel() < SMALL
@@ -113,13 +117,13 @@ def _plain(x: Tensor, layer: nn.Module, fast_on: tuple[str, ...] = ("cpu",)) -> 
 def held(
     layer: nn.Conv1d | nn.Conv2d | nn.GroupNorm, dtype: torch.dtype, *, upsampled: bool = False
 ) -> tuple[Tensor, Tensor | None]:
-    """Return weight and bias of a layer in ``dtype``; of a frozen layer they are made once and kept.
+    """Return weight and bias of a layer in ``dtype``. For a frozen layer they are cached.
 
-    What is kept follows the layer's own weights when these are replaced or changed in place.
+    The cache is renewed when the layer's weights are replaced or changed in place.
 
-    :param upsampled: the weight (C_in, C_out, 4, 4) of the transposed convolution, of stride 2 and padding 1,
-        that equals the layer's 3x3 convolution of an upsampled input. Upsampling shows several taps the same
-        pixel; their weights are added beforehand, which leaves 4 of 9 products.
+    :param upsampled: return the weight (C_in, C_out, 4, 4) of the transposed convolution (stride 2, padding 1) that
+        equals the layer's 3x3 convolution of an upsampled input. After upsampling, several taps read the same
+        pixel. Adding their weights first leaves 4 of 9 products.
     """
     weight, bias = layer.weight, layer.bias
     if weight.requires_grad or torch.compiler.is_compiling():
@@ -131,7 +135,7 @@ def held(
     source = state_of(weight), None if bias is None else state_of(bias)
     if kept.get("source") != source:
         kept.clear()
-        # The tensors too: while they live, their addresses cannot come to mean other weights.
+        # Keep the tensors as well, so that their addresses cannot be reused for other weights.
         kept.update(source=source, alive=(weight.detach(), bias))
     if (dtype, upsampled) not in kept:
         made = (_of_phases(weight) if upsampled else weight).detach().to(dtype)
@@ -142,13 +146,13 @@ def held(
 
 
 def state_of(tensor: Tensor) -> TensorState:
-    """Return what changes when a tensor's content is replaced or changed in place."""
+    """Return a value that changes when a tensor is replaced or changed in place."""
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
 def _lay_out(layer: nn.Module) -> None:
-    """Store a weight channels last where convolutions read it so; otherwise each call rearranges it."""
-    weight: Tensor = layer.weight  # type: ignore[assignment]  # as above
+    """Store a weight channels last if convolutions need this layout. Otherwise each call would convert it."""
+    weight: Tensor = layer.weight  # type: ignore[assignment]  # the same
     if weight.ndim != 4 or weight.device.type not in CHANNELS_LAST:
         return
     if not weight.is_contiguous(memory_format=torch.channels_last):
@@ -165,7 +169,7 @@ def _of_phases(weight: Tensor) -> Tensor:
 
 
 class _FrozenConv(torch.autograd.Function):
-    """A convolution of stride 1 that keeps nothing but its weight."""
+    """A convolution of stride 1 that stores only its weight for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, padding: tuple[int, int]) -> Tensor:
@@ -177,13 +181,13 @@ class _FrozenConv(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (weight,) = ctx.saved_tensors
-        if weight.shape[2:] == (1, 1):  # faster than as a transposed convolution
+        if weight.shape[2:] == (1, 1):  # faster than a transposed convolution
             return F.conv2d(grad, weight.transpose(0, 1)), None, None, None
         return F.conv_transpose2d(grad, weight, padding=ctx.padding), None, None, None
 
 
 class _FrozenUpsampledConv(torch.autograd.Function):
-    """A 3x3 convolution of an upsampled input, by the weight that :func:`held` makes for it."""
+    """A 3x3 convolution of an upsampled input, with the weight from :func:`held`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -198,16 +202,16 @@ class _FrozenUpsampledConv(torch.autograd.Function):
 
 
 class _FrozenNorm(torch.autograd.Function):
-    """Group normalisation with a gain and an offset per sample and channel, then SiLU if asked.
+    """Group normalisation with a gain and an offset per sample and channel, optionally followed by SiLU.
 
-    With x^ = (x - mean) * rstd per group of n elements, z = gain * x^ + offset, and dz the gradient at z (by
-    way of SiLU, from z computed again):
+    Let x^ = (x - mean) * rstd per group of n elements, z = gain * x^ + offset, and dz the gradient at z. With SiLU,
+    z is recomputed to get dz. Then
 
         dx = rstd * (gain * dz - m1 - x^ * m2),   m1 = sum(gain * dz) / n,   m2 = sum(gain * dz * x^) / n
 
-    PyTorch has this for float32. Its kernel for half precision is several times slower than one for batch
-    normalisation is, and each term is one of that, computed in float32 whatever the dtype of the tensors: z and
-    the two summands of dx as it computes in evaluation, the sums as gradients of its weights.
+    PyTorch's own kernel computes this in float32. In half precision its kernels for batch normalisation are several
+    times faster, and they compute in float32 inside. They give every term: z and the two summands of dx as batch
+    normalisation in evaluation mode, and the sums as gradients of its weights.
     """
 
     @staticmethod
@@ -240,7 +244,7 @@ class _FrozenNorm(torch.autograd.Function):
             if ctx.silu:
                 mean, rstd = means[i].repeat_interleave(width), rstds[i].repeat_interleave(width)
                 z = _affine(x_i, gain[i] * rstd, offset[i], mean)
-                # In place, as is SiLU itself: a fresh tensor has to be read into the cache before it is written.
+                # In place, like SiLU itself, because a new tensor must be loaded into the cache before it is written.
                 dz = torch.ops.aten.silu_backward.grad_input(dz, z, grad_input=z)
             through_norm = _half_gradient if x.dtype in HALF_PRECISION else _own_gradient
             found.append(through_norm(dz, x_i, *sample))
@@ -248,7 +252,7 @@ class _FrozenNorm(torch.autograd.Function):
 
 
 def _own_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    """The dx of :class:`_FrozenNorm` for one sample, by PyTorch's own kernel."""
+    """Return dx of :class:`_FrozenNorm` for one sample, with PyTorch's own kernel."""
     size = (1, x.shape[1], x.shape[2:].numel(), mean.shape[1])
     dx: Tensor = torch.ops.aten.native_group_norm_backward(
         dz, x, mean, rstd, gain, *size, [True, False, False]
@@ -257,7 +261,7 @@ def _own_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tenso
 
 
 def _half_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tensor) -> Tensor:
-    """The dx of :class:`_FrozenNorm` for one sample, by the kernels of batch normalisation."""
+    """Return dx of :class:`_FrozenNorm` for one sample, with the kernels of batch normalisation."""
     groups = mean.shape[1]
     width = x.shape[1] // groups
     mean, rstd = mean[0].repeat_interleave(width), rstd[0].repeat_interleave(width)
@@ -274,13 +278,13 @@ def _half_gradient(dz: Tensor, x: Tensor, gain: Tensor, mean: Tensor, rstd: Tens
 
 
 def _affine(x: Tensor, slope: Tensor, offset: Tensor, centre: Tensor) -> Tensor:
-    """slope * (x - centre) + offset per channel, in float32 or better inside, in the dtype of x outside."""
+    """Return slope * (x - centre) + offset per channel, computed in float32 or better, in the dtype of x."""
     one = torch.ones_like(slope)
     return torch.native_batch_norm(x, slope, offset, centre, one, False, 0.0, 0.0)[0]
 
 
 class _Downsample(torch.autograd.Function):
-    """Averages of 2x2 pixels; PyTorch's own gradient of it takes several times as long."""
+    """Average of 2x2 pixels. PyTorch's own gradient takes several times as long."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -293,7 +297,7 @@ class _Downsample(torch.autograd.Function):
 
 
 class _Upsample(torch.autograd.Function):
-    """Nearest neighbour; its gradient is a sum of 2x2 pixels."""
+    """Nearest-neighbour upsampling. Its gradient is a sum over 2x2 pixels."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

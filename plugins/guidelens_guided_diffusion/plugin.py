@@ -1,4 +1,4 @@
-"""Register guided-diffusion: its checkpoints as generators, and its classifiers of noisy pictures as guidance."""
+"""Register guided-diffusion: its networks as generators, and its classifiers of noisy pictures as guidance models."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def register_generators(register: Register) -> None:
     register(
         "guided-diffusion",
         guided_diffusion,
-        summary="an OpenAI guided-diffusion checkpoint",
+        summary="OpenAI's guided-diffusion networks, from a checkpoint",
         requires=("torch", "safetensors"),
     )
 
@@ -40,14 +40,14 @@ def register_guidance_models(register: Register) -> None:
     register(
         "noisy-classifier",
         noisy_classifier,
-        summary="an OpenAI classifier of noisy pictures: classifier guidance by ImageNet class",
+        summary="OpenAI's classifiers of noisy pictures, for classifier guidance by ImageNet class",
         requires=("torch", "safetensors"),
     )
 
 
 @hookimpl
 def register_weights(register: RegisterWeights) -> None:
-    """Name OpenAI's checkpoints."""
+    """Register OpenAI's checkpoints."""
     for file in WEIGHTS.values():
         register(file)
 
@@ -70,25 +70,23 @@ def guided_diffusion(
 ) -> GuidedDiffusionGenerator:
     """Build the generator; the parameters are its options on the command line.
 
-    A file in guidelens's own format says what it holds, so that it needs none of the options that describe it.
-    Any other checkpoint is taken for ``preset``, or for what ``flags`` say.
+    A file in guidelens's own format describes itself. Other checkpoints are described by ``preset`` or ``flags``.
 
-    :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
-        ``guidelens weights fetch`` put it.
-    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
-    :param preset: the published model that the checkpoint is; default ``imagenet256-uncond``.
-    :param flags: a file of flags, of :class:`UNetFlags` or of OpenAI's scripts, for a network that is no preset.
-    :param label: the class that a class-conditional network draws: its number, or its ImageNet name.
+    :param checkpoint: OpenAI's ``.pt``, or ``.safetensors``; default: the fetched checkpoint of the preset.
+    :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
+    :param preset: the published model in the checkpoint; default: ``imagenet256-uncond``.
+    :param flags: a file with flags of :class:`UNetFlags` or of OpenAI's scripts, instead of a preset.
+    :param label: the class that a class-conditional network draws: number or ImageNet name.
     :param schedule: the training noise schedule; default: the preset's, or ``linear`` with ``flags``.
-    :param prediction: what the network was trained to predict; default: the preset's, or ``epsilon``.
+    :param prediction: the quantity that the network predicts; default: the preset's, or ``epsilon``.
     :param num_timesteps: T of the training process; default: the preset's, or 1000.
     :param rescale_timesteps: the network was trained on t * 1000 / T.
-    :param fixed_variance: Sigma of the reverse steps of a network that learned none; default: what the flags say.
-    :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
-    :param compile: run the network through ``torch.compile``: slow to start.
-    :param untrained: random weights in place of a checkpoint: it draws noise, and costs what the real one does.
-    :param seed: of the random weights of ``untrained``.
-    :raises UsageError: options that contradict each other or the file.
+    :param fixed_variance: Sigma of the reverse steps, if the network does not learn it; default: as the flags say.
+    :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same results.
+    :param compile: run the network with ``torch.compile``, which is slow to start.
+    :param untrained: random weights instead of a checkpoint, for timings: the generator draws noise.
+    :param seed: seed of the random weights.
+    :raises UsageError: options contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
     _check_source("guided-diffusion", checkpoint, preset, flags, untrained, key)
@@ -100,17 +98,15 @@ def guided_diffusion(
     from .generator import described_generator
     from .imagenet import class_index
 
-    given: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
-    given |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
-    given = {name: value for name, value in given.items() if value is not None}
+    process = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
+    process |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
     content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
-    description = _description(content, checkpoint, preset, flags, given)
-    classes = description.flags.num_classes
+    description = _description(content, checkpoint, preset, flags, process)
     return described_generator(
         description,
         None if content is None else content.state,
         source=str(checkpoint),
-        label=None if label is None else class_index(label, classes or 1),
+        label=None if label is None else class_index(label, description.flags.num_classes or 1),
         use_checkpoint=use_checkpoint,
         compile=compile,
         seed=seed,
@@ -128,15 +124,14 @@ def noisy_classifier(
 ) -> NoisyClassifierGuidance:
     """Build the classifier; the parameters are its options on the command line.
 
-    :param checkpoint: weights: OpenAI's ``.pt``, or ``.safetensors``; default: the preset's, where
-        ``guidelens weights fetch`` put it.
-    :param key: the entry of the checkpoint that is the network, where several are, such as ``ema``.
-    :param preset: the published classifier that the checkpoint is; default ``imagenet256-classifier``.
-    :param flags: a file of flags, of :class:`EncoderFlags` or of OpenAI's scripts, for one that is no preset.
-    :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same numbers.
-    :param untrained: random weights in place of a checkpoint.
-    :param seed: of the random weights of ``untrained``.
-    :raises UsageError: options that contradict each other.
+    :param checkpoint: OpenAI's ``.pt``, or ``.safetensors``; default: the fetched checkpoint of the preset.
+    :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
+    :param preset: the published classifier in the checkpoint; default: ``imagenet256-classifier``.
+    :param flags: a file with flags of :class:`EncoderFlags` or of OpenAI's scripts, instead of a preset.
+    :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same results.
+    :param untrained: random weights instead of a checkpoint, for timings.
+    :param seed: seed of the random weights.
+    :raises UsageError: options contradict each other.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
     _check_source("noisy-classifier", checkpoint, preset, flags, untrained, key)
@@ -151,7 +146,9 @@ def noisy_classifier(
 
     named = CLASSIFIERS[preset or DEFAULT_CLASSIFIER].flags
     wanted = named if flags is None else read_classifier_flags(flags)
-    wanted = replace(wanted, use_checkpoint=use_checkpoint, use_fp16=False)  # the engine decides on precision
+    wanted = replace(
+        wanted, use_checkpoint=use_checkpoint, use_fp16=False
+    )  # the engine decides on the precision
     if checkpoint is None:
         return NoisyClassifierGuidance(random_network(EncoderUNet, wanted, seed))
     state = read_checkpoint(checkpoint, key=key).state
@@ -166,11 +163,13 @@ def _check_source(
     untrained: bool,
     key: str | None,
 ) -> None:
-    """:raises UsageError: for options that say in two ways where the network comes from."""
+    """:raises UsageError: two options give the network's weights, or two describe it."""
     if untrained and checkpoint is not None:
         raise UsageError(f"{name} takes checkpoint or untrained, not both")
     if untrained and key is not None:
-        raise UsageError(f"{name}:key=NAME chooses weights from a checkpoint, and untrained=true reads none")
+        raise UsageError(
+            f"{name}:key=NAME needs a checkpoint, but untrained=true reads none: leave out one of them"
+        )
     if preset is not None and flags is not None:
         raise UsageError(f"{name} takes preset or flags, not both: a preset has its own flags")
     if flags is not None and checkpoint is None and not untrained:
@@ -185,7 +184,7 @@ def _fetched(name: str, file_name: str) -> Path:
 
 
 def _warn_untrained(name: str) -> None:
-    logger.warning("%s has random weights (untrained=true): its pictures mean nothing", name)
+    logger.warning("%s has random weights (untrained=true); its output is meaningless", name)
 
 
 def _description(
@@ -193,9 +192,10 @@ def _description(
     path: Path | None,
     preset: PresetName | None,
     flags: Path | None,
-    given: dict[str, Any],
+    process: dict[str, Any],
 ) -> Description:
-    """Merge what the file, the preset and the options say."""
+    """Combine the description of the file or preset with the options that are not None."""
+    given = {name: value for name, value in process.items() if value is not None}
     if content is None or content.description is None:
         base = PRESETS[preset or DEFAULT_PRESET].description if flags is None else read_flags(flags)
         return replace(base, **given)

@@ -1,6 +1,6 @@
-"""The published guided-diffusion checkpoints by name: what each file holds. Loads no torch.
+"""The published guided-diffusion checkpoints by name, with their flags. Does not import torch.
 
-The flags are those of OpenAI's README. The names are those that ``guidelens weights`` knows the files by.
+The flags come from OpenAI's README. ``guidelens weights`` uses the same names.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ClassifierName = Literal[
 class Preset:
     """A published checkpoint.
 
-    :param file_name: that it is published under.
-    :param description: its network and process.
+    :param file_name: name of the published file.
+    :param description: its network and training process.
     """
 
     file_name: str
@@ -41,13 +41,13 @@ class Preset:
 
     @property
     def flags(self) -> Any:
-        """The network's flags, a :class:`.flags.UNetFlags`."""
+        """The network's :class:`.flags.UNetFlags`."""
         return self.description.flags
 
 
 @dataclass(frozen=True)
 class ClassifierPreset:
-    """A published classifier of noisy pictures, by its file and flags."""
+    """A published classifier of noisy pictures: its file and flags."""
 
     file_name: str
     flags: EncoderFlags
@@ -91,7 +91,7 @@ PRESETS: Mapping[PresetName, Preset] = {
     "imagenet256": _preset("256x256_diffusion.pt", image_size=256, class_cond=True),
     "imagenet512": _preset("512x512_diffusion.pt", image_size=512, class_cond=True),
 }
-"""Generators; the class-conditional ones draw one class each."""
+"""Generators. A class-conditional one draws the class ``label``."""
 
 _UPSAMPLER: Mapping[str, Any] = {"class_cond": True, "num_channels": 192, "channel_mult": "1,1,2,2,4,4"}
 UPSAMPLERS: Mapping[str, Preset] = {
@@ -102,9 +102,9 @@ UPSAMPLERS: Mapping[str, Preset] = {
         "128_512_upsampler.pt", **_UPSAMPLER, image_size=512, attention_resolutions="32,16"
     ),
 }
-"""Networks of :class:`.unet.SuperResUNet`, which also see a smaller picture; known so that files are recognised.
+"""Networks of :class:`.unet.SuperResUNet`, which enlarge a smaller picture. They are listed to recognise their files.
 
-Their flags have the channels of the picture, as that class takes them; its first convolution has twice as many.
+``in_channels`` is the number of channels of the picture. The first convolution has twice as many inputs.
 """
 
 
@@ -119,7 +119,7 @@ CLASSIFIERS: Mapping[ClassifierName, ClassifierPreset] = {
     "imagenet256-classifier": _classifier(256),
     "imagenet512-classifier": _classifier(512),
 }
-"""Classifiers of pictures as noisy as the diffusion process makes them."""
+"""Classifiers of noisy pictures x_t."""
 
 DEFAULT_PRESET: PresetName = "imagenet256-uncond"
 DEFAULT_CLASSIFIER: ClassifierName = "imagenet256-classifier"

@@ -1,9 +1,11 @@
-"""The network evaluated as the published code evaluates it: the yardstick for this package's own way.
+"""The network evaluated like the published code, as a baseline for benchmarks.
 
-It shares weights with a :class:`~guidelens_guided_diffusion.UNet`, and none of its layers: contiguous tensors;
-normalisation, activation and modulation one after the other; attention as two products with the softmax in
-between; all in float32; and parameters that are left trainable, as published sampling scripts leave them, so
-that autograd keeps what their gradients would need.
+It shares the weights of a :class:`~guidelens_guided_diffusion.UNet`, but not its layers:
+
+- tensors are contiguous and in float32;
+- normalisation, activation and modulation run one after the other;
+- attention is two products with a softmax between them;
+- parameters stay trainable, as in published sampling scripts, so autograd stores what their gradients need.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ _NORM_GROUPS = 32
 
 
 class ReferenceUNet:
-    """Computes what a UNet of these flags and weights computes, slowly.
+    """Compute the same as a UNet of these flags and weights, without optimisations.
 
-    :param flags: of an unconditional network.
-    :param state: its state dict; tensors that are contiguous float32 are shared, others copied.
+    :param flags: flags of an unconditional network.
+    :param state: its state dict. Contiguous float32 tensors are shared, others are copied.
     """
 
     def __init__(self, flags: UNetFlags, state: Mapping[str, Tensor]) -> None:
@@ -51,7 +53,7 @@ class ReferenceUNet:
         return self._conv(F.silu(self._norm(h, "out.0")), "out.2")
 
     def _embedding(self, timesteps: Tensor) -> Tensor:
-        """cos(t w_k), sin(t w_k) with w_k = 10000 ** (-k / half)."""
+        """Return cos(t w_k), sin(t w_k) with w_k = 10000 ** (-k / half)."""
         width = self._flags.model_channels
         half = width // 2
         steps = torch.arange(half, dtype=torch.float32, device=timesteps.device)
@@ -97,7 +99,7 @@ class ReferenceUNet:
             q, k, v = (part.reshape(batch * heads, -1, flat.shape[2]) for part in qkv.chunk(3, dim=1))
         else:
             q, k, v = qkv.reshape(batch * heads, -1, flat.shape[2]).chunk(3, dim=1)
-        # The root on either side keeps half precision in range, as the original has it.
+        # The square root is applied to both factors, as in the original, to avoid overflow in half precision.
         root = q.shape[1] ** -0.25
         weight = torch.softmax(torch.einsum("bct,bcs->bts", q * root, k * root), dim=-1)
         attended = torch.einsum("bts,bcs->bct", weight, v).reshape(batch, -1, flat.shape[2])
@@ -133,7 +135,7 @@ _MIDDLE: list[Layer] = [
 
 
 def _encoder(flags: UNetFlags) -> Iterator[list[Layer]]:
-    """Yield the stages on the way down, each a list of layers with their names."""
+    """Yield the stages of the encoder, each a list of layers with their names."""
     yield [("conv", "input_blocks.0.0")]
     stage, levels = 1, len(flags.widths)
     for level in range(levels):
@@ -146,7 +148,7 @@ def _encoder(flags: UNetFlags) -> Iterator[list[Layer]]:
 
 
 def _decoder(flags: UNetFlags) -> Iterator[list[Layer]]:
-    """Yield the stages on the way up."""
+    """Yield the stages of the decoder."""
     stage = 0
     for level in reversed(range(len(flags.widths))):
         for block in range(flags.num_res_blocks + 1):

@@ -1,4 +1,4 @@
-"""OpenAI's guided-diffusion UNet: the same constructor flags, state-dict names and numbers; our own code.
+"""OpenAI's guided-diffusion UNet. Our own code, with the constructor flags, state-dict names and results.
 
 Architecture: Dhariwal & Nichol 2021, *Diffusion Models Beat GANs on Image Synthesis* (section 3), after
 Nichol & Dhariwal 2021 and Ho et al. 2020. A checkpoint published for guided-diffusion loads with
@@ -29,9 +29,9 @@ from .layers import (
 
 
 class Stage(nn.Sequential):
-    """A sequence whose residual blocks also receive the timestep embedding."""
+    """A sequence of layers. Its residual blocks also receive the timestep embedding."""
 
-    def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # the embedding is the point
+    def forward(self, x: Tensor, emb: Tensor) -> Tensor:  # type: ignore[override]  # takes the embedding as well
         for layer in self:
             if isinstance(layer, ResBlock):
                 x = layer(x, emb)
@@ -41,7 +41,7 @@ class Stage(nn.Sequential):
 
 
 class Builder:
-    """Makes the stages of a UNet, following the channels and the downsampling factor from stage to stage."""
+    """Build the stages of a UNet, and track channels and downsampling factor from stage to stage."""
 
     def __init__(self, flags: UNetFlags) -> None:
         self.flags = flags
@@ -50,7 +50,7 @@ class Builder:
         self.skips: list[int] = []
 
     def encoder(self) -> Iterator[Stage]:
-        """Yield the input blocks; each one's output is also a skip connection."""
+        """Yield the input blocks. Each output is also a skip connection."""
         flags = self.flags
         yield self._skipped(nn.Conv2d(flags.in_channels, self.channels, 3, padding=1))
         for level, width in enumerate(flags.widths):
@@ -69,7 +69,7 @@ class Builder:
         )
 
     def decoder(self) -> Iterator[Stage]:
-        """Yield the output blocks, each of which takes the last skip connection that is left."""
+        """Yield the output blocks. Each takes the last remaining skip connection."""
         flags = self.flags
         for level, width in reversed(list(enumerate(flags.widths))):
             for block in range(flags.num_res_blocks + 1):
@@ -108,9 +108,9 @@ class Builder:
 
 
 class TimestepNetwork(nn.Module):
-    """What both networks of this package share: the timestep embedding, precision, layout, recomputation.
+    """Base of both networks: timestep embedding, precision, memory layout and recomputation.
 
-    ``use_checkpoint`` may be switched at any time: it changes no number.
+    ``use_checkpoint`` may change at any time. It does not affect the results.
     """
 
     def __init__(self, flags: UNetFlags) -> None:
@@ -122,21 +122,21 @@ class TimestepNetwork(nn.Module):
     def precision(self, x: Tensor, asked: torch.dtype | None) -> torch.dtype:
         """Return the dtype to compute in.
 
-        :param asked: what :func:`guidelens.networks.own_precision` yields: autocast's dtype, or None.
+        :param asked: autocast's dtype or None, from :func:`guidelens.networks.own_precision`.
         """
         return torch.float16 if self._fp16 else asked or x.dtype
 
     def embed(self, timesteps: Tensor) -> Tensor:
-        """Return the embedding (B, emb_channels) of timesteps (B,), in the precision of its own weights."""
+        """Return the embedding (B, emb_channels) of timesteps (B,), in the precision of its weights."""
         embedding = timestep_embedding(timesteps, self._width)
         return cast(Tensor, self.time_embed(embedding.to(next(self.time_embed.parameters()).dtype)))
 
     def laid_out(self, x: Tensor) -> Tensor:
-        """Return ``x`` channels last, for its convolutions and attention; every layer keeps the layout."""
+        """Return ``x`` in channels-last layout, which every layer keeps."""
         return x.contiguous(memory_format=torch.channels_last) if x.device.type in ops.CHANNELS_LAST else x
 
     def run(self, stage: nn.Module, h: Tensor, emb: Tensor) -> Tensor:
-        """Apply a stage, keeping nothing inside it for the gradient if ``use_checkpoint`` says so."""
+        """Apply a stage. With ``use_checkpoint`` its activations are recomputed in the backward pass."""
         if self.use_checkpoint and torch.is_grad_enabled():
             return cast(Tensor, checkpoint(stage, h, emb, use_reentrant=False))
         return cast(Tensor, stage(h, emb))
@@ -146,11 +146,11 @@ class UNet(TimestepNetwork):
     """Noise predictor with the constructor flags of the published guided-diffusion models.
 
     :param flags: the fields of :class:`UNetFlags`, in order or by name.
-    :raises UsageError: flags that fit no network, saying which.
+    :raises UsageError: a flag is out of range, or flags do not fit together.
     """
 
     def __init__(self, *args: object, **flags: object) -> None:
-        self.flags = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # checks its fields itself
+        self.flags = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # the dataclass checks its fields
         super().__init__(self.flags)
         self.image_size = self.flags.image_size
         self.in_channels = self.flags.in_channels
@@ -170,17 +170,17 @@ class UNet(TimestepNetwork):
 
         :param x: (B, in_channels, H, W), H and W multiples of 2 ** (levels - 1).
         :param timesteps: (B,) training timesteps, 0..T-1 (fractions are allowed).
-        :param y: (B,) class labels; given if and only if the model is class-conditional.
+        :param y: (B,) class labels, if and only if the model is class-conditional.
         :returns: (B, out_channels, H, W).
-        :raises ValueError: labels given to an unconditional model, or missing for a conditional one.
+        :raises ValueError: labels are given for an unconditional model, or missing for a conditional one.
         """
         if (y is not None) != (self.num_classes is not None):
-            raise ValueError("class labels y are needed by class-conditional models, and by no others")
+            raise ValueError("class-conditional models need class labels y, other models take none")
         with own_precision(x.device) as asked:
             return self.predict(x, timesteps, y, self.precision(x, asked))
 
     def predict(self, x: Tensor, timesteps: Tensor, y: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Compute what :meth:`forward` returns, in ``dtype``; the last layers in the dtype of ``x``."""
+        """Compute :meth:`forward` in ``dtype``, and the last layers in the dtype of ``x``."""
         emb = self.embed(timesteps)
         if y is not None:
             emb = emb + self.label_emb(y)
@@ -195,18 +195,18 @@ class UNet(TimestepNetwork):
 
 
 class SuperResUNet(UNet):
-    """An upsampler: a UNet that also sees the small picture, enlarged, as further channels of its input.
+    """An upsampler: a UNet with the enlarged small picture as further input channels.
 
-    :param flags: as of :class:`UNet`, with the channels of the picture alone as ``in_channels``.
+    :param flags: the flags of :class:`UNet`. ``in_channels`` counts the channels of the picture only.
     """
 
     def __init__(self, *args: object, **flags: object) -> None:
-        picture = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # checks its fields itself
+        picture = UNetFlags(*args, **flags)  # type: ignore[arg-type]  # the dataclass checks its fields
         super().__init__(**{**picture.to_dict(), "in_channels": 2 * picture.in_channels})
 
-    def forward(  # type: ignore[override]  # the small picture is the point
+    def forward(  # type: ignore[override]  # takes the small picture as well
         self, x: Tensor, timesteps: Tensor, low_res: Tensor, y: Tensor | None = None
     ) -> Tensor:
-        """Predict from noisy images; ``low_res`` is the small picture (B, C, h, w) in [-1, 1]."""
+        """Predict from noisy images and the small picture ``low_res`` (B, C, h, w) in [-1, 1]."""
         enlarged = F.interpolate(low_res, x.shape[2:], mode="bilinear")
         return super().forward(torch.cat([x, enlarged], dim=1), timesteps, y)

@@ -1,4 +1,4 @@
-"""Networks of the published shapes with random weights: they draw noise, at the cost of the real ones."""
+"""Networks of the published sizes with random weights, for timings. They draw noise."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ NetworkT = TypeVar("NetworkT", bound=TimestepNetwork)
 
 
 def untrained(network_class: Callable[..., NetworkT], flags: UNetFlags, seed: int = 0) -> NetworkT:
-    """Build a network whose every weight is random, those that training starts at zero included.
+    """Build a network with random weights, including those that training initialises with 0.
 
-    Nothing vanishes or explodes on the way through it, in half precision either: weights are normal with the
-    variance 1 / fan-in, around 1 for the gains of normalisations.
+    Weights are normal with variance 1 / fan-in, and have mean 1 for the gains of normalisations. So activations
+    neither vanish nor overflow, also in half precision.
 
-    :param seed: the same weights for the same seed; PyTorch's own random state is not touched.
+    :param seed: seed of the weights. PyTorch's global random state does not change.
     """
-    with torch.device("meta"):  # no initialisation that is drawn over
+    with torch.device("meta"):  # skip the default initialisation
         network = network_class(**flags.to_dict())
     network.to_empty(device="cpu")
     random = torch.Generator().manual_seed(seed)
@@ -37,5 +37,5 @@ def untrained(network_class: Callable[..., NetworkT], flags: UNetFlags, seed: in
 
 
 def untrained_unet(flags: UNetFlags, seed: int = 0) -> UNet:
-    """Build a :class:`UNet` so."""
+    """Build a :class:`UNet` with :func:`untrained`."""
     return untrained(UNet, flags, seed)

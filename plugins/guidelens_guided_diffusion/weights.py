@@ -1,4 +1,4 @@
-"""The checkpoints that OpenAI published with guided-diffusion, as files to fetch."""
+"""The checkpoints that OpenAI published with guided-diffusion."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _published(
     )
 
 
-# OpenAI states neither sizes nor hashes. Those of one file are known from other programs that check it.
+# OpenAI publishes neither sizes nor hashes. Other programs check one of the files, so its hash is known.
 _FILES = (
     _published(
         "imagenet256-uncond",
@@ -46,4 +46,4 @@ _FILES = (
 )
 
 WEIGHTS = {file.filename: file for file in _FILES}
-"""By the name that the file is published under. The two upsamplers are left out: no component could use them."""
+"""Checkpoints by published file name. The two upsamplers are left out, because no component can use them."""

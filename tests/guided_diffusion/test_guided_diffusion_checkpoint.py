@@ -252,9 +252,9 @@ def test_class_conditional_checkpoints(
     ("label", "message"),
     [
         (None, "class-conditional: give label=0 to label=4"),
-        ("5", "'5' is no class: there are 0 to 4"),
-        ("-1", "'-1' is no class"),
-        ("golden retriever", "write a number, 0 to 4"),
+        ("5", "'5' is not a class: give 0 to 4"),
+        ("-1", "'-1' is not a class"),
+        ("golden retriever", "give a number, 0 to 4"),
     ],
 )
 @pytest.mark.usefixtures("conditional")
@@ -274,7 +274,7 @@ def test_labels_and_unconditional_networks(
     assert "num_classes is None, the file has 5" in message
     torch.save(UNet(**flags).state_dict(), published)
     message = error_line(UsageError, lambda: guided_diffusion(published, flags=flags_file, label="0"))
-    assert "unconditional: label=0 has no use" in message
+    assert "unconditional: leave out label=0" in message
 
 
 def test_networks_that_are_no_generators(flags: dict, unet: UNet) -> None:

@@ -283,7 +283,7 @@ def test_what_it_cannot_read(guidance: NoisyClassifierGuidance, x: Tensor) -> No
         guidance.losses(x.repeat(1, 1, 2, 2), text, ["class"])
     with pytest.raises(UsageError, match="unknown objective 'itc'"):
         guidance.losses(x, text, ["itc"])
-    with pytest.raises(UsageError, match="'7' is no class"):
+    with pytest.raises(UsageError, match="'7' is not a class"):
         guidance.encode_text(["3", "7"])
 
 
@@ -314,11 +314,11 @@ def test_classes_of_imagenet(text: str, number: int) -> None:
     ("text", "message"),
     [
         ("golden retriver", "did you mean golden retriever"),
-        ("cardigan", "names the classes 264 and 474: write the number"),
+        ("cardigan", "is the name of the classes 264 and 474: give the number"),
         ("1000", "there are 0 to 999"),
         ("-3", "there are 0 to 999"),
         ("", "no class of ImageNet"),
-        ("a red circle", "no class of ImageNet: write 0 to 999, or a name like 'golden retriever'"),
+        ("a red circle", "not a class of ImageNet: give 0 to 999, or a name like 'golden retriever'"),
     ],
 )
 def test_what_names_no_class(text: str, message: str) -> None:
@@ -330,7 +330,7 @@ def test_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
     class_names.cache_clear()
     try:
-        with pytest.raises(GuidelensError, match="torchvision, which is not installed: write numbers"):
+        with pytest.raises(GuidelensError, match="torchvision, which is not installed: give numbers"):
             class_index("tench")
         assert class_index("0") == 0
     finally:
@@ -357,7 +357,7 @@ def test_the_component(flags_file: Path, tmp_path: Path, guidance: NoisyClassifi
 def test_the_component_untrained(flags_file: Path, caplog: pytest.LogCaptureFixture) -> None:
     first, again, other = (noisy_classifier(flags=flags_file, untrained=True, seed=s) for s in (0, 0, 1))
     assert first.fingerprint == again.fingerprint != other.fingerprint
-    assert "noisy-classifier has random weights (untrained=true): its pictures mean nothing" in caplog.text
+    assert "noisy-classifier has random weights (untrained=true); its output is meaningless" in caplog.text
 
 
 def test_options_that_contradict(flags_file: Path, tmp_path: Path) -> None:
@@ -377,5 +377,5 @@ def test_without_its_weights_it_says_what_to_get(tmp_path: Path, monkeypatch: py
 
 def test_a_generators_checkpoint_is_told_from_a_classifiers(flags_file: Path, tmp_path: Path) -> None:
     torch.save(UNet(**SMALL).state_dict(), tmp_path / "unet.pt")
-    with pytest.raises(GuidelensError, match="a generator's UNet, where a classifier is wanted"):
+    with pytest.raises(GuidelensError, match="a generator's UNet, but a classifier is needed"):
         noisy_classifier(checkpoint=tmp_path / "unet.pt", flags=flags_file)

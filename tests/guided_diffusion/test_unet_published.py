@@ -133,10 +133,10 @@ def state_of(name: str) -> dict[str, Tensor]:
         (
             "imagenet256",
             "64-256-upsampler",
-            "it is the 64-256-upsampler, which needs a small picture to enlarge",
+            "it is the 64-256-upsampler, which enlarges small pictures",
         ),
-        ("imagenet256", "imagenet256-classifier", "it is a classifier, where a generator's UNet is wanted"),
-        ("imagenet256-classifier", "imagenet256", "it is a generator's UNet, where a classifier is wanted"),
+        ("imagenet256", "imagenet256-classifier", "it is a classifier, but a generator's UNet is needed"),
+        ("imagenet256-classifier", "imagenet256", "it is a generator's UNet, but a classifier is needed"),
         ("imagenet128-classifier", "imagenet64-classifier", "preset=imagenet64-classifier"),
     ],
 )

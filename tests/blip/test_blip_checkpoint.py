@@ -33,7 +33,7 @@ def test_config_round_trip_and_errors(config: BlipConfig) -> None:
         ('{"image_size": 100}', "image_size 100 is not a multiple of patch_size 16"),
         ('{"max_txt_len": 600}', r"max_txt_len must be in 3\.\.512"),
         ('{"dropout": "much"}', "wrong type"),
-        ('{"image_std": [0, 1, 1]}', "image_std positive"),
+        ('{"image_std": [0, 1, 1]}', "image_std must be positive"),
     ):
         with pytest.raises(GuidelensError, match=message):
             BlipConfig.from_json(text)

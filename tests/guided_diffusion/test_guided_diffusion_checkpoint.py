@@ -268,7 +268,7 @@ def test_labels_and_unconditional_networks(
     conditional: UNet, published: Path, flags_file: Path, flags: dict
 ) -> None:
     assert "class-conditional" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional))
-    assert "no class" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional, label=5))
+    assert "not a class" in error_line(UsageError, lambda: GuidedDiffusionGenerator(conditional, label=5))
     flags_file.write_text(json.dumps(flags))
     message = error_line(GuidelensError, lambda: guided_diffusion(published, flags=flags_file))
     assert "num_classes is None, the file has 5" in message
@@ -326,7 +326,7 @@ def test_training_state_of_another_network_is_compared(tmp_path: Path) -> None:
     FOREIGN["training state"](tmp_path / "a.pt")
     message = error_line(GuidelensError, lambda: guided_diffusion(tmp_path / "a.pt"))
     assert "1 tensors unexpected (a)" in message
-    assert "looks like no network of guided-diffusion" in message
+    assert "does not look like a network of guided-diffusion" in message
 
 
 @pytest.mark.parametrize("share", [0.1, 0.9])
@@ -349,7 +349,7 @@ def test_load_generator_takes_its_own_format_only(unet: UNet, published: Path, t
     bare = tmp_path / "bare.safetensors"
     save_file(unet.state_dict(), bare)
     for path in (bare, published):
-        assert "no guidelens generator" in error_line(GuidelensError, lambda path=path: load_generator(path))
+        assert "not a guidelens generator" in error_line(GuidelensError, lambda path=path: load_generator(path))
 
 
 @pytest.mark.parametrize(

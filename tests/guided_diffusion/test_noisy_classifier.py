@@ -315,9 +315,9 @@ def test_classes_of_imagenet(text: str, number: int) -> None:
     [
         ("golden retriver", "did you mean golden retriever"),
         ("cardigan", "is the name of the classes 264 and 474: give the number"),
-        ("1000", "there are 0 to 999"),
-        ("-3", "there are 0 to 999"),
-        ("", "no class of ImageNet"),
+        ("1000", "give 0 to 999"),
+        ("-3", "give 0 to 999"),
+        ("", "not a class of ImageNet"),
         ("a red circle", "not a class of ImageNet: give 0 to 999, or a name like 'golden retriever'"),
     ],
 )

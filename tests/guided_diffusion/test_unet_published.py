@@ -157,7 +157,7 @@ def test_a_relative_of_a_published_network_is_named() -> None:
 
 
 def test_something_else_entirely() -> None:
-    with pytest.raises(GuidelensError, match="looks like no network of guided-diffusion"):
+    with pytest.raises(GuidelensError, match="does not look like a network of guided-diffusion"):
         build_unet(PRESETS["imagenet128"].flags, {"a": torch.zeros(2)}, source="a.pt")
 
 

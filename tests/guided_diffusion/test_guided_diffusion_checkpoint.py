@@ -349,7 +349,9 @@ def test_load_generator_takes_its_own_format_only(unet: UNet, published: Path, t
     bare = tmp_path / "bare.safetensors"
     save_file(unet.state_dict(), bare)
     for path in (bare, published):
-        assert "not a guidelens generator" in error_line(GuidelensError, lambda path=path: load_generator(path))
+        assert "not a guidelens generator" in error_line(
+            GuidelensError, lambda path=path: load_generator(path)
+        )
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,7 @@
 
 import pytest
 import torch
-from guidelens import Engine, UsageError
-from guidelens.sampling import Sampling
+from guidelens import Engine, Sampling, UsageError
 from guidelens.testing import check_guidance_model
 from guidelens_make_it_red import Red, WithRed
 

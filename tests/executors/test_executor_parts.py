@@ -14,7 +14,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.executors import ray as ray_module
 from guidelens.executors.placing import ATTEMPTS, Queue, longest_first
 from guidelens.executors.ray import RayExecutor, RayOptions, ray_executor
-from guidelens.executors.shipping import Recipe, Request, compute_alike, make_recipe, make_workshop
+from guidelens.executors.shipping import Recipe, Request, compute_alike, make_component_cache, make_recipe
 from guidelens.plugins import PluginManager
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import run_study
@@ -66,9 +66,9 @@ def test_a_recipe_rebuilds_the_plugins_elsewhere(tmp_path: Path, monkeypatch: py
     assert "no:blip" in [r.text for r in recipe.requests]
     path.unlink()  # as on another machine
     monkeypatch.setenv("GUIDELENS_PLUGINS", "no-such-plugin")  # theirs, not ours
-    workshop = make_workshop(recipe)
-    assert workshop.model("generator", "tiny").fingerprint == "tiny-generator-1"
-    assert workshop.device == "cpu"
+    cache = make_component_cache(recipe)
+    assert cache.model("generator", "tiny").fingerprint == "tiny-generator-1"
+    assert cache.device == "cpu"
 
 
 def test_a_file_that_differs_there_is_replaced_by_the_one_here(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_a_file_that_differs_there_is_replaced_by_the_one_here(tmp_path: Path) -
     from guidelens import __version__
 
     recipe = Recipe((Request(str(path), content),), "cpu", __version__, torch.__version__)
-    assert make_workshop(recipe).model("generator", "tiny").image_shape == (3, 8, 8)
+    assert make_component_cache(recipe).model("generator", "tiny").image_shape == (3, 8, 8)
     assert path.read_text().startswith("raise")
 
 
@@ -88,9 +88,9 @@ def test_other_versions_and_objects_are_refused() -> None:
     from guidelens import __version__
 
     with pytest.raises(GuidelensError, match=r"guidelens .* is run with 0\.0\.0"):
-        make_workshop(Recipe((), "cpu", "0.0.0", torch.__version__))
+        make_component_cache(Recipe((), "cpu", "0.0.0", torch.__version__))
     with pytest.raises(GuidelensError, match=r"PyTorch .* is run with 1\.0"):
-        make_workshop(Recipe((), "cpu", __version__, "1.0"))
+        make_component_cache(Recipe((), "cpu", __version__, "1.0"))
     with pytest.raises(UsageError, match="object of this process"):
         make_recipe(PluginManager.load([tiny_world], environment={}), "cpu")
 
@@ -99,13 +99,13 @@ def test_another_model_there_is_told_before_anything_is_drawn(tmp_path: Path) ->
     """Weights that differ between machines must not end up under a key of other weights."""
 
     class Strange:
-        def __init__(self, workshop: Any) -> None:
-            self.workshop = workshop
+        def __init__(self, cache: Any) -> None:
+            self.cache = cache
 
         def outcomes(self, tasks: Any, report: Any) -> Any:
             for one in tasks:
-                self.workshop.model("guidance", "brittle").fingerprint = "other-weights"
-                yield one, compute_alike(one, self.workshop)
+                self.cache.model("guidance", "brittle").fingerprint = "other-weights"
+                yield one, compute_alike(one, self.cache)
 
     plugins = PluginManager.load(TOY_PLUGINS, environment={})
     with pytest.raises(GuidelensError, match="other-weights"):

@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from guidelens.plugins import PluginManager
 from guidelens.studies.expand import expand
-from guidelens.studies.run import find_study, plugin_workshop
+from guidelens.studies.run import find_study, plugin_component_cache
 
 
 @pytest.mark.slow
 def test_guides_and_judges() -> None:
     plugins = PluginManager.load(environment={})
-    study = expand(find_study("judges", plugins), plugins, plugin_workshop(plugins, "cpu"))
+    study = expand(find_study("judges", plugins), plugins, plugin_component_cache(plugins, "cpu"))
     guides = {(m["schedule"], m["guidance"]) for m in study.members}
     assert len(guides) == 6
     columns = [column for item in study.metrics for column in item.columns]

@@ -10,7 +10,7 @@ from guidelens.plugins import PluginManager
 from guidelens.studies.expand import Expansion, expand
 from guidelens.studies.file import parse_study
 from guidelens.studies.forecast import PlannedStudy
-from guidelens.studies.run import find_study, plugin_workshop
+from guidelens.studies.run import find_study, plugin_component_cache
 
 CLAIMS = {"F1", "F2", "F3", "F4", "F5", "F6"}
 STEPS = {"findings": 66_000, "findings-quick": 11_000, "replication": 66_000}
@@ -23,7 +23,7 @@ def installed() -> PluginManager:
 
 
 def expanded(name: str, plugins: PluginManager) -> Expansion:
-    return expand(find_study(name, plugins), plugins, plugin_workshop(plugins, "cpu"))
+    return expand(find_study(name, plugins), plugins, plugin_component_cache(plugins, "cpu"))
 
 
 @pytest.mark.parametrize("name", ["findings", "findings-quick", "paper"])
@@ -56,7 +56,7 @@ def test_every_question_is_asked_and_could_be_decided(name: str, installed: Plug
 def test_a_study_with_few_prompts_is_warned_of(installed: PluginManager) -> None:
     """The quick study once had 5 prompts a grid: no outcome could decide most of what it asked."""
     study = parse_study(find_study("findings-quick", installed).text.replace("n=12", "n=5"))
-    planned = PlannedStudy.of(study, expand(study, installed, plugin_workshop(installed, "cpu")))
+    planned = PlannedStudy.of(study, expand(study, installed, plugin_component_cache(installed, "cpu")))
     found = undecidable(planned, installed.claims())
     assert len(found) == 31
     assert found["F2.binding"] == "no outcome can decide it: with 5 prompts the corrected p is 1 or more"

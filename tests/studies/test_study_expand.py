@@ -17,7 +17,7 @@ from guidelens.runs.notes import Note
 from guidelens.sampling import Sampling
 from guidelens.studies.expand import Expansion, expand, pair_id
 from guidelens.studies.file import parse_study
-from guidelens.studies.run import plugin_workshop
+from guidelens.studies.run import plugin_component_cache
 from study_worlds import drop_letters
 
 Expand = Callable[..., Expansion]
@@ -33,7 +33,7 @@ def plugins() -> PluginManager:
 def expanded(plugins: PluginManager, tmp_path: Path) -> Expand:
     def expanded(text: str, **extra: Any) -> Expansion:
         study = parse_study(text, label="s.toml", base=tmp_path)
-        return expand(study, plugins, plugin_workshop(plugins, study.device), **extra)
+        return expand(study, plugins, plugin_component_cache(plugins, study.device), **extra)
 
     return expanded
 

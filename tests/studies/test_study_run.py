@@ -350,13 +350,13 @@ def test_models_are_let_go_of_and_built_again(plugins: PluginManager) -> None:
         built.append((kind, name))
         return object()
 
-    workshop = execute.Workshop(build)
-    first = workshop.model("generator", "a")
-    assert workshop.model("generator", "b") is not workshop.model("generator", "a") is first
-    workshop.model("guidance", "a")
-    workshop.model("generator", "c")  # b goes, as the one used longest ago
-    assert workshop.model("generator", "a") is first
-    workshop.model("generator", "b")
+    cache = execute.ComponentCache(build)
+    first = cache.model("generator", "a")
+    assert cache.model("generator", "b") is not cache.model("generator", "a") is first
+    cache.model("guidance", "a")
+    cache.model("generator", "c")  # b goes, as the one used longest ago
+    assert cache.model("generator", "a") is first
+    cache.model("generator", "b")
     assert [name for kind, name in built if kind == "generator"] == ["a", "b", "c", "b"]
 
 
@@ -365,14 +365,14 @@ def test_another_executor_may_compute_in_any_order(tmp_path: Path, run: Run, toy
     import pickle
 
     class Backwards:
-        def __init__(self, workshop: execute.Workshop) -> None:
-            self.workshop = workshop
+        def __init__(self, cache: execute.ComponentCache) -> None:
+            self.cache = cache
 
         def outcomes(self, tasks: Any, report: Any) -> Any:
             for task in reversed(list(tasks)):
                 sent = pickle.loads(pickle.dumps(task))
                 report(sent, 0.5)
-                yield sent, pickle.loads(pickle.dumps(execute.compute(sent, self.workshop)))
+                yield sent, pickle.loads(pickle.dumps(execute.compute(sent, self.cache)))
 
     seen: list[Progress] = []
     assert run(TOY, tmp_path, executor=Backwards, on_progress=seen.append).complete

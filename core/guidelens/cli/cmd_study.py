@@ -25,7 +25,7 @@ from .paths import UserPath
 if TYPE_CHECKING:
     from guidelens.claims.questions import Claim
     from guidelens.plugins import PluginManager
-    from guidelens.runs.execute import Executor, Workshop
+    from guidelens.runs.execute import ComponentCache, Executor
     from guidelens.studies.file import Study
     from guidelens.studies.forecast import Forecast
     from guidelens.studies.results import StudyResults
@@ -65,7 +65,7 @@ class _Way:
 
         return "cuda:0" if self.device == ALL_GPUS else self.device
 
-    def maker(self, found: Study, manager: PluginManager) -> Callable[[Workshop], Executor]:
+    def maker(self, found: Study, manager: PluginManager) -> Callable[[ComponentCache], Executor]:
         """Return what makes the executor that was asked for.
 
         :raises UsageError: for options that do not go with it, or where it is not installed.
@@ -234,7 +234,7 @@ def _run(
     manager: PluginManager,
     directory: Path,
     way: _Way,
-    executor: Callable[[Workshop], Executor],
+    executor: Callable[[ComponentCache], Executor],
     command: str = "",
 ) -> None:
     from guidelens.studies.run import run_study

@@ -15,10 +15,10 @@ from multiprocessing import get_context
 from typing import TYPE_CHECKING
 
 from guidelens.errors import UsageError
-from guidelens.runs.execute import Executor, Outcome, Outcomes, Report, Task, Workshop
+from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Report, Task
 
 from .placing import Queue, longest_first
-from .shipping import Recipe, compute_alike, make_recipe, make_workshop
+from .shipping import Recipe, compute_alike, make_component_cache, make_recipe
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -42,7 +42,7 @@ def all_gpus() -> list[str]:
     return [f"cuda:{number}" for number in range(count)]
 
 
-def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable[[Workshop], Executor]:
+def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable[[ComponentCache], Executor]:
     """Return what :func:`guidelens.studies.run.run_study` takes as ``executor``, to compute on several devices.
 
     :param plugins: those of the run, the study's own included.
@@ -50,7 +50,7 @@ def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable
     :raises UsageError: for plugins that no other process can load.
     """
     recipes = [make_recipe(plugins, device) for device in devices]
-    return lambda workshop: DevicesExecutor(recipes)
+    return lambda cache: DevicesExecutor(recipes)
 
 
 class DevicesExecutor:
@@ -122,11 +122,11 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-_WORKSHOPS: dict[Recipe, Workshop] = {}
+_COMPONENT_CACHES: dict[Recipe, ComponentCache] = {}
 """Of a worker process, which has one."""
 
 
 def _compute(recipe: Recipe, task: Task) -> Outcome:
-    if recipe not in _WORKSHOPS:
-        _WORKSHOPS[recipe] = make_workshop(recipe)
-    return compute_alike(task, _WORKSHOPS[recipe])
+    if recipe not in _COMPONENT_CACHES:
+        _COMPONENT_CACHES[recipe] = make_component_cache(recipe)
+    return compute_alike(task, _COMPONENT_CACHES[recipe])

@@ -17,10 +17,10 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.runs.execute import Executor, Outcome, Outcomes, Report, Task, Workshop
+from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Report, Task
 
 from .placing import Queue, longest_first
-from .shipping import Recipe, compute_alike, make_recipe, make_workshop
+from .shipping import Recipe, compute_alike, make_component_cache, make_recipe
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -65,7 +65,9 @@ class RayOptions:
                 raise UsageError(f"{value} {what}: give at least 1")
 
 
-def ray_executor(plugins: PluginManager, options: RayOptions | None = None) -> Callable[[Workshop], Executor]:
+def ray_executor(
+    plugins: PluginManager, options: RayOptions | None = None
+) -> Callable[[ComponentCache], Executor]:
     """Return what :func:`guidelens.studies.run.run_study` takes as ``executor``, to compute on a Ray cluster.
 
     :param plugins: those of the run, the study's own included.
@@ -75,8 +77,8 @@ def ray_executor(plugins: PluginManager, options: RayOptions | None = None) -> C
         raise UsageError('the executor ray needs Ray: pip install "guidelens[ray]"')
     chosen = options or RayOptions()
 
-    def make(workshop: Workshop) -> Executor:
-        return RayExecutor(make_recipe(plugins, workshop.device), chosen)
+    def make(cache: ComponentCache) -> Executor:
+        return RayExecutor(make_recipe(plugins, cache.device), chosen)
 
     return make
 
@@ -217,7 +219,7 @@ class _Crew:
 
 
 class _Worker:
-    """The actor: a workshop of its own, with a fixed number of threads."""
+    """The actor: a component cache of its own, with a fixed number of threads."""
 
     def __init__(self, threads: int) -> None:
         import torch
@@ -227,14 +229,14 @@ class _Worker:
     def prepare(self, recipe: Recipe) -> str:
         """Load plugins; return what is amiss, or nothing."""
         try:
-            self._workshop = make_workshop(recipe)
+            self._component_cache = make_component_cache(recipe)
         except GuidelensError as error:
             return str(error)
         return ""
 
     def compute(self, task: Task) -> Outcome:
         """Compute a task; see :func:`guidelens.runs.execute.compute`."""
-        return compute_alike(task, self._workshop)
+        return compute_alike(task, self._component_cache)
 
 
 @contextmanager

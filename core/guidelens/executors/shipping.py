@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.runs.execute import Outcome, Task, Workshop, compute
+from guidelens.runs.execute import ComponentCache, Outcome, Task, compute
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -28,7 +28,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to make a workshop elsewhere: plain data.
+    """How to make a cache elsewhere: plain data.
 
     :param version: of guidelens here; another one is refused.
     :param torch: the version of PyTorch here; another one would round differently.
@@ -62,8 +62,8 @@ def make_recipe(plugins: PluginManager, device: str) -> Recipe:
     return Recipe(tuple(requests), device, __version__, torch.__version__)
 
 
-def make_workshop(recipe: Recipe) -> Workshop:
-    """Load the plugins of a recipe and return a workshop that builds their components.
+def make_component_cache(recipe: Recipe) -> ComponentCache:
+    """Load the plugins of a recipe and return a cache that builds their components.
 
     A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
     variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the recipe.
@@ -82,10 +82,10 @@ def make_workshop(recipe: Recipe) -> Workshop:
         if here != there:
             raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
     plugins = PluginManager.load([_local(request) for request in recipe.requests], environment={})
-    return Workshop(plugins.build, device=recipe.device)
+    return ComponentCache(plugins.build, device=recipe.device)
 
 
-def compute_alike(task: Task, workshop: Workshop) -> Outcome:
+def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
     """Compute a task with models that are the same as the driver's.
 
     :raises GuidelensError: where a model's weights are others than those the cells were planned with.
@@ -95,14 +95,14 @@ def compute_alike(task: Task, workshop: Workshop) -> Outcome:
         ("generator", settings.generator),
         ("guidance", settings.guidance),
     ):
-        here = str(workshop.model(kind, planned.name).fingerprint)
+        here = str(cache.model(kind, planned.name).fingerprint)
         if here != planned.fingerprint:
             raise GuidelensError(
                 f"a worker's {kind} {planned.name!r} has the fingerprint {here}, the study's has "
                 f"{planned.fingerprint}: "
                 "its machine has other weights or another plugin"
             )
-    return compute(task, workshop)
+    return compute(task, cache)
 
 
 def _local(request: Request) -> str:

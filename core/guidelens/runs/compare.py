@@ -15,7 +15,7 @@ from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
-from guidelens.runs.execute import Group, InProcess, Workshop
+from guidelens.runs.execute import ComponentCache, Group, InProcess
 from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
 from guidelens.runs.record import ComparisonRequest, merged_config
@@ -129,8 +129,8 @@ def compare(
     tables = [schedule.tabulated(settings.steps) for schedule in parts.schedules]
     check_schedules(tables, settings.objectives, parts.guidance.name, settings.steps)
     engine = _engine(parts, settings, device, batch_size, Sample(chosen[0].text, tables[0].schedule))
-    workshop = _workshop(parts, device)
-    workshop.keep(recorded, engine)
+    cache = _component_cache(parts, device)
+    cache.keep(recorded, engine)
     notes = prompt_notes(parts.guidance.component, [prompt.text for prompt in chosen])
     request = ComparisonRequest(
         settings=recorded,
@@ -153,7 +153,7 @@ def compare(
     with RunStore(directory) as store:
         for note in told if on_note is not None else ():
             on_note(note)  # type: ignore[misc]  # the line above has looked
-        return _carry_out(store, request, told, workshop, on_progress, should_stop)
+        return _carry_out(store, request, told, cache, on_progress, should_stop)
 
 
 def _engine(
@@ -178,7 +178,7 @@ def _carry_out(
     store: RunStore,
     request: ComparisonRequest,
     notes: tuple[Note, ...],
-    workshop: Workshop,
+    cache: ComponentCache,
     on_progress: Callable[[Progress], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Comparison:
@@ -193,7 +193,7 @@ def _carry_out(
     plan = make_plan(cells, config["batches"], store.rows.keys(), size)
     store.write_config({**config, "batches": plan.batches})
     names = tuple(metric.name for metric in request.metrics)
-    driver.run(plan.todo, InProcess(workshop), metrics=names, tolerant=False)
+    driver.run(plan.todo, InProcess(cache), metrics=names, tolerant=False)
     fresh = [key for batch in plan.todo for key in batch]
     prompts = {key: cell.prompt for key, cell in cells.items()}
     if not driver.stopped:
@@ -230,14 +230,14 @@ def write_pages(store: RunStore) -> None:
     store.write(PAGE, render_page(store.directory))
 
 
-def _workshop(parts: Components, device: str) -> Workshop:
-    """Return a workshop that holds the components of a request, which may be objects without a spelling."""
+def _component_cache(parts: Components, device: str) -> ComponentCache:
+    """Return a cache that holds the components of a request, which may be objects without a spelling."""
     built: dict[tuple[str, str], Any] = {
         ("generator", parts.generator.name): parts.generator.component,
         ("guidance", parts.guidance.name): parts.guidance.component,
         **{("metric", item.name): item.metric for item in parts.metrics},
     }
-    return Workshop(lambda kind, name: built[kind, name], device=device)
+    return ComponentCache(lambda kind, name: built[kind, name], device=device)
 
 
 def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

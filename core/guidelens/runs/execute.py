@@ -2,7 +2,7 @@
 
 This is the seam between what decides (:mod:`guidelens.runs.drive` plans tasks and alone commits outcomes) and
 what computes: an :class:`Executor` in this process, or in others. Tasks and outcomes are plain data that can
-be pickled; a worker needs a :class:`Workshop` of its own to compute them.
+be pickled; a worker needs a :class:`ComponentCache` of its own to compute them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODELS_KEPT = 2
-"""Generators that a workshop holds at once, and guidance models likewise: the others are built again."""
+"""Generators that a cache holds at once, and guidance models likewise: the others are built again."""
 
 Report = Callable[["Task", float], None]
 """Told of a task and the share of it that is done, from 0 to 1."""
@@ -105,7 +105,7 @@ class Executor(Protocol):
         ...
 
 
-class Workshop:
+class ComponentCache:
     """Builds what tasks need when they first need it, and keeps the latest.
 
     :param build: returns the component of a kind (``generator``, ``guidance``, ``metric``) by its name as
@@ -159,13 +159,13 @@ class Workshop:
 class InProcess:
     """The executor of this process: one task after the other."""
 
-    def __init__(self, workshop: Workshop) -> None:
-        self.workshop = workshop
+    def __init__(self, cache: ComponentCache) -> None:
+        self.cache = cache
 
     def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
         """See :class:`Executor`."""
         for task in tasks:
-            yield task, compute(task, self.workshop, report)
+            yield task, compute(task, self.cache, report)
 
 
 def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
@@ -174,7 +174,7 @@ def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra:
     return Task(group.settings, cells, frozenset(wanted), **extra)
 
 
-def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Outcome:
+def compute(task: Task, cache: ComponentCache, report: Report | None = None) -> Outcome:
     """Draw and score the cells of a task.
 
     Where a tolerant task fails, its halves are tried, and theirs, down to the cells at fault: the same task
@@ -183,7 +183,7 @@ def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Out
     :raises Exception: whatever drawing raises, where the task is not tolerant.
     """
     try:
-        return _compute(task, workshop, report)
+        return _compute(task, cache, report)
     except Exception as error:  # plugins' code runs in there: anything may come
         if not task.tolerant:
             raise
@@ -196,14 +196,14 @@ def compute(task: Task, workshop: Workshop, report: Report | None = None) -> Out
         wanted = task.wanted.intersection(half)
         if wanted:
             part = replace(task, cells={key: task.cells[key] for key in half}, wanted=wanted)
-            outcome.update(compute(part, workshop))
+            outcome.update(compute(part, cache))
     return outcome
 
 
-def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
+def _compute(task: Task, cache: ComponentCache, report: Report | None) -> Outcome:
     from guidelens.engine import Sample
 
-    engine = workshop.engine(task.settings)
+    engine = cache.engine(task.settings)
     engine.batch_size = len(task.cells)
     recorder = StepRecorder(task.settings.steps, task.snapshots)
     cells = list(task.cells.values())
@@ -217,7 +217,7 @@ def _compute(task: Task, workshop: Workshop, report: Report | None) -> Outcome:
     samples = [Sample(c.prompt.text, c.schedule.schedule, c.seed, label=c.schedule.name) for c in cells]
     results = list(engine.run(samples, on_step=on_step))
     pictures = [to_picture(result.image) for result in results]
-    scores = score(workshop.metrics(task.metrics), pictures, [cell.prompt for cell in cells])
+    scores = score(cache.metrics(task.metrics), pictures, [cell.prompt for cell in cells])
     file = batch_file(list(task.cells))
     weights = [cell.schedule.table(task.settings.steps).by_objective for cell in cells]
     outcome = Outcome(telemetry={file: pack(list(task.cells), results, weights, recorder)})

@@ -18,7 +18,7 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
-from guidelens.runs.execute import Group, Workshop
+from guidelens.runs.execute import ComponentCache, Group
 from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import check_schedules
 from guidelens.runs.resolve import Named, default_components
@@ -73,7 +73,7 @@ class Expansion:
 
 
 def expand(
-    study: Study, plugins: PluginManager, workshop: Workshop, *, perturb: Perturb | None = None
+    study: Study, plugins: PluginManager, cache: ComponentCache, *, perturb: Perturb | None = None
 ) -> Expansion:
     """Look up and build the parts of a study and combine them.
 
@@ -81,7 +81,7 @@ def expand(
     :raises UsageError: for names that do not exist and combinations that make no sense, with the line.
     :raises GuidelensError: for parts that cannot be built.
     """
-    return _Expander(study, plugins, workshop, perturb).run()
+    return _Expander(study, plugins, cache, perturb).run()
 
 
 def pair_id(clean: str, seed: int) -> str:
@@ -91,9 +91,9 @@ def pair_id(clean: str, seed: int) -> str:
 
 class _Expander:
     def __init__(
-        self, study: Study, plugins: PluginManager, workshop: Workshop, perturb: Perturb | None
+        self, study: Study, plugins: PluginManager, cache: ComponentCache, perturb: Perturb | None
     ) -> None:
-        self.study, self.plugins, self.workshop, self.perturb = study, plugins, workshop, perturb
+        self.study, self.plugins, self.cache, self.perturb = study, plugins, cache, perturb
         self.result = Expansion()
         self._cells: dict[str, dict[str, Cell]] = {}
         self._resolved: dict[str, tuple[str, RunSettings]] = {}
@@ -119,7 +119,7 @@ class _Expander:
             if not hits:
                 logger.warning("%s", self.study.error(rule.place, "this [[exclude]] excludes nothing"))
         with self._at(("metrics",)):
-            self.result.metrics = self.workshop.metrics(metrics)
+            self.result.metrics = self.cache.metrics(metrics)
             check_columns(metric.as_dict() for metric in self.result.metrics)
         names = [(s.generator.name, s.guidance.name) for s in self.result.settings.values()]
         order = sorted(self._cells, key=lambda i: names.index(self._models(i)))  # stable: models stay loaded
@@ -142,7 +142,7 @@ class _Expander:
         from guidelens.networks import resolve_device, resolve_dtype
 
         with self._at(("device",)):
-            device = resolve_device(self.workshop.device)
+            device = resolve_device(self.cache.device)
         with self._at(("dtype",)):
             resolve_dtype(self.study.dtype, device)
 
@@ -233,7 +233,7 @@ class _Expander:
         if known in self._resolved:
             return self._resolved[known]
         models = [
-            Named(name, self.workshop.model(kind, name))
+            Named(name, self.cache.model(kind, name))
             for kind, name in (("generator", generator), ("guidance", guidance))
         ]
         with self._settling(grid):
@@ -276,7 +276,7 @@ class _Expander:
             self._tables[key] = schedule.tabulated(steps)
             self.result.schedules[key] = self._tables[key].table(steps).by_objective
         if (guidance, *key) not in self._checked:
-            objectives = self.workshop.model("guidance", guidance).objectives
+            objectives = self.cache.model("guidance", guidance).objectives
             check_schedules([self._tables[key]], objectives, guidance, steps)
             self._checked.add((guidance, *key))
         return self._tables[key]
@@ -301,7 +301,7 @@ class _Expander:
         new = [prompt.prompt.text for prompt in prompts if prompt.prompt.text not in known]
         if new:
             known |= {text: [] for text in new}
-            for note in prompt_notes(self.workshop.model("guidance", guidance), new):
+            for note in prompt_notes(self.cache.model("guidance", guidance), new):
                 known[note.prompt].append(note.text)
         return known
 

@@ -10,14 +10,14 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.runs.execute import Group, Workshop
+from guidelens.runs.execute import ComponentCache, Group
 from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_rows, refuse_foreign
 
 from .expand import Expansion, expand
 from .file import Study
 from .prompts import Perturb
 from .results import MISSING
-from .run import chosen_batch_size, outline, refuse_other, study_plugins, workshop_for
+from .run import chosen_batch_size, outline, refuse_other, study_component_cache, study_plugins
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +90,7 @@ def forecast(
     :raises UsageError, GuidelensError: as :func:`~guidelens.studies.run.run_study`.
     """
     plugins = study_plugins(study, plugins)
-    workshop = workshop_for(study, plugins, device)
+    cache = study_component_cache(study, plugins, device)
     done: set[str] = set()
     failed: set[str] = set()
     old = None
@@ -101,10 +101,10 @@ def forecast(
             refuse_other(Path(out), old, study)
             done = set(read_rows(Path(out) / RESULTS)[0])
             failed = set() if retry_failed else set(read_rows(Path(out) / FAILURES)[0]) - done
-    expansion = expand(study, plugins, workshop, perturb=perturb)
+    expansion = expand(study, plugins, cache, perturb=perturb)
     keys = set(expansion.prompts)
-    size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
-    measured = _measure(expansion, done | failed, workshop, size)
+    size = chosen_batch_size(batch_size or study.batch_size, old, cache, expansion)
+    measured = _measure(expansion, done | failed, cache, size)
     return Forecast(
         study=study,
         grids=expansion.sizes(),
@@ -120,12 +120,12 @@ def forecast(
     )
 
 
-def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_size: int) -> _Measured:
+def _measure(expansion: Expansion, done: set[str], cache: ComponentCache, batch_size: int) -> _Measured:
     """Measure each kind of what is missing once, and add up."""
     from guidelens.bench.timing import peak_memory
     from guidelens.networks import resolve_device
 
-    found = _Measured(device=resolve_device(workshop.device))
+    found = _Measured(device=resolve_device(cache.device))
     costs: dict[tuple[object, ...], float] = {}
 
     def measure() -> None:
@@ -135,10 +135,10 @@ def _measure(expansion: Expansion, done: set[str], workshop: Workshop, batch_siz
                 if key not in done:
                     by_schedule.setdefault(cell.schedule.name, []).append(key)
             for keys in by_schedule.values():
-                probe = _Probe(group, keys[:batch_size], workshop)
+                probe = _Probe(group, keys[:batch_size], cache)
                 if probe.kind not in costs:
                     costs[probe.kind] = probe.seconds_per_step()
-                laps = workshop.engine(group.settings).settings.repetitions
+                laps = cache.engine(group.settings).settings.repetitions
                 found.seconds += costs[probe.kind] * len(keys) * sum(laps)
                 found.steps += len(keys) * len(laps)
 
@@ -157,8 +157,8 @@ class _Measured:
 class _Probe:
     """Measures steps of some cells that cost alike: same models, options that cost, objectives and batch."""
 
-    def __init__(self, group: Group, keys: Sequence[str], workshop: Workshop) -> None:
-        self.group, self.keys, self.workshop = group, keys, workshop
+    def __init__(self, group: Group, keys: Sequence[str], cache: ComponentCache) -> None:
+        self.group, self.keys, self.cache = group, keys, cache
         self.schedule = group.cells[keys[0]].schedule
         table = self.schedule.table(group.settings.steps).by_objective
         options = group.settings.sampling
@@ -174,7 +174,7 @@ class _Probe:
         """Return the seconds of one step of one picture."""
         from guidelens.engine import Sample
 
-        engine = self.workshop.engine(self.group.settings)
+        engine = self.cache.engine(self.group.settings)
         cells = [self.group.cells[key] for key in self.keys]
         samples = [Sample(cell.prompt.text, self.schedule.schedule, cell.seed) for cell in cells]
         alone = self._timed(engine, samples[:1], 1)

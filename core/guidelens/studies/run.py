@@ -12,7 +12,7 @@ from guidelens.errors import UsageError
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.config import FORMAT
 from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
-from guidelens.runs.execute import Executor, InProcess, Workshop
+from guidelens.runs.execute import ComponentCache, Executor, InProcess
 from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
 from guidelens.runs.record import versions
@@ -116,13 +116,13 @@ def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
         raise study.error(("plugins",), str(error)) from error
 
 
-def plugin_workshop(plugins: PluginManager, device: str) -> Workshop:
-    """Return a workshop that builds components as plugins offer them."""
-    return Workshop(plugins.build, device=device)
+def plugin_component_cache(plugins: PluginManager, device: str) -> ComponentCache:
+    """Return a cache that builds components as plugins offer them."""
+    return ComponentCache(plugins.build, device=device)
 
 
-def workshop_for(study: Study, plugins: PluginManager, device: str | None) -> Workshop:
-    """Return the workshop of a study.
+def study_component_cache(study: Study, plugins: PluginManager, device: str | None) -> ComponentCache:
+    """Return the cache of a study.
 
     :param device: in place of the study's.
     :raises UsageError: where there is no such device; of the study's own, its line is told later.
@@ -131,7 +131,7 @@ def workshop_for(study: Study, plugins: PluginManager, device: str | None) -> Wo
         from guidelens.networks import resolve_device
 
         resolve_device(device)
-    return plugin_workshop(plugins, device or study.device)
+    return plugin_component_cache(plugins, device or study.device)
 
 
 def run_study(
@@ -142,7 +142,7 @@ def run_study(
     device: str | None = None,
     batch_size: int | str | None = None,
     retry_failed: bool = False,
-    executor: Callable[[Workshop], Executor] = InProcess,
+    executor: Callable[[ComponentCache], Executor] = InProcess,
     perturb: Perturb | None = None,
     command: str = "",
     on_progress: Callable[[Progress], None] | None = None,
@@ -160,7 +160,7 @@ def run_study(
     :param device: in place of the study's.
     :param batch_size: likewise.
     :param retry_failed: try again what failed before: cells, and metrics on pictures that are there.
-    :param executor: makes what computes the cells, given a workshop.
+    :param executor: makes what computes the cells, given a cache.
     :param perturb: used in place of the library's perturbations.
     :param command: recorded in ``config.json``.
     :param on_note: called once with each of the run's ``notes``, before sampling.
@@ -178,19 +178,19 @@ def run_study(
     refuse_other(directory, old, study)
     requests = given.requests()
     loaded = study_plugins(study, given)
-    workshop = workshop_for(study, loaded, device)
-    expansion = expand(study, loaded, workshop, perturb=perturb)
-    size = chosen_batch_size(batch_size or study.batch_size, old, workshop, expansion)
+    cache = study_component_cache(study, loaded, device)
+    expansion = expand(study, loaded, cache, perturb=perturb)
+    size = chosen_batch_size(batch_size or study.batch_size, old, cache, expansion)
     with RunStore(directory, STUDY) as store:
         for note in expansion.notes if on_note is not None else ():
             on_note(note)  # type: ignore[misc]  # the line above has looked
         if retry_failed:
             store.replace_failures([])
         plan = _plan(store, expansion, size)
-        config = _config(study, expansion, plan, store.config, size, workshop, loaded, requests, command)
+        config = _config(study, expansion, plan, store.config, size, cache, loaded, requests, command)
         store.write_config(config)
         store.write(CELLS, "".join(_line(member) for member in expansion.members))
-        driver = _drive(store, expansion, plan, executor(workshop), study, on_progress, should_stop)
+        driver = _drive(store, expansion, plan, executor(cache), study, on_progress, should_stop)
         if not driver.stopped:
             leave = () if retry_failed else expansion.prompts
             fresh = [key for batch in plan.todo for key in batch]
@@ -219,7 +219,7 @@ def refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -
 
 
 def chosen_batch_size(
-    wanted: int | str, old: Mapping[str, Any] | None, workshop: Workshop, expansion: Expansion
+    wanted: int | str, old: Mapping[str, Any] | None, cache: ComponentCache, expansion: Expansion
 ) -> int:
     """Return the number of pictures computed at once: ``auto`` stays what the directory was begun with."""
     if not isinstance(wanted, str):
@@ -234,7 +234,7 @@ def chosen_batch_size(
         if models not in sizes:
             cell = next(iter(group.cells.values()))
             sample = Sample(cell.prompt.text, cell.schedule.schedule, cell.seed)
-            sizes[models] = workshop.engine(group.settings).predict_batch_size(sample)
+            sizes[models] = cache.engine(group.settings).predict_batch_size(sample)
     return min(sizes.values())
 
 
@@ -268,7 +268,7 @@ def _config(
     plan: Plan,
     old: Mapping[str, Any] | None,
     batch_size: int,
-    workshop: Workshop,
+    cache: ComponentCache,
     plugins: PluginManager,
     requests: Sequence[str],
     command: str,
@@ -290,7 +290,7 @@ def _config(
         **outline(study, expansion),
         "settings": {i: settings.as_dict() for i, settings in expansion.settings.items()},
         "snapshots": list(study.snapshots),
-        "device": str(resolve_device(workshop.device)),
+        "device": str(resolve_device(cache.device)),
         "batch_size": batch_size,
         "plugins": list(requests),
         "commands": [*commands, *([command] if command and command not in commands else [])],

@@ -10,7 +10,7 @@ import torch
 from click.testing import CliRunner
 from guidelens.cli.main import cli
 from guidelens.errors import UsageError
-from guidelens.executors import devices, placing
+from guidelens.executors import devices, task_queue
 from guidelens.executors.devices import all_gpus, devices_executor
 from guidelens.plugins import PluginManager
 from guidelens.studies.file import parse_study
@@ -56,7 +56,7 @@ def test_a_lost_worker_is_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_cells_that_cost_too_many_workers_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(placing, "ATTEMPTS", 1)
+    monkeypatch.setattr(task_queue, "ATTEMPTS", 1)
     fuse = tmp_path / "fuse"
     fuse.touch()
     text = TOY.replace('"brittle"', f'"lethal:fuse={fuse}"').replace("a dot above", "kill above")

@@ -12,9 +12,15 @@ from click.testing import CliRunner
 from guidelens.cli.main import cli
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.executors import ray as ray_module
-from guidelens.executors.placing import ATTEMPTS, Queue, longest_first
 from guidelens.executors.ray import RayExecutor, RayOptions, ray_executor
-from guidelens.executors.shipping import Recipe, Request, compute_alike, make_component_cache, make_recipe
+from guidelens.executors.task_queue import ATTEMPTS, TaskQueue, longest_first
+from guidelens.executors.worker_setup import (
+    PluginRequest,
+    WorkerSetup,
+    compute_alike,
+    make_component_cache,
+    make_worker_setup,
+)
 from guidelens.plugins import PluginManager
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import run_study
@@ -40,7 +46,7 @@ def test_a_lost_task_comes_before_new_ones_and_fails_in_the_end() -> None:
             drawn.append(name)
             yield task(name, 2)
 
-    queue = Queue(feed())
+    queue = TaskQueue(feed())
     assert drawn == []  # nothing is drawn before a worker is free: a stopped run owes what was drawn
     first = queue.take()
     for _ in range(ATTEMPTS - 1):
@@ -61,12 +67,12 @@ def test_a_lost_task_comes_before_new_ones_and_fails_in_the_end() -> None:
 def test_a_recipe_rebuilds_the_plugins_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mine.py"
     path.write_text(Path(tiny_world.__file__).read_text())
-    recipe = make_recipe(PluginManager.load([str(path), "no:blip"], environment={}), "cpu")
-    assert [r.text for r in recipe.requests if r.content] == [str(path)]
-    assert "no:blip" in [r.text for r in recipe.requests]
+    setup = make_worker_setup(PluginManager.load([str(path), "no:blip"], environment={}), "cpu")
+    assert [r.text for r in setup.requests if r.content] == [str(path)]
+    assert "no:blip" in [r.text for r in setup.requests]
     path.unlink()  # as on another machine
     monkeypatch.setenv("GUIDELENS_PLUGINS", "no-such-plugin")  # theirs, not ours
-    cache = make_component_cache(recipe)
+    cache = make_component_cache(setup)
     assert cache.model("generator", "tiny").fingerprint == "tiny-generator-1"
     assert cache.device == "cpu"
 
@@ -78,8 +84,8 @@ def test_a_file_that_differs_there_is_replaced_by_the_one_here(tmp_path: Path) -
     import torch
     from guidelens import __version__
 
-    recipe = Recipe((Request(str(path), content),), "cpu", __version__, torch.__version__)
-    assert make_component_cache(recipe).model("generator", "tiny").image_shape == (3, 8, 8)
+    setup = WorkerSetup((PluginRequest(str(path), content),), "cpu", __version__, torch.__version__)
+    assert make_component_cache(setup).model("generator", "tiny").image_shape == (3, 8, 8)
     assert path.read_text().startswith("raise")
 
 
@@ -88,11 +94,11 @@ def test_other_versions_and_objects_are_refused() -> None:
     from guidelens import __version__
 
     with pytest.raises(GuidelensError, match=r"guidelens .* is run with 0\.0\.0"):
-        make_component_cache(Recipe((), "cpu", "0.0.0", torch.__version__))
+        make_component_cache(WorkerSetup((), "cpu", "0.0.0", torch.__version__))
     with pytest.raises(GuidelensError, match=r"PyTorch .* is run with 1\.0"):
-        make_component_cache(Recipe((), "cpu", __version__, "1.0"))
+        make_component_cache(WorkerSetup((), "cpu", __version__, "1.0"))
     with pytest.raises(UsageError, match="object of this process"):
-        make_recipe(PluginManager.load([tiny_world], environment={}), "cpu")
+        make_worker_setup(PluginManager.load([tiny_world], environment={}), "cpu")
 
 
 def test_another_model_there_is_told_before_anything_is_drawn(tmp_path: Path) -> None:
@@ -118,7 +124,7 @@ def test_options_that_make_no_sense() -> None:
     with pytest.raises(UsageError, match="0 threads per worker"):
         RayOptions(threads=0)
     with pytest.raises(UsageError, match="say cuda"):
-        RayExecutor(Recipe((), "cuda:1", "", ""), RayOptions())
+        RayExecutor(WorkerSetup((), "cuda:1", "", ""), RayOptions())
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -138,7 +144,7 @@ def test_flags_of_ray_without_ray(tmp_path: Path) -> None:
 
 def test_nothing_to_do_starts_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ray_module, "connection", None)  # would raise if it were called
-    assert list(RayExecutor(Recipe((), "cpu", "", ""), RayOptions()).outcomes([], print)) == []
+    assert list(RayExecutor(WorkerSetup((), "cpu", "", ""), RayOptions()).outcomes([], print)) == []
 
 
 def test_room_and_gpus() -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from guidelens.executors import placing
+from guidelens.executors import task_queue
 from guidelens.executors.ray import RayOptions, ray_executor
 from guidelens.plugins import PluginManager
 from guidelens.runs.drive import Progress
@@ -72,7 +72,7 @@ def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path, monkeypatch
 def test_cells_that_cost_too_many_workers_fail_with_the_reason(
     cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(placing, "ATTEMPTS", 1)  # starting workers takes seconds
+    monkeypatch.setattr(task_queue, "ATTEMPTS", 1)  # starting workers takes seconds
     fuse = tmp_path / "fuse"
     fuse.touch()
     text = TOY.replace('"brittle"', f'"lethal:fuse={fuse}"').replace("a dot above", "kill above")

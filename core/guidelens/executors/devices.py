@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from guidelens.errors import UsageError
 from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Report, Task
 
-from .placing import Queue, longest_first
-from .shipping import Recipe, compute_alike, make_component_cache, make_recipe
+from .task_queue import TaskQueue, longest_first
+from .worker_setup import WorkerSetup, compute_alike, make_component_cache, make_worker_setup
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -49,15 +49,15 @@ def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable
     :param devices: one worker each; a device may be named twice.
     :raises UsageError: for plugins that no other process can load.
     """
-    recipes = [make_recipe(plugins, device) for device in devices]
-    return lambda cache: DevicesExecutor(recipes)
+    setups = [make_worker_setup(plugins, device) for device in devices]
+    return lambda cache: DevicesExecutor(setups)
 
 
 class DevicesExecutor:
-    """Computes tasks in one process per recipe; see :class:`guidelens.runs.execute.Executor`."""
+    """Computes tasks in one process per setup; see :class:`guidelens.runs.execute.Executor`."""
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
-        self.recipes = list(recipes)
+    def __init__(self, setups: Sequence[WorkerSetup]) -> None:
+        self.setups = list(setups)
 
     def order(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the order in which tasks are to be handed over."""
@@ -68,23 +68,23 @@ class DevicesExecutor:
 
         A task whose worker is lost is computed by another; after a few its cells fail.
         """
-        pool = _WorkerPool(self.recipes)
+        pool = _WorkerPool(self.setups)
         try:
-            yield from pool.work(Queue(tasks))
+            yield from pool.work(TaskQueue(tasks))
         finally:
             pool.close()
 
 
 class _WorkerPool:
-    """One process per recipe, started when it gets its first task."""
+    """One process per setup, started when it gets its first task."""
 
-    def __init__(self, recipes: Sequence[Recipe]) -> None:
-        self._recipes = recipes
+    def __init__(self, setups: Sequence[WorkerSetup]) -> None:
+        self._recipes = setups
         self._workers: dict[int, ProcessPoolExecutor] = {}
-        self._free = list(range(len(recipes)))
+        self._free = list(range(len(setups)))
         self._busy: dict[Future[Outcome], tuple[int, Task]] = {}
 
-    def work(self, queue: Queue) -> Iterator[tuple[Task, Outcome]]:
+    def work(self, queue: TaskQueue) -> Iterator[tuple[Task, Outcome]]:
         """Hand out tasks and yield outcomes until there are no more."""
         while True:
             while self._free and (task := queue.take()) is not None:
@@ -122,11 +122,11 @@ def _ignore_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-_COMPONENT_CACHES: dict[Recipe, ComponentCache] = {}
+_COMPONENT_CACHES: dict[WorkerSetup, ComponentCache] = {}
 """Of a worker process, which has one."""
 
 
-def _compute(recipe: Recipe, task: Task) -> Outcome:
-    if recipe not in _COMPONENT_CACHES:
-        _COMPONENT_CACHES[recipe] = make_component_cache(recipe)
-    return compute_alike(task, _COMPONENT_CACHES[recipe])
+def _compute(setup: WorkerSetup, task: Task) -> Outcome:
+    if setup not in _COMPONENT_CACHES:
+        _COMPONENT_CACHES[setup] = make_component_cache(setup)
+    return compute_alike(task, _COMPONENT_CACHES[setup])

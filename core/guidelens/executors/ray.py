@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Report, Task
 
-from .placing import Queue, longest_first
-from .shipping import Recipe, compute_alike, make_component_cache, make_recipe
+from .task_queue import TaskQueue, longest_first
+from .worker_setup import WorkerSetup, compute_alike, make_component_cache, make_worker_setup
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -78,7 +78,7 @@ def ray_executor(
     chosen = options or RayOptions()
 
     def make(cache: ComponentCache) -> Executor:
-        return RayExecutor(make_recipe(plugins, cache.device), chosen)
+        return RayExecutor(make_worker_setup(plugins, cache.device), chosen)
 
     return make
 
@@ -90,10 +90,10 @@ class RayExecutor:
     the iterator is closed.
     """
 
-    def __init__(self, recipe: Recipe, options: RayOptions) -> None:
-        if ":" in recipe.device:
-            raise UsageError(f"device {recipe.device!r}: with Ray each worker has a GPU of its own; say cuda")
-        self.recipe, self.options = recipe, options
+    def __init__(self, setup: WorkerSetup, options: RayOptions) -> None:
+        if ":" in setup.device:
+            raise UsageError(f"device {setup.device!r}: with Ray each worker has a GPU of its own; say cuda")
+        self.setup, self.options = setup, options
 
     def order(self, tasks: Sequence[Task]) -> list[Task]:
         """Return the order in which tasks are to be handed over."""
@@ -106,28 +106,28 @@ class RayExecutor:
 
         :raises GuidelensError: where no worker can be started.
         """
-        queue = Queue(tasks)
+        queue = TaskQueue(tasks)
         first = queue.take()
         if first is None:  # nothing to do: Ray need not be started
             return
         with connection(self.options):
-            crew = _Crew(self.recipe, self.options)
+            pool = _ActorPool(self.setup, self.options)
             try:
-                yield from crew.work(first, queue)
+                yield from pool.work(first, queue)
             finally:
-                crew.dismiss()
+                pool.close()
 
 
-class _Crew:
+class _ActorPool:
     """The actors of a run: those that start, those that are free, and those that compute."""
 
-    def __init__(self, recipe: Recipe, options: RayOptions) -> None:
+    def __init__(self, setup: WorkerSetup, options: RayOptions) -> None:
         import ray
 
         cores = float(options.threads)
-        gpus = _gpus(recipe.device, ray.cluster_resources())
-        device = recipe.device if gpus or recipe.device != "auto" else "cpu"
-        self._recipe = Recipe(recipe.requests, device, recipe.version, recipe.torch)
+        gpus = _gpus(setup.device, ray.cluster_resources())
+        device = setup.device if gpus or setup.device != "auto" else "cpu"
+        self._recipe = WorkerSetup(setup.requests, device, setup.version, setup.torch)
         self._threads = options.threads
         self._actor = ray.remote(_Worker).options(
             num_cpus=cores, num_gpus=float(gpus), max_restarts=0, scheduling_strategy="SPREAD"
@@ -141,7 +141,7 @@ class _Crew:
         for _ in range(options.workers or _room(ray.nodes(), cores, gpus)):
             self._start()
 
-    def work(self, first: Task, queue: Queue) -> Iterator[tuple[Task, Outcome]]:
+    def work(self, first: Task, queue: TaskQueue) -> Iterator[tuple[Task, Outcome]]:
         """Hand out tasks and yield outcomes until there are no more."""
         import ray
 
@@ -164,7 +164,7 @@ class _Crew:
                     yield task, outcome
             self._check()
 
-    def dismiss(self) -> None:
+    def close(self) -> None:
         """End all actors."""
         import ray
 
@@ -192,7 +192,7 @@ class _Crew:
         self._failed_starts = 0
         self._free.append(actor)
 
-    def _finished(self, ref: Any, queue: Queue) -> Outcome | None:
+    def _finished(self, ref: Any, queue: TaskQueue) -> Outcome | None:
         """Return what came of a task; None where it is to be computed again."""
         import ray
 
@@ -226,10 +226,10 @@ class _Worker:
 
         torch.set_num_threads(threads)
 
-    def prepare(self, recipe: Recipe) -> str:
+    def prepare(self, setup: WorkerSetup) -> str:
         """Load plugins; return what is amiss, or nothing."""
         try:
-            self._component_cache = make_component_cache(recipe)
+            self._component_cache = make_component_cache(setup)
         except GuidelensError as error:
             return str(error)
         return ""

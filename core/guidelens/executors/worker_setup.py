@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Request:
+class PluginRequest:
     """A plugin to ask for.
 
     :param text: as ``--plugin`` takes it.
@@ -27,20 +27,20 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class WorkerSetup:
     """How to make a cache elsewhere: plain data.
 
     :param version: of guidelens here; another one is refused.
     :param torch: the version of PyTorch here; another one would round differently.
     """
 
-    requests: tuple[Request, ...]
+    requests: tuple[PluginRequest, ...]
     device: str
     version: str
     torch: str
 
 
-def make_recipe(plugins: PluginManager, device: str) -> Recipe:
+def make_worker_setup(plugins: PluginManager, device: str) -> WorkerSetup:
     """Return what a worker needs to build what ``plugins`` build here.
 
     :raises UsageError: for a plugin that is an object of this process: no other can load it.
@@ -57,16 +57,16 @@ def make_recipe(plugins: PluginManager, device: str) -> Recipe:
             )
     files = {p.source.origin for p in plugins.plugins if p.source.via == "file"}
     requests = [
-        Request(text, Path(text).read_bytes() if text in files else None) for text in plugins.requests()
+        PluginRequest(text, Path(text).read_bytes() if text in files else None) for text in plugins.requests()
     ]
-    return Recipe(tuple(requests), device, __version__, torch.__version__)
+    return WorkerSetup(tuple(requests), device, __version__, torch.__version__)
 
 
-def make_component_cache(recipe: Recipe) -> ComponentCache:
-    """Load the plugins of a recipe and return a cache that builds their components.
+def make_component_cache(setup: WorkerSetup) -> ComponentCache:
+    """Load the plugins of a setup and return a cache that builds their components.
 
     A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
-    variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the recipe.
+    variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the setup.
 
     :raises GuidelensError: for another version of guidelens or PyTorch, or a plugin that cannot be loaded.
     """
@@ -76,13 +76,13 @@ def make_component_cache(recipe: Recipe) -> ComponentCache:
     from guidelens.plugins import PluginManager
 
     for what, here, there in (
-        ("guidelens", __version__, recipe.version),
-        ("PyTorch", torch.__version__, recipe.torch),
+        ("guidelens", __version__, setup.version),
+        ("PyTorch", torch.__version__, setup.torch),
     ):
         if here != there:
             raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
-    plugins = PluginManager.load([_local(request) for request in recipe.requests], environment={})
-    return ComponentCache(plugins.build, device=recipe.device)
+    plugins = PluginManager.load([_local(request) for request in setup.requests], environment={})
+    return ComponentCache(plugins.build, device=setup.device)
 
 
 def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
@@ -105,7 +105,7 @@ def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
     return compute(task, cache)
 
 
-def _local(request: Request) -> str:
+def _local(request: PluginRequest) -> str:
     if request.content is None:
         return request.text
     path = Path(request.text)

@@ -24,7 +24,7 @@ def longest_first(tasks: Sequence[Task]) -> list[Task]:
     return sorted(tasks, key=predicted_cost, reverse=True)
 
 
-class Queue:
+class TaskQueue:
     """Tasks that are to be handed out: new ones as late as possible, lost ones before them.
 
     :param tasks: drawn from only when a worker is free.

@@ -47,8 +47,8 @@ def study() -> None:
 
 
 @dataclass(frozen=True)
-class _Way:
-    """How and where cells are computed; what is computed is the study's."""
+class _ExecutionOptions:
+    """Options that change how cells are computed, not what is computed."""
 
     retry_failed: bool
     device: str | None
@@ -97,7 +97,7 @@ class _Way:
         return ray_executor(study_plugins(found, manager), options)
 
 
-_WAY_OPTIONS = (
+_EXECUTION_FLAGS = (
     click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
     click.option("--device", help="auto, cpu, cuda, cuda:N, cuda:all or mps.  [default: the study's]"),
     click.option("--batch-size", type=BatchSize(), help="Pictures computed at once.  [default: the study's]"),
@@ -124,15 +124,15 @@ _WAY_OPTIONS = (
 
 
 def _way_options(function: F) -> F:
-    """Give a command the options of :class:`_Way`; its function gets them as ``way``."""
+    """Give a command the options of :class:`_ExecutionOptions`; its function gets them as ``way``."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        way = _Way(**{part.name: kwargs.pop(part.name) for part in fields(_Way)})
+        way = _ExecutionOptions(**{part.name: kwargs.pop(part.name) for part in fields(_ExecutionOptions)})
         return function(*args, way=way, **kwargs)
 
     decorated: Any = wrapper
-    for declare in reversed(_WAY_OPTIONS):
+    for declare in reversed(_EXECUTION_FLAGS):
         decorated = declare(decorated)
     return decorated
 
@@ -170,7 +170,7 @@ def run_command(
     dry_run: bool,
     generator: str | None,
     guidance: str | None,
-    way: _Way,
+    way: _ExecutionOptions,
 ) -> None:
     """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
 
@@ -209,7 +209,7 @@ def run_command(
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @_way_options
 @click.pass_context
-def resume_command(ctx: click.Context, directory: Path, way: _Way) -> None:
+def resume_command(ctx: click.Context, directory: Path, way: _ExecutionOptions) -> None:
     """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
     from guidelens.runs.store import read_config
     from guidelens.studies.run import recorded_study
@@ -233,7 +233,7 @@ def _run(
     found: Study,
     manager: PluginManager,
     directory: Path,
-    way: _Way,
+    way: _ExecutionOptions,
     executor: Callable[[ComponentCache], Executor],
     command: str = "",
 ) -> None:

@@ -61,24 +61,28 @@ def resolve_components(
     :raises UsageError: for unknown names, options that do not fit, or no schedule at all.
     :raises GuidelensError: for components that cannot be built.
     """
-    shelf = _Shelf(plugins)
-    choice = shelf.choose("generator", generator)
-    named_schedules = _schedules(shelf, schedules)
-    prompts = shelf.build(shelf.choose("prompts", None)).component if needs_prompts else ()
+    resolver = _ComponentResolver(plugins)
+    choice = resolver.choose("generator", generator)
+    named_schedules = _schedules(resolver, schedules)
+    prompts = resolver.build(resolver.choose("prompts", None)).component if needs_prompts else ()
     chosen_metrics = (
-        shelf.defaults("metric", choice) if metrics is None else [shelf.choose("metric", m) for m in metrics]
+        resolver.defaults("metric", choice)
+        if metrics is None
+        else [resolver.choose("metric", m) for m in metrics]
     )
-    model = shelf.choose("guidance", guidance)
-    scorers = [shelf.build(item) for item in _distinct(chosen_metrics)]
-    built_generator, built_model = build_all(lambda: shelf.build(choice), lambda: shelf.build(model))
+    model = resolver.choose("guidance", guidance)
+    scorers = [resolver.build(item) for item in _distinct(chosen_metrics)]
+    built_generator, built_model = build_all(lambda: resolver.build(choice), lambda: resolver.build(model))
     return Components(
         generator=built_generator,
         guidance=built_model,
         schedules=named_schedules,
         metrics=[NamedMetric(item.name, item.component) for item in scorers],
         prompts=prompts,
-        versions=shelf.versions(),
-        requests=shelf.plugins.requests() if all(isinstance(c, Component) for c in (choice, model)) else None,
+        versions=resolver.versions(),
+        requests=resolver.plugins.requests()
+        if all(isinstance(c, Component) for c in (choice, model))
+        else None,
     )
 
 
@@ -89,16 +93,16 @@ def default_components(
 
     :param generator: for metrics: the plugin that offers it offers them.
     """
-    chosen = _Shelf(plugins).defaults(kind, generator)
+    chosen = _ComponentResolver(plugins).defaults(kind, generator)
     return [component for component in chosen if isinstance(component, Component)]
 
 
-def _schedules(shelf: _Shelf, schedules: ScheduleSpec | None) -> list[NamedSchedule]:
+def _schedules(resolver: _ComponentResolver, schedules: ScheduleSpec | None) -> list[NamedSchedule]:
     if schedules is None:
-        built = [shelf.build(item) for item in _distinct(shelf.defaults("schedule"))]
+        built = [resolver.build(item) for item in _distinct(resolver.defaults("schedule"))]
         named = [NamedSchedule(item.name, item.component) for item in built]
     else:
-        named = read_schedules(schedules, lambda: shelf.plugins)
+        named = read_schedules(schedules, lambda: resolver.plugins)
     if not named:
         raise UsageError(
             "no schedules: give at least one (--schedule), or load a plugin that offers some",
@@ -112,7 +116,7 @@ def _distinct(choices: Sequence[Component | Named[Any]]) -> list[Component | Nam
     return list({c.spec if isinstance(c, Component) else id(c): c for c in choices}.values())
 
 
-class _Shelf:
+class _ComponentResolver:
     """The loaded plugins, loaded when first needed."""
 
     def __init__(self, plugins: PluginManager | None) -> None:

@@ -123,13 +123,15 @@ _EXECUTION_FLAGS = (
 )
 
 
-def _way_options(function: F) -> F:
-    """Give a command the options of :class:`_ExecutionOptions`; its function gets them as ``way``."""
+def _execution_options(function: F) -> F:
+    """Give a command the options of :class:`_ExecutionOptions`; its function gets them as ``execution``."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        way = _ExecutionOptions(**{part.name: kwargs.pop(part.name) for part in fields(_ExecutionOptions)})
-        return function(*args, way=way, **kwargs)
+        execution = _ExecutionOptions(
+            **{part.name: kwargs.pop(part.name) for part in fields(_ExecutionOptions)}
+        )
+        return function(*args, execution=execution, **kwargs)
 
     decorated: Any = wrapper
     for declare in reversed(_EXECUTION_FLAGS):
@@ -161,7 +163,7 @@ def _way_options(function: F) -> F:
     shell_complete=complete_component("guidance"),
     help="Guidance model to ask, in place of the study's.",
 )
-@_way_options
+@_execution_options
 @click.pass_context
 def run_command(
     ctx: click.Context,
@@ -170,7 +172,7 @@ def run_command(
     dry_run: bool,
     generator: str | None,
     guidance: str | None,
-    way: _ExecutionOptions,
+    execution: _ExecutionOptions,
 ) -> None:
     """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
 
@@ -182,7 +184,7 @@ def run_command(
     manager = get_manager(ctx)
     found = find_study(study_name, manager).with_models(generator, guidance)
     directory = out if out is not None else RUNS / found.name
-    executor = way.maker(found, manager)
+    executor = execution.maker(found, manager)
     if dry_run:
         from guidelens.claims.evaluate import undecidable
         from guidelens.studies.forecast import forecast
@@ -192,31 +194,31 @@ def run_command(
             found,
             manager,
             out=directory,
-            device=way.planning_device,
-            batch_size=way.batch_size,
-            retry_failed=way.retry_failed,
+            device=execution.planning_device,
+            batch_size=execution.batch_size,
+            retry_failed=execution.retry_failed,
         )
-        _print_forecast(told, one_process=way.executor != "local")
+        _print_forecast(told, one_process=execution.executor != "local")
         for question, reason in undecidable(told.planned, study_plugins(found, manager).claims()).items():
             console.echo_line("warning", f"{question}: {reason}")
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
     words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
-    _run(ctx, found, manager, directory, way, executor, shlex.join(words))
+    _run(ctx, found, manager, directory, execution, executor, shlex.join(words))
 
 
 @study.command("resume")
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
-@_way_options
+@_execution_options
 @click.pass_context
-def resume_command(ctx: click.Context, directory: Path, way: _ExecutionOptions) -> None:
+def resume_command(ctx: click.Context, directory: Path, execution: _ExecutionOptions) -> None:
     """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
     from guidelens.runs.store import read_config
     from guidelens.studies.run import recorded_study
 
     found = recorded_study(directory)
     manager = _with_recorded(get_manager(ctx), (read_config(directory) or {}).get("plugins", []))
-    _run(ctx, found, manager, directory, way, way.maker(found, manager))
+    _run(ctx, found, manager, directory, execution, execution.maker(found, manager))
 
 
 def _with_recorded(manager: PluginManager, recorded: Sequence[str]) -> PluginManager:
@@ -233,7 +235,7 @@ def _run(
     found: Study,
     manager: PluginManager,
     directory: Path,
-    way: _ExecutionOptions,
+    execution: _ExecutionOptions,
     executor: Callable[[ComponentCache], Executor],
     command: str = "",
 ) -> None:
@@ -248,9 +250,9 @@ def _run(
                 found,
                 out=directory,
                 plugins=manager,
-                device=way.planning_device,
-                batch_size=way.batch_size,
-                retry_failed=way.retry_failed,
+                device=execution.planning_device,
+                batch_size=execution.batch_size,
+                retry_failed=execution.retry_failed,
                 executor=executor,
                 command=command,
                 on_progress=report,

@@ -79,7 +79,7 @@ class _WorkerPool:
     """One process per setup, started when it gets its first task."""
 
     def __init__(self, setups: Sequence[WorkerSetup]) -> None:
-        self._recipes = setups
+        self._setups = setups
         self._workers: dict[int, ProcessPoolExecutor] = {}
         self._free = list(range(len(setups)))
         self._busy: dict[Future[Outcome], tuple[int, Task]] = {}
@@ -113,7 +113,7 @@ class _WorkerPool:
             self._workers[number] = ProcessPoolExecutor(
                 1, mp_context=get_context("spawn"), initializer=_ignore_interrupts
             )
-        future = self._workers[number].submit(_compute, self._recipes[number], task)
+        future = self._workers[number].submit(_compute, self._setups[number], task)
         self._busy[future] = number, task
 
 

@@ -127,7 +127,7 @@ class _ActorPool:
         cores = float(options.threads)
         gpus = _gpus(setup.device, ray.cluster_resources())
         device = setup.device if gpus or setup.device != "auto" else "cpu"
-        self._recipe = WorkerSetup(setup.requests, device, setup.version, setup.torch)
+        self._setup = WorkerSetup(setup.requests, device, setup.version, setup.torch)
         self._threads = options.threads
         self._actor = ray.remote(_Worker).options(
             num_cpus=cores, num_gpus=float(gpus), max_restarts=0, scheduling_strategy="SPREAD"
@@ -173,7 +173,7 @@ class _ActorPool:
 
     def _start(self) -> None:
         actor: Any = self._actor.remote(self._threads)
-        self._starting[actor.prepare.remote(self._recipe)] = actor
+        self._starting[actor.prepare.remote(self._setup)] = actor
 
     def _started(self, ref: Any) -> None:
         import ray

@@ -14,7 +14,7 @@ from guidelens.errors import UsageError
 from guidelens.testing import (
     Check,
     ConformanceError,
-    Report,
+    ConformanceReport,
     check_metric,
     check_prompt_set,
     check_schedule,
@@ -387,7 +387,7 @@ def test_what_a_component_raises_is_told_and_kept() -> None:
 
 
 def test_a_report_is_read_by_name_and_as_json() -> None:
-    report = Report(
+    report = ConformanceReport(
         "schedule", "x", (Check("a", "it is", "passed", "n 1", {"n": 1}), Check("b", "", "failed"))
     )
     assert report["a"].numbers == {"n": 1}

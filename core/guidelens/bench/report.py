@@ -100,7 +100,7 @@ class BatchReport:
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchReport:
     """A whole benchmark.
 
     :param machine: see :func:`~guidelens.bench.machine.describe_machine`.

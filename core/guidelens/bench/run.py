@@ -21,7 +21,7 @@ from guidelens.sampling import Sampling
 from .alternatives import Alternative, choose_alternatives
 from .cost import count_cost
 from .machine import describe_machine, measured_rates
-from .report import AgainstReport, BatchReport, Report, paired_median
+from .report import AgainstReport, BatchReport, BenchReport, paired_median
 from .subjects import (
     PARTS,
     TINY_SCALE,
@@ -55,7 +55,7 @@ def bench(
     dtype: str = "float32",
     threads: int | None = None,
     on_progress: Callable[[str], None] | None = None,
-) -> Report:
+) -> BenchReport:
     """Measure the steps of an engine and what they are made of.
 
     Each round times, in turn: the engine's guided and its unguided step; the bare networks of the guided step
@@ -92,7 +92,7 @@ def bench(
                     batches.append(subject.measure(repeats, warmup, say))
                     flop = subject.flop() if flop is None else flop
         settings = {"dtype": _name(engine.dtype), "prompt": prompt, "repeats": repeats, "warmup": warmup}
-        return Report(
+        return BenchReport(
             generator=_describe_generator(engine.generator),
             guidance={"objectives": list(names), "stand_in": guidance is None, **_size(model)},
             settings={**settings, "against": list(chosen)},

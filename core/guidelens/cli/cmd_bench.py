@@ -16,7 +16,7 @@ from .options import DTYPES, SectionedCommand, SectionedOption, get_manager
 from .paths import UserPath
 
 if TYPE_CHECKING:
-    from guidelens.bench.report import BatchReport, Report
+    from guidelens.bench.report import BatchReport, BenchReport
     from guidelens.bench.timing import Spread
     from guidelens.plugins import PluginManager
 
@@ -163,7 +163,7 @@ def bench(
 
 def _measure(
     manager: PluginManager, generator: str | None, guidance: str | None, wanted: dict[str, Any]
-) -> tuple[dict[str, str], Report]:
+) -> tuple[dict[str, str], BenchReport]:
     """Build the networks and measure them. Return their names and the report."""
     network = manager.resolve("generator", generator)
     model = None if guidance == STAND_IN else manager.resolve("guidance", guidance)
@@ -193,7 +193,7 @@ def _progress() -> Iterator[Callable[[str], None]]:
         yield status.update
 
 
-def _print(report: Report, names: dict[str, str]) -> None:
+def _print(report: BenchReport, names: dict[str, str]) -> None:
     machine, rates, settings = report.machine, report.rates, report.settings
     where = f"{machine['device']}, {machine.get('gpu', machine['processor'])}, {machine['threads']} threads"
     shape = "x".join(map(str, report.generator["image_shape"]))

@@ -16,7 +16,7 @@ from .options import get_manager
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginInfo
-    from guidelens.testing import Report
+    from guidelens.testing import ConformanceReport
 
 _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
 
@@ -106,7 +106,7 @@ def _plugin(ctx: click.Context, name: str) -> PluginInfo:
     return plugin
 
 
-def _print_report(report: Report, quiet: bool) -> None:
+def _print_report(report: ConformanceReport, quiet: bool) -> None:
     noun = "prompt set" if report.kind == "prompts" else report.kind
     console.print_out(f"{click.style(f'{noun} {report.component}', bold=True)}: {_counts([report])}")
     shown = report.failures if quiet else report.checks
@@ -116,7 +116,7 @@ def _print_report(report: Report, quiet: bool) -> None:
         console.print_out(f"  {status}  {check.name:<{width}}  {check.detail}".rstrip())
 
 
-def _print_summary(plugin: PluginInfo, reports: list[Report]) -> None:
+def _print_summary(plugin: PluginInfo, reports: list[ConformanceReport]) -> None:
     if not reports:
         console.print_out(f"{plugin.title} offers no components to check")
         return
@@ -129,7 +129,7 @@ def _print_summary(plugin: PluginInfo, reports: list[Report]) -> None:
     console.print_out(f"{plugin.name}: {_counts(reports)}{verdict}")
 
 
-def _counts(reports: list[Report]) -> str:
+def _counts(reports: list[ConformanceReport]) -> str:
     """Return ``12 passed, 1 failed, 2 not checked``."""
     words = {"passed": "passed", "failed": "failed", "skipped": "not checked"}
     checks = [check for report in reports for check in report.checks]

@@ -21,7 +21,7 @@ from .sections import CommandGroup
 
 if TYPE_CHECKING:
     from guidelens.weights import Fetched, Status, WeightsFile
-    from guidelens.weights.store import Report
+    from guidelens.weights.store import ByteProgress
 
 SECONDS_BETWEEN_LINES = 5.0
 """Minimum time between progress lines where stderr is not a terminal."""
@@ -265,7 +265,7 @@ def _unpublished(sha256: str | None) -> str:
 
 
 @contextmanager
-def byte_progress(title: str) -> Iterator[Report]:
+def byte_progress(title: str) -> Iterator[ByteProgress]:
     """Show the progress of a file: a bar on a terminal, otherwise a line every few seconds."""
     screen = console.err()
     if not screen.is_terminal:

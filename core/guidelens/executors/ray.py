@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Report, Task
+from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Task, TaskProgress
 
 from .task_queue import TaskQueue, longest_first
 from .worker_setup import WorkerSetup, compute_alike, make_component_cache, make_worker_setup
@@ -99,7 +99,7 @@ class RayExecutor:
         """Return the order in which tasks are to be handed over."""
         return longest_first(tasks)
 
-    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
+    def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
         """Compute tasks and yield each with its outcome, as they finish.
 
         A task whose worker is lost is computed by another; after a few its cells fail.

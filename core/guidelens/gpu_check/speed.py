@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from guidelens.bench.alternatives import alternatives_of
-from guidelens.bench.report import Report
+from guidelens.bench.report import BenchReport
 from guidelens.bench.run import bench as run_bench
 from guidelens.bench.subjects import EngineStep, EveryObjective
 from guidelens.bench.timing import Clock
@@ -83,7 +83,7 @@ def measure(bench: Workbench, wanted: Measurement) -> CaseResult:
         return CaseResult("skipped", message="does not fit into memory")
 
 
-def _benchmark(bench: Workbench, wanted: Measurement) -> Report:
+def _benchmark(bench: Workbench, wanted: Measurement) -> BenchReport:
     return run_bench(
         bench.compiled if wanted.compiled else bench.generator,
         bench.guidance if wanted.guided else None,
@@ -113,7 +113,7 @@ def _steps(bench: Workbench, precision: Precision, batch: int, *, compiled: bool
     return EngineStep(engine, [Sample(bench.settings.prompt, schedule, seed) for seed in range(batch)])
 
 
-def _numbers(report: Report) -> dict[str, Any]:
+def _numbers(report: BenchReport) -> dict[str, Any]:
     (batch,) = report.batches
     numbers: dict[str, Any] = {
         "guided": batch.guided.median,

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 MODELS_KEPT = 2
 """Generators that a cache holds at once, and guidance models likewise: the others are built again."""
 
-Report = Callable[["Task", float], None]
+TaskProgress = Callable[["Task", float], None]
 """Told of a task and the share of it that is done, from 0 to 1."""
 
 
@@ -96,7 +96,7 @@ class Executor(Protocol):
     Optional: ``order(tasks)`` returns them in the order in which they are to be handed over.
     """
 
-    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
+    def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
         """Compute tasks and yield each with its outcome, in whatever order they finish.
 
         ``tasks`` may end early, when the run is to stop; what was taken from it is to be finished. ``report``
@@ -162,7 +162,7 @@ class InProcess:
     def __init__(self, cache: ComponentCache) -> None:
         self.cache = cache
 
-    def outcomes(self, tasks: Iterable[Task], report: Report) -> Outcomes:
+    def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
         """See :class:`Executor`."""
         for task in tasks:
             yield task, compute(task, self.cache, report)
@@ -174,7 +174,7 @@ def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra:
     return Task(group.settings, cells, frozenset(wanted), **extra)
 
 
-def compute(task: Task, cache: ComponentCache, report: Report | None = None) -> Outcome:
+def compute(task: Task, cache: ComponentCache, report: TaskProgress | None = None) -> Outcome:
     """Draw and score the cells of a task.
 
     Where a tolerant task fails, its halves are tried, and theirs, down to the cells at fault: the same task
@@ -200,7 +200,7 @@ def compute(task: Task, cache: ComponentCache, report: Report | None = None) -> 
     return outcome
 
 
-def _compute(task: Task, cache: ComponentCache, report: Report | None) -> Outcome:
+def _compute(task: Task, cache: ComponentCache, report: TaskProgress | None) -> Outcome:
     from guidelens.engine import Sample
 
     engine = cache.engine(task.settings)

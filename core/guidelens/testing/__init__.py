@@ -2,7 +2,7 @@
 
 ``check_generator``, ``check_guidance_model``, ``check_schedule``, ``check_metric`` and ``check_prompt_set`` take
 a component, raise a :class:`ConformanceError` (an AssertionError) that lists each failed check with its
-numbers, and return the :class:`Report` where nothing failed. :func:`examine` returns the report either way.
+numbers, and return the :class:`ConformanceReport` where nothing failed. :func:`examine` returns the report either way.
 
 Nothing here loads torch until a component is checked.
 """
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.lazy import lazy_names
 
-from .report import Check, ConformanceError, Report
+from .report import Check, ConformanceError, ConformanceReport
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Check",
     "ConformanceError",
-    "Report",
+    "ConformanceReport",
     "TinyGenerator",
     "TinyGuidanceModel",
     "check_generator",
@@ -49,14 +49,14 @@ _EXAMINERS = {
 """Kind, which is the module's name as well -> its function."""
 
 
-def examine(kind: str, component: Any, **options: Any) -> Report:
+def examine(kind: str, component: Any, **options: Any) -> ConformanceReport:
     """Make every check of a kind, and return what was found.
 
     :param kind: ``generator``, ``guidance``, ``schedule``, ``metric`` or ``prompts``.
     :param options: those of the ``check_`` function of that kind.
     :raises UsageError: for an unknown kind, or a check to skip that does not exist.
     """
-    examiner: Callable[..., Report] = getattr(_module_of(kind), _EXAMINERS[kind])
+    examiner: Callable[..., ConformanceReport] = getattr(_module_of(kind), _EXAMINERS[kind])
     return examiner(component, **options)
 
 
@@ -83,7 +83,7 @@ def check_generator(
     images: Tensor | None = None,
     device: str = "cpu",
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a generator.
 
     :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws, tried beside some that it samples.
@@ -101,7 +101,7 @@ def check_guidance_model(
     image_shape: tuple[int, int, int] = (3, 32, 32),
     device: str = "cpu",
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a guidance model.
 
     :param prompts: three or more different texts that it can read; None: some are made up.
@@ -113,7 +113,7 @@ def check_guidance_model(
     return _checked("guidance", model, prompts=prompts, image_shape=image_shape, device=device, skip=skip)
 
 
-def check_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> Report:
+def check_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> ConformanceReport:
     """Check a schedule.
 
     :param skip: names of checks to leave out; they are reported as such.
@@ -129,7 +129,7 @@ def check_metric(
     image_shape: tuple[int, int, int] = (3, 32, 32),
     examples: Sequence[tuple[Tensor, Prompt]] = (),
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a metric.
 
     :param prompts: what pictures are scored against; None: some are made up.
@@ -149,7 +149,7 @@ def check_metric(
     )
 
 
-def check_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> Report:
+def check_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> ConformanceReport:
     """Check a prompt set.
 
     :param skip: names of checks to leave out; they are reported as such.
@@ -158,7 +158,7 @@ def check_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> Repor
     return _checked("prompts", prompts, skip=skip)
 
 
-def _checked(kind: str, component: Any, **options: Any) -> Report:
+def _checked(kind: str, component: Any, **options: Any) -> ConformanceReport:
     report = examine(kind, component, **options)
     report.raise_for_failures()
     return report

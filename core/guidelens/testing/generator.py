@@ -27,7 +27,7 @@ from .networks import (
     largest_difference,
     rounding,
 )
-from .report import Report
+from .report import ConformanceReport
 
 BATCH = 3
 
@@ -264,10 +264,10 @@ def examine_generator(
     images: Tensor | None = None,
     device: str = "cpu",
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a generator; see :func:`guidelens.testing.check_generator`."""
     place = resolve_device(device)
     fingerprint = getattr(generator, "fingerprint", None)
     with borrowed(generator, place) as placed:
         subject = _Subject(placed, place, images, fingerprint)
-        return Report("generator", type(generator).__name__, CHECKS.run(subject, skip))
+        return ConformanceReport("generator", type(generator).__name__, CHECKS.run(subject, skip))

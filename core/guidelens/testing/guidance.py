@@ -30,7 +30,7 @@ from .networks import (
     pictures,
     rounding,
 )
-from .report import Report
+from .report import ConformanceReport
 
 PROMPTS = ("a red circle", "a dog on a sofa", "two small green triangles above a large blue square")
 """Shown where the caller gives none; of different lengths."""
@@ -364,7 +364,7 @@ def examine_guidance_model(
     image_shape: tuple[int, int, int] = IMAGE_SHAPE,
     device: str = "cpu",
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a guidance model; see :func:`guidelens.testing.check_guidance_model`."""
     place = resolve_device(device)
     texts = tuple(PROMPTS if prompts is None else prompts)
@@ -374,4 +374,4 @@ def examine_guidance_model(
     fingerprint = getattr(model, "fingerprint", None)
     with borrowed(model, place) as placed:
         subject = _Subject(placed, texts, images, place, fingerprint)
-        return Report("guidance", type(model).__name__, CHECKS.run(subject, skip))
+        return ConformanceReport("guidance", type(model).__name__, CHECKS.run(subject, skip))

@@ -15,7 +15,7 @@ from guidelens.plugins.spelling import suggestion
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, is_number
 from .networks import pictures
-from .report import Report
+from .report import ConformanceReport
 
 PROMPTS = (
     Prompt("a red circle", "single"),
@@ -210,7 +210,7 @@ def examine_metric(
     image_shape: tuple[int, int, int] = IMAGE_SHAPE,
     examples: Sequence[Example] = (),
     skip: Collection[str] = (),
-) -> Report:
+) -> ConformanceReport:
     """Check a metric; see :func:`guidelens.testing.check_metric`."""
     shape = tuple(examples[0][0].shape) if examples else image_shape
     random = torch.Generator().manual_seed(0)
@@ -227,4 +227,4 @@ def examine_metric(
         bad,
         tuple(examples),
     )
-    return Report("metric", type(metric).__name__, CHECKS.run(subject, skip))
+    return ConformanceReport("metric", type(metric).__name__, CHECKS.run(subject, skip))

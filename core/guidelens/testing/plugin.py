@@ -14,7 +14,7 @@ from guidelens.plugins.spelling import parse_component, suggestion
 
 from . import checks_of, examine
 from .checklist import one_line
-from .report import Check, Report
+from .report import Check, ConformanceReport
 
 ORDER = ("prompts", "generator", "guidance", "schedule", "metric")
 """Kinds in the order of checking: prompts and picture size of a plugin are used for its other components."""
@@ -80,7 +80,7 @@ def check_plugin(
     *,
     kind: str | None = None,
     how: PluginCheck = PluginCheck(),
-) -> Iterator[Report]:
+) -> Iterator[ConformanceReport]:
     """Build and examine the components of a plugin, one report each; prompt sets and generators come first.
 
     A component that cannot be built for want of weights, a module or an option is reported as not checked;
@@ -134,28 +134,28 @@ def _configured(info: ComponentInfo) -> Component | UsageError:
 
 def _reports(
     chosen: list[tuple[ComponentInfo, Component | UsageError]], world: _World, *, asked: bool
-) -> Iterator[Report]:
+) -> Iterator[ConformanceReport]:
     for info, component in chosen:
         if isinstance(component, UsageError):
-            yield Report(info.kind, info.name, (_not_built(component, asked),))
+            yield ConformanceReport(info.kind, info.name, (_not_built(component, asked),))
         else:
             yield _report(component, world, asked)
 
 
-def _report(component: Component, world: _World, asked: bool) -> Report:
+def _report(component: Component, world: _World, asked: bool) -> ConformanceReport:
     kind = component.info.kind
     built = Check("build", _BUILT, "passed")
     try:
         instance = component.build()
     except GuidelensError as error:
-        return Report(kind, component.spec, (_not_built(error, asked),))
+        return ConformanceReport(kind, component.spec, (_not_built(error, asked),))
     try:
         report = examine(kind, instance, **world.options(kind))
         world.learn(kind, instance)
     except (Exception, SystemExit) as error:  # even its attributes may raise
         built = Check("build", _BUILT, "failed", f"unusable: {one_line(error)}", error=error)
-        return Report(kind, component.spec, (built,))
-    return Report(kind, component.spec, (built, *report.checks))
+        return ConformanceReport(kind, component.spec, (built,))
+    return ConformanceReport(kind, component.spec, (built, *report.checks))
 
 
 def _not_built(error: Exception, asked: bool) -> Check:

@@ -8,7 +8,7 @@ from typing import Any
 from guidelens.contracts import Prompt, PromptSet
 
 from .checklist import CheckList, Failed, Numbers
-from .report import Report
+from .report import ConformanceReport
 
 CHECKS: CheckList[PromptSet] = CheckList()
 
@@ -43,6 +43,6 @@ def _prompts(prompts: PromptSet) -> Numbers:
     return {"categories": len({prompt.category for prompt in prompts})}
 
 
-def examine_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> Report:
+def examine_prompt_set(prompts: PromptSet, *, skip: Collection[str] = ()) -> ConformanceReport:
     """Check a prompt set; see :func:`guidelens.testing.check_prompt_set`."""
-    return Report("prompts", type(prompts).__name__, CHECKS.run(prompts, skip))
+    return ConformanceReport("prompts", type(prompts).__name__, CHECKS.run(prompts, skip))

@@ -30,7 +30,7 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Report:
+class ConformanceReport:
     """Every check of one component.
 
     :param kind: a name in :data:`guidelens.plugins.KINDS`.
@@ -93,7 +93,7 @@ class Report:
 class ConformanceError(AssertionError):
     """A component breaks its contract. The message lists each failed check with its numbers."""
 
-    def __init__(self, report: Report) -> None:
+    def __init__(self, report: ConformanceReport) -> None:
         self.report = report
         lines = [f"  {check.name}: {check.detail} ({check.about})" for check in report.failures]
         super().__init__("\n".join([f"{report.component} breaks the contract of its kind:", *lines]))

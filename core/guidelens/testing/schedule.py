@@ -10,7 +10,7 @@ from typing import Any
 from guidelens.contracts import Schedule
 
 from .checklist import CheckList, Failed, Numbers, is_number
-from .report import Report
+from .report import ConformanceReport
 
 GRID = 100
 """Progress is tried at 0, 1 / GRID, ..., 1, and at as many random points between."""
@@ -71,6 +71,6 @@ def _guides(subject: _Subject) -> Numbers:
     return {"objectives": len({name for table in tables for name in table}), "largest weight": largest}
 
 
-def examine_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> Report:
+def examine_schedule(schedule: Schedule, *, skip: Collection[str] = ()) -> ConformanceReport:
     """Check a schedule; see :func:`guidelens.testing.check_schedule`."""
-    return Report("schedule", repr(schedule), CHECKS.run(_Subject(schedule), skip))
+    return ConformanceReport("schedule", repr(schedule), CHECKS.run(_Subject(schedule), skip))

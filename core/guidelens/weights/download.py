@@ -29,7 +29,7 @@ from typing import Any
 from guidelens import __version__
 from guidelens.errors import GuidelensError
 
-from .store import Report, format_size, hash_stream
+from .store import ByteProgress, format_size, hash_stream
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class Download:
         self,
         source: Source,
         part: Path,
-        report: Report | None = None,
+        report: ByteProgress | None = None,
         *,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -16,7 +16,7 @@ from guidelens.files import explained, replacing
 
 from . import store
 from .registry import WeightsFile
-from .store import Report, WeightsCorrupt
+from .store import ByteProgress, WeightsCorrupt
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def fetch(
     file: WeightsFile,
     *,
     mirror: str | None = None,
-    report: Report | None = None,
+    report: ByteProgress | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> Fetched:
     """Download ``file`` unless it is there, verify it, and only then move it to its place.
@@ -75,7 +75,7 @@ def fetch(
     return _described(file, "present" if had_before else "downloaded")
 
 
-def install(file: WeightsFile, source: Path, report: Report | None = None) -> Fetched:
+def install(file: WeightsFile, source: Path, report: ByteProgress | None = None) -> Fetched:
     """Verify ``source``, a file downloaded by other means, and copy it to where ``file`` belongs.
 
     :raises WeightsCorrupt: it is not what was published; what was there before stays.
@@ -114,7 +114,7 @@ def _download(
     file: WeightsFile,
     address: str,
     path: Path,
-    report: Report | None,
+    report: ByteProgress | None,
     sleep: Callable[[float], None] | None,
 ) -> None:
     """Download, verify, move; the lock is held."""

@@ -32,7 +32,7 @@ CACHE = "GUIDELENS_CACHE"
 """Environment variable with the cache directory, in place of the user's."""
 
 State = Literal["present", "changed", "unfinished", "absent"]
-Report = Callable[[int, "int | None"], None]
+ByteProgress = Callable[[int, "int | None"], None]
 """Takes progress: bytes done, and of how many (None: unknown)."""
 
 _BLOCK = 1 << 20
@@ -186,7 +186,7 @@ def build_all(*builders: Callable[[], Any]) -> list[Any]:
     return built
 
 
-def verify(file: WeightsFile, report: Report | None = None) -> Status:
+def verify(file: WeightsFile, report: ByteProgress | None = None) -> Status:
     """Read the file in full, compare it with what was published or recorded, and record what was found.
 
     :raises GuidelensError: it is not there.
@@ -226,7 +226,7 @@ def check(file: WeightsFile, size: int, sha256: str, *, what: str, cure: str) ->
         )
 
 
-def sha256_of(path: Path, report: Report | None = None) -> str:
+def sha256_of(path: Path, report: ByteProgress | None = None) -> str:
     """Return the SHA-256 of a file in hex.
 
     :raises GuidelensError: it cannot be read.
@@ -238,7 +238,7 @@ def sha256_of(path: Path, report: Report | None = None) -> str:
         raise GuidelensError(f"cannot read {path}: {error.strerror or error}") from error
 
 
-def hash_stream(stream: BinaryIO, total: int, report: Report | None = None) -> hashlib._Hash:
+def hash_stream(stream: BinaryIO, total: int, report: ByteProgress | None = None) -> hashlib._Hash:
     """Return the SHA-256 object of what is left to read of a binary stream."""
     digest = hashlib.sha256()
     done = 0

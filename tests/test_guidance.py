@@ -11,7 +11,7 @@ from guidelens.contracts import TextBatch
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guidance import (
     HALF_PRECISION_LOSS_SCALES,
-    Guide,
+    GuidedDenoiser,
     plan_guidance,
     resolve,
     resolve_scales,
@@ -32,7 +32,7 @@ def tiny_setup(prediction="v", learned=False, schedules=None, **options):
     with torch.no_grad():
         text = vision.encode_text(["a red circle", "two squares"])
     settings = resolve(Sampling(steps=9, objective_scales=SCALES, **options), net, vision)
-    guide = Guide(net, vision, settings, plan, text)
+    guide = GuidedDenoiser(net, vision, settings, plan, text)
     generator = torch.Generator().manual_seed(1)
     x_t = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
     return guide, net, vision, text, settings.process, x_t, torch.tensor([6, 2])
@@ -135,7 +135,7 @@ def quadratic_guide(schedules, scales=None, model=None, options=None, generator=
     plan = plan_guidance(schedules, scales, [True] * 5, model.objectives)
     text = model.encode_text([f"0.{k}" for k in range(len(schedules))])
     settings = resolve(replace(options or Sampling(), steps=5), TinyNet(prediction="x0"), model)
-    return Guide(generator, model, settings, plan, text), model
+    return GuidedDenoiser(generator, model, settings, plan, text), model
 
 
 def call(guide, batch, step=0):
@@ -358,6 +358,6 @@ def test_guidance_without_text_or_model_is_refused():
     plan = plan_guidance([Constant(near=1.0)], [1.0], [True], Quadratic.objectives)
     settings = resolve(Sampling(steps=5), TinyNet(prediction="x0"), Quadratic())
     with pytest.raises(GuidelensError, match="needs encoded prompts"):
-        call(Guide(lambda x, t: x * 1, Quadratic(), settings, plan, None), 1)
+        call(GuidedDenoiser(lambda x, t: x * 1, Quadratic(), settings, plan, None), 1)
     with pytest.raises(GuidelensError, match="needs a guidance model"):
-        call(Guide(lambda x, t: x * 1, None, settings, plan, TextBatch(("a",))), 1)
+        call(GuidedDenoiser(lambda x, t: x * 1, None, settings, plan, TextBatch(("a",))), 1)

@@ -9,7 +9,7 @@ import torch
 from guidelens.diffusion import DDPM, DiffusionProcess, KeyedNoise
 from guidelens.engine import Sample
 from guidelens.errors import UsageError
-from guidelens.guidance import Guide, plan_guidance, resolve
+from guidelens.guidance import GuidedDenoiser, plan_guidance, resolve
 from guidelens.guidance.views import Views, combined_loss
 from guidelens.sampling import Sampling
 from test_guidance import central_differences, seen, tiny_setup
@@ -176,7 +176,7 @@ def test_smoothing_tends_to_the_exact_expectation():
     process = DiffusionProcess(GaussianGenerator().alphas_cumprod, 5)
     plan = plan_guidance([Constant(near=1.0)] * 2, [1.0, 1.0], [True], Quadratic.objectives)
     sampling = Sampling(steps=5, smoothing=4000, smoothing_radius=0.8)
-    guide = Guide(
+    guide = GuidedDenoiser(
         lambda x, t: x * 1,  # predicts x0, which is x_t
         Quadratic(),
         resolve(sampling, GaussianGenerator(prediction="x0"), Quadratic()),

@@ -25,8 +25,8 @@ from .guarding import encode
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
     GuidancePlan,
-    Guide,
     Guided,
+    GuidedDenoiser,
     Settings,
     check_finite,
     plan_guidance,
@@ -200,7 +200,7 @@ class Engine:
         def evaluation(copies: int) -> Callable[[], object]:
             batch = self._begin([sample] * copies, plan.select([0] * copies), text, None)
             index = torch.full((copies,), self.settings.steps - 1 - busiest, dtype=torch.int64)
-            return lambda: batch.guide(batch.state, index, busiest)
+            return lambda: batch.denoiser(batch.state, index, busiest)
 
         def seconds(copies: int) -> float:
             evaluate = evaluation(copies)
@@ -295,7 +295,7 @@ class Engine:
     ) -> _Batch:
         seeds = [sample.seed for sample in samples]
         own_text = _select(text, samples)
-        guide = Guide(
+        denoiser = GuidedDenoiser(
             self.generator,
             self.guidance_model,
             self.settings,
@@ -307,7 +307,7 @@ class Engine:
         )
         source = noise or NoiseStream(seeds, self.settings.image_shape)
         return _Batch(
-            guide=guide,
+            denoiser=denoiser,
             plan=plan,
             weights=upload(plan.weights, self.device, self._state_dtype),
             noise=source,
@@ -355,7 +355,7 @@ class Engine:
 
         def part(rows: range) -> Guided:
             of = slice(rows.start, rows.stop)
-            return batch.guide(x_t[of], index[of], k, lap=lap, rows=rows)
+            return batch.denoiser(x_t[of], index[of], k, lap=lap, rows=rows)
 
         return Guided.join(self._micro.run(len(x_t), part))
 
@@ -419,7 +419,7 @@ def _installed_plugins() -> PluginManager:
 class _Batch:
     """What one batch carries from step to step."""
 
-    guide: Guide
+    denoiser: GuidedDenoiser
     plan: GuidancePlan
     weights: Tensor
     """w_k(p), (N, B, K), on the device."""

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from .denoiser import Guided, GuidedDenoiser
     from .gradients import HALF_PRECISION_LOSS_SCALES, scaled_vjp
-    from .guide import Guide, Guided
     from .plan import GuidancePlan, check_finite, check_objective, plan_guidance, resolve_scales
     from .settings import Settings, resolve
 
 _HOME = {
     "HALF_PRECISION_LOSS_SCALES": "gradients",
     "GuidancePlan": "plan",
-    "Guide": "guide",
-    "Guided": "guide",
+    "GuidedDenoiser": "denoiser",
+    "Guided": "denoiser",
     "Settings": "settings",
     "check_finite": "plan",
     "check_objective": "plan",
@@ -29,8 +29,8 @@ _HOME = {
 __all__ = [
     "HALF_PRECISION_LOSS_SCALES",
     "GuidancePlan",
-    "Guide",
     "Guided",
+    "GuidedDenoiser",
     "Settings",
     "check_finite",
     "check_objective",

@@ -90,7 +90,7 @@ class Guided:
         )
 
 
-class Guide:
+class GuidedDenoiser:
     """Evaluates the generator once per step, and the guidance of one batch of samples with it.
 
     :param generator: maps x_t (B, C, H, W) and training timesteps (B,) to the output.
@@ -147,9 +147,9 @@ class Guide:
         :param rows: which samples of the plan x_t holds; None: all.
         """
         rows = range(len(x_t)) if rows is None else rows
-        here = _Here(x_t, index, step, lap, rows, self._plan.groups(step, rows))
+        context = _StepContext(x_t, index, step, lap, rows, self._plan.groups(step, rows))
         timesteps = send(self._process.timesteps[index.to("cpu")], x_t.device)
-        differentiate = bool(here.groups) and self._options.through == "unet" and not self._reads_x_t
+        differentiate = bool(context.groups) and self._options.through == "unet" and not self._reads_x_t
         with torch.set_grad_enabled(differentiate):
             point = x_t.detach().requires_grad_(differentiate)
             with self._autocast():
@@ -157,32 +157,32 @@ class Guide:
             output = output.to(x_t.dtype)
             predicted, _ = split_output(output, x_t, self._learned_variance)
         telemetry = _Telemetry(self._plan.objectives, x_t)
-        if not here.groups:
+        if not context.groups:
             return telemetry.guided(output.detach(), None, x_t.new_zeros(len(x_t), dtype=torch.bool))
         if self._reads_x_t:
-            slope = self._image_gradient(x_t, here, telemetry, timesteps)
+            slope = self._image_gradient(x_t, context, telemetry, timesteps)
             nonfinite = ~all_finite(slope)
         else:
-            slope, nonfinite = self._through_x0(predicted, point, here, telemetry)
-        gradient = self._step(-slope, predicted.detach(), here, telemetry)
+            slope, nonfinite = self._through_x0(predicted, point, context, telemetry)
+        gradient = self._step(-slope, predicted.detach(), context, telemetry)
         nonfinite = nonfinite | ~all_finite(gradient)
         return telemetry.guided(output.detach(), zero_rows(gradient, nonfinite), nonfinite)
 
     def _through_x0(
-        self, predicted: Tensor, point: Tensor, here: _Here, telemetry: _Telemetry
+        self, predicted: Tensor, point: Tensor, context: _StepContext, telemetry: _Telemetry
     ) -> tuple[Tensor, Tensor]:
         """Return d(weighted loss)/dx_t, or /dx0 where guidance moves x0 itself, and where it is not finite."""
-        x_t, options = here.x_t, self._options
-        of_x_t, of_output = self._process.x0_coefficients(here.index, self._prediction, x_t)
+        x_t, options = context.x_t, self._options
+        of_x_t, of_output = self._process.x0_coefficients(context.index, self._prediction, x_t)
         x0 = of_x_t * x_t + of_output * predicted.detach()
         share = (
-            self._lookup(self._process.sqrt_one_minus_alphas_cumprod, here)
+            self._lookup(self._process.sqrt_one_minus_alphas_cumprod, context)
             if options.see == "blend"
             else None
         )
         clamped = options.see == "clamped" and options.clip_denoised
         seen = x0.clamp(-1, 1) if clamped else x0 if share is None else share * x0 + (1 - share) * x_t
-        of_seen = self._image_gradient(seen, here, telemetry)
+        of_seen = self._image_gradient(seen, context, telemetry)
         nonfinite = ~all_finite(of_seen)
         # No cotangent that is not finite enters the network, where it might spread to other samples.
         of_seen = zero_rows(of_seen, nonfinite)
@@ -190,18 +190,18 @@ class Guide:
         if clamped and options.through == "unet":
             of_x0 = torch.where(x0.abs() <= 1, of_x0, 0)
         if options.range_scale:
-            of_x0 = of_x0 + options.range_scale * self._range_gradient(x0, here)
+            of_x0 = of_x0 + options.range_scale * self._range_gradient(x0, context)
         if options.through == "x0" and options.into != "score":
             return of_x0, nonfinite
         if options.through == "x0":
-            slope = self._lookup(self._process.sqrt_alphas_cumprod, here) * of_x0
+            slope = self._lookup(self._process.sqrt_alphas_cumprod, context) * of_x0
         else:
             slope = of_x_t * of_x0 + vjp(predicted, point, of_output * of_x0, self._loss_scales)
         return (slope if share is None else slope + (1 - share) * of_seen), nonfinite
 
-    def _range_gradient(self, x0: Tensor, here: _Here) -> Tensor:
+    def _range_gradient(self, x0: Tensor, context: _StepContext) -> Tensor:
         """d(mean of (x0 - clamp(x0))^2)/dx0, at the samples that are guided."""
-        members = [row for _, members in here.groups for row in members]
+        members = [row for _, members in context.groups for row in members]
         gradient = (x0 - x0.clamp(-1, 1)) * (2 / x0[0].numel())
         if len(members) == len(x0):
             return gradient
@@ -209,31 +209,33 @@ class Guide:
         guided[members] = True
         return zero_rows(gradient, ~send(guided, x0.device))
 
-    def _step(self, gradient: Tensor, predicted: Tensor, here: _Here, telemetry: _Telemetry) -> Tensor:
+    def _step(
+        self, gradient: Tensor, predicted: Tensor, context: _StepContext, telemetry: _Telemetry
+    ) -> Tensor:
         """Return s times the gradient, normalised and clipped."""
-        x_t, noise = here.x_t, None
+        x_t, noise = context.x_t, None
         if self._options.normalize == "noise":
-            x0 = self._process.predict_x0(predicted, x_t, here.index, self._prediction)
-            noise = self._lookup(self._process.alphas_cumprod.rsqrt(), here) * x_t - x0
+            x0 = self._process.predict_x0(predicted, x_t, context.index, self._prediction)
+            noise = self._lookup(self._process.alphas_cumprod.rsqrt(), context) * x_t - x0
         gradient = step_length(gradient, self._options, telemetry.weighted_loss, noise)
-        scales = self._scales[here.rows.start : here.rows.stop]
+        scales = self._scales[context.rows.start : context.rows.stop]
         return gradient * per_sample(send(scales.to(x_t.dtype), x_t.device), x_t)
 
-    def _lookup(self, table: Tensor, here: _Here) -> Tensor:
-        return lookup(table, here.index, here.x_t)
+    def _lookup(self, table: Tensor, context: _StepContext) -> Tensor:
+        return lookup(table, context.index, context.x_t)
 
     def _image_gradient(
-        self, images: Tensor, here: _Here, telemetry: _Telemetry, timesteps: Tensor | None = None
+        self, images: Tensor, context: _StepContext, telemetry: _Telemetry, timesteps: Tensor | None = None
     ) -> Tensor:
         """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
         total = torch.zeros_like(images)
-        coefficients = self._coefficients[here.step, here.rows.start : here.rows.stop]
+        coefficients = self._coefficients[context.step, context.rows.start : context.rows.stop]
         coefficients = send(coefficients.to(images.dtype), images.device)
-        for names, members in here.groups:
-            selection = self._select(tuple(here.rows[row] for row in members), members, images.device)
+        for names, members in context.groups:
+            selection = self._select(tuple(context.rows[row] for row in members), members, images.device)
             weights = {n: coefficients[selection.rows, self._plan.objectives.index(n)] for n in names}
             losses, gradients, loss = self._objective_gradients(
-                images, names, selection, weights, here, timesteps
+                images, names, selection, weights, context, timesteps
             )
             telemetry.record(selection.rows, names, losses, gradients, loss)
             for name in names:
@@ -254,7 +256,7 @@ class Guide:
         names: tuple[str, ...],
         selection: _Selection,
         weights: dict[str, Tensor],
-        here: _Here,
+        context: _StepContext,
         timesteps: Tensor | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
         """L_k and dL_k/d(images) of the selected samples for the objectives ``names``, and their weighted loss.
@@ -264,14 +266,16 @@ class Guide:
         """
         radius: Tensor | None = None
         if self._options.smoothing:
-            spread = self._lookup(self._process.sqrt_one_minus_alphas_cumprod, here)[selection.rows]
+            spread = self._lookup(self._process.sqrt_one_minus_alphas_cumprod, context)[selection.rows]
             radius = self._options.smoothing_radius * spread
         draws = []
         for draw in range(self._views.draws):
             losses: dict[str, Tensor] = {}
             gradients: dict[str, Tensor] = {}
             for view in range(self._views.augmentations):
-                each = self._view_gradients(images, names, selection, here, (draw, view), radius, timesteps)
+                each = self._view_gradients(
+                    images, names, selection, context, (draw, view), radius, timesteps
+                )
                 for mean, part in zip((losses, gradients), each, strict=True):
                     for name in names:
                         value = part[name] / self._views.augmentations
@@ -291,7 +295,7 @@ class Guide:
         images: Tensor,
         names: tuple[str, ...],
         selection: _Selection,
-        here: _Here,
+        context: _StepContext,
         view: tuple[int, int],
         radius: Tensor | None,
         timesteps: Tensor | None,
@@ -303,7 +307,7 @@ class Guide:
         gradients = {}
         with torch.enable_grad():
             point = images[selection.rows].requires_grad_()
-            shown = self._views.show(point, radius, selection.samples, (here.step, here.lap), *view)
+            shown = self._views.show(point, radius, selection.samples, (context.step, context.lap), *view)
             with self._autocast():
                 losses = losses_of(self._model, shown, selection.text, names, **extra)
             for name in names:
@@ -318,7 +322,7 @@ class Guide:
 
 
 @dataclass(frozen=True, eq=False)
-class _Here:
+class _StepContext:
     """Where a call stands: the state, its place in the process and in the plan, and who is guided by what."""
 
     x_t: Tensor

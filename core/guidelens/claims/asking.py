@@ -17,7 +17,7 @@ _SHARED = (
     *("eta", "scale", "objective_scales", "steps", "respacing"),
 )
 
-Cell = Mapping[str, Any]
+CellRecord = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Reading:
     sign: float = 1.0
     negative: bool = False
 
-    def value(self, cell: Cell) -> float | None:
+    def value(self, cell: CellRecord) -> float | None:
         """Return the cell's value, more being better; None where it has none."""
         value = (cell.get(self.table) or {}).get(self.name)
         if value is None or not math.isfinite(value):
@@ -64,15 +64,15 @@ class Evidence:
     grids: Sequence[Mapping[str, Any]]
     columns: Sequence[Mapping[str, Any]]
     patterns: Mapping[str, str]
-    cells: Sequence[Cell]
+    cells: Sequence[CellRecord]
 
     @classmethod
-    def of(cls, config: Mapping[str, Any], cells: Sequence[Cell]) -> Evidence:
+    def of(cls, config: Mapping[str, Any], cells: Sequence[CellRecord]) -> Evidence:
         """Read a study's configuration: grids, what its metrics declare, and what its schedules do."""
         columns = [column for metric in config["metrics"] for column in metric["columns"]]
         return cls(config.get("grids", []), columns, schedule_patterns(config), cells)
 
-    def speaking(self, claim: Claim, question: Question) -> list[Cell]:
+    def speaking(self, claim: Claim, question: Question) -> list[CellRecord]:
         """Return the cells that speak to a question, each once.
 
         Where grids say which claims (``F1``) or questions (``F1.scene``) they speak to, these are the cells of
@@ -151,13 +151,13 @@ def _sides(terms: Iterable[Term]) -> str:
 
 def _pairs(
     question: Question,
-    read: Sequence[Callable[[Cell], float | None]],
-    cells: Sequence[Cell],
+    read: Sequence[Callable[[CellRecord], float | None]],
+    cells: Sequence[CellRecord],
     patterns: Mapping[str, str],
 ) -> list[Pair]:
     """Take the question's value wherever all its sides are; equal sides (two typos, say) are averaged."""
     fixed = {name for term in question.terms for name in term.condition.columns}
-    groups: dict[str, list[Cell]] = {}
+    groups: dict[str, list[CellRecord]] = {}
     for cell in cells:
         groups.setdefault(_shared_settings(cell, fixed), []).append(cell)
     pairs = []
@@ -171,15 +171,15 @@ def _pairs(
     return pairs
 
 
-def _shared_settings(cell: Cell, fixed: set[str]) -> str:
+def _shared_settings(cell: CellRecord, fixed: set[str]) -> str:
     options = {name: value for name, value in cell["options"].items() if name not in fixed}
     return canonical_json([*(cell[name] for name in _SHARED if name not in fixed), options])
 
 
 def _value(
     terms: Sequence[Term],
-    read: Sequence[Callable[[Cell], float | None]],
-    cells: Sequence[Cell],
+    read: Sequence[Callable[[CellRecord], float | None]],
+    cells: Sequence[CellRecord],
     patterns: Mapping[str, str],
 ) -> tuple[float, tuple[str, ...]] | None:
     sides = [

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from guidelens.plugins.spelling import suggestion
 
-from .asking import Asked, Cell, Evidence, Pair, ask
+from .asking import Asked, CellRecord, Evidence, Pair, ask
 from .questions import Claim, Question
 from .statistics import ALPHA, Paired, holm, paired, pairs_needed, smallest_p
 
@@ -46,7 +46,7 @@ class Study(Protocol):
         ...
 
     @property
-    def cells(self) -> Sequence[Cell]:
+    def cells(self) -> Sequence[CellRecord]:
         """A row per grid and cell, with its ``status``."""
         ...
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from guidelens.contracts import Generator
     from guidelens.plugins import PluginManager
     from guidelens.sampling import Sampling
-    from guidelens.studies.results import Cell, StudyResults
+    from guidelens.studies.results import CellRecord, StudyResults
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
 
@@ -171,7 +171,7 @@ def study_distances(
         raise UsageError(
             f"{study.directory} has no finished pictures{f' in a grid {grid!r}' if grid else ''}"
         )
-    groups: dict[tuple[Any, ...], list[Cell]] = {}
+    groups: dict[tuple[Any, ...], list[CellRecord]] = {}
     for cell in done:
         values: Mapping[str, Any] = {**cell["options"], **cell}
         lacking = [name for name in by if name not in values]

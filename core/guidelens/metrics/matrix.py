@@ -18,12 +18,12 @@ from guidelens.stats import Estimate, estimate
 from .judge import AT, PROBABILITY
 
 if TYPE_CHECKING:
-    from guidelens.studies.results import Cell, StudyResults
+    from guidelens.studies.results import CellRecord, StudyResults
 
 Own = Literal["objective", "model", ""]
 """Whether a judge had a part in the guidance: the same objective of the same model, the same model, or none."""
 
-_UNIT = (
+_PAIRED_BY = (
     *("prompt", "reference", "seed", "generator", "preset"),
     *("sampler", "eta", "steps", "respacing", "scale", "perturbation"),
 )
@@ -130,7 +130,7 @@ def judge_matrix(
     return _matrix(guides, names, units, left_out)
 
 
-def _judges(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
+def _judges(config: Mapping[str, Any], cells: Sequence[CellRecord]) -> list[str]:
     scored = {column for cell in cells for column in cell["metrics"]}
     found: list[str] = []
     for metric in config["metrics"]:
@@ -140,19 +140,19 @@ def _judges(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[str]:
     return found
 
 
-def _guides(config: Mapping[str, Any], cells: Sequence[Cell]) -> list[Guide]:
+def _guides(config: Mapping[str, Any], cells: Sequence[CellRecord]) -> list[Guide]:
     active: dict[str, frozenset[str]] = {s["name"]: frozenset(s["weights"]) for s in config["schedules"]}
     named = dict.fromkeys((cell["schedule"], cell["guidance"]) for cell in cells)
     return [Guide(schedule, guidance, active.get(schedule, frozenset())) for schedule, guidance in named]
 
 
-Unit = dict[str, dict[str, float]]
+ScoresByGuide = dict[str, dict[str, float]]
 """Guide -> judge -> score, of one prompt and noise under the same conditions."""
 
 
 def _units(
-    cells: Sequence[Cell], guides: Sequence[Guide], names: Sequence[str]
-) -> tuple[list[tuple[str, Unit]], list[str], list[str]]:
+    cells: Sequence[CellRecord], guides: Sequence[Guide], names: Sequence[str]
+) -> tuple[list[tuple[str, ScoresByGuide]], list[str], list[str]]:
     """Return (prompt, unit) of the complete units, the judges that have a score there, and the others."""
     found = _drawn(cells)
     complete = [
@@ -177,16 +177,16 @@ def _units(
     return scored, there, missing
 
 
-def _drawn(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
+def _drawn(cells: Sequence[CellRecord]) -> list[dict[str, CellRecord]]:
     """Return the finished cells of each prompt and noise under the same conditions, by guide; no picture twice.
 
     :raises UsageError: where a guide has several, which differ in what makes no condition, such as an objective's
         scale.
     """
-    found: dict[str, dict[str, Cell]] = {}
+    found: dict[str, dict[str, CellRecord]] = {}
     for cell in cells:
         if cell["status"] == "done":
-            stated = [*(cell[name] for name in _UNIT), cell["options"]]
+            stated = [*(cell[name] for name in _PAIRED_BY), cell["options"]]
             unit = found.setdefault(json.dumps(stated, sort_keys=True, default=str), {})
             guide = f"{cell['schedule']}{AT}{cell['guidance']}"
             if unit.setdefault(guide, cell)["key"] != cell["key"]:
@@ -198,7 +198,7 @@ def _drawn(cells: Sequence[Cell]) -> list[dict[str, Cell]]:
 
 
 def _matrix(
-    guides: list[Guide], judges: list[str], units: list[tuple[str, Unit]], left_out: list[str]
+    guides: list[Guide], judges: list[str], units: list[tuple[str, ScoresByGuide]], left_out: list[str]
 ) -> Matrix:
     prompts = [prompt for prompt, _ in units]
     scaled: dict[str, dict[str, list[float]]] = {}

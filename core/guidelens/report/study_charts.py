@@ -23,7 +23,7 @@ PROGRESS_POINTS = 21
 COLOURS = 6
 """The style sheet has as many; then they repeat."""
 
-Cell = Mapping[str, Any]
+CellRecord = Mapping[str, Any]
 
 
 class Palette:
@@ -61,7 +61,7 @@ def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Pal
     return found
 
 
-def _over_steps(grid: str, cells: Sequence[Cell], main: Sequence[str], palette: Palette) -> list[Panel]:
+def _over_steps(grid: str, cells: Sequence[CellRecord], main: Sequence[str], palette: Palette) -> list[Panel]:
     doses = dict.fromkeys(c["options"].get("dose", "plain") for c in cells)
     return [
         panel
@@ -80,10 +80,10 @@ def _over_steps(grid: str, cells: Sequence[Cell], main: Sequence[str], palette: 
 
 def _over(
     grid: str,
-    cells: Sequence[Cell],
+    cells: Sequence[CellRecord],
     main: Sequence[str],
     palette: Palette,
-    place: Callable[[Cell], int],
+    place: Callable[[CellRecord], int],
     axis: str,
     note: str,
 ) -> list[Panel]:
@@ -108,7 +108,7 @@ def _over(
     return result
 
 
-def _by_column(grid: str, cells: Sequence[Cell], palette: Palette) -> list[Panel]:
+def _by_column(grid: str, cells: Sequence[CellRecord], palette: Palette) -> list[Panel]:
     columns = list(dict.fromkeys(name for c in cells for name in c["metrics"]))
     schedules = list(dict.fromkeys(c["schedule"] for c in cells))
     result = []
@@ -134,7 +134,7 @@ def _panel(grid: str, title: str, curves: Sequence[Curve], places: list[str], ax
 
 
 def _cosines(
-    grid: str, cells: Sequence[Cell], telemetry: Mapping[str, Telemetry], palette: Palette
+    grid: str, cells: Sequence[CellRecord], telemetry: Mapping[str, Telemetry], palette: Palette
 ) -> list[Panel]:
     pairs = dict.fromkeys(pair for c in cells for pair in c["cosines"] or {})
     result = []
@@ -152,7 +152,9 @@ def _cosines(
     return result
 
 
-def cosine_at(cells: Sequence[Cell], telemetry: Mapping[str, Telemetry], pair: str, place: int) -> Estimate:
+def cosine_at(
+    cells: Sequence[CellRecord], telemetry: Mapping[str, Telemetry], pair: str, place: int
+) -> Estimate:
     """Estimate the cosine of a pair of objectives at one of :data:`PROGRESS_POINTS` places from first to last step."""
     values, prompts = [], []
     for cell in cells:
@@ -172,7 +174,7 @@ def _main_columns(study: StudyResults) -> list[str]:
     return [column["name"] for role in MAIN_ROLES for column in declared if column.get("role") == role]
 
 
-def _mean(cells: Sequence[Cell], column: str) -> Estimate | None:
+def _mean(cells: Sequence[CellRecord], column: str) -> Estimate | None:
     having = [c for c in cells if column in c["metrics"]]
     if not having:
         return None

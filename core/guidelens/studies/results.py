@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
 
-Cell = dict[str, Any]
+CellRecord = dict[str, Any]
 """One row of the table; docs/studies.md describes its keys."""
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
@@ -43,10 +43,10 @@ _ROW = (
 )
 
 
-class Cells(list[Cell]):
+class CellRecords(list[CellRecord]):
     """The rows of a study, in its order."""
 
-    def where(self, **conditions: Any) -> Cells:
+    def where(self, **conditions: Any) -> CellRecords:
         """Return the rows whose columns have these values; a list, tuple or set stands for any of its values.
 
         A guidance option that the study varies is a column like any other: ``where(through="x0")``.
@@ -61,7 +61,7 @@ class Cells(list[Cell]):
             name: value if isinstance(value, (list, tuple, set, frozenset)) else (value,)
             for name, value in conditions.items()
         }
-        return Cells(
+        return CellRecords(
             cell
             for cell in self
             if all({**cell["options"], **cell}.get(name) in values for name, values in wanted.items())
@@ -96,17 +96,17 @@ class StudyResults:
         return str(self.config["study"]["name"]) if self._is_study else COMPARISON
 
     @cached_property
-    def cells(self) -> Cells:
+    def cells(self) -> CellRecords:
         """Every cell that the study asks for, once per grid that asks for it, with what came of it."""
         rows = read_rows(self.directory / RESULTS)[0]
         failures = read_rows(self.directory / FAILURES)[0]
         members = read_members(self.directory) if self._is_study else self._of_comparison(rows)
-        return Cells(_joined(member, rows, failures) for member in members)
+        return CellRecords(_joined(member, rows, failures) for member in members)
 
     @cached_property
-    def keys(self) -> dict[str, Cell]:
+    def keys(self) -> dict[str, CellRecord]:
         """The cells by key; of a cell that is in several grids, the first."""
-        found: dict[str, Cell] = {}
+        found: dict[str, CellRecord] = {}
         for cell in self.cells:
             found.setdefault(cell["key"], cell)
         return found
@@ -142,7 +142,7 @@ class StudyResults:
     def _rows(self) -> dict[str, dict[str, Any]]:
         return read_rows(self.directory / RESULTS)[0]
 
-    def _cell(self, key: str) -> Cell:
+    def _cell(self, key: str) -> CellRecord:
         if key not in self.keys:
             raise UsageError(f"{self.directory} has no cell {key!r}")
         return self.keys[key]
@@ -216,7 +216,7 @@ def _joined(
     member: Mapping[str, Any],
     rows: Mapping[str, Mapping[str, Any]],
     failures: Mapping[str, Mapping[str, Any]],
-) -> Cell:
+) -> CellRecord:
     row = rows.get(member["key"])
     if row is not None:
         return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}
@@ -227,7 +227,7 @@ def _joined(
     return {**member, "status": status, "reason": reason, **empty, **dict.fromkeys(_ROW[6:])}
 
 
-def flat(cell: Cell) -> dict[str, Any]:
+def flat(cell: CellRecord) -> dict[str, Any]:
     """Return a cell as one level of columns: ``metric.NAME``, ``loss.NAME``, ``gradient_norm.NAME``,
     ``cosine.A|B``, ``conflict.A|B``, ``objective_scale.NAME``, and guidance options that the study varies as
     ``option.NAME``.

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.store import LOCK, STUDY, read_config
 
-from .results import DONE, FAILED, Cell, load_study
+from .results import DONE, FAILED, CellRecord, load_study
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def status(directory: str | Path) -> StudyStatus:
     if not directory.is_dir() or read_config(directory, STUDY) is None:
         raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
     study = load_study(directory)
-    by_grid: dict[str, dict[str, Cell]] = {grid["name"]: {} for grid in study.config["grids"]}
+    by_grid: dict[str, dict[str, CellRecord]] = {grid["name"]: {} for grid in study.config["grids"]}
     for cell in study.cells:
         by_grid.setdefault(cell["grid"], {})[cell["key"]] = cell
     reasons: dict[str, int] = {}
@@ -102,7 +102,7 @@ def is_running(directory: Path) -> bool:
         return False
 
 
-def _count(cells: Iterable[Cell]) -> Counts:
+def _count(cells: Iterable[CellRecord]) -> Counts:
     listed = list(cells)
     return Counts(
         all=len(listed),

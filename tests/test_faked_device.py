@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import torch
 from faked_device import fake_steps
+from guidelens.device_copies import to_device
 from guidelens.engine import Sample
 from guidelens.sampling import Sampling
-from guidelens.transfer import send
 from guidelens_blip import BlipGuidance, BlipOptions
 from guidelens_guided_diffusion import load_generator
 from guidelens_open_clip import OpenClipGuidance
@@ -111,7 +111,7 @@ def test_only_cuda_copies_without_waiting(kind):
         def to(self, device, *, non_blocking=False):
             return device.type, non_blocking
 
-    assert send(Told(), torch.device(kind)) == (kind, kind == "cuda")
+    assert to_device(Told(), torch.device(kind)) == (kind, kind == "cuda")
 
 
 def test_nothing_else_copies_without_waiting():

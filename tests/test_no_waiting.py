@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from guidelens.device_copies import HostCopy, upload
 from guidelens.engine import Sample
 from guidelens.sampling import Sampling
-from guidelens.transfer import Reading, upload
 from torch.utils._python_dispatch import TorchDispatchMode
 from toys import EVERYTHING, SHAPE, Constant, Shift, TinyNet, TinyVision, make_engine
 
@@ -65,7 +65,7 @@ def test_a_step_waits_for_nothing(monkeypatch, options, dtype, sampler):
     stream = engine.stream(SAMPLES)
     next(stream)  # makes the plan, the text, the noise
     with NoWaiting(), monkeypatch.context() as patch:
-        patch.setattr(Reading, "arrived", lambda self: False)  # as on a device that is still busy
+        patch.setattr(HostCopy, "arrived", lambda self: False)  # as on a device that is still busy
         for method in ("tolist", "numpy", "__array__"):
             patch.setattr(torch.Tensor, method, None)
         for _ in range(23):
@@ -88,7 +88,7 @@ def test_the_guard_sees_what_it_should():
 
 def test_readings_are_what_the_tensors_were():
     x = torch.arange(3)
-    reading = Reading(x, x > 1)
+    reading = HostCopy(x, x > 1)
     x += 10
     assert reading.arrived()
     values, large = reading.values()
@@ -158,7 +158,7 @@ class TestCuda:
 
     def test_readings_arrive(self):
         x = torch.arange(3, device="cuda")
-        reading = Reading(x)
+        reading = HostCopy(x)
         x += 10
         assert reading.values()[0].tolist() == [0, 1, 2]
         assert reading.arrived()

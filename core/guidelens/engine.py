@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .contracts import Generator, GuidanceModel, TextBatch
+from .device_copies import upload
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream
 from .diffusion.process import lookup
 from .diffusion.samplers import Sampler
@@ -49,7 +50,6 @@ from .samples import Result, Sample, Step
 from .sampling import Sampling
 from .schedules import NamedSchedule, ScheduleSpec, read_schedules
 from .seeds import checked_seed, read_seeds
-from .transfer import upload
 
 if TYPE_CHECKING:
     from .plugins import PluginManager

@@ -13,11 +13,11 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from .device_copies import HostCopy
 from .errors import GuidelensError
 from .guidance.gradients import all_finite
 from .guidance.plan import GuidancePlan
 from .samples import Result, Sample, Step
-from .transfer import Reading
 
 K = TypeVar("K")
 
@@ -89,7 +89,7 @@ class Watch:
         self._tolerated = tolerated
         self._steps = steps
         self._counts: Tensor | None = None
-        self._looks: deque[Reading] = deque()
+        self._looks: deque[HostCopy] = deque()
 
     def look(self, step: int, nonfinite: Tensor, state: Tensor) -> None:
         """Count the samples that step ``step`` left unguided, (B,) bool, and see to the state after it.
@@ -100,7 +100,7 @@ class Watch:
         self._counts = counts if self._counts is None else self._counts + counts
         last = step + 1 == self._steps
         if last or (step + 1) % STEPS_BETWEEN_LOOKS == 0:
-            self._looks.append(Reading(self._counts, all_finite(state)))
+            self._looks.append(HostCopy(self._counts, all_finite(state)))
         while self._looks and (last or self._looks[0].arrived()):
             self._judge(*self._looks.popleft().values())
 

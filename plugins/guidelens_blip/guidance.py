@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from guidelens.contracts import TextBatch
+from guidelens.device_copies import to_device, upload
 from guidelens.errors import UsageError
-from guidelens.transfer import send, upload
 
 from .captions import clean_caption
 from .checkpoint import Backend, digest, load_model
@@ -304,7 +304,7 @@ class BlipGuidance:
         own = (features * text["text_features"].to(features)).sum(dim=-1) / temperature
         if self.options.itc_mode == "cosine":
             return -own
-        others = features @ send(self._negatives.features, features.device).to(features).T / temperature
+        others = features @ to_device(self._negatives.features, features.device).to(features).T / temperature
         others = others.masked_fill(text["is_own_negative"], -torch.inf)
         return torch.logsumexp(torch.cat((own[:, None], others), dim=1), dim=1) - own
 

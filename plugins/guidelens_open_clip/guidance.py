@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from guidelens.contracts import TextBatch
+from guidelens.device_copies import to_device
 from guidelens.errors import UsageError
-from guidelens.transfer import send
 
 from .build import build
 from .checkpoint import digest
@@ -275,7 +275,7 @@ class OpenClipGuidance:
         logits = _at_least_float32(self.model.text_decoder(patches, states))
         per_token = F.cross_entropy(logits.transpose(1, 2), ids[:, 1:], reduction="none")
         position = torch.arange(1, longest, device=patches.device)
-        counted = (position < send(lengths, patches.device)[:, None]).to(per_token)
+        counted = (position < to_device(lengths, patches.device)[:, None]).to(per_token)
         return (per_token * counted).sum(dim=1) / counted.sum(dim=1)
 
 

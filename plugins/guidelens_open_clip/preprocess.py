@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
+from guidelens.device_copies import upload
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.transfer import upload
 
 if TYPE_CHECKING:
     from torch import Tensor

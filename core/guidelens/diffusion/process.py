@@ -22,8 +22,8 @@ import torch
 from torch import Tensor
 
 from ..contracts import FixedVariance, Prediction
+from ..device_copies import to_device
 from ..errors import UsageError
-from ..transfer import send
 
 Respacing = int | str | Sequence[int]
 
@@ -260,7 +260,7 @@ class DiffusionProcess:
 def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
     """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
     values = table[index.to(table.device)].to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
-    return send(values, like.device)
+    return to_device(values, like.device)
 
 
 def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[Tensor, Tensor | None]:

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from ..contracts import FixedVariance, Into, Prediction
+from ..device_copies import to_device
 from ..errors import UsageError
-from ..transfer import send
 from .process import DiffusionProcess, lookup, split_output
 
 
@@ -243,4 +243,4 @@ def make_sampler(
 
 def _where_not_last(index: Tensor, like: Tensor) -> Tensor:
     keep = (index > 0).to(like.dtype)
-    return send(keep.reshape(-1, *(1,) * (like.ndim - 1)), like.device)
+    return to_device(keep.reshape(-1, *(1,) * (like.ndim - 1)), like.device)

@@ -27,11 +27,11 @@ import torch
 from torch import Tensor
 
 from ..contracts import GuidanceModel, Prediction, TextBatch
+from ..device_copies import to_device
 from ..diffusion.noise import KeyedNoise
 from ..diffusion.process import lookup, split_output
 from ..errors import GuidelensError
 from ..guarding import losses_of, predict
-from ..transfer import send
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
 from .plan import Group, GuidancePlan
 from .settings import Settings
@@ -148,7 +148,7 @@ class GuidedDenoiser:
         """
         rows = range(len(x_t)) if rows is None else rows
         context = _StepContext(x_t, index, step, lap, rows, self._plan.groups(step, rows))
-        timesteps = send(self._process.timesteps[index.to("cpu")], x_t.device)
+        timesteps = to_device(self._process.timesteps[index.to("cpu")], x_t.device)
         differentiate = bool(context.groups) and self._options.through == "unet" and not self._reads_x_t
         with torch.set_grad_enabled(differentiate):
             point = x_t.detach().requires_grad_(differentiate)
@@ -207,7 +207,7 @@ class GuidedDenoiser:
             return gradient
         guided = torch.zeros(len(x0), dtype=torch.bool)
         guided[members] = True
-        return zero_rows(gradient, ~send(guided, x0.device))
+        return zero_rows(gradient, ~to_device(guided, x0.device))
 
     def _step(
         self, gradient: Tensor, predicted: Tensor, context: _StepContext, telemetry: _Telemetry
@@ -219,7 +219,7 @@ class GuidedDenoiser:
             noise = self._lookup(self._process.alphas_cumprod.rsqrt(), context) * x_t - x0
         gradient = step_length(gradient, self._options, telemetry.weighted_loss, noise)
         scales = self._scales[context.rows.start : context.rows.stop]
-        return gradient * per_sample(send(scales.to(x_t.dtype), x_t.device), x_t)
+        return gradient * per_sample(to_device(scales.to(x_t.dtype), x_t.device), x_t)
 
     def _lookup(self, table: Tensor, context: _StepContext) -> Tensor:
         return lookup(table, context.index, context.x_t)
@@ -230,7 +230,7 @@ class GuidedDenoiser:
         """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
         total = torch.zeros_like(images)
         coefficients = self._coefficients[context.step, context.rows.start : context.rows.stop]
-        coefficients = send(coefficients.to(images.dtype), images.device)
+        coefficients = to_device(coefficients.to(images.dtype), images.device)
         for names, members in context.groups:
             selection = self._select(tuple(context.rows[row] for row in members), members, images.device)
             weights = {n: coefficients[selection.rows, self._plan.objectives.index(n)] for n in names}
@@ -246,7 +246,7 @@ class GuidedDenoiser:
         if self._text is None:
             raise GuidelensError("guidance needs encoded prompts; this batch has none")
         if (samples, rows) not in self._selections:
-            on_device = send(torch.tensor(rows), device)
+            on_device = to_device(torch.tensor(rows), device)
             self._selections[samples, rows] = _Selection(samples, on_device, _text_of(self._text, samples))
         return self._selections[samples, rows]
 
@@ -402,7 +402,7 @@ def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:
     return replace(
         text,
         prompts=tuple(text.prompts[sample] for sample in samples),
-        tensors={name: tensor[send(chosen, tensor.device)] for name, tensor in text.tensors.items()},
+        tensors={name: tensor[to_device(chosen, tensor.device)] for name, tensor in text.tensors.items()},
         notes=tuple(text.notes[sample] for sample in samples) if text.notes else (),
     )
 

@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..device_copies import to_device
 from ..diffusion.noise import KeyedNoise
 from ..sampling import Sampling
-from ..transfer import send
 
 SMALLEST_CROP = 0.55
 """Side of the smallest crop at strength 1, of the image's."""
@@ -56,13 +56,13 @@ class Views:
         shape = images.shape[1:]
         if radius is not None:
             z = self._noise.normal(shape, "smoothing", *key, draw, rows=rows)
-            images = images + radius * send(z.to(images.dtype), images.device)
+            images = images + radius * to_device(z.to(images.dtype), images.device)
         where = (*key, draw, n)
         if "crop" in self._kinds or "affine" in self._kinds:
             images = _resampled(images, self._transform(images, rows, where))
         if "noise" in self._kinds:
             z = self._noise.normal(shape, "augment-noise", *where, rows=rows)
-            z = send(z.to(images.dtype), images.device)
+            z = to_device(z.to(images.dtype), images.device)
             images = images + NOISE * self._strength * z
         return images
 
@@ -73,7 +73,7 @@ class Views:
             theta = theta @ _window(self._noise.uniform((3,), "crop", *where, rows=rows), self._strength)
         if "affine" in self._kinds:
             theta = theta @ _motion(self._noise.uniform((4,), "affine", *where, rows=rows), self._strength)
-        return send(theta[:, :2].to(images.dtype), images.device)
+        return to_device(theta[:, :2].to(images.dtype), images.device)
 
 
 def combined_loss(losses: Tensor, average: str) -> tuple[Tensor, Tensor]:

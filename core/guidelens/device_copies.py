@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-def send(values: Tensor, device: torch.device) -> Tensor:
+def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return ``values`` on the device, without waiting for the copy where that is safe.
 
     On CUDA it is: ordinary memory has been read when the call returns. An Apple GPU reads it later, when a
@@ -20,10 +20,10 @@ def upload(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
     values = values.to(dtype)
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
-    return send(values, device)
+    return to_device(values, device)
 
 
-class Reading:
+class HostCopy:
     """Copies of tensors on their way to the host, taken when this is made.
 
     On CUDA the copy is queued behind the work that computes the tensors, and nothing waits for it.

@@ -118,4 +118,4 @@ def test_nothing_else_copies_without_waiting():
     sources = [path for root in ("core", "plugins") for path in (ROOT / root).rglob("*.py")]
     assert len(sources) > 100
     found = {path.name for path in sources if "non_blocking" in path.read_text(encoding="utf-8")}
-    assert found == {"transfer.py"}
+    assert found == {"device_copies.py"}

@@ -24,7 +24,7 @@ SCALES = {"dot": 0.7, "square": -1.3}
 
 
 def tiny_setup(prediction="v", learned=False, schedules=None, **options):
-    """A guide over two samples in float64, with x_t and the respaced indices."""
+    """A denoiser over two samples in float64, with x_t and the respaced indices."""
     net = TinyNet(prediction=prediction, learned_variance=learned).double().eval()
     vision = TinyVision().double().eval()
     schedules = schedules or [Constant(dot=0.5, square=2.0), Constant(dot=1.0)]
@@ -32,10 +32,10 @@ def tiny_setup(prediction="v", learned=False, schedules=None, **options):
     with torch.no_grad():
         text = vision.encode_text(["a red circle", "two squares"])
     settings = resolve(Sampling(steps=9, objective_scales=SCALES, **options), net, vision)
-    guide = GuidedDenoiser(net, vision, settings, plan, text)
+    denoiser = GuidedDenoiser(net, vision, settings, plan, text)
     generator = torch.Generator().manual_seed(1)
     x_t = torch.randn(2, *SHAPE, generator=generator, dtype=torch.float64)
-    return guide, net, vision, text, settings.process, x_t, torch.tensor([6, 2])
+    return denoiser, net, vision, text, settings.process, x_t, torch.tensor([6, 2])
 
 
 def seen(net, process, x_t, index, see):
@@ -77,9 +77,9 @@ def central_differences(function, x_t, step=1e-5):
 @pytest.mark.parametrize("learned", [False, True])
 @pytest.mark.parametrize("prediction", ["epsilon", "x0", "v"])
 def test_gradient_is_that_of_finite_differences(prediction, learned, see):
-    guide, net, vision, text, process, x_t, index = tiny_setup(prediction, learned, see=see)
+    denoiser, net, vision, text, process, x_t, index = tiny_setup(prediction, learned, see=see)
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
     expected = central_differences(
         lambda x: weighted_losses(vision, text, seen(net, process, x, index, see)), x_t
     )
@@ -91,9 +91,9 @@ def test_gradient_is_that_of_finite_differences(prediction, learned, see):
 
 @pytest.mark.parametrize("see", ["x0", "blend"])
 def test_gradient_past_the_network_holds_its_jacobian_at_sqrt_abar(see):
-    guide, net, vision, text, process, x_t, index = tiny_setup("epsilon", through="x0", see=see)
+    denoiser, net, vision, text, process, x_t, index = tiny_setup("epsilon", through="x0", see=see)
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
         abar = process.alphas_cumprod[index].reshape(-1, 1, 1, 1)
         x0 = seen(net, process, x_t, index, "x0")
 
@@ -105,9 +105,9 @@ def test_gradient_past_the_network_holds_its_jacobian_at_sqrt_abar(see):
 
 
 def test_telemetry_is_each_objectives_own():
-    guide, net, vision, text, process, x_t, index = tiny_setup()
+    denoiser, net, vision, text, process, x_t, index = tiny_setup()
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
     images = seen(net, process, x_t, index, "x0").detach().requires_grad_()
     losses = vision.losses(images, text, ["dot", "square"])
     gradients = {
@@ -128,8 +128,8 @@ def test_telemetry_is_each_objectives_own():
     assert not guided.nonfinite.any()
 
 
-def quadratic_guide(schedules, scales=None, model=None, options=None, generator=lambda x, t: x * 1):
-    """A guide whose network is the identity and predicts x0, so that the model sees x_t."""
+def quadratic_denoiser(schedules, scales=None, model=None, options=None, generator=lambda x, t: x * 1):
+    """A denoiser whose network is the identity and predicts x0, so that the model sees x_t."""
     model = model or Quadratic()
     scales = scales or [1.0] * len(schedules)
     plan = plan_guidance(schedules, scales, [True] * 5, model.objectives)
@@ -138,14 +138,14 @@ def quadratic_guide(schedules, scales=None, model=None, options=None, generator=
     return GuidedDenoiser(generator, model, settings, plan, text), model
 
 
-def call(guide, batch, step=0):
+def call(denoiser, batch, step=0):
     with torch.no_grad():
-        return guide(torch.ones(batch, *SHAPE), torch.full((batch,), 4 - step), step)
+        return denoiser(torch.ones(batch, *SHAPE), torch.full((batch,), 4 - step), step)
 
 
 def test_opposite_objectives_have_cosine_minus_one_and_flat_ones_none():
-    guide, _ = quadratic_guide([Constant(near=1, away=1, steep=1)])
-    cosines = call(guide, 1).cosines
+    denoiser, _ = quadratic_denoiser([Constant(near=1, away=1, steep=1)])
+    cosines = call(denoiser, 1).cosines
     assert cosines["away", "near"].item() == pytest.approx(-1)
     assert cosines["near", "steep"].isnan()  # at x_t = 1 "steep" is flat
     assert set(cosines) == {("away", "near"), ("away", "steep"), ("near", "steep")}
@@ -153,7 +153,7 @@ def test_opposite_objectives_have_cosine_minus_one_and_flat_ones_none():
 
 def test_only_active_objectives_are_evaluated_and_only_where():
     schedules = [Shift("near", "steep"), Constant(near=1.0), None, Constant(near=0.0, steep=0.0)]
-    guide, model = quadratic_guide(schedules)
+    denoiser, model = quadratic_denoiser(schedules)
     expected = {
         0: [(("near",), 2)],  # both samples in one call
         2: [(("near", "steep"), 1), (("near",), 1)],
@@ -161,7 +161,7 @@ def test_only_active_objectives_are_evaluated_and_only_where():
     }
     for step, calls in expected.items():
         model.asked.clear()
-        guided = call(guide, 4, step)
+        guided = call(denoiser, 4, step)
         assert sorted(model.asked) == sorted(calls)
         assert (guided.gradient[2:] == 0).all()
         assert guided.losses[:, 2:].isnan().all()
@@ -169,8 +169,8 @@ def test_only_active_objectives_are_evaluated_and_only_where():
 
 
 def test_nothing_active_means_no_gradient():
-    guide, model = quadratic_guide([Constant(near=1.0), None], scales=[0.0, 1.0])
-    guided = call(guide, 2)
+    denoiser, model = quadratic_denoiser([Constant(near=1.0), None], scales=[0.0, 1.0])
+    guided = call(denoiser, 2)
     assert guided.gradient is None
     assert model.asked == []
     assert guided.losses.shape == (0, 2)
@@ -191,8 +191,8 @@ class Faulty(Quadratic):
 @pytest.mark.parametrize("through", ["unet", "x0"])
 def test_a_nonfinite_gradient_leaves_its_sample_alone_unguided(through):
     options = Sampling(through=through)
-    guided = call(quadratic_guide([Constant(near=1.0)] * 4, model=Faulty(), options=options)[0], 4)
-    clean = call(quadratic_guide([Constant(near=1.0)] * 4, options=options)[0], 4)
+    guided = call(quadratic_denoiser([Constant(near=1.0)] * 4, model=Faulty(), options=options)[0], 4)
+    clean = call(quadratic_denoiser([Constant(near=1.0)] * 4, options=options)[0], 4)
     assert guided.nonfinite.tolist() == [False, True, True, False]
     assert (guided.gradient[1:3] == 0).all()
     torch.testing.assert_close(guided.gradient[[0, 3]], clean.gradient[[0, 3]])
@@ -208,13 +208,13 @@ def test_a_nonfinite_cotangent_never_enters_the_network():
             output.register_hook(lambda cotangent: entered.append(bool(cotangent.isfinite().all())))
         return output
 
-    guide, _ = quadratic_guide([Constant(near=1.0)] * 4, model=Faulty(), generator=identity)
-    assert call(guide, 4).nonfinite.any()
+    denoiser, _ = quadratic_denoiser([Constant(near=1.0)] * 4, model=Faulty(), generator=identity)
+    assert call(denoiser, 4).nonfinite.any()
     assert entered == [True]
 
 
 def test_a_scale_that_overflows_the_gradient_counts_as_nonfinite():
-    guided = call(quadratic_guide([Constant(near=1e30)] * 2, scales=[1e30, 1.0])[0], 2)
+    guided = call(quadratic_denoiser([Constant(near=1e30)] * 2, scales=[1e30, 1.0])[0], 2)
     assert guided.nonfinite.tolist() == [True, False]
 
 
@@ -241,7 +241,7 @@ class Broken(Quadratic):
 )
 def test_losses_that_break_the_contract(make, words):
     with pytest.raises(GuidelensError, match=words):
-        call(quadratic_guide([Constant(near=1.0)] * 2, model=Broken(make))[0], 2)
+        call(quadratic_denoiser([Constant(near=1.0)] * 2, model=Broken(make))[0], 2)
 
 
 def test_plans_name_what_is_wrong():

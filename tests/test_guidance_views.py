@@ -118,11 +118,11 @@ class TestSeeds:
 
 @pytest.mark.parametrize("augment", ["crop", "affine", "noise", "crop+affine+noise"])
 def test_the_gradient_is_the_mean_over_views(augment):
-    guide, net, vision, text, process, x_t, index = tiny_setup(
+    denoiser, net, vision, text, process, x_t, index = tiny_setup(
         schedules=[Constant(dot=1.0), Constant(square=1.0)], augment=augment, augmentations=3
     )
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
     which = views((0, 0), augment=augment, augmentations=3)
 
     def log_p(x):
@@ -147,9 +147,9 @@ def test_smoothing_with_augmentation_is_that_of_finite_differences(average):
         "augment": "crop",
         "augmentations": 2,
     }
-    guide, net, vision, text, process, x_t, index = tiny_setup(**options)
+    denoiser, net, vision, text, process, x_t, index = tiny_setup(**options)
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
     which = views((0, 0), **options)
     spread = (1 - process.alphas_cumprod[index]).sqrt().reshape(-1, 1, 1, 1)
     scales = torch.tensor([[0.5 * 0.7, 2.0 * -1.3], [1.0 * 0.7, 0.0]], dtype=torch.float64)
@@ -176,7 +176,7 @@ def test_smoothing_tends_to_the_exact_expectation():
     process = DiffusionProcess(GaussianGenerator().alphas_cumprod, 5)
     plan = plan_guidance([Constant(near=1.0)] * 2, [1.0, 1.0], [True], Quadratic.objectives)
     sampling = Sampling(steps=5, smoothing=4000, smoothing_radius=0.8)
-    guide = GuidedDenoiser(
+    denoiser = GuidedDenoiser(
         lambda x, t: x * 1,  # predicts x0, which is x_t
         Quadratic(),
         resolve(sampling, GaussianGenerator(prediction="x0"), Quadratic()),
@@ -187,7 +187,7 @@ def test_smoothing_tends_to_the_exact_expectation():
     x_t = torch.tensor([0.1, -0.9], dtype=torch.float64).reshape(2, 1, 1, 1)
     index = torch.tensor([3, 2])
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
     r2 = 0.64 * (1 - process.alphas_cumprod[index])
     expected = -(x_t.flatten() - torch.tensor([0.7, -0.2])) / (1 + r2)
     torch.testing.assert_close(guided.gradient.flatten(), expected, rtol=0.05, atol=0.02)
@@ -206,9 +206,9 @@ def test_shares_of_draws_are_those_of_their_likelihoods():
 
 
 def test_telemetry_is_the_mean_over_views():
-    guide, net, vision, text, process, x_t, index = tiny_setup(augment="noise", augmentations=4)
+    denoiser, net, vision, text, process, x_t, index = tiny_setup(augment="noise", augmentations=4)
     with torch.no_grad():
-        guided = guide(x_t, index, 0)
+        guided = denoiser(x_t, index, 0)
         which = views((0, 0), augment="noise", augmentations=4)
         image = seen(net, process, x_t, index, "x0")
         losses = [vision.losses(show(which, image, n=n), text, ["dot", "square"])["dot"] for n in range(4)]

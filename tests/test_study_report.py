@@ -36,7 +36,7 @@ from guidelens.runs.telemetry import Telemetry
 from guidelens.sampling import Sampling
 from guidelens.stats import Estimate
 from guidelens.studies.file import parse_study
-from guidelens.studies.results import Cells
+from guidelens.studies.results import CellRecords
 from guidelens.studies.run import run_study
 from guidelens_paper.claims import ITC, SHIFT
 from PIL import Image
@@ -286,7 +286,7 @@ def test_grids_without_guides_in_common_have_a_matrix_each(done: Path) -> None:
     alone = [
         {**cell, "grid": "alone", "schedule": "third", "prompt": "q", "clean": "q"} for cell in objects[:2]
     ]
-    study.__dict__["cells"] = Cells([*objects, *alone])
+    study.__dict__["cells"] = CellRecords([*objects, *alone])
     (view,) = matrix_views(study)
     assert view.grid == "objects"
     assert len(view.rows) == 2

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens import __version__
 from guidelens.errors import UsageError
 from guidelens.pictures import png_bytes
-from guidelens.studies.results import Cell, StudyResults, flat, load_study
+from guidelens.studies.results import CellRecord, StudyResults, flat, load_study
 
 from . import wording
 from .design import CHECK, KINDS, Plan, Rules, Unit, draw, most_items
@@ -113,7 +113,7 @@ def _identity() -> dict[str, Any]:
     }
 
 
-def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[Unit, dict[str, Cell]]:
+def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[Unit, dict[str, CellRecord]]:
     """Return unit -> condition -> the cell that shows it.
 
     :raises UsageError: for an unknown column, no cell, or several for one place.
@@ -132,7 +132,7 @@ def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[
     ]
     if not chosen:
         raise UsageError(f"no picture has {', '.join(f'{n}={v}' for n, v in where.items())}")
-    table: dict[Unit, dict[str, Cell]] = {}
+    table: dict[Unit, dict[str, CellRecord]] = {}
     for cell, columns in chosen:
         there = table.setdefault(Unit(cell["prompt"], cell["seed"]), {})
         other = there.setdefault(_text(columns[compare]), cell)
@@ -148,7 +148,7 @@ def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[
     return table
 
 
-def _columns(cell: Cell) -> dict[str, Any]:
+def _columns(cell: CellRecord) -> dict[str, Any]:
     return flat(cell)
 
 
@@ -164,7 +164,7 @@ def _text(value: Any) -> str:
 
 
 def _images(
-    study: StudyResults, plan: Plan, table: Mapping[Unit, Mapping[str, Cell]]
+    study: StudyResults, plan: Plan, table: Mapping[Unit, Mapping[str, CellRecord]]
 ) -> tuple[list[tuple[Any, ...]], dict[tuple[Unit, str], str]]:
     """Return the rows of pictures, in random order, and the token of each."""
     wanted = dict.fromkeys((item.unit, name) for seat in plan.seats for item in seat for name in item.shown)

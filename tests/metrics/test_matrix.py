@@ -12,7 +12,7 @@ import pytest
 from guidelens.errors import UsageError
 from guidelens.metrics.matrix import judge_matrix
 from guidelens.stats import estimate
-from guidelens.studies.results import Cells, StudyResults
+from guidelens.studies.results import CellRecords, StudyResults
 
 CONDITION = {
     "generator": "g",
@@ -43,7 +43,7 @@ def study(cells: list[dict[str, Any]], columns: list[list[str]] | None = None) -
         ],
     }
     result = StudyResults(Path("runs/s"), config)
-    result.__dict__["cells"] = Cells(cells)
+    result.__dict__["cells"] = CellRecords(cells)
     return result
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from guidelens import engine as engine_module
 from guidelens.engine import Engine, Sample
-from guidelens.guidance import guide
+from guidelens.guidance import denoiser
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -52,7 +52,7 @@ def fake_steps(
     plan.groups(0)  # reads the plan, on the host
     longest = 0 if text is None or "lengths" not in text.tensors else int(text.tensors["lengths"].max())
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
-    monkeypatch.setattr(guide, "vjp", lambda output, point, *_, **__: torch.empty_like(point))
+    monkeypatch.setattr(denoiser, "vjp", lambda output, point, *_, **__: torch.empty_like(point))
     with FakeTensorMode(allow_non_fake_inputs=True), engine_module._no_grad():
         for network in networks:
             _place(network, device)

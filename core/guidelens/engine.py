@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 from torch import Tensor
 
+from .allocator import keep_freed_memory
 from .contracts import Generator, GuidanceModel, TextBatch
 from .device_copies import upload
 from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream
@@ -34,7 +35,6 @@ from .guidance import (
     resolve,
 )
 from .guidance.settings import Noise
-from .heap import kept_heap
 from .memory import (
     MicroBatches,
     available_memory,
@@ -223,7 +223,7 @@ class Engine:
     ) -> cabc.Generator[Result, None, None]:
         text = self._encode(samples)
         size = self._size_of_batches(samples)
-        with kept_heap(self.device):  # from batch to batch
+        with keep_freed_memory(self.device):  # from batch to batch
             for start in range(0, len(samples), size):
                 rows = range(start, min(start + size, len(samples)))
                 batch = [samples[row] for row in rows]
@@ -283,7 +283,7 @@ class Engine:
         with _no_grad():
             batch = self._begin(samples, plan, text, noise)
         # No context but these spans a yield: grad mode and autocast would leak into the caller's code.
-        with kept_heap(self.device), frozen(self.generator, self.guidance_model):
+        with keep_freed_memory(self.device), frozen(self.generator, self.guidance_model):
             for k in range(self.settings.steps):
                 with _no_grad():
                     step = self._step(batch, k)

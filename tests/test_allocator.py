@@ -1,4 +1,4 @@
-"""Freed host memory that stays for the next step: seen in the page faults of what is allocated next."""
+"""Freed host memory is kept for the next step: measured by the page faults of later allocations."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from guidelens import heap
-from guidelens.heap import kept_heap
-from heap_probe import BYTES
+from allocator_probe import BYTES
+from guidelens import allocator
+from guidelens.allocator import keep_freed_memory
 
-PROBE = Path(__file__).with_name("heap_probe.py")
+PROBE = Path(__file__).with_name("allocator_probe.py")
 
 needs_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc's own setting")
 
@@ -40,8 +40,8 @@ def test_a_freed_block_is_used_again(measured: dict[str, float]) -> None:
 
 
 @needs_glibc
-def test_it_can_be_given_back_meanwhile(measured: dict[str, float]) -> None:
-    assert measured["inside, given back"] > 0.5
+def test_the_default_can_be_restored_temporarily(measured: dict[str, float]) -> None:
+    assert measured["inside, default"] > 0.5
     assert measured["inside again"] < 0.05
 
 
@@ -56,12 +56,12 @@ def test_memory_is_returned_at_the_end(measured: dict[str, float]) -> None:
 
 
 @needs_glibc
-def test_other_devices_are_none_of_its_business(measured: dict[str, float]) -> None:
+def test_other_devices_change_nothing(measured: dict[str, float]) -> None:
     assert measured["other device"] > 0.5
 
 
 @needs_glibc
-def test_a_stream_keeps_the_heap_while_it_is_open(measured: dict[str, float]) -> None:
+def test_a_stream_keeps_freed_memory_while_it_is_open(measured: dict[str, float]) -> None:
     assert measured["stream open"] < 0.05
     assert measured["stream closed"] > 0.5
 
@@ -70,10 +70,10 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
     class Other:
         """Has no gnu_get_libc_version, and nothing else to call."""
 
-    heap._glibc.cache_clear()
+    allocator.glibc.cache_clear()
     monkeypatch.setattr(ctypes, "CDLL", lambda name: Other())
     try:
-        with kept_heap(torch.device("cpu")):
+        with keep_freed_memory(torch.device("cpu")):
             pass
     finally:
-        heap._glibc.cache_clear()
+        allocator.glibc.cache_clear()

@@ -1,6 +1,6 @@
-"""Measures, in a process of its own, what a large block costs with and without a kept heap; prints JSON.
+"""Measures, in a process of its own, what a large block costs with and without keeping freed memory; prints JSON.
 
-In a process that has done other things a free block may lie anywhere in the heap, and tell nothing.
+A process that has done other things has free blocks in several places, which would distort the result.
 """
 
 from __future__ import annotations
@@ -9,8 +9,9 @@ import json
 import resource
 
 import torch
+from guidelens.allocator import keep_freed_memory
+from guidelens.bench.default_allocator import default_allocator
 from guidelens.engine import Engine, Sample
-from guidelens.heap import kept_heap, returned_heap
 from guidelens.sampling import Sampling
 from toys import GaussianGenerator
 
@@ -44,15 +45,15 @@ def resident() -> int:
 def measure() -> dict[str, float]:
     """Return page faults per page by situation, and the bytes that came back."""
     found = {"before": faults_of_a_block()}
-    with kept_heap(torch.device("cuda")):
+    with keep_freed_memory(torch.device("cuda")):
         found["other device"] = faults_of_a_block()
-    with kept_heap(CPU):
+    with keep_freed_memory(CPU):
         found["inside"] = faults_of_a_block()
-        with kept_heap(CPU):
+        with keep_freed_memory(CPU):
             pass
         found["after an inner one"] = faults_of_a_block()
-        with returned_heap(CPU):
-            found["inside, given back"] = faults_of_a_block(LARGER)
+        with default_allocator(CPU):
+            found["inside, default"] = faults_of_a_block(LARGER)
         found["inside again"] = faults_of_a_block(LARGER)
         inside = resident()
     found["returned"] = inside - resident()

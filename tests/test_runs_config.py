@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import Cell, ModelId, RunSettings, as_prompts, first_difference
+from guidelens.runs.config import Cell, ModelId, RunSettings, as_prompts, differences
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
 from guidelens.sampling import Sampling, join_steps, split_steps
 from guidelens.schedules import NamedSchedule, read_schedules
@@ -144,14 +144,14 @@ def test_prompts_are_checked_and_repetitions_dropped() -> None:
         as_prompts([])
 
 
-def test_first_difference_is_named_with_both_values() -> None:
+def test_differences_are_named_with_both_values() -> None:
     old = {"generator": {"name": "a", "fingerprint": "1"}, "steps": 50, "scale": 1.0}
-    assert first_difference(old, old) is None
-    assert first_difference(old, {**old, "steps": 20, "scale": 2.0}) == ("steps", 50, 20)
+    assert differences(old, old) == []
+    assert differences(old, {**old, "steps": 20, "scale": 2.0})[0] == ("steps", 50, 20)
     new = {"generator": {"name": "a", "fingerprint": "2"}, "steps": 20, "scale": 1.0}
-    assert first_difference(old, new) == ("generator.fingerprint", "1", "2")
-    assert first_difference(old, {**old, "extra": 1}) == ("extra", None, 1)
-    assert first_difference({**old, "gone": 1}, old) == ("gone", 1, None)
+    assert differences(old, new)[0] == ("generator.fingerprint", "1", "2")
+    assert differences(old, {**old, "extra": 1})[0] == ("extra", None, 1)
+    assert differences({**old, "gone": 1}, old)[0] == ("gone", 1, None)
 
 
 def test_schedules_are_held_to_the_guidance_model() -> None:

@@ -6,7 +6,7 @@ import functools
 import json
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -217,17 +217,8 @@ def resume_command(ctx: click.Context, directory: Path, execution: _ExecutionOpt
     from guidelens.studies.run import recorded_study
 
     found = recorded_study(directory)
-    manager = _with_recorded(get_manager(ctx), (read_config(directory) or {}).get("plugins", []))
+    manager = get_manager(ctx).including((read_config(directory) or {}).get("plugins", []))
     _run(ctx, found, manager, directory, execution, execution.maker(found, manager))
-
-
-def _with_recorded(manager: PluginManager, recorded: Sequence[str]) -> PluginManager:
-    """Return the plugins of this call together with those that a study was run with."""
-    from guidelens.plugins import PluginManager
-
-    asked = manager.requests()
-    missing = [request for request in recorded if request not in asked]
-    return PluginManager.load([*missing, *asked]) if missing else manager
 
 
 def _run(
@@ -372,10 +363,8 @@ def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: 
 
 def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
     """Return the claims of the plugins of this call, and of those that the study was run with where they are there."""
-    from guidelens.report.study_cells import plugin_words
-
     try:
-        return _with_recorded(manager, plugin_words(loaded)[1::2]).claims()
+        return manager.including(loaded.plugins()).claims()
     except GuidelensError as error:
         console.echo_line("warning", f"claims of plugins of this study are not asked: {error}")
         return manager.claims()

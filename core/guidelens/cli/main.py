@@ -28,6 +28,7 @@ _COMMANDS = {
         "Draw prompts under several schedules and compare them.",
     ),
     "generate": ("guidelens.cli.cmd_generate", "generate", "Draw one prompt under one schedule."),
+    "redraw": ("guidelens.cli.cmd_redraw", "redraw", "Draw a cell of a run again, bit for bit."),
     "calibrate": (
         "guidelens.cli.cmd_calibrate",
         "calibrate",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.runs.execute import ComponentCache, Outcome, Task, compute
+from guidelens.runs.execute import ComponentCache, Outcome, Task, check_fingerprints, compute
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
@@ -82,7 +82,7 @@ def make_component_cache(setup: WorkerSetup) -> ComponentCache:
         if here != there:
             raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
     plugins = PluginManager.load([_local(request) for request in setup.requests], environment={})
-    return ComponentCache(plugins.build, device=setup.device)
+    return ComponentCache(plugins.build, device=setup.device, versions=plugins.version_of)
 
 
 def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
@@ -90,18 +90,7 @@ def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
 
     :raises GuidelensError: where a model's weights are others than those the cells were planned with.
     """
-    settings = task.settings
-    for kind, planned in (
-        ("generator", settings.generator),
-        ("guidance", settings.guidance),
-    ):
-        here = str(cache.model(kind, planned.name).fingerprint)
-        if here != planned.fingerprint:
-            raise GuidelensError(
-                f"a worker's {kind} {planned.name!r} has the fingerprint {here}, the study's has "
-                f"{planned.fingerprint}: "
-                "its machine has other weights or another plugin"
-            )
+    check_fingerprints(task.settings, cache)
     return compute(task, cache)
 
 

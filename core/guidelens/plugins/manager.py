@@ -86,6 +86,12 @@ class PluginInfo:
         return f"plugin {self.name!r}{dist}"
 
     @property
+    def version(self) -> str:
+        """``distribution version``; the hash of its code where no distribution has it."""
+        source = self.source
+        return f"{source.dist} {source.version}" if source.dist else source.code_hash()
+
+    @property
     def docs(self) -> str:
         """Address of its documentation, stated by itself or by its distribution; empty if by neither."""
         return self.stated_docs or documentation(self.source.dist)
@@ -164,6 +170,12 @@ class PluginManager:
         """Every plugin that was found, blocked and broken ones included."""
         return tuple(self._plugins)
 
+    def including(self, requests: Iterable[str]) -> PluginManager:
+        """Return these plugins together with those that ``requests`` ask for."""
+        asked = self.requests()
+        missing = [request for request in requests if request not in asked]
+        return PluginManager.load([*missing, *asked]) if missing else self
+
     def requests(self) -> list[str]:
         """Return what to ask :meth:`load` for so that the same plugins are requested and blocked."""
         requests = []
@@ -214,12 +226,13 @@ class PluginManager:
         return next((plugin for plugin in self._plugins if info in plugin.components), None)
 
     def versions(self) -> dict[str, str]:
-        """Return, for every usable plugin, ``distribution version``, or its origin where it has none."""
-        return {
-            plugin.name: f"{plugin.source.dist} {plugin.source.version}".strip() or plugin.source.origin
-            for plugin in self._plugins
-            if plugin.loaded
-        }
+        """Return the :attr:`PluginInfo.version` of every usable plugin by name."""
+        return {plugin.name: plugin.version for plugin in self._plugins if plugin.loaded}
+
+    def version_of(self, kind: str, spec: str) -> dict[str, str]:
+        """Return the name and the version of the plugin that offers a component."""
+        owner = self.owner(self.resolve(kind, spec))
+        return {} if owner is None else {owner.name: owner.version}
 
     # -- choosing and building
 

@@ -58,6 +58,21 @@ class Source:
         owner, slash, name = text.rpartition("/")
         return bool(slash and self.dist) and name == self.name and normalized(owner) == normalized(self.dist)
 
+    def code_hash(self) -> str:
+        """Return ``sha256`` and 12 hex digits of the plugin's Python files; ``object`` where it has none."""
+        if self.via == "file":
+            files = [Path(self.origin)]
+        else:
+            main = getattr(sys.modules.get(self.module), "__file__", None)
+            if not main:
+                return "object"
+            package = Path(main).name == "__init__.py"
+            files = sorted(Path(main).parent.rglob("*.py")) if package else [Path(main)]
+        digest = hashlib.sha256()
+        for file in files:
+            digest.update(file.read_bytes())
+        return f"sha256 {digest.hexdigest()[:12]}"
+
 
 def entry_point_sources() -> list[Source]:
     """Return every plugin registered by an installed distribution, sorted by name; none is imported."""

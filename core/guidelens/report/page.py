@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from guidelens.report.charts import Line, interval_mark, line_chart, value_range
-from guidelens.report.study_cells import cell_command, request_words
+from guidelens.report.study_cells import cell_command, redraw_command, request_words
 from guidelens.runs.scoring import failures
 from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
 from guidelens.runs.telemetry import step_series
@@ -56,7 +56,10 @@ class CellView:
     scores: list[tuple[str, str]]
     charts: list[tuple[str, list[Chart]]]
     """Groups of charts for the details: losses, gradient norms, cosines."""
+    redraw: str
+    """The command that draws it again bit for bit; empty where a model was given as an object."""
     command: str
+    """The command that draws it alone; likewise."""
 
 
 @dataclass(frozen=True)
@@ -160,11 +163,11 @@ def signed_text(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def again(config: Mapping[str, Any], row: Row) -> str:
-    """Return the command that draws one picture again, or an empty text where a model was given as an object."""
+def again(config: Mapping[str, Any], row: Row) -> tuple[str, str]:
+    """Return the commands that draw one picture again and alone; empty where a model was given as an object."""
     if config["plugins"] is None:
-        return ""
-    return cell_command(config["settings"], row, request_words(config["plugins"]))
+        return "", ""
+    return redraw_command(row["key"]), cell_command(config["settings"], row, request_words(config["plugins"]))
 
 
 def _prompt_view(
@@ -183,7 +186,7 @@ def _prompt_view(
         if not cells:
             continue
         views = [
-            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), again(config, r)) for r in cells
+            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), *again(config, r)) for r in cells
         ]
         columns.append(
             ColumnView(schedule, i, _first_mean(cells), views, _column_charts(cells, colours, ranges))

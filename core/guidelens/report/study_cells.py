@@ -75,6 +75,7 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
             **({"saliency": _peaks(steps)} if steps is not None and steps.saliency else {}),
             "nonfinite": cell["nonfinite_steps"],
             "settings": cell["settings"],
+            "redraw": redraw_command(key),
             "command": cell_command(study.settings(key), cell, plugins),
             "notes": cell["notes"],
         }
@@ -118,14 +119,7 @@ def _spelled(name: str, value: Any) -> str:
 
 def plugin_words(study: StudyResults) -> list[str]:
     """Return the options that load the plugins which the study was run with."""
-    from guidelens.runs.store import STUDY
-    from guidelens.studies.run import recorded_study
-
-    requests = list(study.config["plugins"] or [])
-    if study.config.get("kind") == STUDY:
-        recorded = recorded_study(study.directory)
-        requests += [str(recorded.base / p) if p.endswith(".py") else p for p in recorded.plugins]
-    return request_words(dict.fromkeys(requests))
+    return request_words(study.plugins())
 
 
 def request_words(requests: Iterable[str]) -> list[str]:
@@ -133,8 +127,13 @@ def request_words(requests: Iterable[str]) -> list[str]:
     return [word for request in requests for word in ("-p", request)]
 
 
+def redraw_command(key: str) -> str:
+    """Return the command that computes a cell again bit for bit, to be given in the folder of the page."""
+    return f"guidelens redraw . {key}"
+
+
 def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
-    """Return the command that draws a cell again.
+    """Return the command that draws a cell alone: another batch, so another rounding.
 
     :param plugins: options before the command (:func:`plugin_words`).
     """

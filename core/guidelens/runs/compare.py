@@ -18,6 +18,7 @@ from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
 from guidelens.runs.execute import ComponentCache, Group, InProcess
 from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
+from guidelens.runs.provenance import upgrade_note, versions
 from guidelens.runs.record import ComparisonRequest, merged_config
 from guidelens.runs.resolve import Components, resolve_components
 from guidelens.runs.scoring import failures
@@ -153,7 +154,7 @@ def compare(
     with RunStore(directory) as store:
         for note in told if on_note is not None else ():
             on_note(note)  # type: ignore[misc]  # the line above has looked
-        return _carry_out(store, request, told, cache, on_progress, should_stop)
+        return _carry_out(store, request, told, cache, on_progress, on_note, should_stop)
 
 
 def _engine(
@@ -180,6 +181,7 @@ def _carry_out(
     notes: tuple[Note, ...],
     cache: ComponentCache,
     on_progress: Callable[[Progress], None] | None,
+    on_note: Callable[[Note], None] | None,
     should_stop: Callable[[], bool] | None,
 ) -> Comparison:
     """Carry out one request against one open store."""
@@ -192,6 +194,9 @@ def _carry_out(
     config = merged_config(request, store.config)
     plan = make_plan(cells, config["batches"], store.rows.keys(), size)
     store.write_config({**config, "batches": plan.batches})
+    upgraded = upgrade_note(store.rows.values(), versions(request.plugin_versions)) if plan.todo else None
+    if upgraded is not None and on_note is not None:
+        on_note(upgraded)
     names = tuple(metric.name for metric in request.metrics)
     driver.run(plan.todo, InProcess(cache), metrics=names, tolerant=False)
     fresh = [key for batch in plan.todo for key in batch]
@@ -237,7 +242,15 @@ def _component_cache(parts: Components, device: str) -> ComponentCache:
         ("guidance", parts.guidance.name): parts.guidance.component,
         **{("metric", item.name): item.metric for item in parts.metrics},
     }
-    return ComponentCache(lambda kind, name: built[kind, name], device=device)
+    plugins = {
+        ("generator", parts.generator.name): parts.generator.plugin,
+        ("guidance", parts.guidance.name): parts.guidance.plugin,
+    }
+    return ComponentCache(
+        lambda kind, name: built[kind, name],
+        device=device,
+        versions=lambda kind, name: plugins[kind, name],
+    )
 
 
 def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

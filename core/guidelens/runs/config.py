@@ -63,6 +63,17 @@ class RunSettings:
         """The number of sampling steps."""
         return self.sampling.number_of_steps
 
+    @classmethod
+    def of(cls, recorded: Mapping[str, Any]) -> RunSettings:
+        """Return the settings that were recorded (:meth:`as_dict`)."""
+        channels, height, width = recorded["image_shape"]
+        return cls(
+            generator=ModelId(**recorded["generator"]),
+            guidance=ModelId(**recorded["guidance"]),
+            image_shape=(channels, height, width),
+            sampling=sampling_of(recorded),
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values, the most telling ones first (mismatches are named in this order)."""
         return {
@@ -131,17 +142,17 @@ def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:
     return tuple(unique.values())
 
 
-def first_difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, Any, Any] | None:
-    """Return (name, old value, new value) of the first setting that differs, names dotted; None when all
-    agree.
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+    """Return (name, old value, new value) of every setting that differs, names dotted.
 
     A setting that only one side has counts as None on the other.
     """
     before, after = dict(_flat(old)), dict(_flat(new))
-    for name in [*after, *(name for name in before if name not in after)]:
-        if before.get(name) != after.get(name):
-            return name, before.get(name), after.get(name)
-    return None
+    return [
+        (name, before.get(name), after.get(name))
+        for name in [*after, *(name for name in before if name not in after)]
+        if before.get(name) != after.get(name)
+    ]
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

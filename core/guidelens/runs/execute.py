@@ -17,6 +17,7 @@ from guidelens.errors import GuidelensError
 from guidelens.guarding import ComponentError
 from guidelens.pictures import png_bytes, to_picture
 from guidelens.runs.config import Cell, RunSettings, canonical_json
+from guidelens.runs.provenance import provenance
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.telemetry import StepRecorder, batch_file, pack
@@ -111,11 +112,20 @@ class ComponentCache:
     :param build: returns the component of a kind (``generator``, ``guidance``, ``metric``) by its name as
         settings have it.
     :param device: as :class:`guidelens.engine.Engine` takes it.
+    :param versions: returns the name and the version of the plugin that offers such a component; empty for one that
+        no plugin offers.
     """
 
-    def __init__(self, build: Callable[[str, str], Any], *, device: str = "auto") -> None:
+    def __init__(
+        self,
+        build: Callable[[str, str], Any],
+        *,
+        device: str = "auto",
+        versions: Callable[[str, str], Mapping[str, str]] = lambda kind, name: {},
+    ) -> None:
         self.device = device
         self._build = build
+        self._versions = versions
         self._models: dict[str, OrderedDict[str, Any]] = {}
         self._metrics: dict[str, NamedMetric] = {}
         self._engine: tuple[str, Engine] | None = None
@@ -151,6 +161,16 @@ class ComponentCache:
             self._engine = (key, Engine(generator, guidance, resolved, device=self.device))
         return self._engine[1]
 
+    def provenance(self, settings: RunSettings) -> dict[str, Any]:
+        """Return where this cache computes pictures of these settings, for their rows."""
+        models = (("generator", settings.generator), ("guidance", settings.guidance))
+        plugins = {
+            name: version
+            for kind, model in models
+            for name, version in self._versions(kind, model.name).items()
+        }
+        return provenance(self.engine(settings).device, plugins)
+
     def keep(self, settings: RunSettings, engine: Engine) -> None:
         """Take over an engine that was made already."""
         self._engine = (canonical_json(settings.as_dict()), engine)
@@ -166,6 +186,17 @@ class InProcess:
         """See :class:`Executor`."""
         for task in tasks:
             yield task, compute(task, self.cache, report)
+
+
+def check_fingerprints(settings: RunSettings, cache: ComponentCache) -> None:
+    """Raise GuidelensError where a model that a cache builds is another than the one that settings name."""
+    for kind, planned in (("generator", settings.generator), ("guidance", settings.guidance)):
+        here = str(cache.model(kind, planned.name).fingerprint)
+        if here != planned.fingerprint:
+            raise GuidelensError(
+                f"the {kind} {planned.name!r} has the fingerprint {here} here and {planned.fingerprint} in the run: "
+                "this machine has other weights or another plugin"
+            )
 
 
 def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
@@ -220,13 +251,14 @@ def _compute(task: Task, cache: ComponentCache, report: TaskProgress | None) -> 
     scores = score(cache.metrics(task.metrics), pictures, [cell.prompt for cell in cells])
     file = batch_file(list(task.cells))
     weights = [cell.schedule.table(task.settings.steps).by_objective for cell in cells]
+    where = cache.provenance(task.settings)
     outcome = Outcome(telemetry={file: pack(list(task.cells), results, weights, recorder)})
     for (key, cell), result, picture, scored in zip(
         task.cells.items(), results, pictures, scores, strict=True
     ):
         if key in task.wanted:
             outcome.pictures[key] = png_bytes(picture)
-            outcome.rows[key] = make_row(key, cell, task.settings, result, scored, file)
+            outcome.rows[key] = make_row(key, cell, task.settings, result, scored, file, where)
     return outcome
 
 

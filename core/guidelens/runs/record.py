@@ -4,16 +4,15 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.runs.config import FORMAT, Cell, RunSettings, first_difference
+from guidelens.runs.config import FORMAT, Cell, RunSettings, differences
 from guidelens.runs.notes import Note
+from guidelens.runs.provenance import versions
 from guidelens.runs.scoring import NamedMetric, Scores, check_columns
 from guidelens.runs.store import image_name
 from guidelens.runs.telemetry import summary
@@ -84,26 +83,25 @@ def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> 
         "batch_size": request.batch_size,
         "commands": [*old.get("commands", []), *_new(request.command, old.get("commands", []))],
         "plugins": request.plugins,
-        "versions": versions(request.plugin_versions),
+        "versions": old.get("versions") or versions(request.plugin_versions),
         "batches": [list(batch) for batch in old.get("batches", [])],
     }
 
 
-def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
-    """Return the versions of everything that a picture's bits depend on."""
-    found = {"python": platform.python_version()}
-    for name in ("guidelens", "torch", "numpy"):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "unknown"
-    return {**found, "plugins": dict(sorted(plugins.items()))}
-
-
 def make_row(
-    key: str, cell: Cell, settings: RunSettings, result: Result, scores: Scores, telemetry: str
+    key: str,
+    cell: Cell,
+    settings: RunSettings,
+    result: Result,
+    scores: Scores,
+    telemetry: str,
+    provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the row of a finished cell; ``telemetry`` is the file with its steps."""
+    """Return the row of a finished cell.
+
+    :param telemetry: the file with its steps.
+    :param provenance: where it was computed, see :func:`guidelens.runs.provenance.provenance`.
+    """
     return {
         "key": key,
         "prompt": cell.prompt.text,
@@ -124,6 +122,7 @@ def make_row(
         "nonfinite_steps": int(result.nonfinite_steps),
         "seconds": round(float(result.seconds), 3),
         "telemetry": telemetry,
+        **provenance,
     }
 
 
@@ -139,9 +138,7 @@ def rescored(row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
 
 
 def _refuse_difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:
-    difference = first_difference(old, new)
-    if difference is not None:
-        name, before, after = difference
+    for name, before, after in differences(old, new):
         raise UsageError(
             f"--out holds a run with other settings: {where}{name} is {before!r} there and {after!r} here; "
             "choose another --out, or the same settings"

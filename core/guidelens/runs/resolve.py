@@ -18,10 +18,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Named(Generic[T]):
-    """A component and the name it goes by."""
+    """A component and the name it goes by.
+
+    :param plugin: name and version of the plugin that offers it; empty for an object of the caller.
+    """
 
     name: str
     component: T
+    plugin: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -138,7 +142,9 @@ class _ComponentResolver:
         return Named(object_name(wanted), wanted)
 
     def build(self, choice: Component | Named[Any]) -> Named[Any]:
-        return Named(choice.spec, choice.build()) if isinstance(choice, Component) else choice
+        if not isinstance(choice, Component):
+            return choice
+        return Named(choice.spec, choice.build(), self.plugins.version_of(choice.info.kind, choice.spec))
 
     def defaults(
         self, kind: str, generator: Component | Named[Any] | None = None

@@ -212,6 +212,14 @@ def _arrays(
     return arrays
 
 
+def batch_keys(path: Path) -> list[str]:
+    """Return the keys of a batch's cells, in the order in which they were computed.
+
+    :raises GuidelensError: when the file cannot be read.
+    """
+    return list(load_batch(path))
+
+
 def load_telemetry(path: Path, key: str) -> Telemetry:
     """Return the telemetry of one cell from its batch's file.
 

@@ -86,6 +86,11 @@ class Study:
     overrides: Mapping[str, str] = field(default_factory=dict)
     """``generator`` and ``guidance`` that take the place of the file's; see :meth:`with_models`."""
 
+    @property
+    def plugin_requests(self) -> list[str]:
+        """What loads the study's own plugins: files by their absolute path."""
+        return [str(self.base / name) if name.endswith(".py") else name for name in self.plugins]
+
     def with_models(self, generator: str | None = None, guidance: str | None = None) -> Study:
         """Return the study asked of another generator or guidance model, in all its grids."""
         given = {"generator": generator, "guidance": guidance}

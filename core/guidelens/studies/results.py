@@ -19,7 +19,7 @@ from guidelens.sampling import split_steps
 from guidelens.text import lines
 
 from .expand import pair_id
-from .run import CELLS
+from .run import CELLS, recorded_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -116,19 +116,39 @@ class StudyResults:
         settings = self.config["settings"]
         return dict(settings[self._cell(key)["settings"]]) if self._is_study else dict(settings)
 
+    def plugins(self) -> list[str]:
+        """Return what loads the plugins again that the run was made with."""
+        requests = list(self.config["plugins"] or [])
+        if self._is_study:
+            recorded = recorded_study(self.directory)
+            requests += recorded.plugin_requests
+        return list(dict.fromkeys(requests))
+
+    def row(self, key: str) -> dict[str, Any]:
+        """Return the row of a cell in ``results.jsonl``.
+
+        :raises GuidelensError: for a cell that is not done.
+        """
+        cell = self._cell(key)
+        if key not in self._rows:
+            raise GuidelensError(
+                f"the cell {key} is {cell['status']}: {cell['reason'] or 'not computed yet'}"
+            )
+        return self._rows[key]
+
     def telemetry(self, key: str) -> Telemetry:
         """Return what happened at every step of a cell.
 
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
-        return load_telemetry(self.directory / self._row(key)["telemetry"], key)
+        return load_telemetry(self.directory / self.row(key)["telemetry"], key)
 
     def image(self, key: str) -> Image:
         """Return the picture of a cell.
 
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
-        row = self._row(key)
+        row = self.row(key)
         try:
             return open_picture(self.directory / row["image"])
         except (OSError, SyntaxError, ValueError) as error:
@@ -146,14 +166,6 @@ class StudyResults:
         if key not in self.keys:
             raise UsageError(f"{self.directory} has no cell {key!r}")
         return self.keys[key]
-
-    def _row(self, key: str) -> dict[str, Any]:
-        cell = self._cell(key)
-        if key not in self._rows:
-            raise GuidelensError(
-                f"the cell {key} is {cell['status']}: {cell['reason'] or 'not computed yet'}"
-            )
-        return self._rows[key]
 
     def _of_comparison(self, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return a comparison's rows as members of one grid."""

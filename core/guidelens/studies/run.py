@@ -15,7 +15,7 @@ from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
 from guidelens.runs.execute import ComponentCache, Executor, InProcess
 from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
-from guidelens.runs.record import versions
+from guidelens.runs.provenance import upgrade_note, versions
 from guidelens.runs.store import STUDY, RunStore, read_config, refuse_foreign
 
 from .expand import Expansion, expand
@@ -109,16 +109,15 @@ def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:
         return plugins
     from guidelens.plugins import PluginManager
 
-    own = [str(study.base / name) if name.endswith(".py") else name for name in study.plugins]
     try:
-        return PluginManager.load([*plugins.requests(), *own])
+        return PluginManager.load([*plugins.requests(), *study.plugin_requests])
     except UsageError as error:
         raise study.error(("plugins",), str(error)) from error
 
 
 def plugin_component_cache(plugins: PluginManager, device: str) -> ComponentCache:
     """Return a cache that builds components as plugins offer them."""
-    return ComponentCache(plugins.build, device=device)
+    return ComponentCache(plugins.build, device=device, versions=plugins.version_of)
 
 
 def study_component_cache(study: Study, plugins: PluginManager, device: str | None) -> ComponentCache:
@@ -187,6 +186,9 @@ def run_study(
         if retry_failed:
             store.replace_failures([])
         plan = _plan(store, expansion, size)
+        upgraded = upgrade_note(store.rows.values(), versions(loaded.versions())) if plan.todo else None
+        if upgraded is not None and on_note is not None:
+            on_note(upgraded)
         config = _config(study, expansion, plan, store.config, size, cache, loaded, requests, command)
         store.write_config(config)
         store.write(CELLS, "".join(_line(member) for member in expansion.members))
@@ -294,7 +296,7 @@ def _config(
         "batch_size": batch_size,
         "plugins": list(requests),
         "commands": [*commands, *([command] if command and command not in commands else [])],
-        "versions": versions(plugins.versions()),
+        "versions": (old or {}).get("versions") or versions(plugins.versions()),
         "batches": [list(batch) for batch in plan.batches],
     }
 

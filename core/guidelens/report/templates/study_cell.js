@@ -20,7 +20,9 @@ const openCell = (key) => {
   }
   beside.push(el("a", { href: cell.image, textContent: cell.image }));
   $("rest").replaceChildren(
-    el("p", { className: "group", textContent: "draw it again (up to rounding)" }),
+    el("p", { className: "group", textContent: "draw it again bit for bit (in the folder of this page)" }),
+    el("pre", { tabIndex: 0 }, el("code", { textContent: cell.redraw })),
+    el("p", { className: "group", textContent: "draw it alone (rounds differently, so it may be another picture)" }),
     el("pre", { tabIndex: 0 }, el("code", { textContent: cell.command })),
     el("details", {}, el("summary", { textContent: "settings" }), list(data.settings[cell.settings] || {}, "settings")),
     ...cell.notes.map((note) => el("p", { className: "hint", textContent: note })),

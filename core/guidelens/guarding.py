@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import sys
 import threading
 import weakref
@@ -17,11 +18,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from .errors import GuidelensError, UsageError
+from .words import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .contracts import TextBatch
+    from .contracts import Prompt, TextBatch
 
 logger = logging.getLogger(__name__)
 
@@ -136,11 +138,12 @@ def captured_output(who: str) -> Iterator[None]:
             logger.info("%s printed: %s", who, text)
 
 
-def predict(generator: Any, x_t: Tensor, timesteps: Tensor) -> Tensor:
+def predict(generator: Any, x_t: Tensor, timesteps: Tensor, *, differentiable: bool = True) -> Tensor:
     """Return a generator's output for x_t (B, C, H, W) and timesteps (B,): (B, C or 2C, H, W).
 
     The generator is shown a copy of ``x_t``, which is connected to it for gradients.
 
+    :param differentiable: the output must have a gradient where ``x_t`` requires one.
     :raises ComponentError: it raised, wrote into x_t, or returned something of another shape or type, or without
         gradient where ``x_t`` requires one.
     """
@@ -155,7 +158,7 @@ def predict(generator: Any, x_t: Tensor, timesteps: Tensor) -> Tensor:
         raise ComponentError(
             f"{who} returned the shape {tuple(output.shape)}; it must be {wanted[0]} or {wanted[1]}"
         )
-    if x_t.requires_grad and not output.requires_grad:
+    if differentiable and x_t.requires_grad and not output.requires_grad:
         raise ComponentError(f"{who} returned a prediction without gradient (no_grad, detach, numpy)")
     _check_untouched(shown, before, f"{who} writes into x_t")
     tensor: Tensor = output
@@ -172,6 +175,23 @@ def losses_of(
     **extra: Any,
 ) -> dict[str, Tensor]:
     """Return a guidance model's losses of images (B, 3, H, W): (B,) for each of ``objectives``, in the images' dtype.
+
+    See :func:`own_losses_of`, which leaves them in the model's dtype.
+    """
+    losses = own_losses_of(model, images, text, objectives, differentiable=differentiable, **extra)
+    return {name: loss.to(images.dtype) for name, loss in losses.items()}
+
+
+def own_losses_of(
+    model: Any,
+    images: Tensor,
+    text: TextBatch,
+    objectives: Sequence[str],
+    *,
+    differentiable: bool = True,
+    **extra: Any,
+) -> dict[str, Tensor]:
+    """Return a guidance model's losses of images (B, 3, H, W): (B,) for each of ``objectives``, in the model's dtype.
 
     The model is shown a copy of ``images``, which is connected to them for gradients.
 
@@ -205,7 +225,7 @@ def losses_of(
             raise ComponentError(
                 f"{what} is not differentiable in the images: no gradient to guide with (no_grad, detach, numpy?)"
             )
-    return {name: returned[name].to(images.dtype) for name in objectives}
+    return {name: returned[name] for name in objectives}
 
 
 def encode(model: Any, prompts: Sequence[str]) -> TextBatch:
@@ -253,6 +273,36 @@ def weights_at(schedule: Any, progress: float) -> Mapping[str, float]:
                 f"the weight of {name!r} at progress {progress:g} in {who} must be a finite number, not {weight!r}"
             )
     return weights
+
+
+def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
+    """Return a metric's scores of images (B, 3, H, W): finite numbers by declared column, a dict per image.
+
+    The metric is given a copy of the images, so that one that writes into them changes no other score.
+
+    :raises ValueError, TypeError: it broke the contract. Its own exceptions pass: the caller names the metric.
+    """
+    given = images.clone()
+    before = given._version
+    answers: Any = metric.score(given, list(prompts))
+    if given._version != before:
+        raise ValueError("writes into the pictures that it is given; it must work on a copy (clone())")
+    if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
+        raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
+    if len(answers) != len(prompts):
+        raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")
+    order = [column.name for column in metric.columns]
+    for answer in answers:
+        if not isinstance(answer, Mapping):
+            raise TypeError(f"score() must return a list of dicts; it holds a {type(answer).__name__}")
+        for column, value in answer.items():
+            if column not in order:
+                raise ValueError(f"column {column!r} is not among its columns {', '.join(order)}")
+            if isinstance(value, str | bool) or not hasattr(type(value), "__float__"):
+                raise TypeError(f"{column} is a {type(value).__name__}, not a number")
+            if not math.isfinite(float(value)):
+                raise ValueError(f"{column} is {value}, not a finite number")
+    return [{column: float(answer[column]) for column in order if column in answer} for answer in answers]
 
 
 def image_shape_of(generator: Any) -> tuple[int, int, int]:

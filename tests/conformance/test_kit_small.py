@@ -361,10 +361,10 @@ def test_every_check_can_fail(kind: str, module: Any) -> None:
 
 def test_the_error_lists_every_failure_with_its_numbers() -> None:
     class Both(Redness):
+        columns = (Column("red", "how red", high=1.0), ABOVE)
         calls = 0.0
 
         def score(self, images, prompts):
-            images.mul_(0.5)
             self.calls += 1
             return [{**row, "red": self.calls} for row in super().score(images, prompts)]
 
@@ -372,8 +372,8 @@ def test_the_error_lists_every_failure_with_its_numbers() -> None:
         check_metric(Both())
     lines = str(caught.value).splitlines()
     assert lines[0] == "Both breaks the contract of its kind:"
-    assert [line.split(":")[0].strip() for line in lines[1:]] == ["determinism", "images-untouched"]
-    assert "'red' of 'a red circle' is 2.0 and 3.0: at first and again" in lines[1]
+    assert [line.split(":")[0].strip() for line in lines[1:]] == ["determinism", "range"]
+    assert "'red' of 'a red circle' is 3.0 and 4.0: at first and again" in lines[1]
     assert caught.value.report.failures[0].name == "determinism"
     assert isinstance(caught.value, AssertionError)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from guidelens.contracts import GuidanceModel, TextBatch
 from guidelens.diffusion.process import split_output
 from guidelens.engine import Engine, Sample, Step
+from guidelens.guarding import call, encode
 from guidelens.networks import frozen
 
 from .alternatives import Alternative
@@ -114,7 +115,7 @@ class Situation:
         index = torch.full((batch,), engine.settings.steps // 2, dtype=torch.int64)
         timesteps = engine.settings.process.timesteps[index].to(engine.device)
         with frozen(model), torch.no_grad(), precision(engine):
-            text = model.encode_text([prompt]).select([0] * batch)
+            text = encode(model, [prompt]).select([0] * batch)
         return cls(engine, x_t, index, timesteps, model, text, objectives)
 
     @property
@@ -126,7 +127,8 @@ class Situation:
         """Return the losses of ``images`` under the engine's precision."""
         told: dict[str, Any] = {"timesteps": self.timesteps} if self.reads_x_t else {}
         with precision(self.engine):
-            losses = self.model.losses(images, self.text, self.objectives, **told)
+            arguments = (images, self.text, self.objectives)
+            losses = call(self.model, "guidance model", "losses", *arguments, **told)
         return {name: loss.to(images.dtype) for name, loss in losses.items()}
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from guidelens.bench.subjects import EveryObjective, Situation, precision
 from guidelens.diffusion.process import split_output
 from guidelens.engine import Engine, Sample
+from guidelens.guarding import predict
 from guidelens.networks import frozen
 from guidelens.sampling import Sampling
 
@@ -56,7 +57,7 @@ def _step(bench: Workbench, device: str, kind: Precision) -> dict[str, Tensor]:
         with torch.enable_grad():
             point = s.x_t.detach().requires_grad_()
             with precision(engine):
-                output = engine.generator(point, s.timesteps)
+                output = predict(engine.generator, point, s.timesteps)
             predicted, _ = split_output(output.to(point.dtype), point, engine.generator.learned_variance)
             losses = s.losses(point if s.reads_x_t else of_x_t * point + of_output * predicted)
             total = torch.stack([loss.sum() for loss in losses.values()]).sum()

@@ -10,7 +10,6 @@ import importlib.util
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -194,25 +193,25 @@ def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> E
     """
     import torch
 
-    from guidelens.networks import place, resolve_device
+    from guidelens.networks import frozen, place, resolve_device
 
     where = resolve_device(device)
     path, colon, name = spec.rpartition(":")
     if colon and path.endswith(".py"):
-        extractor = _from_file(Path(path), name)
+        model = _from_file(Path(path), name)
+        kind, method = "extractor", "__call__"
     else:
         model = plugins.build("guidance", spec)
         if not hasattr(model, "image_features"):
             raise UsageError(
                 f"the guidance model {spec} has no image features; choose another, or FILE.py:NAME"
             )
-        model = place(model, where, torch.float32)
-        extractor = partial(call, model, "guidance model", "image_features")
-    if hasattr(extractor, "eval"):
-        extractor = extractor.eval().to(where)
+        kind, method = "guidance model", "image_features"
+    model = place(model, where, torch.float32)
 
     def on_device(images: Tensor) -> Tensor:
-        features: Tensor = extractor(images.to(where))
+        with frozen(model):
+            features: Tensor = call(model, kind, method, images.to(where))
         return features
 
     return on_device

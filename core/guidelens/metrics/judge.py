@@ -72,11 +72,13 @@ class Judge:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
         import torch
 
+        from guidelens.networks import frozen
+
         targets = [prompt.target for prompt in prompts]
         distinct = list(dict.fromkeys(targets))
         device = self.device
         scores: list[dict[str, float]] = []
-        with torch.no_grad():
+        with torch.no_grad(), frozen(self.model):
             text = encode(self.model, distinct)
             for start in range(0, len(images), _PICTURES_AT_ONCE):
                 part = slice(start, start + _PICTURES_AT_ONCE)

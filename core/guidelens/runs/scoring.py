@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Column, Metric, Prompt
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guarding import one_line
-from guidelens.words import plural
+from guidelens.guarding import one_line, scores_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -88,7 +86,7 @@ def score(
     images = torch.stack([to_tensor(picture) for picture in pictures])
     for item in metrics:
         try:
-            answers = _answers(item, images, prompts)
+            answers = scores_of(item.metric, images, prompts)
         except (Exception, SystemExit):  # whatever a plugin raises must not cost other pictures their scores
             logger.debug("metric %s failed on a batch; trying one by one", item.name, exc_info=True)
             for i, prompt in enumerate(prompts):
@@ -111,40 +109,10 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
 
 def _score_one(item: NamedMetric, image: Tensor, prompt: Prompt, result: Scores) -> None:
     try:
-        (answer,) = _answers(item, image, [prompt])
+        (answer,) = scores_of(item.metric, image, [prompt])
     except (Exception, SystemExit) as error:  # as above
         logger.debug("metric %s failed on %r", item.name, prompt.text, exc_info=True)
         result.errors[item.name] = one_line(error)
     else:
         result.values.update(answer)
         result.scored.append(item.name)
-
-
-def _answers(item: NamedMetric, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
-    """Score images by one metric, and hold it to its contract: one dict per image, declared columns, finite numbers.
-
-    The metric is given a copy of the images, so that one that writes into them changes no other score.
-
-    :raises ValueError, TypeError: it broke the contract.
-    """
-    given = images.clone()
-    before = given._version
-    answers: Any = item.metric.score(given, list(prompts))
-    if given._version != before:
-        raise ValueError("writes into the pictures that it is given; it must work on a copy (clone())")
-    if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
-        raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
-    if len(answers) != len(prompts):
-        raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")
-    order = item.columns
-    for answer in answers:
-        if not isinstance(answer, Mapping):
-            raise TypeError(f"score() must return a list of dicts; it holds a {type(answer).__name__}")
-        for column, value in answer.items():
-            if column not in order:
-                raise ValueError(f"column {column!r} is not among its columns {', '.join(order)}")
-            if isinstance(value, str | bool) or not hasattr(type(value), "__float__"):
-                raise TypeError(f"{column} is a {type(value).__name__}, not a number")
-            if not math.isfinite(float(value)):
-                raise ValueError(f"{column} is {value}, not a finite number")
-    return [{column: float(answer[column]) for column in order if column in answer} for answer in answers]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 
 from .report import Check, Status
 
@@ -95,6 +95,9 @@ def _run(entry: _Entry[S], subject: S) -> Check:
         status, detail, numbers = "failed", str(failure), failure.numbers
     except NotChecked as reason:
         status, detail = "skipped", f"not checked: {reason}"
+    except GuidelensError as error:  # what the program itself reports of the component
+        cause = error.__cause__ or error
+        status, detail = "failed", str(error) if cause is error else f"raised {one_line(cause)}"
     except Exception as error:  # a component may raise anything; that is what it is checked for
         status, detail, cause = "failed", f"raised {one_line(error)}", error
     return Check(entry.name, entry.about, status, detail, dict(numbers), cause)

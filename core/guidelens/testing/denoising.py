@@ -27,6 +27,7 @@ from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import DiffusionProcess, split_output
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError
+from guidelens.guarding import predict
 from guidelens.sampling import Sampling
 
 from .checklist import Failed, Numbers
@@ -87,7 +88,7 @@ class _Labelled:
         self.fingerprint = ""
 
     def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
-        return self._generator(x_t, timesteps)
+        return predict(self._generator, x_t, timesteps)
 
 
 def check_denoising(generator: Generator, images: Tensor | None, device: torch.device) -> Numbers:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import split_output
+from guidelens.guarding import predict
 from guidelens.networks import resolve_device
 
-from .checklist import CheckList, Failed, NotChecked, Numbers, at_most, one_line
+from .checklist import CheckList, Failed, NotChecked, Numbers, at_most
 from .denoising import check_denoising
 from .networks import (
     borrowed,
@@ -24,6 +25,7 @@ from .networks import (
     check_finite,
     check_parameters,
     check_rows,
+    in_float64,
     largest_difference,
     rounding,
 )
@@ -54,7 +56,7 @@ class _Subject:
         return x_t.to(dtype).to(self.device), timesteps.to(self.device)
 
     def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        return self.generator(x_t, timesteps)
+        return predict(self.generator, x_t, timesteps, differentiable=False)  # a check of its own
 
     @contextmanager
     def double(self) -> Iterator[_Subject]:
@@ -62,11 +64,8 @@ class _Subject:
 
         :raises NotChecked: if the network cannot be moved there.
         """
-        try:
-            with borrowed(self.generator, self.device, torch.float64) as generator:
-                yield replace(self, generator=generator)
-        except (RuntimeError, TypeError) as error:
-            raise NotChecked(f"it does not run in float64 ({one_line(error, 120)})") from error
+        with in_float64(self.generator, self.device) as generator:
+            yield replace(self, generator=generator)
 
 
 CHECKS: CheckList[_Subject] = CheckList()
@@ -152,7 +151,9 @@ def _determinism(subject: _Subject) -> Numbers:
     if isinstance(subject.generator, nn.Module):
         subject.generator.train()
         with borrowed(subject.generator, subject.device) as generator:
-            numbers["training mode"] = largest_difference(first, generator(x_t, timesteps))
+            numbers["training mode"] = largest_difference(
+                first, replace(subject, generator=generator)(x_t, timesteps)
+            )
         subject.generator.eval()
     for name, difference in numbers.items():
         at_most(f"{name}: the relative difference", difference, rounding(subject.device), **numbers)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from guidelens.contracts import ROLES, Column, Metric, Prompt
+from guidelens.guarding import call, scores_of
 from guidelens.plugins.spelling import suggestion
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, is_number
@@ -45,9 +46,18 @@ class _Subject:
         prompts = dict.fromkeys([*(prompt for _, prompt in self.examples), *self.prompts])
         return [*self.examples, *((image, prompt) for image in self.bad.values() for prompt in prompts)]
 
+    @property
+    def images(self) -> Tensor:
+        """The pictures of all pairs, (B, C, H, W)."""
+        return torch.stack([image for image, _ in self.pairs])
+
     def score(self, pairs: Sequence[Example]) -> list[dict[str, float]]:
         images = torch.stack([image for image, _ in pairs])
-        return self.metric.score(images, [prompt for _, prompt in pairs])
+        return scores_of(self.metric, images, [prompt for _, prompt in pairs])
+
+    def score_raw(self, images: Tensor) -> Any:
+        """What the metric returns for the images of all pairs, unchecked."""
+        return call(self.metric, "metric", "score", images, [prompt for _, prompt in self.pairs])
 
 
 CHECKS: CheckList[_Subject] = CheckList()
@@ -88,7 +98,7 @@ def _check_column(column: Any) -> None:
 @CHECKS.add("scores", needs=["columns"])
 def _scores(subject: _Subject) -> Numbers:
     """One dict per image, of finite numbers by the names in columns."""
-    rows: Any = subject.score(subject.pairs)
+    rows = subject.score_raw(subject.images)
     if not isinstance(rows, list) or len(rows) != len(subject.pairs):
         what = f"{len(rows)} scores" if isinstance(rows, list) else f"a {type(rows).__name__}"
         raise Failed(f"it returned {what} for {len(subject.pairs)} images; return a list of one dict each")
@@ -107,7 +117,18 @@ def _scores(subject: _Subject) -> Numbers:
     return {"images": len(rows), "columns used": len({name for row in rows for name in row})}
 
 
-@CHECKS.add("determinism", needs=["scores"])
+@CHECKS.add("images-untouched", needs=["scores"])
+def _images_untouched(subject: _Subject) -> Numbers:
+    """Scoring leaves the images as they were."""
+    images = subject.images
+    kept = images.clone()
+    subject.score_raw(images)
+    if not torch.equal(images, kept):
+        raise Failed(f"pixels changed by up to {(images - kept).abs().max().item():.3g}")
+    return {"images": len(images)}
+
+
+@CHECKS.add("determinism", needs=["images-untouched"])
 def _determinism(subject: _Subject) -> Numbers:
     """The same pictures get the same scores again, whatever random numbers were drawn between."""
     first = subject.score(subject.pairs)
@@ -118,7 +139,7 @@ def _determinism(subject: _Subject) -> Numbers:
     return {"images": len(first)}
 
 
-@CHECKS.add("none-left-out", needs=["scores"])
+@CHECKS.add("none-left-out", needs=["images-untouched"])
 def _none_left_out(subject: _Subject) -> Numbers:
     """Which columns apply hangs on the prompt alone: a bad picture is scored low, never left out."""
     first: dict[Prompt, set[str]] = {}
@@ -161,18 +182,7 @@ def _batch_independence(subject: _Subject) -> Numbers:
     return {"images": len(together)}
 
 
-@CHECKS.add("images-untouched", needs=["scores"])
-def _images_untouched(subject: _Subject) -> Numbers:
-    """Scoring leaves the images as they were."""
-    images = torch.stack([image for image, _ in subject.pairs])
-    kept = images.clone()
-    subject.metric.score(images, [prompt for _, prompt in subject.pairs])
-    if not torch.equal(images, kept):
-        raise Failed(f"pixels changed by up to {(images - kept).abs().max().item():.3g}")
-    return {"images": len(images)}
-
-
-@CHECKS.add("range", needs=["scores"])
+@CHECKS.add("range", needs=["images-untouched"])
 def _range(subject: _Subject) -> Numbers:
     """Every score lies within the range that its column declares."""
     declared = {column.name: column for column in subject.metric.columns}

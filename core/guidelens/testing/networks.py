@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from guidelens.guarding import ComponentError
 from guidelens.networks import frozen, place
 
-from .checklist import Failed, NotChecked, Numbers, at_most
+from .checklist import Failed, NotChecked, Numbers, at_most, one_line
 
 C = TypeVar("C")
 
@@ -55,6 +56,22 @@ def borrowed(component: C, device: torch.device, dtype: torch.dtype = torch.floa
             tensor.data = tensor.data.to(original)
         if not own and dtype != torch.float32:
             place(placed, device, torch.float32)
+
+
+@contextmanager
+def in_float64(component: C, device: torch.device) -> Iterator[C]:
+    """Hold a network like :func:`borrowed`, in float64.
+
+    :raises NotChecked: if it cannot be moved there, or fails there.
+    """
+    try:
+        with borrowed(component, device, torch.float64) as placed:
+            yield placed
+    except (RuntimeError, TypeError, ComponentError) as error:
+        cause = error.__cause__ if isinstance(error, ComponentError) else error
+        if not isinstance(cause, RuntimeError | TypeError):
+            raise
+        raise NotChecked(f"it does not run in float64 ({one_line(cause, 120)})") from error
 
 
 def rounding(device: torch.device) -> float:

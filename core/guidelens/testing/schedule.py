@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from guidelens.contracts import Schedule
+from guidelens.guarding import weights_at
 
 from .checklist import CheckList, Failed, Numbers, is_number
 from .report import ConformanceReport
@@ -33,12 +33,9 @@ CHECKS: CheckList[_Subject] = CheckList()
 def _weights(subject: _Subject) -> Numbers:
     """A mapping of objective names to finite numbers at every progress in [0, 1]."""
     for progress in subject.progress:
-        weights: Any = subject.schedule.weights(progress)
-        if not isinstance(weights, Mapping):
-            raise Failed(f"at progress {progress:g} it is a {type(weights).__name__}, and no mapping")
-        for name, weight in weights.items():
-            if not isinstance(name, str) or not name.strip():
-                raise Failed(f"at progress {progress:g} an objective is called {name!r}, and no text")
+        for name, weight in weights_at(subject.schedule, progress).items():
+            if not name.strip():
+                raise Failed(f"at progress {progress:g} an objective is called {name!r}; write a name")
             if not is_number(weight):
                 raise Failed(
                     f"at progress {progress:g} the weight of {name!r} is {weight!r}, a "
@@ -50,12 +47,12 @@ def _weights(subject: _Subject) -> Numbers:
 @CHECKS.add("pure", needs=["weights"])
 def _pure(subject: _Subject) -> Numbers:
     """The same progress gives the same weights, in whatever order it is asked."""
-    first = [dict(subject.schedule.weights(progress)) for progress in subject.progress]
+    first = [dict(weights_at(subject.schedule, progress)) for progress in subject.progress]
     order = list(range(len(first)))
     random.Random(1).shuffle(order)
     for index in order:
         progress = subject.progress[index]
-        again = dict(subject.schedule.weights(progress))
+        again = dict(weights_at(subject.schedule, progress))
         if again != first[index]:
             raise Failed(f"at progress {progress:g} it said {first[index]}, and later {again}")
     return {"points": len(first)}
@@ -64,7 +61,7 @@ def _pure(subject: _Subject) -> Numbers:
 @CHECKS.add("guides", needs=["weights"])
 def _guides(subject: _Subject) -> Numbers:
     """Some weight is not 0 at some progress."""
-    tables = [subject.schedule.weights(progress) for progress in subject.progress]
+    tables = [weights_at(subject.schedule, progress) for progress in subject.progress]
     largest = max((abs(weight) for table in tables for weight in table.values()), default=0.0)
     if largest == 0:
         raise Failed("every weight is 0 at every progress: nothing would guide")

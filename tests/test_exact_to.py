@@ -57,8 +57,9 @@ def test_a_judge_and_the_features_of_a_study(tmp_path: Path) -> None:
     study, run = tmp_path / "exact.toml", tmp_path / "run"
     study.write_text(STUDY, encoding="utf-8")
     guidelens("study", "run", str(study), "--out", str(run), "--device", "cpu")
-    entries = json.loads(guidelens("study", "matrix", str(run), "--json"))["entries"]
-    assert "itc@exact-vl" in {entry["judge"] for entry in entries}
+    drawn = [json.loads(line) for line in (run / "results.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert len(drawn) == 8
+    assert all("itc@exact-vl" in row["metrics"] and not row["metric_errors"] for row in drawn)
     for extractor in ("exact-vl", f"{exact_world.__file__}:features"):
         options = ("--features", extractor, "--device", "cpu", "--n", "4", "--json")
         rows = json.loads(guidelens("study", "distribution", str(run), *options))

@@ -12,7 +12,7 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.prompts import read_prompts
 from guidelens.runs.config import LONGEST_PROMPT, as_prompts
-from guidelens.text import LONGEST, STDIN, check_characters, decode, lines, read_text, without_formula
+from guidelens.text import LONGEST, STDIN, check_characters, decode, read_text, split_lines, without_formula
 
 SENTENCE = "ein blauer Kreis über 赤い四角 🟥"
 
@@ -71,15 +71,15 @@ ODD_ENDS = ("\u2028", "\u2029", "\x85", "\x0c", "\x0b", "\x1c", "\x1d", "\x1e", 
 
 @pytest.mark.parametrize("odd", ODD_ENDS)
 def test_only_line_feeds_end_lines(tmp_path: Path, odd: str) -> None:
-    assert lines(f"a{odd}b\nc\r\nd") == [f"a{odd}b", "c", "d"]
+    assert split_lines(f"a{odd}b\nc\r\nd") == [f"a{odd}b", "c", "d"]
     (tmp_path / "a.txt").write_bytes(f"a{odd}b\r\nc\n".encode())
     assert [prompt.text for prompt in read_prompts(tmp_path / "a.txt")] == [f"a{odd}b", "c"]
 
 
 def test_lines() -> None:
-    assert lines("") == []
-    assert lines("\n") == [""]
-    assert lines("a\n\nb\n") == ["a", "", "b"]
+    assert split_lines("") == []
+    assert split_lines("\n") == [""]
+    assert split_lines("a\n\nb\n") == ["a", "", "b"]
 
 
 def test_standard_input_is_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

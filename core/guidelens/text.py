@@ -96,7 +96,7 @@ def check_characters(text: str, name: str) -> str:
     return text
 
 
-def lines(text: str) -> list[str]:
+def split_lines(text: str) -> list[str]:
     """Split text at ``\\n`` and ``\\r\\n``, and nowhere else; an empty last line is left out."""
     found = text.replace("\r\n", "\n").split("\n")
     return found[:-1] if found[-1] == "" else found

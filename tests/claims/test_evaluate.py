@@ -9,7 +9,7 @@ from claim_worlds import PROMPTS, cell, claim, found, jitter, plain, study
 from guidelens.claims.conditions import Condition
 from guidelens.claims.evaluate import evaluate, undecidable
 from guidelens.claims.questions import Claim, Question, Term, column, cosine, difference, role
-from guidelens.claims.table import as_dicts, lines
+from guidelens.claims.table import as_dicts, verdict_lines
 
 ITC, ITM, CAP = Condition("itc"), Condition("itm"), Condition("cap")
 ALIGNMENT = role("alignment")
@@ -90,7 +90,7 @@ def test_a_small_p_is_not_written_as_none() -> None:
     for c in cells:
         c["cosines"] = {"cap|itc": -0.5}
     term = Term(1.0, Condition("blend:cap,itc"), cosine("itc", "cap"))
-    (line,) = lines(
+    (line,) = verdict_lines(
         evaluate(study(cells, lambda c: {}), [Claim("C", "c", (Question("C.1", "q", (term,)),))])
     )[2:]
     assert "corrected p below 0.001" in line
@@ -233,7 +233,7 @@ def test_questions_that_are_planned_count_before_they_are_answered() -> None:
     assert now.result is not None
     assert now.adjusted == pytest.approx(min(1.0, 10 * now.result.p))
     assert verdict.headline == "supported in part, interim"
-    assert "supported (interim)" in "\n".join(lines([verdict]))
+    assert "supported (interim)" in "\n".join(verdict_lines([verdict]))
     assert as_dicts([verdict])[0]["interim"] is True
 
 
@@ -256,7 +256,7 @@ def test_questions_that_no_outcome_can_decide() -> None:
 def test_the_table_has_every_question() -> None:
     made = study(plain("itc", "cap"), lambda c: {"alignment": 0.5 + jitter(c, "")}, roles=["alignment"])
     verdicts = evaluate(made, CLAIMS)
-    text = "\n".join(lines(verdicts))
+    text = "\n".join(verdict_lines(verdicts))
     assert all(q.id in text for c in CLAIMS for q in c.questions)
     assert (
         "S  UNDECIDED, MEASURED IN PART: CAP shows the scene\n  undecided: scene; not measured: relation"

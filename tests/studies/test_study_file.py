@@ -10,7 +10,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.sampling import options
 from guidelens.studies.file import load_study_file, parse_study
 from guidelens.studies.keys import PromptSource
-from guidelens.studies.lines import find_lines, line_of
+from guidelens.studies.line_numbers import find_lines, line_of
 
 FULL = """\
 name = "full"

@@ -11,7 +11,7 @@ from guidelens.words import plural
 from .evaluate import NOT_MEASURED, Answer, Verdict
 
 
-def lines(verdicts: Sequence[Verdict]) -> list[str]:
+def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
     """Write verdicts for a terminal: two lines per claim, and one per question below them."""
     width = max((len(a.question.id) for v in verdicts for a in v.answers), default=0)
     result = []

@@ -338,7 +338,7 @@ def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: 
     The study may be unfinished: its verdicts are then marked as interim.
     """
     from guidelens.claims.evaluate import evaluate
-    from guidelens.claims.table import as_dicts, lines
+    from guidelens.claims.table import as_dicts, verdict_lines
     from guidelens.report.study import write_study_report
     from guidelens.studies.results import load_study
 
@@ -354,7 +354,7 @@ def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: 
                 "warning",
                 f"{missing} of {plural(len(loaded.keys), 'picture')} missing: every verdict is interim",
             )
-        for line in lines(verdicts):
+        for line in verdict_lines(verdicts):
             click.echo(line)
         console.out().print(f"report: {path}", markup=False, soft_wrap=True)
     if open_it:

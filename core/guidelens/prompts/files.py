@@ -12,7 +12,7 @@ from typing import Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.text import STDIN, check_characters, lines, read_text
+from guidelens.text import STDIN, check_characters, read_text, split_lines
 
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
 """Names of the column that holds the prompts, in any case, where the reader names none."""
@@ -44,7 +44,7 @@ def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     if delimiter is None:
         if column:
             raise UsageError(f"{name} is text, one prompt a line: it has no column {column!r}")
-        prompts = [Prompt(line.strip()) for line in lines(text) if line.strip()]
+        prompts = [Prompt(line.strip()) for line in split_lines(text) if line.strip()]
     else:
         if suffix == ".csv":
             delimiter = _sniffed(text, column) or delimiter
@@ -97,7 +97,7 @@ def _objects(text: str, suffix: str, name: str) -> list[Any]:
 
     :raises UsageError: it is not JSON; names the line.
     """
-    numbered = enumerate(lines(text), 1) if suffix == ".jsonl" else [(0, text)]
+    numbered = enumerate(split_lines(text), 1) if suffix == ".jsonl" else [(0, text)]
     found = []
     for number, line in numbered:
         if not line.strip():
@@ -136,7 +136,7 @@ def _chosen(entries: list[Any], column: str, name: str) -> list[Prompt]:
             raise UsageError(f"{name}: entry {number}: category must be text, not {category!r}")
         check_characters(text + category, f"{name}: entry {number}")  # JSON can spell half a character
         if text.strip():
-            prompts.append(Prompt(" ".join(lines(text)).strip(), category.strip()))
+            prompts.append(Prompt(" ".join(split_lines(text)).strip(), category.strip()))
     if not prompts:
         raise UsageError(f"{name} holds no prompt")
     return prompts
@@ -144,7 +144,7 @@ def _chosen(entries: list[Any], column: str, name: str) -> list[Prompt]:
 
 def _sniffed(text: str, column: str) -> str | None:
     """Return the delimiter of a table whose header has a column of prompts; None for plain text."""
-    header = next(iter(lines(text)), "")
+    header = next(iter(split_lines(text)), "")
     wanted = {column.strip().lower()} if column else set(PROMPT_COLUMNS)
     for delimiter in ("\t", ",", ";"):
         names = {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
@@ -164,7 +164,7 @@ def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
     kind = names.index(CATEGORY_COLUMN) if CATEGORY_COLUMN in names else None
     prompts = []
     for line in body:
-        prompt = " ".join(lines(line[own])).strip() if own < len(line) else ""
+        prompt = " ".join(split_lines(line[own])).strip() if own < len(line) else ""
         if prompt:
             category = line[kind].strip() if kind is not None and kind < len(line) else ""
             prompts.append(Prompt(prompt, category))

@@ -28,7 +28,7 @@ from guidelens.schedules import NamedSchedule
 
 from .file import Grid, Rule, Study
 from .keys import SAMPLING_KEYS, PromptSource
-from .lines import Place
+from .line_numbers import Place
 from .prompts import Perturb, StudyPrompt, gather, perturbed
 
 if TYPE_CHECKING:

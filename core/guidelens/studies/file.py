@@ -13,7 +13,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.sampling import options
 
 from .keys import AXES, GRID_KEYS, SAMPLING_KEYS, STUDY_KEYS, PromptSource, Reader, read_conditions, unknown
-from .lines import Place, find_lines, line_of
+from .line_numbers import Place, find_lines, line_of
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -16,7 +16,7 @@ from guidelens.plugins.spelling import suggestion
 from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, read_config, read_rows
 from guidelens.runs.telemetry import Telemetry, load_telemetry
 from guidelens.sampling import split_steps
-from guidelens.text import lines
+from guidelens.text import split_lines
 
 from .expand import pair_id
 from .run import CELLS, recorded_study
@@ -217,7 +217,7 @@ def read_members(directory: Path) -> list[dict[str, Any]]:
     """
     path = directory / CELLS
     try:
-        return [json.loads(line) for line in lines(path.read_text(encoding="utf-8"))]
+        return [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8"))]
     except (OSError, ValueError) as error:
         raise GuidelensError(
             f"cannot read {path}: {error}; guidelens study resume {directory} writes it"

@@ -94,7 +94,7 @@ def test_results_are_those_of_enough_memory(capacity, error, caplog):
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert len(warnings) == 1
     assert "7 pictures at once do not fit into memory" in warnings[0].getMessage()
-    assert "going on with 3" in warnings[0].getMessage()
+    assert "continuing with 3" in warnings[0].getMessage()
     assert narrow.failed == {1: [7, 3], 2: [7, 3], 3: [7]}[capacity]
 
 
@@ -126,7 +126,7 @@ def test_activations_are_computed_again_only_when_a_single_picture_does_not_fit(
         results = list(engine(generator).run(SAMPLES[:3]))
     assert generator.switched == [True]
     assert generator.failed == [3, 1]
-    assert "activations are computed again" in caplog.text
+    assert "activations are recomputed" in caplog.text
     for ours, theirs in zip(results, engine(TinyNet()).run(SAMPLES[:3]), strict=True):
         torch.testing.assert_close(ours.image, theirs.image, rtol=1e-9, atol=1e-9)
 

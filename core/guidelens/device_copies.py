@@ -1,4 +1,4 @@
-"""Tensors between host and device without waiting: pinned uploads, and readings that arrive later."""
+"""Copies between host and device that do not wait: pinned uploads, and asynchronous copies to the host."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch import Tensor
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return ``values`` on the device, without waiting for the copy where that is safe.
 
-    On CUDA it is: ordinary memory has been read when the call returns. An Apple GPU reads it later, when a
-    temporary tensor may be gone and its memory hold other numbers (pytorch/pytorch issue 189690).
+    On CUDA it is safe: pageable memory has been read when the call returns. An Apple GPU may read it later, when a
+    temporary tensor has been freed and its memory reused (pytorch/pytorch issue 189690).
     """
     return values.to(device, non_blocking=device.type == "cuda")
 
@@ -24,9 +24,9 @@ def upload(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 
 
 class HostCopy:
-    """Copies of tensors on their way to the host, taken when this is made.
+    """Asynchronous copies of tensors to the host, started by the constructor.
 
-    On CUDA the copy is queued behind the work that computes the tensors, and nothing waits for it.
+    On CUDA the copy is queued behind the kernels that compute the tensors; the host does not wait.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -46,7 +46,7 @@ class HostCopy:
         return self._event is None or self._event.query()
 
     def values(self) -> list[Tensor]:
-        """Return the copies, on the CPU; waits for them."""
+        """Return the copies, on the CPU; waits until they are complete."""
         if self._event is not None:
             self._event.synchronize()
         return self._copies

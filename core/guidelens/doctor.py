@@ -40,7 +40,7 @@ def short_versions() -> str:
 
 
 def diagnose(manager: PluginManager) -> list[Section]:
-    """Return the diagnosis of this installation; nothing in it raises, whatever is broken."""
+    """Return the diagnosis of this installation. It reports broken parts and does not raise."""
     return [_versions(), _devices(), _plugins(manager), _weights(manager), _environment()]
 
 

@@ -1,7 +1,8 @@
-"""The engine: samples a generator under a guidance model, in batches as mixed as one likes.
+"""The engine: sample a generator under a guidance model.
 
-The sampler is a Python generator that yields steps. Progress bars, previews, telemetry and files consume
-them; none of them is in here. Closing the generator stops the run and puts the networks back as they were.
+Samples of one batch may differ in prompt, schedule, seed and scale. The sampler is a Python generator that yields
+steps; progress bars, previews, telemetry and files consume them elsewhere. Closing the generator stops the run and
+restores the networks to their previous mode.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .memory import (
     predict_batch,
 )
 from .networks import frozen, place, resolve_device, resolve_dtype, weights_dtype
-from .recording import Recorder, Watch
+from .recording import FiniteCheck, Recorder
 from .samples import Result, Sample, Step
 from .sampling import Sampling
 from .schedules import NamedSchedule, ScheduleSpec, read_schedules
@@ -65,20 +66,20 @@ class Engine:
     :param generator: the diffusion model. A :class:`torch.nn.Module` is moved to the device, and is in eval
         mode with frozen parameters while a stream is open; other objects are moved by their
         ``to(device, dtype)``, if any.
-    :param guidance_model: likewise; None for unguided sampling (every sample's schedule is None).
+    :param guidance_model: likewise; None for unguided sampling, where every sample's schedule is None.
     :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults. Settings
-        that :func:`~guidelens.guidance.resolve` made of these models are taken as they are.
+        that :func:`~guidelens.guidance.resolve` returned for these models are used unchanged.
     :param sampler: used in place of the one that ``sampling`` names.
     :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
-    :param batch_size: how many samples :meth:`run` takes at once; ``auto``: as many as should fit into memory,
+    :param batch_size: the number of samples in a batch of :meth:`run`; ``auto``: as many as should fit into memory,
         see :meth:`predict_batch_size`.
-    :param max_nonfinite: how many steps of a sample may be left unguided for a non-finite gradient before the
-        run ends in an error; None: half of the steps.
-    :raises UsageError: for a value that does not fit.
+    :param max_nonfinite: the number of steps that a sample may go unguided because its gradient is not finite. With
+        more, the run ends in an error. None: half of the steps.
+    :raises UsageError: for an invalid value.
 
-    A batch that does not fit into memory is evaluated in parts, and a single sample that does not with its
-    activations computed again, where the generator offers that. Between runs an engine keeps nothing but what
-    it so learned of memory; several may run in threads, with networks in common.
+    A batch that does not fit into memory is evaluated in parts. If a single sample does not fit, the generator
+    recomputes its activations (checkpointing), where it offers that. Between runs an engine keeps only these memory
+    limits. Several engines may run in threads and share networks.
     """
 
     def __init__(
@@ -124,10 +125,10 @@ class Engine:
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
     ) -> cabc.Generator[Step, None, None]:
-        """Sample one batch, whatever its size, and yield each step.
+        """Sample all given samples as one batch, and yield each step.
 
         :param samples: prompts, schedules, seeds and scales may all differ.
-        :param noise: used in place of the samples' own seeded noise.
+        :param noise: replaces the samples' own seeded noise.
         :raises UsageError: at once, for samples that cannot be run.
         :raises GuidelensError: while running, if a sample's gradients or values stop being finite, or a single
             sample does not fit into memory.
@@ -143,7 +144,7 @@ class Engine:
     ) -> cabc.Generator[Result, None, None]:
         """Sample in batches of ``batch_size``; yield results in order, as each batch finishes.
 
-        Everything is checked before the first step. Each distinct prompt is encoded once per run.
+        All samples are checked before the first step. Each distinct prompt is encoded once per run.
 
         :param on_step: called with every step of every batch.
         :raises UsageError, GuidelensError: as :meth:`stream`.
@@ -159,11 +160,11 @@ class Engine:
         *,
         plugins: PluginManager | None = None,
     ) -> list[Result]:
-        """Draw every prompt under every schedule with every seed; results come prompts outermost, seeds innermost.
+        """Draw every prompt under every schedule with every seed. Results are ordered by prompt, schedule, seed.
 
         :param schedules: one or several, by name (``"shift"``) or as objects; None draws unguided pictures.
         :param seeds: a number of seeds (2: 0 and 1), a list such as ``"0,3,7-9"``, or the seeds.
-        :param plugins: what offers schedules with a name; None: the installed plugins.
+        :param plugins: used to look up schedules by name; None: the installed plugins.
         """
         texts = [prompts] if isinstance(prompts, str) else prompts
         chosen: Sequence[NamedSchedule | None] = [None]
@@ -184,14 +185,14 @@ class Engine:
 
     @property
     def piece_limit(self) -> int | None:
-        """The most pictures evaluated at once after a batch did not fit into memory; None while all fitted."""
+        """The largest batch that is evaluated at once, after one did not fit into memory; None while all fit."""
         return self._micro.limit
 
     def predict_batch_size(self, sample: Sample) -> int:
         """Return how many samples like ``sample`` to take at once, at most 64.
 
-        Its most demanding step is evaluated for one copy and for two, and the difference compared with the memory
-        that is free. On CUDA larger batches are then timed while they pay: see :func:`~guidelens.memory.knee`.
+        The step with the most active objectives is evaluated for one copy and for two. Their difference in memory,
+        compared with the free memory, gives the size. On CUDA, :func:`~guidelens.memory.knee` then times batches.
         """
         plan = self._plan([sample])
         busiest = int((plan.weights != 0).sum(dim=(1, 2)).argmax())
@@ -204,7 +205,7 @@ class Engine:
 
         def seconds(copies: int) -> float:
             evaluate = evaluation(copies)
-            evaluate()  # what is chosen or compiled once per shape
+            evaluate()  # warm-up: kernels are chosen or compiled once per shape
             return elapsed(evaluate, self.device)
 
         try:
@@ -223,7 +224,7 @@ class Engine:
     ) -> cabc.Generator[Result, None, None]:
         text = self._encode(samples)
         size = self._size_of_batches(samples)
-        with keep_freed_memory(self.device):  # from batch to batch
+        with keep_freed_memory(self.device):  # also between batches
             for start in range(0, len(samples), size):
                 rows = range(start, min(start + size, len(samples)))
                 batch = [samples[row] for row in rows]
@@ -250,7 +251,7 @@ class Engine:
         yield from self._steps(samples, plan, self._encode(samples), noise)
 
     def _plan(self, samples: Sequence[Sample]) -> GuidancePlan:
-        """Check samples, and ask their schedules for all the weights of the run."""
+        """Check samples, and evaluate their schedules at every step of the run."""
         for sample in samples:
             checked_seed(sample.seed)
             if sample.scale is not None:
@@ -265,7 +266,7 @@ class Engine:
         )
 
     def _encode(self, samples: Sequence[Sample]) -> TextBatch | None:
-        """Encode each distinct prompt that guides something, once."""
+        """Encode each distinct prompt of the guided samples once."""
         prompts = tuple(dict.fromkeys(sample.prompt for sample in samples if sample.schedule is not None))
         if self.guidance_model is None or not prompts:
             return None
@@ -282,12 +283,12 @@ class Engine:
     ) -> cabc.Generator[Step, None, None]:
         with _no_grad():
             batch = self._begin(samples, plan, text, noise)
-        # No context but these spans a yield: grad mode and autocast would leak into the caller's code.
+        # Only these contexts stay open across a yield: grad mode and autocast would leak into the caller's code.
         with keep_freed_memory(self.device), frozen(self.generator, self.guidance_model):
             for k in range(self.settings.steps):
                 with _no_grad():
                     step = self._step(batch, k)
-                    batch.watch.look(k, step.nonfinite, step.sample)
+                    batch.finite_check.check(k, step.nonfinite, step.sample)
                 yield step
 
     def _begin(
@@ -312,13 +313,13 @@ class Engine:
             weights=upload(plan.weights, self.device, self._state_dtype),
             noise=source,
             repeats=KeyedNoise(seeds),
-            watch=Watch(samples, self.max_nonfinite, self.settings.steps),
+            finite_check=FiniteCheck(samples, self.max_nonfinite, self.settings.steps),
             state=self._placed(source.next(), len(samples)),
             notes=_notes(own_text, samples),
         )
 
     def _step(self, batch: _Batch, k: int) -> Step:
-        """Take step ``k`` of a batch, and again from x_{t-1} noised back to x_t as often as it recurs."""
+        """Take step ``k`` of a batch; repeat it, re-noising x_{t-1} to x_t in between, as the noise plan asks."""
         settings = self.settings
         position = settings.steps - 1 - k
         index = torch.full((len(batch.state),), position, dtype=torch.int64)
@@ -329,7 +330,7 @@ class Engine:
                     batch.state, index, self._extra_noise(batch, "renoise", k, lap)
                 )
             guided = self._evaluate(batch, x_t, index, k, lap)
-            # Drawn on the host while an accelerator is still computing the above.
+            # Draw on the host while an accelerator still computes the evaluation.
             noise = self._step_noise(batch, draws, k, lap)
             batch.state, pred_x0 = self._reverse(guided, x_t, index, noise)
             nonfinite = guided.nonfinite if nonfinite is None else nonfinite | guided.nonfinite
@@ -351,7 +352,7 @@ class Engine:
         )
 
     def _evaluate(self, batch: _Batch, x_t: Tensor, index: Tensor, k: int, lap: int) -> Guided:
-        """Evaluate the networks, in as many parts as memory asks for."""
+        """Evaluate the networks, in parts where the batch does not fit into memory."""
 
         def part(rows: range) -> Guided:
             of = slice(rows.start, rows.stop)
@@ -381,7 +382,7 @@ class Engine:
         return sample, reverse.pred_x0
 
     def _step_noise(self, batch: _Batch, draws: Noise, k: int, lap: int) -> Tensor | None:
-        """Draw the noise of x_{t-1}, or None where it has none."""
+        """Draw the noise of x_{t-1}; None where the step adds no noise."""
         if draws == "none":
             return None
         if draws == "repeat":
@@ -400,7 +401,7 @@ class Engine:
         return upload(noise, self.device, self._state_dtype)
 
     def _recompute_activations(self) -> bool:
-        """Let the generator trade time for memory; False if it cannot, or does so already."""
+        """Switch on the generator's checkpointing; return False if it has none, or if it is on already."""
         switch = getattr(self.generator, "checkpointing", None)
         if self._recomputes or not callable(switch):
             return False
@@ -417,7 +418,7 @@ def _installed_plugins() -> PluginManager:
 
 @dataclass(eq=False)
 class _Batch:
-    """What one batch carries from step to step."""
+    """The state of one batch between steps."""
 
     denoiser: GuidedDenoiser
     plan: GuidancePlan
@@ -425,15 +426,15 @@ class _Batch:
     """w_k(p), (N, B, K), on the device."""
     noise: NoiseSource
     repeats: KeyedNoise
-    watch: Watch
+    finite_check: FiniteCheck
     state: Tensor
     """x_t, (B, C, H, W)."""
     notes: tuple[tuple[str, ...], ...]
-    """What the guidance model has to say of each sample's prompt."""
+    """The guidance model's notes on each sample's prompt."""
 
 
 def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | None:
-    """Pair text with samples one to one; a sample that nothing guides gets any text, which is never read."""
+    """Select one text per sample. An unguided sample gets an arbitrary text, which is never read."""
     if text is None:
         return None
     where = {prompt: row for row, prompt in enumerate(text.prompts)}
@@ -441,7 +442,7 @@ def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | No
 
 
 def _notes(text: TextBatch | None, samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
-    """Return the text encoder's notes on each sample's prompt; none for a sample that nothing guides."""
+    """Return the text encoder's notes on each sample's prompt; no notes for an unguided sample."""
     if text is None or not text.notes:
         return ((),) * len(samples)
     pairs = zip(samples, text.notes, strict=True)
@@ -450,6 +451,6 @@ def _notes(text: TextBatch | None, samples: Sequence[Sample]) -> tuple[tuple[str
 
 @contextmanager
 def _no_grad() -> Iterator[None]:
-    # Inference mode off as well: no graph can be built of tensors that were made under a caller's.
+    # Also leave the caller's inference mode: autograd cannot use tensors that were created in it.
     with torch.inference_mode(False), torch.no_grad():
         yield

@@ -1,4 +1,4 @@
-"""Memory: how many pictures fit at once, foreseen where possible and learned from failures where not."""
+"""Memory: predict how many pictures fit at once, and split a batch that does not fit."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = 64
-"""What a predicted batch size never exceeds: beyond it a batch hardly gets faster per picture."""
+"""The largest predicted batch size. Larger batches are hardly faster per picture."""
 
 _SHARE_USED = 0.8
 _WORTHWHILE = 0.05
 _HEADROOM = 1.5
-"""What is kept for gradients costs about this much with the workspaces of the operations that make it."""
+"""Factor from the tensors that autograd saves to all memory in use, workspaces included."""
 _SIGNS = (
     "out of memory",
     "can't allocate memory",
@@ -37,27 +37,26 @@ _SIGNS = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether an error says that a device, or the host, has no memory left."""
+    """Return whether an error means that a device, or the host, is out of memory."""
     if isinstance(error, MemoryError | torch.cuda.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
 def _in_short(error: Exception) -> str:
-    """The first line of a message, without the place in PyTorch that raised it."""
+    """Return the first line of a message, without the PyTorch source location."""
     first = str(error).partition("\n")[0] or type(error).__name__
     return first.partition("err == 0. ")[2] or first
 
 
 class MicroBatches:
-    """Evaluates a batch in as many pieces as memory asks for, and remembers the size that fitted.
+    """Evaluates a batch in pieces that fit into memory, and remembers the size that fitted.
 
-    Pieces are halved when one does not fit, and only that piece is evaluated again: nothing that was computed
-    is lost or computed twice. No sample depends on its neighbours, so pieces change results by rounding at
-    most. May be shared by threads.
+    A piece that does not fit is halved and evaluated again; finished pieces are kept. Samples do not depend on their
+    neighbours, so splitting changes results by rounding at most. Thread-safe.
 
-    :param relieve: asked when not even one sample fits: make it need less memory (by recomputing activations,
-        say) and return True, or return False.
+    :param relieve: called when a single sample does not fit. It reduces the memory that a sample needs, for example
+        by recomputing activations, and returns True; it returns False if it cannot.
     """
 
     def __init__(self, relieve: Callable[[], bool] = lambda: False) -> None:
@@ -66,10 +65,10 @@ class MicroBatches:
         self._told = False
         self._relieved = 0
         self.limit: int | None = None
-        """The largest piece that is tried; None before anything failed."""
+        """The largest piece to try; None until one has failed."""
 
     def run(self, count: int, evaluate: Callable[[range], T]) -> list[T]:
-        """Return what ``evaluate`` makes of ``range(count)``, piece by piece.
+        """Evaluate ``range(count)`` piece by piece, and return the results in order.
 
         :raises GuidelensError: if a single sample does not fit.
         """
@@ -87,17 +86,17 @@ class MicroBatches:
             else:
                 start += size
                 continue
-            # Out here the error is gone, and with its traceback all that the failed attempt still held.
+            # Outside the handler: the traceback, which still referenced the failed attempt's tensors, is freed.
             self._shrink(size, reason, relieved)
         return parts
 
     def _shrink(self, size: int, reason: str, relieved: int) -> None:
-        gc.collect()  # graphs through custom functions hold themselves in cycles
+        gc.collect()  # autograd graphs with custom functions contain reference cycles
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         with self._lock:
             if (self.limit is not None and self.limit < size) or self._relieved > relieved:
-                return  # another thread met the same wall
+                return  # another thread has handled the same failure
             if size == 1:
                 if not self._relieve():
                     raise GuidelensError(
@@ -105,16 +104,14 @@ class MicroBatches:
                         " a smaller model, or a device with more memory"
                     )
                 self._relieved += 1
-                logger.warning(
-                    "one picture did not fit into memory: activations are computed again from now on"
-                )
+                logger.warning("one picture did not fit into memory: activations are recomputed from now on")
                 return
             self.limit = size // 2
             level = logging.INFO if self._told else logging.WARNING
             self._told = True
         logger.log(
             level,
-            "%d pictures at once do not fit into memory (%s); going on with %d",
+            "%d pictures at once do not fit into memory (%s); continuing with %d",
             size,
             reason,
             size // 2,
@@ -124,11 +121,11 @@ class MicroBatches:
 def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
     """Return how many samples should fit at once, 1 to :data:`LARGEST_BATCH`.
 
-    :param measure: evaluates a batch of that many samples and returns the bytes it took.
-    :param available: bytes that are free; None: unknown.
+    :param measure: evaluates a batch of the given size and returns the bytes it used.
+    :param available: free memory in bytes; None: unknown.
     """
     one, two = measure(1), measure(2)
-    per_sample = two - one  # what does not grow with the batch, weights above all, cancels
+    per_sample = two - one  # cancels what does not grow with the batch, such as weights
     if available is None or per_sample <= 0:
         return LARGEST_BATCH
     fitting = int(available * _SHARE_USED) // per_sample
@@ -138,9 +135,9 @@ def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
 def knee(seconds: Callable[[int], float], largest: int) -> int:
     """Return the batch size from which on throughput hardly grows: 1, 2, 4, ... or ``largest``.
 
-    Sizes are doubled while a picture takes at least :data:`_WORTHWHILE` less of the time that it took before.
+    The size doubles while that reduces the time per picture by at least the share :data:`_WORTHWHILE`.
 
-    :param seconds: evaluates a batch of that many samples and returns the time it took.
+    :param seconds: evaluates a batch of the given size and returns its time in seconds.
     :param largest: the size that fits into memory.
     """
     best, per_picture = 1, seconds(1)
@@ -154,7 +151,7 @@ def knee(seconds: Callable[[int], float], largest: int) -> int:
 
 
 def elapsed(evaluate: Callable[[], object], device: torch.device) -> float:
-    """Return the seconds that an evaluation takes; waits for the device."""
+    """Return the time of an evaluation in seconds; synchronises with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -165,9 +162,9 @@ def elapsed(evaluate: Callable[[], object], device: torch.device) -> float:
 
 
 def bytes_used(evaluate: Callable[[], object], device: torch.device) -> int:
-    """Return the bytes that an evaluation takes at its peak, in excess of what is held before.
+    """Return the peak memory of an evaluation in bytes, above what was in use before.
 
-    On CUDA the allocator is asked. Elsewhere what autograd keeps for gradients is counted, and a half added.
+    On CUDA the allocator reports it. Elsewhere it is estimated: 1.5 times the tensors that autograd saves.
     """
     if device.type == "cuda":
         torch.cuda.synchronize(device)
@@ -189,7 +186,7 @@ def bytes_used(evaluate: Callable[[], object], device: torch.device) -> int:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Return the bytes that are free on a device, or to this process on the CPU; None where nobody says."""
+    """Return the free memory of a device, or of this process on the CPU, in bytes; None where it is unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -213,7 +210,7 @@ def _host_available(source: Path = Path("/proc/meminfo")) -> int | None:
 
 
 def _cgroup_available(root: Path = Path("/sys/fs/cgroup")) -> int | None:
-    """What a container's limit leaves (cgroup v2, then v1); files in its cache can make room."""
+    """Return the memory left under a container's limit (cgroup v2, then v1). The inactive file cache counts as free."""
     for limit, usage, stat in (
         ("memory.max", "memory.current", "memory.stat"),
         ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),

@@ -1,4 +1,4 @@
-"""The user's networks while they are borrowed: devices, precision, and putting them back as they were."""
+"""Devices and precision of the user's networks, and a context that freezes them and restores their mode."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ DTYPES: dict[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
-"""What networks may compute in, by name. float64 is for verification: the state is float64 then too."""
+"""The dtypes for network evaluation, by name. float64 is for verification; the sampler state is then float64 too."""
 
 
 WITHOUT_FLOAT64 = ("mps",)
-"""Kinds of device on which no float64 tensor can be."""
+"""Device types without float64."""
 
 
 def resolve_device(name: str) -> torch.device:
@@ -59,7 +59,7 @@ def resolve_device(name: str) -> torch.device:
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
     """Return the dtype called ``name``, to compute in on a device.
 
-    :raises UsageError: for a name not in :data:`DTYPES`, or a dtype that the device does not have.
+    :raises UsageError: for a name not in :data:`DTYPES`, or a dtype that the device does not support.
     """
     if name not in DTYPES:
         raise UsageError(f"unknown dtype {name!r}; choose {', '.join(DTYPES)}")
@@ -69,19 +69,19 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def weights_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of weights and sampler state; lower precisions are reached by autocast instead."""
+    """Return the dtype of weights and sampler state: float64 or float32. Autocast provides lower precisions."""
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
 @contextmanager
 def own_precision(device: torch.device) -> Iterator[torch.dtype | None]:
-    """Let a network handle reduced precision itself: yield the dtype asked for, and hold autocast off inside.
+    """Let a network handle reduced precision itself: yield the requested dtype, and disable autocast inside.
 
     The engine asks for bfloat16 or float16 by autocast, which casts frozen weights again at every call. A network
     that opens this context in its forward pass casts its weights once instead, and decides what stays float32.
 
     :param device: where the network computes; autocast is per kind of device.
-    :returns: yields the dtype of the caller's autocast, or None where it is off: compute in the weights' dtype.
+    :returns: yields the dtype of the caller's autocast; None where autocast is off: compute in the weights' dtype.
     """
     kind = device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):  # autocast does not know the meta device
@@ -93,11 +93,11 @@ def own_precision(device: torch.device) -> Iterator[torch.dtype | None]:
 
 
 def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
-    """Move a network in place, if it can be moved, and return it.
+    """Move a network to a device and dtype, in place where possible, and return it.
 
-    A module's parameters and buffers are cast, except float64 buffers, which are tables that need their
-    digits (``alphas_cumprod``, say); they stay behind where the device has no float64. Other objects get what
-    the contract promises: ``to(device, dtype)``.
+    A module's parameters and buffers are cast, except float64 buffers: they are tables that need full precision, such
+    as ``alphas_cumprod``. They stay on the CPU where the device has no float64. Other objects are moved by their
+    ``to(device, dtype)``, if they have one.
     """
     if isinstance(network, nn.Module):
         if device.type in WITHOUT_FLOAT64:
@@ -122,7 +122,7 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> None:
             tensor.data = tensor.data.to(dtype)
 
 
-# Names of the buffers that were not float64 of themselves, so that a later, lower precision reaches them again.
+# Names of the buffers that were not float64 at first, so that a later cast to a lower precision includes them.
 _CASTABLE: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
@@ -138,31 +138,31 @@ def _castable_buffers(network: nn.Module) -> list[Tensor]:
 
 
 @dataclass
-class _Loan:
-    """How a module was before it was borrowed, and by how many it is borrowed now."""
+class _FrozenState:
+    """The state of a module before it was frozen, and the number of open contexts that freeze it."""
 
-    borrowers: int
+    contexts: int
     training: bool
     trainable: list[nn.Parameter]
 
 
-# Modules are shared between engines and threads, so their loans have to be counted in one place.
-_LOANS: WeakKeyDictionary[nn.Module, _Loan] = WeakKeyDictionary()
+# Engines and threads may share modules, so open contexts are counted in one place.
+_FROZEN: WeakKeyDictionary[nn.Module, _FrozenState] = WeakKeyDictionary()
 _LOCK = threading.Lock()
 
 
 @contextmanager
 def frozen(*networks: Any) -> Iterator[None]:
-    """Hold modules in eval mode, their parameters without gradients; the last holder to leave restores both.
+    """Put modules into eval mode with frozen parameters. The last open context restores both on exit.
 
-    Frozen parameters save the memory that autograd would otherwise keep for their gradients. Networks that
-    are no :class:`torch.nn.Module` are left alone; parameters of theirs still receive no gradient.
+    Freezing saves the memory that autograd would keep for the parameters' gradients. A network that is not a
+    :class:`torch.nn.Module` is left as it is; the engine computes no gradients for its parameters either.
     """
     modules = [network for network in networks if isinstance(network, nn.Module)]
     with _LOCK:
         parts = [part for module in modules for part in module.modules()]
         for part in parts:
-            _borrow(part)
+            _freeze(part)
         for module in modules:
             module.eval()
             module.requires_grad_(False)
@@ -171,22 +171,22 @@ def frozen(*networks: Any) -> Iterator[None]:
     finally:
         with _LOCK:
             for part in parts:
-                _give_back(part)
+                _restore(part)
 
 
-def _borrow(part: nn.Module) -> None:
-    loan = _LOANS.get(part)
-    if loan is None:
+def _freeze(part: nn.Module) -> None:
+    state = _FROZEN.get(part)
+    if state is None:
         trainable = [parameter for parameter in part.parameters(recurse=False) if parameter.requires_grad]
-        loan = _LOANS[part] = _Loan(0, part.training, trainable)
-    loan.borrowers += 1
+        state = _FROZEN[part] = _FrozenState(0, part.training, trainable)
+    state.contexts += 1
 
 
-def _give_back(part: nn.Module) -> None:
-    loan = _LOANS[part]
-    loan.borrowers -= 1
-    if loan.borrowers == 0:
-        del _LOANS[part]
-        part.training = loan.training
-        for parameter in loan.trainable:
+def _restore(part: nn.Module) -> None:
+    state = _FROZEN[part]
+    state.contexts -= 1
+    if state.contexts == 0:
+        del _FROZEN[part]
+        part.training = state.training
+        for parameter in state.trainable:
             parameter.requires_grad_(True)

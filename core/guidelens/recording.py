@@ -1,6 +1,6 @@
-"""What is kept of a running batch: its telemetry, and a watch over values that stop being finite.
+"""Telemetry of a running batch, and a check that its values stay finite.
 
-Both leave tensors on their device and read them when the device has computed them anyway.
+Both leave tensors on the device, and read them without waiting for it.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from .samples import Result, Sample, Step
 
 K = TypeVar("K")
 
-STEPS_BETWEEN_LOOKS = 10
+STEPS_BETWEEN_CHECKS = 10
 
 
 class Recorder:
-    """Keeps the telemetry of a batch on its device until the end, then makes results of it."""
+    """Collects the telemetry of a batch on its device, and returns the results at the end."""
 
     def __init__(self, samples: Sequence[Sample], plan: GuidancePlan) -> None:
         self._samples = samples
@@ -39,7 +39,7 @@ class Recorder:
         self._nonfinite: list[Tensor] = []
 
     def add(self, step: Step) -> None:
-        """Keep what is recorded of a step."""
+        """Record a step."""
         self._last = step.sample
         self._losses.append(step.losses)
         self._norms.append(step.gradient_norms)
@@ -48,7 +48,7 @@ class Recorder:
         self._notes = step.notes
 
     def results(self) -> list[Result]:
-        """Return the results of the steps so far; waits for the device."""
+        """Return the results after the steps so far; synchronises with the device."""
         if self._last is None:
             return []
         images = self._last.clamp(-1, 1).to("cpu", torch.float32)
@@ -74,14 +74,14 @@ class Recorder:
         return results
 
 
-class Watch:
-    """Ends a run when one of its samples can no longer come to anything.
+class FiniteCheck:
+    """Ends a run with an error when a sample is no longer finite.
 
-    It looks every :data:`STEPS_BETWEEN_LOOKS` steps and after the last, and what it saw is judged when it has
-    arrived on the host: on an accelerator some steps later, at the end at the latest.
+    It copies the counts and states to the host every :data:`STEPS_BETWEEN_CHECKS` steps and after the last step, and
+    checks a copy when it has arrived. On an accelerator that is some steps later, at the end of the run at the latest.
 
-    :param tolerated: how many steps of a sample may be left unguided for a non-finite gradient.
-    :param steps: of the run.
+    :param tolerated: the number of steps that a sample may go unguided because its gradient is not finite.
+    :param steps: the number of steps of the run.
     """
 
     def __init__(self, samples: Sequence[Sample], tolerated: int, steps: int) -> None:
@@ -89,22 +89,23 @@ class Watch:
         self._tolerated = tolerated
         self._steps = steps
         self._counts: Tensor | None = None
-        self._looks: deque[HostCopy] = deque()
+        self._pending: deque[HostCopy] = deque()
 
-    def look(self, step: int, nonfinite: Tensor, state: Tensor) -> None:
-        """Count the samples that step ``step`` left unguided, (B,) bool, and see to the state after it.
+    def check(self, step: int, nonfinite: Tensor, state: Tensor) -> None:
+        """Count the samples that step ``step`` left unguided, and check the state after it.
 
+        :param nonfinite: (B,) bool.
         :raises GuidelensError: naming the sample, if its gradients or its values stopped being finite.
         """
         counts = nonfinite.to(torch.int64)
         self._counts = counts if self._counts is None else self._counts + counts
         last = step + 1 == self._steps
-        if last or (step + 1) % STEPS_BETWEEN_LOOKS == 0:
-            self._looks.append(HostCopy(self._counts, all_finite(state)))
-        while self._looks and (last or self._looks[0].arrived()):
-            self._judge(*self._looks.popleft().values())
+        if last or (step + 1) % STEPS_BETWEEN_CHECKS == 0:
+            self._pending.append(HostCopy(self._counts, all_finite(state)))
+        while self._pending and (last or self._pending[0].arrived()):
+            self._raise_if_nonfinite(*self._pending.popleft().values())
 
-    def _judge(self, counts: Tensor, alive: Tensor) -> None:
+    def _raise_if_nonfinite(self, counts: Tensor, alive: Tensor) -> None:
         for sample, count, is_alive in zip(self._samples, counts.tolist(), alive.tolist(), strict=True):
             name = f"the sample of prompt {sample.prompt!r}, seed {sample.seed}"
             if count > self._tolerated:
@@ -119,5 +120,5 @@ class Watch:
 
 
 def _series(steps: list[dict[K, Tensor]]) -> dict[K, list[list[float]]]:
-    """Per key, per sample, the values over steps."""
+    """Return for each key, for each sample, the values over steps."""
     return {key: torch.stack([step[key] for step in steps], dim=1).tolist() for key in steps[0]}

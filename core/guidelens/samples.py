@@ -1,4 +1,4 @@
-"""What the engine is asked for and what it hands out: samples, steps, results."""
+"""The input and output of the engine: samples, steps, results."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .contracts import Schedule
 class Sample:
     """One requested picture.
 
-    :param prompt: what the guidance model reads; may be empty only where nothing guides.
+    :param prompt: the text for the guidance model; may be empty only without guidance.
     :param schedule: weights of the objectives; None for a picture without guidance.
-    :param seed: of all the noise of this picture, 0 to 2**63 - 1.
-    :param scale: s; None takes :attr:`Sampling.scale <guidelens.sampling.Sampling>`.
-    :param label: for the caller; the engine does not read it.
+    :param seed: seeds all noise of this picture, 0 to 2**63 - 1.
+    :param scale: s; None uses :attr:`Sampling.scale <guidelens.sampling.Sampling>`.
+    :param label: free for the caller; the engine does not read it.
     """
 
     prompt: str
@@ -29,10 +29,10 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One sampling step of a batch; tensors are detached and lie on the engine's device. B samples.
+    """One sampling step of a batch; tensors are detached, on the engine's device. B samples.
 
     :param index: 0..N-1 in the order of sampling.
-    :param timestep: the training timestep of ``x_t``, as the generator was told.
+    :param timestep: the training timestep of ``x_t``, as given to the generator.
     :param progress: 0 at the first (noisiest) step, 1 at the last; 0 for a run of one step.
     :param x_t: the state before the step, (B, C, H, W).
     :param pred_x0: the generator's x0 at ``x_t``, before guidance; clamped if ``clip_denoised``.
@@ -44,8 +44,8 @@ class Step:
     :param gradient_norms: their norms (B,), nan likewise.
     :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
     :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
-    :param notes: what the guidance model has to say of each sample's prompt, such as a word that was cut off; the
-        same at every step.
+    :param notes: the guidance model's notes on each sample's prompt, such as a word that was cut off; the same at
+        every step.
 
     A repeated step is recorded once: values come from its last repetition; ``nonfinite`` is true if the gradient of
     any repetition was not finite.
@@ -74,9 +74,9 @@ class Result:
     :param losses: L_k by objective, for those that this sample's schedule uses at some step.
     :param gradient_norms: norm of dL_k/dx0 likewise.
     :param cosines: by pair of them, spelled ``"a|b"`` in sorted order.
-    :param nonfinite_steps: how many steps were left unguided because the gradient was not finite.
+    :param nonfinite_steps: the number of steps left unguided because the gradient was not finite.
     :param seconds: wall time of the batch divided by its size.
-    :param notes: what the guidance model has to say of the prompt.
+    :param notes: the guidance model's notes on the prompt.
     """
 
     sample: Sample

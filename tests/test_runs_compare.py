@@ -516,3 +516,13 @@ def test_growth_is_resumable_like_a_first_run(tmp_path: Path, reference: Path) -
         run(cut, (*PROMPTS, "rain"), seeds=3, on_progress=stop)
     run(cut, (*PROMPTS, "rain"), seeds=3)
     assert snapshot(cut) == snapshot(grown)
+
+
+def test_the_same_weights_under_another_name_are_the_same_run(copy: Path) -> None:
+    """A path is part of a model's name; its fingerprint says which weights they are."""
+    moved = TinyGenerator()
+    moved.name = "tiny:checkpoint=elsewhere.pt"
+    done = run(copy, generator=moved)
+    assert (done.computed, done.reused) == (0, 8)
+    with pytest.raises(UsageError, match=r"generator.name is .*elsewhere.pt' there and 'tiny' here"):
+        run(copy, generator=TinyGenerator("tiny-generator-2"))

@@ -16,7 +16,7 @@ from guidelens.sampling import Sampling, options
 from guidelens.schedules import NamedSchedule
 from guidelens.text import check_characters
 
-FORMAT = 2
+FORMAT = 3
 """Version of the files in a run's directory; part of every key, so that a change of format never reads stale
 cells.
 """
@@ -74,6 +74,14 @@ class RunSettings:
             sampling=sampling_of(recorded),
         )
 
+    def identity(self) -> dict[str, Any]:
+        """Return what keys are made of: the settings, with the fingerprint of each model instead of its name.
+
+        The same weights under another path are the same model.
+        """
+        models = {"generator": self.generator.fingerprint, "guidance": self.guidance.fingerprint}
+        return {**self.as_dict(), **models}
+
     def as_dict(self) -> dict[str, Any]:
         """Return the settings as JSON values, the most telling ones first (mismatches are named in this order)."""
         return {
@@ -106,7 +114,7 @@ class Cell:
             "target": self.prompt.target,
             "schedule": {"name": self.schedule.name, "weights": weights},
             "seed": self.seed,
-            "settings": settings.as_dict(),
+            "settings": settings.identity(),
         }
 
     def key(self, settings: RunSettings) -> str:

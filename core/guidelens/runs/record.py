@@ -56,7 +56,12 @@ def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> 
     ]
     old = old or {}
     if old:
-        _refuse_difference(old["settings"], settings, "")
+        same = {
+            kind: settings[kind]
+            for kind in ("generator", "guidance")
+            if old["settings"][kind]["fingerprint"] == settings[kind]["fingerprint"]
+        }
+        _refuse_difference({**old["settings"], **same}, settings, "")
         known = {s["name"]: s["weights"] for s in old["schedules"]}
         for schedule in schedules:
             if schedule["name"] in known:

@@ -238,7 +238,7 @@ class _Expander:
         ]
         with self._settling(grid):
             resolved, settings = assemble(models[0], models[1], sampling)
-        identifier = hashlib.sha256(canonical_json(settings.as_dict()).encode()).hexdigest()[:8]
+        identifier = hashlib.sha256(canonical_json(settings.identity()).encode()).hexdigest()[:8]
         self.result.notes += [Note("", text) for text in resolved.notes]
         self.result.settings[identifier] = settings
         self._cells.setdefault(identifier, {})

@@ -56,6 +56,13 @@ def make_run(
                     }
                 )
     (directory / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = {"guidelens_format": FORMAT, "settings": {"eta": 0.0}, "schedules": [], "prompts": []}
+    config = {
+        "guidelens_format": FORMAT,
+        "settings": {"eta": 0.0, "steps": 10, "objective_scales": {}},
+        "schedules": [],
+        "prompts": [],
+        "perturbed": [],
+        "notes": [],
+    }
     (directory / "config.json").write_text(json.dumps(config))
     return directory

@@ -1,4 +1,4 @@
-"""Which task is computed next, and how often one is tried whose worker is lost."""
+"""The order of tasks, and retries of tasks whose worker was lost."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from guidelens.runs.execute import Failure, Outcome, Task
 
 ATTEMPTS = 3
-"""Workers that may be lost over one task before its cells count as failed."""
+"""The number of workers that one task may lose before its cells count as failed."""
 
 
 def predicted_cost(task: Task) -> float:
@@ -25,7 +25,7 @@ def longest_first(tasks: Sequence[Task]) -> list[Task]:
 
 
 class TaskQueue:
-    """Tasks that are to be handed out: new ones as late as possible, lost ones before them.
+    """Tasks to compute. Lost tasks come first; new ones are taken as late as possible.
 
     :param tasks: drawn from only when a worker is free.
     """
@@ -36,11 +36,11 @@ class TaskQueue:
         self._lost: dict[str, int] = {}
 
     def take(self) -> Task | None:
-        """Return the next task, or None where there is none at present."""
+        """Return the next task; None if there is none at present."""
         return self._again.pop(0) if self._again else next(self._new, None)
 
     def lost(self, task: Task, reason: str) -> Outcome | None:
-        """Take back a task whose worker was lost; return its outcome where it was the last attempt."""
+        """Queue a lost task again. After its last attempt, return its outcome instead."""
         name = next(iter(task.cells))
         self._lost[name] = self._lost.get(name, 0) + 1
         if self._lost[name] < ATTEMPTS:

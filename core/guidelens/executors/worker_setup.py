@@ -1,4 +1,4 @@
-"""What a worker in another process, maybe on another machine, loads to build the same components."""
+"""What a worker process, possibly on another machine, needs to build the same components."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PluginRequest:
-    """A plugin to ask for.
+    """A plugin to load.
 
     :param text: as ``--plugin`` takes it.
-    :param content: of a ``.py`` file, for a machine that does not have it; None: it is no file.
+    :param content: of a ``.py`` file, for a machine that does not have it; None: the plugin is not a file.
     """
 
     text: str
@@ -28,7 +28,7 @@ class PluginRequest:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """How to make a cache elsewhere: plain data.
+    """How a worker makes its component cache; plain data.
 
     :param version: of guidelens here; another one is refused.
     :param torch: the version of PyTorch here; another one would round differently.

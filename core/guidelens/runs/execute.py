@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODELS_KEPT = 2
-"""Generators that a cache holds at once, and guidance models likewise: the others are built again."""
+"""The number of generators that a cache keeps, and of guidance models; others are built again when needed."""
 
 TaskProgress = Callable[["Task", float], None]
-"""Told of a task and the share of it that is done, from 0 to 1."""
+"""Called with a task and the share of it that is done, from 0 to 1."""
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Task:
-    """A batch to compute, in its planned make-up.
+    """A batch to compute, with its planned cells.
 
     :param cells: by key; their schedules are tables.
     :param wanted: the keys that are to be kept; others are drawn only because a batch's make-up decides how
         its numbers are rounded.
     :param metrics: the names of the metrics that score the pictures.
     :param snapshots: progress values at which the predicted x0 is kept.
-    :param tolerant: a cell that fails costs only itself; else whatever fails is raised.
+    :param tolerant: record a failed cell and compute the others; if False, raise its error.
     """
 
     settings: RunSettings
@@ -64,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell has no picture: what was raised, in one line, and its class."""
+    """Why a cell has no picture: the error in one line, and its class."""
 
     reason: str
     error: str
@@ -72,7 +72,7 @@ class Failure:
 
 @dataclass
 class Outcome:
-    """What came of a task: rows and pictures (PNG) by key, telemetry by file name, and the cells that failed."""
+    """The result of a task: rows and pictures (PNG) by key, telemetry by file name, and the cells that failed."""
 
     rows: dict[str, dict[str, Any]] = field(default_factory=dict)
     pictures: dict[str, bytes] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Outcome:
     failures: dict[str, Failure] = field(default_factory=dict)
 
     def update(self, other: Outcome) -> None:
-        """Take over what another part of the same task came to."""
+        """Add the outcome of another part of the same task."""
         self.rows |= other.rows
         self.pictures |= other.pictures
         self.telemetry |= other.telemetry
@@ -88,7 +88,7 @@ class Outcome:
 
 
 Outcomes: TypeAlias = Generator[tuple[Task, Outcome], None, None]
-"""Tasks and what came of them; to be closed by whoever stops early."""
+"""Tasks with their outcomes. A consumer that stops early must close it."""
 
 
 class Executor(Protocol):
@@ -107,7 +107,7 @@ class Executor(Protocol):
 
 
 class ComponentCache:
-    """Builds what tasks need when they first need it, and keeps the latest.
+    """Builds models and metrics when a task first needs them, and keeps the most recent ones.
 
     :param build: returns the component of a kind (``generator``, ``guidance``, ``metric``) by its name as
         settings have it.
@@ -131,12 +131,12 @@ class ComponentCache:
         self._engine: tuple[str, Engine] | None = None
 
     def model(self, kind: str, name: str) -> Any:
-        """Return a generator or a guidance model; building one may let go of another."""
+        """Return a generator or a guidance model. Building one may drop the least recently used one."""
         kept = self._models.setdefault(kind, OrderedDict())
         if name not in kept:
             while len(kept) >= MODELS_KEPT:
                 kept.popitem(last=False)
-                self._engine = None  # it may hold what is to be let go
+                self._engine = None  # it may reference the dropped model
             kept[name] = self._build(kind, name)
         kept.move_to_end(name)
         return kept[name]
@@ -172,7 +172,7 @@ class ComponentCache:
         return provenance(self.engine(settings).device, plugins)
 
     def keep(self, settings: RunSettings, engine: Engine) -> None:
-        """Take over an engine that was made already."""
+        """Store an engine that exists already."""
         self._engine = (canonical_json(settings.as_dict()), engine)
 
 

@@ -131,7 +131,7 @@ def test_interrupted_says_how_to_go_on(guidelens: Guidelens, monkeypatch: pytest
         patch.setattr(tiny_world.TinyGenerator, "__call__", interrupting)
         result = guidelens(*arguments)
     assert result.exit_code == 130
-    assert "interrupted: what is finished is in run; run the same command again to go on" in result.stderr
+    assert "interrupted: finished pictures are in run; run the same command again to resume" in result.stderr
     assert len(rows("run")) == 8
     assert "24 pictures (16 drawn, 8 were there)" in guidelens(*arguments).stdout
 
@@ -178,7 +178,7 @@ def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
         (("generate", " ", "--schedule", "turn", "--out", "x.png"), 2, "is empty"),
         (("generate", "a", "--out", "x.png"), 2, "--schedule"),
         (("generate", "a", "--schedule", "nope", "--out", "x.png"), 2, "'nope'"),
-        (("generate", "a", "--schedule", "turn", "--out", "x.jpg"), 2, "the picture is a .png"),
+        (("generate", "a", "--schedule", "turn", "--out", "x.jpg"), 2, "the file name must end in .png"),
         (("generate", "a", "--schedule", "turn", "--out", "x.png", "--trajectory", "x.mp4"), 2, "'x.mp4'"),
         (("generate", "a", "--schedule", "turn", "--out", "file.txt/x.png"), 1, "cannot write"),
         (("generate", "a", "--schedule", "turn", "--seed", "-1", "--out", "x.png"), 2, "--seed"),

@@ -143,7 +143,7 @@ def test_notebooks_run(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code":
             source = "".join(cell["source"]).replace("steps=50", "steps=6").replace("steps = 25", "steps = 4")
-            exec(compile(source.replace("n=6", "n=2"), path.name, "exec"), space)
+            exec(compile(source.replace("limit=6", "limit=2"), path.name, "exec"), space)
     if path.stem == "explore":
         assert len(space["history"]) == 6  # type: ignore[arg-type]
         assert space["side_by_side"].size == (576, 192)  # type: ignore[attr-defined]

@@ -166,7 +166,11 @@ def test_the_tutorial_from_its_study_to_its_answer(
     monkeypatch.chdir(tmp_path)
     page = ROOT / "docs" / "tutorial.md"
     (study,) = _blocks(page, "toml")
-    smaller = study.replace("n=6", "n=2").replace("seeds = 3", "seeds = 2").replace("steps = 25", "steps = 4")
+    smaller = (
+        study.replace("limit=6", "limit=2")
+        .replace("seeds = 3", "seeds = 2")
+        .replace("steps = 25", "steps = 4")
+    )
     (tmp_path / "binding.toml").write_text(smaller, encoding="utf-8")
     run_study("binding.toml", out="runs/binding")
     (block,) = _blocks(page, "python")

@@ -512,7 +512,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "code", "message"),
         [
-            (("--saliency", "x.webp"), 2, "--saliency x.webp: the maps are a .png"),
+            (("--saliency", "x.webp"), 2, "--saliency x.webp: the file name must end in .png"),
             (("--saliency", "file.txt/x.png"), 1, "file.txt/x.png"),
             (("--saliency", "x.png", "--scale", "0"), 2, "an unguided picture has no saliency"),
             (("--saliency", "out.png"), 2, "the same file"),

@@ -29,42 +29,42 @@ _WHERE = {
 
 
 def _file(
-    path: Path, column: str = "", category: str = "", n: int | None = None, seed: int | None = None
+    path: Path, column: str = "", category: str = "", limit: int | None = None, seed: int | None = None
 ) -> Sequence[Prompt]:
     """Read prompts from a file.
 
     :param path: CSV or TSV with a header, or text, one prompt a line; - is standard input.
     :param column: the column with the prompts; empty: prompt, prompts, caption, captions or text.
     :param category: only prompts of these categories, joined by ``+``.
-    :param n: how many prompts.
-    :param seed: which n: none takes the first, a number draws them.
+    :param limit: number of prompts; None: all.
+    :param seed: None takes the first prompts; a number draws ``limit`` at random.
     """
     return select(
-        read_prompts(path, column), categories=_categories(category), n=n, seed=seed, name=str(path)
+        read_prompts(path, column), categories=_categories(category), limit=limit, seed=seed, name=str(path)
     )
 
 
 def _drawbench(
-    path: Path | None = None, category: str = "", n: int | None = None, seed: int | None = None
+    path: Path | None = None, category: str = "", limit: int | None = None, seed: int | None = None
 ) -> Sequence[Prompt]:
     """Read DrawBench: 200 prompts in 11 categories.
 
     :param path: the CSV file; none looks for drawbench.csv in the folder that GUIDELENS_PROMPTS names.
     :param category: only prompts of these categories, joined by ``+`` (``Colors+Counting``).
-    :param n: how many prompts.
-    :param seed: which n: none takes the first, a number draws them.
+    :param limit: number of prompts; None: all.
+    :param seed: None takes the first prompts; a number draws ``limit`` at random.
     """
-    return _file(path or _found(DRAWBENCH), "", category, n, seed)
+    return _file(path or _found(DRAWBENCH), "", category, limit, seed)
 
 
-def _coco(path: Path | None = None, n: int | None = None, seed: int | None = None) -> Sequence[Prompt]:
+def _coco(path: Path | None = None, limit: int | None = None, seed: int | None = None) -> Sequence[Prompt]:
     """Read captions of COCO's pictures.
 
     :param path: the TSV file; none looks for coco_captions.tsv in the folder that GUIDELENS_PROMPTS names.
-    :param n: how many prompts.
-    :param seed: which n: none takes the first, a number draws them.
+    :param limit: number of prompts; None: all.
+    :param seed: None takes the first prompts; a number draws ``limit`` at random.
     """
-    return _file(path or _found(COCO), "caption", "", n, seed)
+    return _file(path or _found(COCO), "caption", "", limit, seed)
 
 
 def _categories(text: str) -> list[str]:

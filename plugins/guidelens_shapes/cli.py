@@ -76,7 +76,7 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     from .language import describe, read, wording
 
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: the picture is a .png")
+        raise UsageError(f"--out {out}: the file name must end in .png")
     description = read(sentence)
     if description is None:
         raise UsageError(
@@ -100,9 +100,9 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     type=click.Choice(get_args(Category)),
     default="demo",
     show_default=True,
-    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is -n of each kind.",
+    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is --limit of each kind.",
 )
-@click.option("-n", "--n", "n", type=_POSITIVE, help="How many prompts.  [default: 20, or all of demo]")
+@click.option("--limit", type=_POSITIVE, help="Number of prompts.  [default: 20, or all of demo]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same prompts.")
 @click.option(
     "--split",
@@ -111,11 +111,11 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     show_default=True,
     help="test for scores, sweep for choosing settings; no prompt is in both.",
 )
-def prompts_command(category: Category, n: int | None, seed: int, split: Split) -> None:
-    """Print prompts, one a line."""
+def prompts_command(category: Category, limit: int | None, seed: int, split: Split) -> None:
+    """Print prompts, one per line."""
     from .prompts import shapes_prompts
 
-    for prompt in shapes_prompts(category, n, seed, split):
+    for prompt in shapes_prompts(category, limit, seed, split):
         click.echo(prompt.text)
 
 

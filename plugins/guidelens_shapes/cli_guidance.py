@@ -49,7 +49,7 @@ def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomple
     help="Scales c_k to try. Repeatable.",
 )
 @click.option(
-    "-n", "--n", "n", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts a category."
+    "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts per category."
 )
 @click.option("--steps", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sampling steps.")
 @_GENERATOR
@@ -60,7 +60,7 @@ def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomple
 @THREADS
 def sweep(
     scales: tuple[str, ...],
-    n: int,
+    limit: int,
     steps: int,
     generator: Path | None,
     blip: Path | None,
@@ -73,7 +73,7 @@ def sweep(
 
     \b
     Example:
-      guidelens shapes sweep --scale itc=300,1000,3000 --scale cap=100,300 -n 16
+      guidelens shapes sweep --scale itc=300,1000,3000 --scale cap=100,300 --limit 16
     """
     grid = dict(_parse_scales(text) for text in scales)
     check_json(out)
@@ -81,7 +81,7 @@ def sweep(
     from .training.sweep import sweep_scales
 
     models = _models(generator, blip, variant)
-    report({"rows": sweep_scales(*models, grid, n=n, steps=steps, dtype=dtype, progress=say)}, out)
+    report({"rows": sweep_scales(*models, grid, limit=limit, steps=steps, dtype=dtype, progress=say)}, out)
 
 
 @click.command("score", short_help="Score schedules at the default scales.")
@@ -97,9 +97,9 @@ def sweep(
     help="Schedules to score. Repeatable.",
 )
 @click.option(
-    "-n", "--n", "n", type=click.IntRange(min=1), default=200, show_default=True, help="Prompts a category."
+    "--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Prompts per category."
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Seeds a prompt.")
+@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Seeds per prompt.")
 @click.option("--steps", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sampling steps.")
 @_GENERATOR
 @_BLIP
@@ -112,7 +112,7 @@ def score(
     ctx: click.Context,
     categories: tuple[str, ...],
     schedules: tuple[str, ...],
-    n: int,
+    limit: int,
     seeds: int,
     steps: int,
     generator: Path | None,
@@ -131,10 +131,17 @@ def score(
     from .training.sweep import score_guidance
 
     models = _models(generator, blip, variant)
-    scores: dict[str, Any] = {"prompts": n, "seeds": seeds, "steps": steps, "dtype": dtype}
+    scores: dict[str, Any] = {"prompts": limit, "seeds": seeds, "steps": steps, "dtype": dtype}
     for category in categories:
         scores[category] = score_guidance(
-            *models, built, category=category, n=n, seeds=range(seeds), steps=steps, dtype=dtype, progress=say
+            *models,
+            built,
+            category=category,
+            limit=limit,
+            seeds=range(seeds),
+            steps=steps,
+            dtype=dtype,
+            progress=say,
         )
     report(scores, out)
 

@@ -60,11 +60,11 @@ def _metric(details: bool = False) -> Metric:
 
 
 def _prompts(
-    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+    category: Category = "demo", limit: int | None = None, seed: int = 0, split: Split = "test"
 ) -> Sequence[Prompt]:
     from .prompts import shapes_prompts
 
-    return shapes_prompts(category, n, seed, split)
+    return shapes_prompts(category, limit, seed, split)
 
 
 @hookimpl

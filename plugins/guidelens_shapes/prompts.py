@@ -29,31 +29,31 @@ DEMO = (
 
 
 def shapes_prompts(
-    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+    category: Category = "demo", limit: int | None = None, seed: int = 0, split: Split = "test"
 ) -> list[Prompt]:
-    """Draw ``n`` different prompts of a category, or of each category for ``all``.
+    """Draw ``limit`` different prompts of a category, or of each category for ``all``.
 
     :param category: ``demo`` is four fixed prompts; ``misspellings`` keeps the clean prompt as the reference
         that metrics use.
-    :param n: None: 20, and all four of ``demo``.
-    :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+    :param limit: None: 20, and all four of ``demo``.
+    :param seed: the same seed draws the same prompts; a larger ``limit`` continues the list.
     :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
-    :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
+    :raises UsageError: the category has fewer than ``limit`` prompts, or an option is out of range.
     """
-    if n is not None and n < 1:
-        raise UsageError(f"n must be at least 1, not {n}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be at least 1, not {limit}")
     if category == "demo":
-        if n is not None and n > len(DEMO):
+        if limit is not None and limit > len(DEMO):
             raise UsageError(
-                f"the category 'demo' has {len(DEMO)} prompts, not {n}; choose a category for more"
+                f"the category 'demo' has {len(DEMO)} prompts, not {limit}; choose a category for more"
             )
-        return [Prompt(text, kind) for text, kind in DEMO[:n]]
-    n = 20 if n is None else n
+        return [Prompt(text, kind) for text, kind in DEMO[:limit]]
+    limit = 20 if limit is None else limit
     if category == "all":
-        return [prompt for name in _DRAW for prompt in _drawn(name, n, seed, split)]
+        return [prompt for name in _DRAW for prompt in _drawn(name, limit, seed, split)]
     if category not in _DRAW:
         raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(_DRAW)}")
-    return _drawn(category, n, seed, split)
+    return _drawn(category, limit, seed, split)
 
 
 def split_of(text: str) -> Split:
@@ -61,7 +61,7 @@ def split_of(text: str) -> Split:
     return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"
 
 
-def _drawn(category: str, n: int, seed: int, split: Split) -> list[Prompt]:
+def _drawn(category: str, limit: int, seed: int, split: Split) -> list[Prompt]:
     rng = random.Random(f"{category}/{seed}")
     found: dict[str, Prompt] = {}
     misses = 0
@@ -71,9 +71,11 @@ def _drawn(category: str, n: int, seed: int, split: Split) -> list[Prompt]:
             found[prompt.text] = Prompt(prompt.text, category, prompt.reference)
             misses = 0
         misses += 1
-        if len(found) == n:
+        if len(found) == limit:
             return list(found.values())
-    raise UsageError(f"the category {category!r} has only {len(found)} prompts in its {split} part, not {n}")
+    raise UsageError(
+        f"the category {category!r} has only {len(found)} prompts in its {split} part, not {limit}"
+    )
 
 
 def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1) -> Phrase:

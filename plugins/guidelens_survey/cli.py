@@ -108,9 +108,10 @@ def create_command(
     out: Path | None, exclude_failed_checks: int | None, exclude_faster: float | None,
     min_answered: float | None, min_consistency: float | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Draw a balanced survey over the pictures in STUDY_DIR, of a study or a comparison.
+    """Create a balanced survey of the pictures in STUDY_DIR.
 
-    Who is left out, and when, is fixed here, before there is any answer.
+    STUDY_DIR holds a study or a comparison. The rules that exclude raters are fixed here, before the first
+    answer.
     """
     from .create import create_survey, read_where
     from .store import DEFAULT_NAME
@@ -296,7 +297,10 @@ _FORMATS = ("offline", "label-studio", "mturk", "csv")
 )  # fmt: skip
 @click.option("--url", default="", help="mturk: where the server has the pictures.")
 def export_command(file: Path, form: str, out: Path, url: str) -> None:
-    """Write the survey for raters without the server, or (csv) its raw votes."""
+    """Export the survey for raters without the server.
+
+    The format csv exports the raw votes instead.
+    """
     from .exchange import export
     from .store import SurveyFile
 

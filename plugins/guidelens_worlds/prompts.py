@@ -35,31 +35,31 @@ class PromptSet:
     categories: Mapping[str, DrawPrompt]
 
     def draw(
-        self, category: str = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+        self, category: str = "demo", limit: int | None = None, seed: int = 0, split: Split = "test"
     ) -> list[Prompt]:
-        """Draw ``n`` different prompts of a category, or of each category for ``all``.
+        """Draw ``limit`` different prompts of a category, or of each category for ``all``.
 
-        :param n: None: 20, and all of ``demo``.
-        :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+        :param limit: None: 20, and all of ``demo``.
+        :param seed: the same seed draws the same prompts; a larger ``limit`` continues the list.
         :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
-        :raises UsageError: the category has fewer than ``n`` prompts, or an option is out of range.
+        :raises UsageError: the category has fewer than ``limit`` prompts, or an option is out of range.
         """
-        if n is not None and n < 1:
-            raise UsageError(f"n must be at least 1, not {n}")
+        if limit is not None and limit < 1:
+            raise UsageError(f"limit must be at least 1, not {limit}")
         if category == "demo":
-            if n is not None and n > len(self.demo):
+            if limit is not None and limit > len(self.demo):
                 raise UsageError(
-                    f"the category 'demo' has {len(self.demo)} prompts, not {n}; choose a category for more"
+                    f"the category 'demo' has {len(self.demo)} prompts, not {limit}; choose a category for more"
                 )
-            return list(self.demo[:n])
-        n = 20 if n is None else n
+            return list(self.demo[:limit])
+        limit = 20 if limit is None else limit
         if category == "all":
-            return [prompt for name in self.categories for prompt in self._drawn(name, n, seed, split)]
+            return [prompt for name in self.categories for prompt in self._drawn(name, limit, seed, split)]
         if category not in self.categories:
             raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(self.categories)}")
-        return self._drawn(category, n, seed, split)
+        return self._drawn(category, limit, seed, split)
 
-    def _drawn(self, category: str, n: int, seed: int, split: Split) -> list[Prompt]:
+    def _drawn(self, category: str, limit: int, seed: int, split: Split) -> list[Prompt]:
         rng = random.Random(f"{category}/{seed}")
         found: dict[str, Prompt] = {}
         misses = 0
@@ -69,10 +69,10 @@ class PromptSet:
                 found[prompt.text] = Prompt(prompt.text, category, prompt.reference)
                 misses = 0
             misses += 1
-            if len(found) == n:
+            if len(found) == limit:
                 return list(found.values())
         raise UsageError(
-            f"the category {category!r} has only {len(found)} prompts in its {split} part, not {n}"
+            f"the category {category!r} has only {len(found)} prompts in its {split} part, not {limit}"
         )
 
 

@@ -161,7 +161,7 @@ def test_the_command_distribution(directory: Path, tmp_path: Path) -> None:
     file.write_text("def mean():\n    return lambda images: images.mean((2, 3))\n")
     features = ["--features", f"{file}:mean", "--device", "cpu"]
     call = ["-p", tiny_world.__file__, "study", "distribution", str(directory), *features]
-    shown = CliRunner().invoke(cli, [*call, "--n", "8", "--json"])
+    shown = CliRunner().invoke(cli, [*call, "--count", "8", "--json"])
     found = {row["schedule"]: row for row in json.loads(shown.stdout)}
     assert set(found) == {"only-itc", "turn"}
     assert all((row["n"], row["n_reference"]) == (6, 8) for row in found.values())

@@ -51,7 +51,7 @@ def test_coco(write, plugins: PluginManager) -> None:  # type: ignore[no-untyped
         "A city at night.",
         'The "large" clock',
     ]
-    assert len(plugins.build("prompts", f"coco:path={path},n=1,seed=3")) == 1
+    assert len(plugins.build("prompts", f"coco:path={path},limit=1,seed=3")) == 1
 
 
 def test_files_are_found_in_a_folder(
@@ -128,15 +128,15 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_draws_grow_and_do_not_depend_on_order() -> None:
     prompts = [Prompt(f"p{i}", "ab"[i % 2]) for i in range(40)]
-    ten, twenty = (select(prompts, n=n, seed=1) for n in (10, 20))
+    ten, twenty = (select(prompts, limit=n, seed=1) for n in (10, 20))
     assert set(ten) < set(twenty)
     assert ten == sorted(ten, key=prompts.index)
-    assert set(select(prompts[::-1], n=10, seed=1)) == set(ten)
-    assert ten != select(prompts, n=10, seed=2)
-    assert ten != select(prompts, n=10) == prompts[:10]
-    assert select(prompts, n=99, seed=0) == prompts
-    assert {p.category for p in select(prompts, categories=["A"], n=3, seed=0)} == {"a"}
+    assert set(select(prompts[::-1], limit=10, seed=1)) == set(ten)
+    assert ten != select(prompts, limit=10, seed=2)
+    assert ten != select(prompts, limit=10) == prompts[:10]
+    assert select(prompts, limit=99, seed=0) == prompts
+    assert {p.category for p in select(prompts, categories=["A"], limit=3, seed=0)} == {"a"}
     with pytest.raises(UsageError, match="has no category 'c'; it has 'a', 'b'"):
         select(prompts, categories=["c"])
-    with pytest.raises(UsageError, match="n must be at least 1"):
-        select(prompts, n=0)
+    with pytest.raises(UsageError, match="limit must be at least 1"):
+        select(prompts, limit=0)

@@ -31,7 +31,7 @@ def test_components_are_defaults() -> None:
     assert set(offered) == {(kind, "shapes") for kind in kinds}
     assert all(component.default for component in offered.values())
     options = {kind: [o.name for o in offered[kind, "shapes"].options] for kind in kinds}
-    assert options["prompts"] == ["category", "n", "seed", "split"]
+    assert options["prompts"] == ["category", "limit", "seed", "split"]
     assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing", "clean"]
     assert options["generator"] == ["weights"]
     assert options["metric"] == ["details"]
@@ -39,7 +39,7 @@ def test_components_are_defaults() -> None:
 
 def test_the_prompt_set_is_built_with_its_options() -> None:
     component = next(c for c in PluginManager.load().plugin("shapes").components if c.kind == "prompts")
-    built = component.configure({"category": "counting", "n": "3", "seed": "2"}).build()
+    built = component.configure({"category": "counting", "limit": "3", "seed": "2"}).build()
     assert built == shapes_prompts("counting", 3, seed=2)
     assert all(isinstance(prompt, Prompt) for prompt in built)
 
@@ -64,7 +64,7 @@ def test_the_vocabulary_has_every_letter_and_every_word() -> None:
 
 @pytest.mark.parametrize("category", ["demo", "misspellings", "long"])
 def test_prompts_are_printed_one_a_line(category: str) -> None:
-    result = run("prompts", "--category", category, "-n", 4, "--seed", 3, "--split", "sweep")
+    result = run("prompts", "--category", category, "--limit", 4, "--seed", 3, "--split", "sweep")
     assert result.exit_code == 0, result.output
     assert result.stdout.splitlines() == [p.text for p in shapes_prompts(category, 4, 3, "sweep")]  # type: ignore[arg-type]
 
@@ -104,12 +104,12 @@ def test_draw_is_seeded(tmp_path: Path) -> None:
     ("args", "message"),
     [
         (["draw", "an elephant", "--out", "x.png"], "'an elephant' is no sentence of the shapes world"),
-        (["draw", "a red circle", "--out", "x.jpg"], "the picture is a .png"),
+        (["draw", "a red circle", "--out", "x.jpg"], "the file name must end in .png"),
         (["draw", "two circles, two squares and two crosses", "--out", "x.png"], "at most 3 objects"),
         (["draw", "a red circle"], "Missing option '--out'"),
         (["prompts", "--category", "animals"], "'animals' is not one of 'demo', 'single'"),
-        (["prompts", "-n", "0"], "0 is not in the range x>=1"),
-        (["prompts", "--category", "single", "-n", "99999"], "has only"),
+        (["prompts", "--limit", "0"], "0 is not in the range x>=1"),
+        (["prompts", "--category", "single", "--limit", "99999"], "has only"),
         (["train-generator", "--out", "d", "--images", "3", "--batch-size", "4"], "less than one batch of 4"),
         (["train-blip", "--out", "d", "--batch-size", "4"], "4 is not in the range x>=16"),
         (["train-blip", "--out", "d", "--pairs", "10"], "--pairs 10 is less than one batch of 64"),

@@ -71,9 +71,9 @@ def test_misspellings_cannot_be_read_but_their_reference_can() -> None:
 
 def test_demo_and_all() -> None:
     assert [prompt.text for prompt in shapes_prompts()] == [text for text, _ in DEMO]
-    assert shapes_prompts("demo", n=2, seed=9) == shapes_prompts()[:2]
+    assert shapes_prompts("demo", limit=2, seed=9) == shapes_prompts()[:2]
     with pytest.raises(UsageError, match="'demo' has 4 prompts, not 12"):
-        shapes_prompts(n=12)
+        shapes_prompts(limit=12)
     everything = shapes_prompts("all", 3)
     assert [prompt.category for prompt in everything] == [name for name in CATEGORIES for _ in range(3)]
 
@@ -85,9 +85,12 @@ def test_the_scored_categories_hold_200_prompts() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n": 0}, "n must be at least 1, not 0"),
+        ({"limit": 0}, "limit must be at least 1, not 0"),
         ({"category": "animals"}, r"no category 'animals'; choose demo, all, single"),
-        ({"category": "counting", "n": 5000}, r"'counting' has only \d+ prompts in its test part, not 5000"),
+        (
+            {"category": "counting", "limit": 5000},
+            r"'counting' has only \d+ prompts in its test part, not 5000",
+        ),
     ],
 )
 def test_errors(arguments: dict, message: str) -> None:

@@ -55,7 +55,7 @@ def test_every_question_is_asked_and_could_be_decided(name: str, installed: Plug
 
 def test_a_study_with_few_prompts_is_warned_of(installed: PluginManager) -> None:
     """The quick study once had 5 prompts a grid: no outcome could decide most of what it asked."""
-    study = parse_study(find_study("findings-quick", installed).text.replace("n=12", "n=5"))
+    study = parse_study(find_study("findings-quick", installed).text.replace("limit=12", "limit=5"))
     planned = PlannedStudy.of(study, expand(study, installed, plugin_component_cache(installed, "cpu")))
     found = undecidable(planned, installed.claims())
     assert len(found) == 31

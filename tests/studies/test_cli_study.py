@@ -205,7 +205,7 @@ def test_one_interrupt_finishes_the_batch(tmp_path: Path, toy: Path, number: sig
         out, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
     assert "finishing the pictures in flight; Ctrl-C again stops at once" in err
-    assert "interrupted: what is finished is in out; the same command goes on with it" in err
+    assert "interrupted: finished pictures are in out; run the same command again to resume" in err
     assert len(rows_of(tmp_path / "out")) == 4
     assert out.count("step") <= 2
     assert CliRunner().invoke(cli, ["study", "resume", str(tmp_path / "out")]).exit_code == 0
@@ -225,5 +225,5 @@ def test_a_second_interrupt_stops_at_once(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "interrupted: what is finished is in out" in err
+    assert "interrupted: finished pictures are in out" in err
     assert len(rows_of(tmp_path / "out")) == 2

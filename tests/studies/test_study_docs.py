@@ -58,7 +58,7 @@ def test_the_examples_run(
 ) -> None:
     """The first study, with fewer steps and prompts, and then the code that reads and runs it."""
     text, _ = blocks("toml")
-    for whole, part in (("[10, 25, 50]", "[2, 3]"), ("= 50", "= 3"), ("n=4", "n=1")):
+    for whole, part in (("[10, 25, 50]", "[2, 3]"), ("= 50", "= 3"), ("limit=4", "limit=1")):
         assert whole in text
         text = text.replace(whole, part)
     monkeypatch.chdir(tmp_path)

@@ -27,7 +27,7 @@ guidance = ["a", "b"]
 prompts = [
   "a [bracket] in a text",      # and ] in a comment
   { text = "b", category = "c", reference = "d" },
-  { set = "shapes:n=3", category = ["x", "y"], limit = 2 },
+  { set = "shapes:limit=3", category = ["x", "y"], limit = 2 },
   { file = "p.csv", column = "caption" },
 ]
 perturbations = "typo:edits=1"
@@ -69,7 +69,7 @@ def test_everything_is_read() -> None:
     assert first.prompts == (
         PromptSource(text="a [bracket] in a text"),
         PromptSource(text="b", categories=("c",), reference="d"),
-        PromptSource(set="shapes:n=3", categories=("x", "y"), limit=2),
+        PromptSource(set="shapes:limit=3", categories=("x", "y"), limit=2),
         PromptSource(file="p.csv", column="caption"),
     )
     assert (first.seeds, first.sampling["steps"], second.sampling["steps"]) == (

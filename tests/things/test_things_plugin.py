@@ -32,7 +32,7 @@ def test_components() -> None:
     assert set(offered) == {(kind, "things") for kind in ("generator", "guidance", "metric", "prompts")}
     assert not any(component.default for component in offered.values())
     assert isinstance(manager.build("metric", "things"), ThingsMetric)
-    assert len(manager.build("prompts", "things:category=place,n=3")) == 3
+    assert len(manager.build("prompts", "things:category=place,limit=3")) == 3
 
 
 def test_missing_weights_are_one_line_with_the_command() -> None:
@@ -42,7 +42,7 @@ def test_missing_weights_are_one_line_with_the_command() -> None:
 
 
 def test_prompts_are_printed_one_a_line() -> None:
-    result = run("prompts", "--category", "confusable", "-n", 4)
+    result = run("prompts", "--category", "confusable", "--limit", 4)
     assert result.exit_code == 0, result.output
     assert len(result.stdout.splitlines()) == 4
 
@@ -62,7 +62,7 @@ def test_draw_shows_what_the_sentence_says(sentence: str, tmp_path: Path) -> Non
     ("args", "message"),
     [
         (("draw", "a red circle", "--out", "x.png"), "'a red circle' is not a sentence of the things world"),
-        (("draw", "a cat", "--out", "x.jpg"), "--out x.jpg: the picture is a .png"),
+        (("draw", "a cat", "--out", "x.jpg"), "--out x.jpg: the file name must end in .png"),
         (("train-generator", "--out", "x", "--images", "3"), "--images 3 is less than one batch of 32"),
     ],
 )

@@ -105,11 +105,11 @@ def test_demo_all_and_errors() -> None:
     assert tuple(PROMPTS.draw()) == DEMO
     assert [p.category for p in PROMPTS.draw("all", 2)] == [name for name in CATEGORIES for _ in range(2)]
     for arguments, message in (
-        ({"n": 0}, "n must be at least 1, not 0"),
-        ({"n": 9}, "'demo' has 4 prompts, not 9"),
+        ({"limit": 0}, "limit must be at least 1, not 0"),
+        ({"limit": 9}, "'demo' has 4 prompts, not 9"),
         ({"category": "shapes"}, "no category 'shapes'; choose demo, all, single"),
         (
-            {"category": "confusable", "n": 500},
+            {"category": "confusable", "limit": 500},
             r"'confusable' has only \d+ prompts in its test part, not 500",
         ),
     ):

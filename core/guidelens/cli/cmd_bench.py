@@ -76,10 +76,9 @@ Examples:
     type=click.IntRange(min=1),
     multiple=True,
     default=(1,),
-    show_default="1",
     cls=SectionedOption,
     section=_WORK,
-    help="Pictures computed at once. Repeatable: each batch size is measured.",
+    help="Pictures computed at once. Repeatable: each batch size is measured.  [default: 1]",
 )
 @click.option(
     "--against",

@@ -1,4 +1,4 @@
-"""``guidelens calibrate``: scales that make the objectives of a guidance model commensurable."""
+"""``guidelens calibrate``: propose scales that give the objectives gradients of equal size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Examples:
     shell_complete=complete_component("prompts"),
     cls=SectionedOption,
     section=_PROMPTS,
-    help="A prompt set or a file of prompts.  [default: the generator's own]",
+    help="Prompt set or file of prompts, used if no PROMPT is given. See docs/prompts.md.",
 )
 @click.option(
     "--limit",
@@ -37,13 +37,13 @@ Examples:
     show_default=True,
     cls=SectionedOption,
     section=_PROMPTS,
-    help="Draw only the first prompts.",
+    help="Maximum number of prompts.",
 )
 @click.option(
     "--reference",
     cls=SectionedOption,
     section=_PROMPTS,
-    help="The objective that keeps its scale.  [default: the first by name]",
+    help="Objective whose scale is kept; the others are scaled to match it.  [default: the first by name]",
 )
 @click.option(
     "--out",
@@ -51,7 +51,7 @@ Examples:
     required=True,
     cls=SectionedOption,
     section=_PROMPTS,
-    help="Folder of scales.toml and gradients.svg; existing ones are replaced.",
+    help="Folder for scales.toml and gradients.svg; existing files are replaced.",
 )
 @setup_options
 @click.pass_context
@@ -64,7 +64,11 @@ def calibrate(
     out: Path,
     setup: Setup,
 ) -> None:
-    """Measure each objective's gradients on unguided trajectories, and propose objective_scales."""
+    """Measure gradients of objectives and propose scales.
+
+    The gradients are measured on unguided trajectories. The command prints the proposed objective_scales as TOML.
+    See docs/guidance.md.
+    """
     from guidelens.analysis.calibration import calibrate as measure
     from guidelens.analysis.calibration import toml_fragment
     from guidelens.analysis.plot import Curve, log_plot
@@ -75,7 +79,7 @@ def calibrate(
     from guidelens.runs.resolve import resolve_components
 
     if prompts and prompt_set is not None:
-        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both")
+        raise UsageError(f"give either PROMPT or --prompts {prompt_set}, not both")
     manager = get_manager(ctx)
     chosen = as_prompts([*(prompts or manager.build("prompts", prompt_set))][:limit])
     parts = resolve_components(manager, generator=setup.generator, guidance=setup.guidance)

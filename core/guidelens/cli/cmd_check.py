@@ -37,7 +37,8 @@ _COLOURS = {"passed": "green", "failed": "red", "skipped": "yellow"}
     "prompts",
     metavar="TEXT",
     multiple=True,
-    help="Prompt for guidance models and metrics; repeat for three or more.  [default: the plugin's own]",
+    help="Prompt for guidance models and metrics. Repeat it for three or more.  "
+    "[default: prompts of the plugin's prompt sets, else built-in ones]",
 )
 @click.option(
     "--image-size",

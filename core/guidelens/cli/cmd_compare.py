@@ -1,6 +1,4 @@
-"""``guidelens compare``: draw prompts under several schedules, score the pictures, and make a page of
-them.
-"""
+"""``guidelens compare``: draw prompts under several schedules, score the pictures and write a page."""
 
 from __future__ import annotations
 
@@ -33,8 +31,8 @@ Examples:
   guidelens compare --limit 20 --seeds 2 --out runs/built-in-prompts
   guidelens compare "a red circle" --schedule blend:itc=0.3,cap=0.7 --seeds 0,3,7-9 --out runs/blend
 
-Interrupt it at any moment; the same command goes on where it stopped. More prompts, seeds, schedules
-or metrics may be added to a directory later; other settings need another directory.
+To resume an interrupted comparison, run the same command again. You can add prompts, seeds, schedules
+and metrics to a directory later. Other settings need another directory. See docs/outputs.md.
 """
 
 
@@ -47,14 +45,14 @@ or metrics may be added to a directory later; other settings need another direct
     shell_complete=complete_component("prompts"),
     cls=SectionedOption,
     section=_GRID,
-    help="Prompt set to draw where no PROMPT is given; - reads standard input.",
+    help="Prompt set or file of prompts, used if no PROMPT is given; - reads standard input. See docs/prompts.md.",
 )
 @click.option(
     "--limit",
     type=click.IntRange(min=1),
     cls=SectionedOption,
     section=_GRID,
-    help="Draw only the first prompts.",
+    help="Maximum number of prompts.  [default: all]",
 )
 @click.option(
     "--perturb",
@@ -63,7 +61,8 @@ or metrics may be added to a directory later; other settings need another direct
     multiple=True,
     cls=SectionedOption,
     section=_GRID,
-    help="Draw each prompt perturbed as well: typo:edits=2, homophone, case:to=title, order. Repeatable.",
+    help="Also draw a perturbed form of each prompt: typo:edits=2, homophone, case:to=title or order. Repeatable. "
+    "See docs/prompts.md.  [default: none]",
 )
 @click.option(
     "--perturb-seed",
@@ -83,7 +82,7 @@ or metrics may be added to a directory later; other settings need another direct
     cls=SectionedOption,
     section=_GRID,
     help="Schedule over objectives: name or name:key=value,key=value. Repeatable.  "
-    "[default: those that plugins mark so, else all that need no options]",
+    "[default: the default schedules of the plugins, else all schedules without required options]",
 )
 @click.option(
     "--seeds",
@@ -92,7 +91,7 @@ or metrics may be added to a directory later; other settings need another direct
     show_default=True,
     cls=SectionedOption,
     section=_GRID,
-    help="Number of seeds (4: 0 to 3), or a list such as 0,3,7-9 (7-7 for one).",
+    help="Number of seeds (4 means 0 to 3), or a list such as 0,3,7-9. Write 7-7 for the seed 7 alone.",
 )
 @click.option(
     "--metric",
@@ -102,7 +101,7 @@ or metrics may be added to a directory later; other settings need another direct
     multiple=True,
     cls=SectionedOption,
     section=_GRID,
-    help="Score of finished pictures. Repeatable.  [default: those of the generator's plugin]",
+    help="Metric that scores the pictures. Repeatable.  [default: the metrics of the generator's plugin]",
 )
 @click.option(
     "--out",
@@ -127,9 +126,11 @@ def compare(
     out: Path,
     setup: Setup,
 ) -> None:
-    """Draw every PROMPT under every schedule with every seed, from the same noise, and compare.
+    """Draw prompts under several schedules and compare them.
 
-    Prints a table of scores (mean and 95 % interval, over prompts) and the path of a page with all pictures.
+    Each prompt is drawn under each schedule with each seed. Pictures of one prompt with the same seed start
+    from the same noise. The command prints a table of scores (mean and 95 % interval over prompts), then the
+    path of a page with all pictures.
     """
     from guidelens.errors import UsageError
     from guidelens.prompts import read_prompts
@@ -137,7 +138,7 @@ def compare(
     from guidelens.text import STDIN
 
     if prompts and prompt_set is not None:
-        raise UsageError(f"give either prompts or --prompts {prompt_set}, not both", setting="prompts")
+        raise UsageError(f"give either PROMPT or --prompts {prompt_set}, not both", setting="prompts")
     piped = read_prompts(STDIN) if prompt_set == STDIN else None
     if piped is not None:
         prompts, prompt_set = tuple(prompt.text for prompt in piped), None
@@ -169,10 +170,12 @@ def compare(
                 should_stop=should_stop,
             )
     except KeyboardInterrupt:
-        # Whole batches are on disk, the running one is given up; nothing of it was written.
+        # Finished batches are on disk. The unfinished batch is dropped; none of it was written.
         result = None
     if result is None or result.stopped:
-        console.echo_line("interrupted", f"what is finished is in {out}; run the same command again to go on")
+        console.echo_line(
+            "interrupted", f"finished pictures are in {out}; run the same command again to resume"
+        )
         ctx.exit(INTERRUPTED)
     _print_result(result)
     for metric, reason, count in result.failures:
@@ -192,7 +195,7 @@ def _grid_words(
     seeds: str,
     metrics: Sequence[str],
 ) -> list[str]:
-    """Return the options that ask for the same grid."""
+    """Return the command-line options of this grid."""
     words = ["--prompts", prompt_set] if prompt_set is not None else []
     words += ["--limit", str(limit)] if limit is not None else []
     words += [word for spec in perturbations for word in ("--perturb", spec)]
@@ -204,7 +207,7 @@ def _grid_words(
 def _command(
     grid: Sequence[str], manager: PluginManager, setup: Setup, out: Path, prompts: Sequence[str]
 ) -> str:
-    """Return the command that repeats the run."""
+    """Return the command line that repeats the run."""
     plugins = [word for request in manager.requests() for word in ("-p", request)]
     words = ["guidelens", "compare", *grid, *plugins, *setup.arguments(), "--out", str(out)]
     # Prompts last, after "--": one may begin with a dash.
@@ -212,7 +215,7 @@ def _command(
 
 
 COLUMNS_WITH_INTERVAL = 2
-"""The first columns of the printed table have intervals and numbers of pictures: more would not fit a terminal."""
+"""Number of columns of the printed table with intervals. More would not fit a terminal."""
 
 
 def _print_result(result: Comparison) -> None:

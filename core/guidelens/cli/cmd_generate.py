@@ -1,4 +1,4 @@
-"""``guidelens generate``: one picture, on request with an animation of how it came about."""
+"""``guidelens generate``: draw one picture, optionally with an animation and saliency maps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Examples:
     multiple=True,
     cls=SectionedOption,
     section=_PICTURE,
-    help="Score of the finished picture. Repeatable.  [default: those of the generator's plugin]",
+    help="Metric that scores the picture. Repeatable.  [default: the metrics of the generator's plugin]",
 )
 @click.option(
     "--out",
@@ -61,21 +61,21 @@ Examples:
     required=True,
     cls=SectionedOption,
     section=_PICTURE,
-    help="The picture, a .png; an existing one is replaced.",
+    help="File of the picture (.png); an existing file is replaced.",
 )
 @click.option(
     "--trajectory",
     type=UserPath(path_type=Path, dir_okay=False),
     cls=SectionedOption,
     section=_PICTURE,
-    help="Animation of the predicted x0 over the steps, a .webp or .gif.",
+    help="Also write an animation of the predicted x0 over the steps (.webp or .gif).  [default: not written]",
 )
 @click.option(
     "--saliency",
     type=UserPath(path_type=Path, dir_okay=False),
     cls=SectionedOption,
     section=_PICTURE,
-    help="Maps of where each objective pulled at six steps, a .png.",
+    help="Also write maps of the gradient of each objective at six steps (.png).  [default: not written]",
 )
 @setup_options
 @click.pass_context
@@ -90,7 +90,10 @@ def generate(
     saliency: Path | None,
     setup: Setup,
 ) -> None:
-    """Draw PROMPT under one schedule and print its scores."""
+    """Draw one prompt under one schedule.
+
+    The command prints the scores of the picture, then its path.
+    """
     from guidelens.errors import UsageError
     from guidelens.files import check_writable, write_file
     from guidelens.pictures import png_bytes
@@ -98,13 +101,13 @@ def generate(
     from guidelens.report.trajectory import animation_format, encode_trajectory
 
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: the picture is a .png")
+        raise UsageError(f"--out {out}: the file name must end in .png")
     if saliency is not None and saliency.suffix.lower() != ".png":
-        raise UsageError(f"--saliency {saliency}: the maps are a .png")
+        raise UsageError(f"--saliency {saliency}: the file name must end in .png")
     if saliency is not None and saliency.resolve() == out.resolve():
-        raise UsageError(f"--saliency {saliency}: the same file as --out; give the maps one of their own")
+        raise UsageError(f"--saliency {saliency} is the same file as --out: choose another name")
     kind = animation_format(trajectory) if trajectory is not None else ""
-    # Sampling may take minutes: find out now, not then, that there is no place for the picture.
+    # Sampling may take minutes: check before it starts that the files can be written.
     for path in filter(None, (out, trajectory, saliency)):
         check_writable(path)
     drawing = _draw(

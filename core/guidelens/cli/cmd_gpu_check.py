@@ -52,11 +52,10 @@ Examples:
     metavar="SPEC",
     multiple=True,
     default=("shift", "itc"),
-    show_default="shift, itc",
     cls=SectionedOption,
     section=_MODELS,
     shell_complete=complete_component("schedule"),
-    help="Schedule that the part 'comparison' draws. Repeatable.",
+    help="Schedule that the part 'comparison' draws. Repeatable.  [default: shift, itc]",
 )
 @click.option(
     "-p",
@@ -84,10 +83,10 @@ Examples:
     type=click.IntRange(min=1),
     multiple=True,
     default=(1, 2, 4, 8, 16),
-    show_default="1, 2, 4, 8, 16",
     cls=SectionedOption,
     section=_WORK,
-    help="Pictures computed at once in the part 'bench'. Repeatable: each batch size is measured.",
+    help="Pictures computed at once in the part 'bench'. Repeatable: each batch size is measured.  "
+    "[default: 1, 2, 4, 8, 16]",
 )
 @click.option(
     "--repeats",

@@ -1,4 +1,4 @@
-"""``guidelens study``: run a study, see how far it is, go on with it, export its table."""
+"""``guidelens study``: run, resume, inspect, report and export studies."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from .cmd_study_metrics import distribution_command, matrix_command
 from .completion import complete_component
 from .options import BatchSize, get_manager
 from .paths import UserPath
+from .sections import CommandGroup
 
 if TYPE_CHECKING:
     from guidelens.claims.questions import Claim
@@ -32,17 +33,18 @@ if TYPE_CHECKING:
     from guidelens.studies.run import StudyRun
 
 RUNS = Path("runs")
-"""Where studies go that are given no directory: ``runs/NAME``."""
+"""Parent of the default directory of a study, ``runs/NAME``."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def study() -> None:
-    """Run studies: grids of prompts, schedules, seeds and settings, from one file.
+    """Run, resume, report and export studies: grids of conditions.
 
-    A study's directory has a row and a picture per cell, and the steps of each. Interrupt it
-    at any moment: the same command goes on. docs/studies.md describes the file.
+    A study file describes a grid of prompts, schedules, seeds and settings. The directory of the
+    study holds a picture, a row of results and the recorded steps of each cell. To resume an
+    interrupted study, run the same command again. See docs/studies.md.
     """
 
 
@@ -98,7 +100,7 @@ class _ExecutionOptions:
 
 
 _EXECUTION_FLAGS = (
-    click.option("--retry-failed", is_flag=True, help="Try again what failed before."),
+    click.option("--retry-failed", is_flag=True, help="Compute failed cells again."),
     click.option("--device", help="auto, cpu, cuda, cuda:N, cuda:all or mps.  [default: the study's]"),
     click.option("--batch-size", type=BatchSize(), help="Pictures computed at once.  [default: the study's]"),
     click.option(
@@ -108,17 +110,22 @@ _EXECUTION_FLAGS = (
         show_default=True,
         help="Compute in this process, or on a Ray cluster.",
     ),
-    click.option("--workers", type=click.IntRange(1), help="With ray: workers.  [default: all that fit]"),
+    click.option(
+        "--workers",
+        type=click.IntRange(1),
+        help="Number of Ray workers (with --executor ray).  [default: as many as fit]",
+    ),
     click.option(
         "--threads-per-worker",
         "threads",
         type=click.IntRange(1),
-        help="With ray: cores per worker.  [default: 1]",
+        help="CPU cores per worker (with --executor ray).  [default: 1]",
     ),
     click.option(
         "--address",
         metavar="HOST:PORT|auto",
-        help="With ray: a running cluster.  [default: one on this machine, for this run]",
+        help="Address of a running Ray cluster (with --executor ray).  "
+        "[default: a new cluster on this machine]",
     ),
 )
 
@@ -144,24 +151,24 @@ def _execution_options(function: F) -> F:
 @click.option(
     "--out",
     type=UserPath(path_type=Path),
-    help="Directory for the results.  [default: runs/ and the study's name]",
+    help="Directory for the results.  [default: runs/NAME]",
 )
 @click.option(
     "--dry-run",
     is_flag=True,
-    help="Print the number of cells, the time and the memory they would take (a few steps are measured).",
+    help="Print the number of cells and estimate time and memory from a few measured steps. Draw nothing.",
 )
 @click.option(
     "--generator",
     metavar="SPEC",
     shell_complete=complete_component("generator"),
-    help="Diffusion model to ask, in place of the study's.",
+    help="Diffusion model that replaces the study's.  [default: the study's]",
 )
 @click.option(
     "--guidance",
     metavar="SPEC",
     shell_complete=complete_component("guidance"),
-    help="Guidance model to ask, in place of the study's.",
+    help="Guidance model that replaces the study's.  [default: the study's]",
 )
 @_execution_options
 @click.pass_context
@@ -174,10 +181,11 @@ def run_command(
     guidance: str | None,
     execution: _ExecutionOptions,
 ) -> None:
-    """Compute what is missing of the study in FILE (it ends in .toml), or of the one called NAME.
+    """Run a study: compute its missing cells.
 
-    Another generator or guidance model needs a directory of its own. Exits with 1 where cells or metrics
-    failed, with 130 where it was asked to stop.
+    FILE is a study file (.toml); NAME is a study that a plugin offers (see guidelens study ls). Another
+    generator or guidance model needs another directory. The exit code is 1 if cells or metrics failed, and
+    130 if the run was interrupted.
     """
     from guidelens.studies.run import find_study
 
@@ -212,7 +220,7 @@ def run_command(
 @_execution_options
 @click.pass_context
 def resume_command(ctx: click.Context, directory: Path, execution: _ExecutionOptions) -> None:
-    """Go on with the study in DIR, as it was when it last ran, with the plugins it had."""
+    """Resume the study in DIR with the settings and plugins of its last run."""
     from guidelens.runs.store import read_config
     from guidelens.studies.run import recorded_study
 
@@ -278,7 +286,9 @@ def _print_run(done: StudyRun) -> None:
 
 
 def _print_stopped(directory: Path) -> None:
-    console.echo_line("interrupted", f"what is finished is in {directory}; the same command goes on with it")
+    console.echo_line(
+        "interrupted", f"finished pictures are in {directory}; run the same command again to resume"
+    )
 
 
 def _print_forecast(found: Forecast, *, one_process: bool) -> None:
@@ -307,7 +317,7 @@ def _print_forecast(found: Forecast, *, one_process: bool) -> None:
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status_command(directory: Path, as_json: bool) -> None:
-    """Print how far the study in DIR is: cells done, failed and missing, by grid."""
+    """Print the progress of the study in DIR by grid."""
     from guidelens.studies.status import status
 
     found = status(directory)
@@ -329,13 +339,13 @@ def status_command(directory: Path, as_json: bool) -> None:
 
 @study.command("report")
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
-@click.option("--open", "open_it", is_flag=True, help="Show it in the browser.")
+@click.option("--open", "open_it", is_flag=True, help="Open the report in the browser.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 @click.pass_context
 def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: bool) -> None:
-    """Print what the study in DIR means for the claims that plugins register, and write report.html there.
+    """Print verdicts on claims for the study in DIR and write report.html.
 
-    The study may be unfinished: its verdicts are then marked as interim.
+    Plugins register the claims. The verdicts on an unfinished study are marked as interim.
     """
     from guidelens.claims.evaluate import evaluate
     from guidelens.claims.table import as_dicts, verdict_lines
@@ -378,16 +388,19 @@ def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
     type=click.Choice(("csv", "parquet")),
     default="csv",
     show_default=True,
-    help="Kind of file.",
+    help="File format.",
 )
 @click.option(
     "--out",
     type=UserPath(path_type=Path),
     metavar="FILE",
-    help="Where to write it; - is stdout.  [default: in DIR, cells.csv or cells.parquet]",
+    help="File to write; - is standard output.  [default: DIR/cells.csv or DIR/cells.parquet]",
 )
 def export_command(directory: Path, form: str, out: Path | None) -> None:
-    """Write the table of the study (or comparison) in DIR: a row per grid and cell, a column per value."""
+    """Export the results of the study or comparison in DIR as a table.
+
+    The table has a row per grid and cell, and a column per value. docs/studies.md describes the columns.
+    """
     from guidelens.studies.export import encode, export
     from guidelens.studies.results import load_study
 
@@ -405,7 +418,10 @@ def export_command(directory: Path, form: str, out: Path | None) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
 def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
-    """List the studies that plugins offer by name, and those whose results are in FOLDER (runs/)."""
+    """List the studies of plugins, and the results in FOLDER.
+
+    FOLDER is runs/ by default.
+    """
     from guidelens.studies.status import statuses
 
     offered = get_manager(ctx).studies()

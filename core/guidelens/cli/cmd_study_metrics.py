@@ -1,4 +1,4 @@
-"""``guidelens study matrix`` and ``distribution``: what the scores of a study's pictures are worth."""
+"""``guidelens study matrix`` and ``distribution``: compare judges, and pictures with a reference."""
 
 from __future__ import annotations
 
@@ -27,25 +27,27 @@ if TYPE_CHECKING:
 
 UNGUIDED = "unguided"
 FIRST_SEED = 1_000_000
-"""Seed of the first unguided picture: far from those of studies, so that no noise is shared."""
+"""Seed of the first unguided picture, far from the seeds of studies so that no noise is shared."""
 
 
 @click.command("matrix")
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
-@click.option("--grid", help="Only cells of this grid.")
+@click.option("--grid", help="Use only cells of this grid.  [default: all grids]")
 @click.option(
     "--judge",
     "judges",
     metavar="COLUMN",
     multiple=True,
-    help="Column of a metric. Repeatable.  [default: models that judge, and each other metric's first column]",
+    help="Metric column that judges. Repeatable.  "
+    "[default: the columns OBJECTIVE@MODEL, and the first column of each other metric]",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def matrix_command(directory: Path, grid: str | None, judges: tuple[str, ...], as_json: bool) -> None:
-    """Set the guides of the study (or comparison) in DIR against judges.
+    """Compare how judges score the pictures of each guide in DIR.
 
-    A row is a guide, a column a judge, in standard units: 0 is the mean of all guides on the same prompt and
-    noise. Then comes how much more a guide's own model thinks of its pictures than judges without a part in it.
+    DIR is a study or a comparison. Each row is a guide and each column a judge. Scores are standardised: 0 is
+    the mean of all guides on the same prompt and noise. Below the table, the inflation is how much higher a
+    guide's own model scores its pictures than independent judges do. See docs/metrics.md.
     """
     from guidelens.metrics.matrix import judge_matrix
     from guidelens.studies.results import load_study
@@ -74,9 +76,7 @@ def _print_matrix(matrix: Matrix) -> None:
         console.print_out(f"{number}: {model}")
     console.print_out("** judge and guide are the same objective, * the same model")
     console.print_out("")
-    console.print_out(
-        "inflation: the judge's score minus the mean of the judges without a part in the guidance"
-    )
+    console.print_out("inflation: the judge's score minus the mean score of the independent judges")
     for guide in matrix.guides:
         for judge in matrix.judges:
             entry = matrix.entries[guide.name, judge]
@@ -89,18 +89,16 @@ def _print_matrix(matrix: Matrix) -> None:
     for own, found in matrix.inflation.items():
         console.print_out(f"  {words[own]}: {_interval(found)}")
     if not matrix.inflation:
-        console.print_out(
-            "  none to tell: it takes a judge that is the guide, and one that has no part in it"
-        )
+        console.print_out("  none: it needs a judge that is the guide and a judge that is independent of it")
     console.print_out(
         f"{plural(matrix.pairs, 'pair')} of prompt and noise, {plural(matrix.prompts, 'prompt')}; 95 % intervals"
     )
     if matrix.left_out:
-        console.print_out(f"left out, without scores that differ: {', '.join(matrix.left_out)}")
+        console.print_out(f"left out, because all scores are equal: {', '.join(matrix.left_out)}")
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:
-    """Number the models in ``objective@model``, so that a table of many fits."""
+    """Replace the models in ``objective@model`` by numbers, so that a wide table fits."""
     models = {
         model: str(i)
         for i, model in enumerate(dict.fromkeys(_model(name) for name in names if AT in name), 1)
@@ -132,22 +130,24 @@ def _interval(found: Estimate) -> str:
     "--features",
     required=True,
     metavar="SPEC",
-    help="Guidance model whose image features are compared, or FILE.py:NAME, which makes an extractor.",
+    help="Guidance model whose image features are compared, or FILE.py:NAME, a function that returns an extractor.",
 )
 @click.option(
     "--reference",
     default=UNGUIDED,
     show_default=True,
     metavar="FOLDER|unguided",
-    help="Folder of pictures, or what the study's generator draws when nothing guides it.",
+    help="Folder of reference pictures; unguided: pictures that the study's generator draws without guidance.",
 )
-@click.option("--n", type=click.IntRange(min=4), default=256, show_default=True, help="Unguided pictures.")
-@click.option("--grid", help="Only cells of this grid.")
+@click.option(
+    "--count", type=click.IntRange(min=4), default=256, show_default=True, help="Number of unguided pictures."
+)
+@click.option("--grid", help="Use only cells of this grid.  [default: all grids]")
 @click.option(
     "--by",
     multiple=True,
     metavar="COLUMN",
-    help="Columns that make a condition. Repeatable.  [default: schedule]",
+    help="Column that separates conditions. Repeatable.  [default: schedule]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:N or mps.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -157,15 +157,16 @@ def distribution_command(
     directory: Path,
     features: str,
     reference: str,
-    n: int,
+    count: int,
     grid: str | None,
     by: tuple[str, ...],
     device: str,
     as_json: bool,
 ) -> None:
-    """Print FID and KID of the pictures in DIR against a reference, by schedule; lower is nearer.
+    """Print FID and KID of the pictures in DIR against a reference.
 
-    Pictures of few prompts differ from a broad reference by what they show, not only by how real they look.
+    Lower values mean that the pictures are closer to the reference. Pictures of few prompts also differ from a
+    broad reference in content, not only in realism. See docs/metrics.md.
     """
     from guidelens.metrics.distribution import features_of, load_extractor, open_pictures, study_distances
     from guidelens.studies.results import load_study
@@ -174,7 +175,7 @@ def distribution_command(
     manager = get_manager(ctx)
     extractor = load_extractor(features, manager, device)
     if reference == UNGUIDED:
-        pictures: Sequence[Image] = _unguided(study, manager, grid, n, device)
+        pictures: Sequence[Image] = _unguided(study, manager, grid, count, device)
     else:
         pictures = list(open_pictures(Path(reference)))
     found = study_distances(
@@ -198,11 +199,11 @@ def distribution_command(
     for note in dict.fromkeys(distance.note for distance in found.values() if distance.note):
         console.echo_line("warning", note)
     if len({distance.n for distance in found.values()}) > 1:
-        console.echo_line("warning", "numbers of pictures differ: FIDs do not compare, KIDs do")
+        console.echo_line("warning", "the numbers of pictures differ: compare the KIDs, not the FIDs")
 
 
 def _unguided(
-    study: StudyResults, manager: PluginManager, grid: str | None, n: int, device: str
+    study: StudyResults, manager: PluginManager, grid: str | None, count: int, device: str
 ) -> list[Image]:
     from guidelens.metrics.distribution import unguided_pictures
     from guidelens.sampling import Sampling, join_steps
@@ -221,7 +222,7 @@ def _unguided(
     sampling = Sampling(steps=steps, sampler=sampler, eta=eta)
     return unguided_pictures(
         manager.build("generator", generator),
-        range(FIRST_SEED, FIRST_SEED + n),
+        range(FIRST_SEED, FIRST_SEED + count),
         sampling=sampling,
         device=device,
     )

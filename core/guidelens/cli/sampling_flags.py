@@ -51,7 +51,8 @@ def _read_pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[s
 def sampling_flag(known: Option) -> Callable[[Any], Any]:
     """Return the declaration of an option's flag, which names its default in its help."""
     default = known.default_text
-    help = known.help + (f"  [default: {default}]" if default else "")
+    page = f" See {known.page}." if known.page else ""
+    help = known.help + page + (f"  [default: {default}]" if default else "")
     if known.kind is bool:
         spelling = f"{known.flag}/{known.flag.replace('--', '--no-', 1)}"
         return option(spelling, known.name, default=known.default, section=known.section, help=help)

@@ -58,21 +58,21 @@ def select(
     prompts: Sequence[Prompt],
     *,
     categories: Iterable[str] = (),
-    n: int | None = None,
+    limit: int | None = None,
     seed: int | None = None,
     name: str = "the prompts",
 ) -> list[Prompt]:
-    """Choose prompts: those of some categories, and so many of them; their order stays.
+    """Select prompts by category and number. Their order is kept.
 
-    :param categories: in any case; none: all.
-    :param n: how many; None: all. More than there are is no error.
-    :param seed: None takes the first ``n``, a number draws them. The draw does not depend on the order of the
-        prompts, and a larger ``n`` keeps what a smaller one drew.
-    :param name: what messages call the prompts.
-    :raises UsageError: for a category that none of them has, or ``n`` below 1.
+    :param categories: names in any case; empty: all.
+    :param limit: maximum number of prompts; None: all.
+    :param seed: None takes the first ``limit``; a number draws them at random. The draw does not depend on the order of
+        the prompts, and a larger ``limit`` extends the draw of a smaller one.
+    :param name: how error messages refer to the prompts.
+    :raises UsageError: no prompt has a category, or ``limit`` is below 1.
     """
-    if n is not None and n < 1:
-        raise UsageError(f"n must be at least 1, not {n}")
+    if limit is not None and limit < 1:
+        raise UsageError(f"limit must be at least 1, not {limit}")
     chosen = list(prompts)
     wanted = {category.strip().lower(): category for category in categories}
     if wanted:
@@ -82,10 +82,10 @@ def select(
                 named = ", ".join(repr(known) for known in there if known) or "none"
                 raise UsageError(f"{name} has no category {category!r}; it has {named}")
         chosen = [prompt for prompt in chosen if prompt.category.lower() in wanted]
-    if n is None or seed is None:
-        return chosen[:n]
+    if limit is None or seed is None:
+        return chosen[:limit]
     ranked = sorted(range(len(chosen)), key=lambda i: _rank(chosen[i], seed))
-    return [chosen[i] for i in sorted(ranked[:n])]
+    return [chosen[i] for i in sorted(ranked[:limit])]
 
 
 def _rank(prompt: Prompt, seed: int) -> bytes:

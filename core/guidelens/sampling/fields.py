@@ -32,6 +32,7 @@ class Option:
     :param most: the largest.
     :param unset: what the default stands for, where it is None or empty.
     :param source: the publication that it is from.
+    :param page: the docs page that ``--help`` refers to.
     :param flag: how the command line spells it; a yes-or-no option has a ``--no-`` form too.
     :param study_key: its key in a study file; empty: it is listed under ``options``.
     :param metavar: how ``--help`` names its value.
@@ -50,6 +51,7 @@ class Option:
     most: float | None = None
     unset: str = ""
     source: str = ""
+    page: str = ""
     flag: str = ""
     study_key: str = ""
     metavar: str = ""

@@ -30,6 +30,9 @@ AUGMENTATIONS = ("crop", "affine", "noise")
 SAMPLING, GUIDANCE, TIMING = "Sampling", "Guidance", "When to guide"
 VIEWS, COMPUTING = "What the guidance model is shown", "Computing"
 
+PAGE = "docs/guidance.md"
+"""The page that explains the options whose help is too short for it."""
+
 _EDGE = 1e-9
 """Progress is compared with a window's ends up to this much."""
 
@@ -115,11 +118,13 @@ class Sampling:
         "unet",
         "Differentiate through the diffusion network (unet), or take dx0/dx_t = sqrt(abar), which is cheaper (x0).",
         section=GUIDANCE,
+        page=PAGE,
     )
     into: Into = option(
         "score",
         "What s * g is added to: the score, x_{t-1} (sample), or the predicted x0 with eps held.",
         section=GUIDANCE,
+        page=PAGE,
         source="Dhariwal & Nichol 2021; Chung et al. 2023; He et al. 2023",
     )
     normalize: Normalize = option(
@@ -146,6 +151,7 @@ class Sampling:
         "plain",
         "matched: scale s so that the run receives as much guidance as one of --dose-steps steps.",
         section=GUIDANCE,
+        page=PAGE,
     )
     dose_steps: int | None = option(
         None,
@@ -190,6 +196,7 @@ class Sampling:
         "x0",
         "Show the guidance model the predicted x0, x0 clamped as in the reverse step, or a blend of x0 and x_t.",
         section=VIEWS,
+        page=PAGE,
         source="Chung et al. 2023; CLIP-guided diffusion",
     )
     augment: str = option(

@@ -78,7 +78,7 @@ def gather(
 
 def _kept(prompts: Sequence[Prompt], source: PromptSource) -> Sequence[Prompt]:
     name = source.set or source.file
-    return select(prompts, categories=source.categories, n=source.limit, seed=source.seed, name=name)
+    return select(prompts, categories=source.categories, limit=source.limit, seed=source.seed, name=name)
 
 
 def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb | None) -> list[StudyPrompt]:

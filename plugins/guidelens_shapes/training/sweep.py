@@ -53,14 +53,16 @@ def sweep_scales(
     guidance: GuidanceModel,
     scales: Mapping[str, Sequence[float]],
     *,
-    n: int = 16,
+    limit: int = 16,
     seeds: Sequence[int] = (0,),
     steps: int = 50,
     batch_size: int = 32,
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """Try scales c_k of single objectives on ``n`` single-object and ``n`` positional prompts of the sweep half.
+    """Try scales c_k of each objective alone, on ``limit`` single-object and ``limit`` positional prompts.
+
+    The prompts are of the sweep half.
 
     :returns: one row per objective and scale, with mean scores over all and alignment by category.
     """
@@ -72,7 +74,7 @@ def sweep_scales(
             row: dict[str, Any] = {"objective": objective, "scale": value}
             scored: list[dict[str, float]] = []
             for category in ("single", "positional"):
-                prompts = shapes_prompts(category, n, seed=1, split="sweep")
+                prompts = shapes_prompts(category, limit, seed=1, split="sweep")
                 schedule = {objective: Constant({objective: 1.0})}
                 part = [scores for _, scores in score_schedules(engine, schedule, prompts, seeds)]
                 row[f"alignment_{category}"] = float(np.mean([scores["alignment"] for scores in part]))
@@ -92,20 +94,20 @@ def score_guidance(
     schedules: Mapping[str, Schedule],
     *,
     category: str,
-    n: int = 200,
+    limit: int = 200,
     seeds: Sequence[int] = (0, 1),
     steps: int = 50,
     batch_size: int = 50,
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> dict[str, dict[str, float]]:
-    """Score schedules at the default scales on ``n`` prompts of the test half of a category."""
+    """Score schedules at the default scales on ``limit`` prompts of the test half of a category."""
     engine = Engine(generator, guidance, Sampling(steps=steps, dtype=dtype), batch_size=batch_size)
-    prompts = shapes_prompts(category, n, seed=0, split="test")  # type: ignore[arg-type]  # checked there
+    prompts = shapes_prompts(category, limit, seed=0, split="test")  # type: ignore[arg-type]  # checked there
     scored: dict[str, list[dict[str, float]]] = {name: [] for name in schedules}
     for name, scores in score_schedules(engine, schedules, prompts, seeds):
         scored[name].append(scores)
-        if len(scored[name]) == n * len(seeds):
+        if len(scored[name]) == limit * len(seeds):
             means = _mean_scores(scored[name])
             progress(f"{category}, {name}: " + ", ".join(f"{k} {v:.3f}" for k, v in means.items()))
     return {name: _mean_scores(rows) for name, rows in scored.items()}

@@ -66,7 +66,7 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     import random
 
     if out.suffix.lower() != ".png":
-        raise UsageError(f"--out {out}: the picture is a .png")
+        raise UsageError(f"--out {out}: the file name must end in .png")
     from .language import describe, read, wording
 
     description = read(sentence)
@@ -95,9 +95,9 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     type=click.Choice(get_args(Category)),
     default="demo",
     show_default=True,
-    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is -n of each kind.",
+    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is --limit of each kind.",
 )
-@click.option("-n", "--n", "n", type=_POSITIVE, help="How many prompts.  [default: 20, or all of demo]")
+@click.option("--limit", type=_POSITIVE, help="Number of prompts.  [default: 20, or all of demo]")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same prompts.")
 @click.option(
     "--split",
@@ -106,11 +106,11 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     show_default=True,
     help="test for scores, sweep for choosing settings; no prompt is in both.",
 )
-def prompts_command(category: Category, n: int | None, seed: int, split: Split) -> None:
-    """Print prompts, one a line."""
+def prompts_command(category: Category, limit: int | None, seed: int, split: Split) -> None:
+    """Print prompts, one per line."""
     from .prompts import PROMPTS
 
-    for prompt in PROMPTS.draw(category, n, seed, split):
+    for prompt in PROMPTS.draw(category, limit, seed, split):
         click.echo(prompt.text)
 
 
@@ -305,7 +305,10 @@ def train_blip_command(
 @JSON_OUT
 @THREADS
 def evaluate_blip_command(weights: Path, count: int, out: Path | None, threads: int | None) -> None:
-    """Judge a BLIP on held-out scenes: naming by each head, matching against false captions."""
+    """Judge a BLIP on held-out scenes.
+
+    Reports zero-shot naming by each head, and matching against false captions.
+    """
     check_json(out)
     set_threads(threads)
     from guidelens_blip import load_blip

@@ -69,19 +69,19 @@ def _metric(details: bool = False) -> Metric:
 
 
 def _prompts(
-    category: Category = "demo", n: int | None = None, seed: int = 0, split: Split = "test"
+    category: Category = "demo", limit: int | None = None, seed: int = 0, split: Split = "test"
 ) -> Sequence[Prompt]:
     """Captions of the things world.
 
-    :param category: ``demo`` is four fixed prompts, ``all`` is n of each; ``misspellings`` and ``confusable`` keep the
-        clean prompt as the reference that metrics use.
-    :param n: how many; 20 where it is left out, and all of ``demo``.
-    :param seed: the same seed draws the same prompts; a larger ``n`` continues the list.
+    :param category: ``demo`` is four fixed prompts, ``all`` is ``limit`` of each; ``misspellings`` and
+        ``confusable`` keep the clean prompt as the reference that metrics use.
+    :param limit: number of prompts; None: 20, or all of ``demo``.
+    :param seed: the same seed draws the same prompts; a larger ``limit`` continues the list.
     :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
     """
     from .prompts import PROMPTS
 
-    return PROMPTS.draw(category, n, seed, split)
+    return PROMPTS.draw(category, limit, seed, split)
 
 
 @hookimpl

@@ -191,7 +191,10 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def links_command(file: Path, url: str, as_json: bool) -> None:
-    """Print the open link (any number of raters), then a personal link per planned rater."""
+    """Print the open link and the personal links for raters.
+
+    Any number of raters can use the open link. Each planned rater has one personal link.
+    """
     from .store import SurveyFile
 
     opened = SurveyFile(file, read_only=True)

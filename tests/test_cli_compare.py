@@ -155,7 +155,7 @@ def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
         (
             ("compare", "a", "--prompts", "tiny-prompts", "--out", "r"),
             2,
-            "either prompts or --prompts tiny-prompts",
+            "either PROMPT or --prompts tiny-prompts",
         ),
         (("compare", "--prompts", "nope", "--out", "r"), 2, "'nope'"),
         (("compare", "a", "--schedule", "nope", "--out", "r"), 2, "'nope'"),

@@ -16,7 +16,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -25,10 +25,13 @@ from ..contracts import FixedVariance, Prediction
 from ..device_copies import to_device
 from ..errors import UsageError
 
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float, Float64, Int64
+
 Respacing = int | str | Sequence[int]
 
 
-def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) -> Tensor:
+def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) -> Float64[Tensor, "T"]:
     """Return the training betas (T,) float64 of a named schedule.
 
     ``linear``: from 1e-4 to 0.02 at T = 1000 (Ho et al. 2020), scaled by 1000 / T elsewhere. ``cosine``:
@@ -52,7 +55,7 @@ def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) 
     return betas
 
 
-def alphas_cumprod_of(betas: Tensor) -> Tensor:
+def alphas_cumprod_of(betas: Float[Tensor, "T"]) -> Float64[Tensor, "T"]:
     """Return abar (T,) float64, the running product of 1 - beta."""
     return torch.cumprod(1 - betas.to(torch.float64), dim=0)
 
@@ -183,17 +186,23 @@ class DiffusionProcess:
         first, last = self.timesteps[0], self.timesteps[-1]
         return f"{type(self).__name__}({self.num_steps} steps, timesteps {first}..{last})"
 
-    def q_sample(self, x0: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+    def q_sample(
+        self, x0: Float[Tensor, "B C H W"], index: Int64[Tensor, "B"], noise: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B C H W"]:
         """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
         of_noise = lookup(self.sqrt_one_minus_alphas_cumprod, index, x0)
         return lookup(self.sqrt_alphas_cumprod, index, x0) * x0 + of_noise * noise
 
-    def renoise(self, x_prev: Tensor, index: Tensor, noise: Tensor) -> Tensor:
+    def renoise(
+        self, x_prev: Float[Tensor, "B C H W"], index: Int64[Tensor, "B"], noise: Float[Tensor, "B C H W"]
+    ) -> Float[Tensor, "B C H W"]:
         """Diffuse x_{t-1} (B, C, H, W) one step of this process forward, to x_t (Ho et al. 2020, eq. 2)."""
         kept = lookup((1 - self.betas).sqrt(), index, x_prev)
         return kept * x_prev + lookup(self.betas.sqrt(), index, x_prev) * noise
 
-    def x0_coefficients(self, index: Tensor, prediction: Prediction, like: Tensor) -> tuple[Tensor, Tensor]:
+    def x0_coefficients(
+        self, index: Int64[Tensor, "B"], prediction: Prediction, like: Float[Tensor, "B C H W"]
+    ) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
         """Return a, b (B, 1, 1, 1) such that pred_x0 = a * x_t + b * output, for what the network predicts.
 
         epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and
@@ -204,21 +213,29 @@ class DiffusionProcess:
         of_x_t, of_output = self._x0_coefficients[prediction]
         return lookup(of_x_t, index, like), lookup(of_output, index, like)
 
-    def predict_x0(self, output: Tensor, x_t: Tensor, index: Tensor, prediction: Prediction) -> Tensor:
+    def predict_x0(
+        self,
+        output: Float[Tensor, "B C H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
+        prediction: Prediction,
+    ) -> Float[Tensor, "B C H W"]:
         """Return x0 (B, C, H, W), not clamped, from the first C channels of the network's output."""
         of_x_t, of_output = self.x0_coefficients(index, prediction, x_t)
         return of_x_t * x_t + of_output * output
 
-    def predict_eps(self, x0: Tensor, x_t: Tensor, index: Tensor) -> Tensor:
+    def predict_eps(
+        self, x0: Float[Tensor, "B C H W"], x_t: Float[Tensor, "B C H W"], index: Int64[Tensor, "B"]
+    ) -> Float[Tensor, "B C H W"]:
         """Return the noise (B, C, H, W) that leads from x0 to x_t."""
         clean = lookup(self.sqrt_alphas_cumprod, index, x_t) * x0
         return (x_t - clean) / lookup(self.sqrt_one_minus_alphas_cumprod, index, x_t)
 
     def p_mean_variance(
         self,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
@@ -257,13 +274,17 @@ class DiffusionProcess:
         return PosteriorStep(mean=mean, variance=variance, log_variance=log_variance, pred_x0=pred_x0)
 
 
-def lookup(table: Tensor, index: Tensor, like: Tensor) -> Tensor:
+def lookup(
+    table: Float64[Tensor, "N"], index: Int64[Tensor, "B"], like: Float[Tensor, "B C H W"]
+) -> Float[Tensor, "B 1 1 1"]:
     """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
     values = table[index.to(table.device)].to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
     return to_device(values, like.device)
 
 
-def split_output(output: Tensor, x_t: Tensor, learned_variance: bool) -> tuple[Tensor, Tensor | None]:
+def split_output(
+    output: Float[Tensor, "..."], x_t: Float[Tensor, "B C H W"], learned_variance: bool
+) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"] | None]:
     """Split a network output into the prediction (B, C, H, W) and the variance interpolation (or None).
 
     :raises UsageError: if the output has another shape than ``learned_variance`` promises.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,18 +11,21 @@ from torch import Tensor
 from ..errors import GuidelensError, UsageError
 from ..sampling import Sampling
 
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Bool, Float, Shaped
+
 HALF_PRECISION_LOSS_SCALES = (2.0**10, 2.0**5, 1.0, 2.0**-5)
 """Tried in turn where gradients pass through float16, until those of a sample are finite."""
 
 
 def vjp(
-    output: Tensor,
-    point: Tensor,
-    cotangent: Tensor,
+    output: Float[Tensor, "B *out"],
+    point: Float[Tensor, "B *into"],
+    cotangent: Float[Tensor, "B *out"],
     loss_scales: Sequence[float] = (1.0,),
     *,
     keep_graph: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "B *into"]:
     """Return d<cotangent, output>/d(point), by way of :func:`scaled_vjp` where there are loss scales.
 
     :raises GuidelensError: if the output does not depend on the point.
@@ -32,13 +36,13 @@ def vjp(
 
 
 def scaled_vjp(
-    output: Tensor,
-    point: Tensor,
-    cotangent: Tensor,
+    output: Float[Tensor, "B *out"],
+    point: Float[Tensor, "B *into"],
+    cotangent: Float[Tensor, "B *out"],
     loss_scales: Sequence[float],
     *,
     keep_graph: bool = False,
-) -> Tensor:
+) -> Float[Tensor, "B *into"]:
     """Return the vector-Jacobian product d<cotangent, output>/d(point) through a float16 graph.
 
     Float16 flushes what is below 6e-8 to zero and overflows at 65504. So each sample's cotangent is brought
@@ -105,18 +109,18 @@ def step_length(gradient: Tensor, options: Sampling, loss: Tensor, noise: Tensor
     return gradient
 
 
-def all_finite(values: Tensor) -> Tensor:
+def all_finite(values: Float[Tensor, "B *rest"]) -> Bool[Tensor, "B"]:
     """Return (B,) bool: whether all entries of a sample are finite."""
     return values.flatten(1).isfinite().all(dim=1)
 
 
-def zero_rows(values: Tensor, rows: Tensor) -> Tensor:
+def zero_rows(values: Float[Tensor, "B *rest"], rows: Bool[Tensor, "B"]) -> Float[Tensor, "B *rest"]:
     """Return ``values`` with the samples where ``rows`` (B,) is true at 0."""
     # Not a product: nan * 0 is nan.
     return torch.where(per_sample(rows, values), 0, values)
 
 
-def per_sample(values: Tensor, like: Tensor) -> Tensor:
+def per_sample(values: Shaped[Tensor, "B"], like: Float[Tensor, "B *rest"]) -> Shaped[Tensor, "B *ones"]:
     """Return (B,) as (B, 1, 1, 1)."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 

@@ -15,7 +15,7 @@ from guidelens.plugins import PluginManager
 from guidelens.runs.compare import compare
 from guidelens.runs.notes import Note
 from guidelens.sampling import Sampling
-from guidelens.studies.expand import Expansion, expand, pair_id
+from guidelens.studies.expand import Expansion, _Expander, expand, pair_id
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import plugin_component_cache
 from study_worlds import drop_letters
@@ -275,3 +275,17 @@ def test_a_warning_is_given_once(expanded: Expand, caplog: pytest.LogCaptureFixt
         study = expanded(BASE + "steps = [2, 3]")
     assert len(study.settings) == 2
     assert not caplog.records
+
+
+def test_paths_of_models_are_relative_to_the_file(tmp_path: Path) -> None:
+    plugins = PluginManager.load(environment={})
+    text = 'generator = "guided-diffusion:checkpoint=weights/a.pt"\n'
+    expander = _Expander(
+        parse_study(text, base=tmp_path), plugins, plugin_component_cache(plugins, "cpu"), None
+    )
+    spec = expander._spec("generator", "guided-diffusion:checkpoint=weights/a.pt")
+    assert spec == f"guided-diffusion:checkpoint={tmp_path / 'weights/a.pt'}"
+    assert expander._spec("generator", spec) == spec
+    given = expander.study.with_models(generator="guided-diffusion:checkpoint=a.pt")
+    cli = _Expander(given, plugins, plugin_component_cache(plugins, "cpu"), None)
+    assert cli._spec("generator", "guided-diffusion:checkpoint=a.pt") == "guided-diffusion:checkpoint=a.pt"

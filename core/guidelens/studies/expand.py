@@ -12,10 +12,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+from guidelens.plugins.spelling import format_component, parse_component
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.execute import ComponentCache, Group
@@ -150,9 +152,9 @@ class _Expander:
 
     def _grid(self, grid: Grid) -> None:
         with self._at(self._model_place(grid, "generator")):
-            generators = [self.plugins.resolve("generator", spec).spec for spec in grid.generator]
+            generators = [self._spec("generator", spec) for spec in grid.generator]
         with self._at(self._model_place(grid, "guidance")):
-            models = [self.plugins.resolve("guidance", spec).spec for spec in grid.guidance]
+            models = [self._spec("guidance", spec) for spec in grid.guidance]
         with self._at(self.study.key_place(grid, "schedules")):
             schedules = [self._schedule(name) for name in grid.schedules or self._default("schedule")]
         prompts = self._prompts_of(grid)
@@ -255,7 +257,17 @@ class _Expander:
                 first = self.plugins.resolve("generator", grid.generator[0])
             names = tuple(c.spec for c in default_components(self.plugins, "metric", first))
         with self._at(("metrics",)):
-            return list(dict.fromkeys(self.plugins.resolve("metric", name).spec for name in names))
+            return list(dict.fromkeys(self._spec("metric", name) for name in names))
+
+    def _spec(self, kind: str, spec: str | None) -> str:
+        """Return the spelling of a component; relative paths in the study's own are taken from its folder."""
+        component = self.plugins.resolve(kind, spec)
+        if spec is None or kind in self.study.overrides:
+            return component.spec
+        name, given = parse_component(spec)
+        paths = {key: self.study.base / v for key, v in component.options.items() if isinstance(v, Path)}
+        moved = {key: str(paths.get(key.replace("-", "_"), value)) for key, value in given.items()}
+        return self.plugins.resolve(kind, format_component(name, moved.items())).spec
 
     def _default(self, kind: str) -> list[str]:
         found = [component.spec for component in default_components(self.plugins, kind)]
@@ -314,8 +326,7 @@ class _Expander:
             with self._at((*rule.place, name)):
                 component = name in ("generator", "guidance", "schedule")
                 conditions[name] = tuple(
-                    self.plugins.resolve(name, v).spec if component and isinstance(v, str) else v
-                    for v in values
+                    self._spec(name, v) if component and isinstance(v, str) else v for v in values
                 )
         return replace(rule, conditions=conditions)
 

@@ -61,6 +61,6 @@ def test_a_judge_and_the_features_of_a_study(tmp_path: Path) -> None:
     assert len(drawn) == 8
     assert all("itc@exact-vl" in row["metrics"] and not row["metric_errors"] for row in drawn)
     for extractor in ("exact-vl", f"{exact_world.__file__}:features"):
-        options = ("--features", extractor, "--device", "cpu", "--n", "4", "--json")
+        options = ("--features", extractor, "--device", "cpu", "--count", "4", "--json")
         rows = json.loads(guidelens("study", "distribution", str(run), *options))
         assert [(row["n"], row["n_reference"]) for row in rows] == [(4, 4)] * 2

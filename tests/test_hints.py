@@ -14,7 +14,7 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import nearest
 from guidelens.prompts import read_prompts
-from guidelens.runs.config import MAX_SEEDS, parse_seeds
+from guidelens.seeds import MAX_SEEDS, parse_seeds
 
 
 @pytest.fixture(scope="module")

@@ -98,13 +98,8 @@ def guided_diffusion(
     from .generator import described_generator
     from .imagenet import class_index
 
-    process: dict[str, Any] = {
-        "schedule": schedule,
-        "prediction": prediction,
-        "num_timesteps": num_timesteps,
-        "rescale_timesteps": rescale_timesteps,
-        "fixed_variance": fixed_variance,
-    }
+    process: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
+    process |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
     content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
     description = _description(content, checkpoint, preset, flags, process)
     return described_generator(

@@ -7,14 +7,15 @@ from pathlib import Path
 import click
 
 from .options import get_manager
+from .paths import UserPath
 
 
 @click.command()
-@click.argument("directory", metavar="DIR", type=click.Path(path_type=Path))
+@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.argument("key")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=UserPath(path_type=Path, dir_okay=False),
     help="Also write the picture to this file (.png).  [default: not written]",
 )
 @click.option("--device", help="auto, cpu, cuda, cuda:N or mps.  [default: the kind that drew the cell]")

@@ -155,7 +155,7 @@ def _more_than_tensors(message: str, contents: str) -> str:
     if found is None:
         return f"it is not a PyTorch file, damaged or holds more than plain {contents} (which could run code)"
     name, package = found[1], found[1].split(".")[0]
-    way_out = "if you trust it, load it once with weights_only=False and save its state dict alone"
+    way_out = "if you trust it, load it with its own program and save its state dict alone"
     if package == "numpy":
         return f"it holds more than plain {contents}: a NumPy object ({name}), such as a score; {way_out}"
     if package in ("pytorch_lightning", "lightning", "lightning_fabric", "omegaconf", "argparse"):

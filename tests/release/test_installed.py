@@ -97,7 +97,10 @@ def test_it_draws_compares_and_steps(run_there: Run, tmp_path: Path) -> None:
     )
     assert (tmp_path / "run" / "index.html").is_file()
     assert len((tmp_path / "run" / "results.jsonl").read_text(encoding="utf-8").splitlines()) == 2
-    code = "import guidelens; print(len(list(guidelens.stream('a red circle', 'itc', steps=3))))"
+    code = (
+        "from guidelens import Sampling, stream\n"
+        "print(len(list(stream('a red circle', 'itc', sampling=Sampling(steps=3)))))"
+    )
     assert run_there("python", "-c", code).stdout.strip() == "3"
 
 

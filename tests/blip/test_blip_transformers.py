@@ -15,11 +15,9 @@ import torch.nn.functional as F
 from guidelens_blip import BlipGuidance
 from torch.testing import assert_close
 
-transformers = pytest.importorskip(
-    "transformers",
-    minversion="5",
-    reason="the Blip classes of transformers 5 are the oracle; it is not installed",
-)
+transformers = pytest.importorskip("transformers")
+if transformers.__version__.startswith("4."):
+    pytest.skip("LAVIS keeps transformers at a release with other Blip classes", allow_module_level=True)
 OBJECTIVES = ("itc", "itm", "cap")
 RENAMED = (
     ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
+import numpy as np
 import pytest
 from guidelens import PluginManager, UsageError
 from guidelens.contracts import Schedule
-from guidelens_schedules import Blend, Shift, SingleObjective
+from guidelens.runs.resolve import default_components
+from guidelens_schedules import Blend, Curve, Shift, SingleObjective
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,7 +67,14 @@ def test_blend_hands_out_copies() -> None:
 
 @pytest.mark.parametrize(
     "schedule",
-    [SingleObjective("itc"), SingleObjective("xyz"), Shift(), Shift("itm", "cap"), Blend(cap=1, itc=1 / 3)],
+    [
+        SingleObjective("itc"),
+        SingleObjective("xyz"),
+        Shift(),
+        Shift("itm", "cap"),
+        Blend(cap=1, itc=1 / 3),
+        Curve({"itc": [(0, 0), (0.25, 1), (0.25, 0.5)], "cap": [(0.5, 1)]}),
+    ],
 )
 def test_the_repr_is_the_spelling(manager: PluginManager, schedule: Schedule) -> None:
     assert manager.build("schedule", repr(schedule)) == schedule
@@ -85,6 +97,15 @@ def test_schedules_compare_by_what_they_do() -> None:
         ("blend:itc=0,cap=0", "every weight is 0"),
         ("blend:itc=inf", "expected float, not 'inf'"),
         ("blend:itc", "no key=value"),
+        ("curve", "there are no curves; write curve:itc=0@0/1@1"),
+        ("curve:itc=1", "'1' in the curve of 'itc' is not a point; write weight@progress"),
+        ("curve:itc=0@0/x@1", "'x@1' in the curve of 'itc' is not a point"),
+        ("curve:itc=nan@0", "needs finite numbers, got nan"),
+        ("curve:itc=0@0.5/1@0.2", "progress must go from 0 to 1 along the curve of 'itc', got 0.5, 0.2"),
+        ("curve:itc=1@1.5", "progress must go from 0 to 1"),
+        ("curve:itc=0@0,cap=0@1", "every weight is 0"),
+        ("curve:file=nowhere.json", "cannot read the curves nowhere.json: No such file"),
+        ("curve:file=x.json,itc=1@0", "give file=x.json or curves by objective, not both"),
         ("itc:scale=2", "has no option 'scale'; it has none"),
     ],
 )
@@ -97,3 +118,48 @@ def test_mistakes(manager: PluginManager, spelling: str, message: str) -> None:
 def test_weights_from_python_are_checked(weight: object) -> None:
     with pytest.raises(UsageError, match="the weight of 'itc' must be a finite number"):
         Blend(itc=weight)  # type: ignore[arg-type]
+
+
+point = st.tuples(st.integers(0, 1000).map(lambda n: n / 1000), st.floats(-5, 5))
+
+
+@given(st.lists(point, min_size=1, unique_by=lambda p: p[0]).map(sorted), progress)
+def test_a_curve_interpolates(points: list[tuple[float, float]], p: float) -> None:
+    curve = Curve({"itc": points, "cap": [(0, 1)]})
+    expected = np.interp(p, *zip(*points, strict=True))
+    assert curve.weights(p)["itc"] == pytest.approx(expected, abs=1e-9)
+    assert curve.weights(p)["cap"] == 1
+
+
+def test_a_curve_jumps_where_two_points_are_at_one_place(manager: PluginManager) -> None:
+    curve = manager.build("schedule", "curve:cap=1@0/1@0.3/0@0.3,itc=0@0.3/1@0.3")
+    assert curve.weights(0.2999) == {"cap": 1.0, "itc": 0.0}
+    assert curve.weights(0.3) == {"cap": 0.0, "itc": 1.0}
+    assert curve.weights(1.0) == {"cap": 0.0, "itc": 1.0}
+
+
+def test_a_curve_can_draw_shift(manager: PluginManager) -> None:
+    curve = manager.build("schedule", "curve:itc=0@0/1@1,cap=1@0/0@1")
+    assert [curve.weights(p) for p in (0.0, 0.25, 1.0)] == [Shift().weights(p) for p in (0.0, 0.25, 1.0)]
+
+
+def test_a_curve_is_read_from_a_file(manager: PluginManager, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"itc": [[0, 0], [0.5, 1]], "cap": [[0, 1], [1, 0]]}))
+    assert manager.build("schedule", f"curve:file={file}") == manager.build(
+        "schedule", "curve:cap=1@0/0@1,itc=0@0/1@0.5"
+    )
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"itc": 1}', '{"itc": [[0]]}', '{"itc": [["a", 1]]}', "{}"])
+def test_files_that_are_not_curves(manager: PluginManager, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(content)
+    with pytest.raises(UsageError, match="curve"):
+        manager.build("schedule", f"curve:file={file}")
+
+
+def test_a_curve_is_drawn_only_when_it_is_named(manager: PluginManager) -> None:
+    names = [component.spec for component in default_components(manager, "schedule")]
+    assert "curve" not in names
+    assert {"itc", "shift", "blend"} <= set(names)

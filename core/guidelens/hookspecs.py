@@ -37,7 +37,7 @@ class Register(Protocol):
         summary: str,
         requires: Sequence[str] = (),
         install: Sequence[str] = (),
-        default: bool = False,
+        default: bool | None = None,
     ) -> None:
         """Offer a component.
 
@@ -52,7 +52,8 @@ class Register(Protocol):
         :param install: what pip is to install for ``requires``, such as ``["mine[extra]"]``. Needed only where
             that cannot be found: it is the extra, or the requirement, under which the plugin's distribution
             lists the package, or else the module's name.
-        :param default: used where the user names no component of this kind.
+        :param default: used where the user names no component of this kind. None: so are schedules and metrics
+            without required options, where no other is marked. False: used only when named.
         """
         ...
 

@@ -1,7 +1,8 @@
-"""Schedules of guidance objectives: each alone, SHIFT and BLEND (Kong & Kwak 2023)."""
+"""Schedules of guidance objectives: each alone, SHIFT and BLEND (Kong & Kwak 2023), and drawn curves."""
 
 from __future__ import annotations
 
+from .curve import Curve
 from .schedules import Blend, Shift, SingleObjective
 
-__all__ = ["Blend", "Shift", "SingleObjective"]
+__all__ = ["Blend", "Curve", "Shift", "SingleObjective"]

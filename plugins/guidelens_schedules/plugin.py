@@ -1,4 +1,4 @@
-"""Register the schedules: each objective alone, ``shift`` and ``blend``."""
+"""Register the schedules: each objective alone, ``shift``, ``blend`` and ``curve``."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from functools import partial
 
 from guidelens.hookspecs import Register, hookimpl
 
+from .curve import curve
 from .schedules import PAPER_OBJECTIVES, Blend, Shift, SingleObjective
 
 
 @hookimpl
 def register_schedules(register: Register) -> None:
-    """Offer ``itc``, ``itm``, ``cap``, ``objective``, ``shift`` and ``blend``."""
+    """Offer ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
     for name, summary in PAPER_OBJECTIVES.items():
         register(name, partial(_alone, name), summary=summary)
     register("objective", SingleObjective, summary="any one objective alone (objective:name=NAME)")
     register("shift", Shift, summary="linearly from one objective to another, by default from cap to itc")
     register("blend", Blend, summary="constant weights (blend:itc=0.5,cap=0.5, which is the default)")
+    register(
+        "curve",
+        curve,
+        summary="weights drawn as curves over progress (curve:itc=0@0/1@1,cap=1@0/0@1)",
+        default=False,
+    )
 
 
 def _alone(name: str, /) -> SingleObjective:

@@ -32,7 +32,7 @@ class SingleObjective:
     name: str
 
     def __post_init__(self) -> None:
-        _check_objective(self.name)
+        check_objective(self.name)
 
     def weights(self, progress: float) -> Mapping[str, float]:
         """Return ``{name: 1.0}``."""
@@ -58,8 +58,8 @@ class Shift:
     end: str = "itc"
 
     def __post_init__(self) -> None:
-        _check_objective(self.start)
-        _check_objective(self.end)
+        check_objective(self.start)
+        check_objective(self.end)
         if self.start == self.end:
             raise UsageError(
                 f"shift from {self.start!r} to itself; for one objective alone use objective:name=..."
@@ -84,7 +84,7 @@ class Blend:
     def __init__(self, **weights: float) -> None:
         chosen = weights or {"cap": 0.5, "itc": 0.5}
         for name, weight in chosen.items():
-            _check_objective(name)
+            check_objective(name)
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not math.isfinite(weight):
                 raise UsageError(f"blend: the weight of {name!r} must be a finite number, not {weight!r}")
         if not any(chosen.values()):
@@ -105,6 +105,10 @@ class Blend:
         return "blend:" + ",".join(f"{name}={weight!r}" for name, weight in self._weights.items())
 
 
-def _check_objective(name: Any) -> None:
+def check_objective(name: Any) -> None:
+    """Refuse what cannot name an objective.
+
+    :raises UsageError: for anything but text with a letter in it.
+    """
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"an objective is named by a text such as 'itc', not {name!r}")

@@ -145,7 +145,7 @@ def describe_component(component: ComponentInfo) -> dict[str, Any]:
         "kind": component.kind,
         "name": component.name,
         "summary": component.summary,
-        "default": component.default,
+        "default": bool(component.default),
         "requires": list(component.requires),
         "missing": list(component.missing),
         "options": [

@@ -75,7 +75,7 @@ class ComponentInfo:
     :param dist: the distribution of that plugin; empty if it has none.
     :param summary: one line.
     :param requires: modules that building it imports.
-    :param default: whether it is used where the user names none of its kind.
+    :param default: whether it is used where the user names none of its kind; None: if no other is.
     :param install: what pip is to install for ``requires``, where the plugin says so.
     """
 
@@ -86,7 +86,7 @@ class ComponentInfo:
     summary: str
     factory: Callable[..., Any] = field(repr=False)
     requires: tuple[str, ...] = ()
-    default: bool = False
+    default: bool | None = None
     install: tuple[str, ...] = ()
 
     @cached_property

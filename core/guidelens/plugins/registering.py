@@ -25,7 +25,7 @@ class Registrar:
         summary: str,
         requires: Sequence[str] = (),
         install: Sequence[str] = (),
-        default: bool = False,
+        default: bool | None = None,
     ) -> None:
         noun = KINDS[self._kind].noun
         check_name(noun, name)

@@ -58,9 +58,9 @@ def resolve_components(
 
     Cheap parts first, so that a misspelled schedule is told before weights are read.
 
-    Default schedules and metrics: those that their plugin marks as default, or all that need no options where
-    it marks none. Schedules come from the plugins that the user asked for, if any of them offers some, else
-    from all; metrics likewise, else from the plugin that offers the generator.
+    Default schedules and metrics: those that their plugin marks as default. Where it marks none: all that need no
+    options, unless they are marked as never a default. Schedules come from the plugins that the user asked for, if
+    any of them offers some, else from all; metrics likewise, else from the plugin that offers the generator.
 
     :raises UsageError: for unknown names, options that do not fit, or no schedule at all.
     :raises GuidelensError: for components that cannot be built.
@@ -159,5 +159,9 @@ class _ComponentResolver:
         elif not pool and generator is None:
             pool = list(self.plugins.components(kind))
         marked = [info for info in pool if info.default]
-        ready = [info for info in pool if not any(option.required for option in info.options)]
+        ready = [
+            info
+            for info in pool
+            if info.default is not False and not any(option.required for option in info.options)
+        ]
         return [self.plugins.resolve(kind, info.qualified) for info in marked or ready]

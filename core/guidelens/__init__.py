@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from guidelens.contracts import (
         CONTRACT_VERSION,
         Column,
+        Fact,
         Generator,
         GuidanceModel,
         Metric,
@@ -43,6 +44,7 @@ _HOME = {
     "Column": "contracts",
     "ComponentInfo": "plugins",
     "Engine": "engine",
+    "Fact": "contracts",
     "Generator": "contracts",
     "GuidanceModel": "contracts",
     "GuidelensError": "errors",
@@ -72,6 +74,7 @@ __all__ = [
     "Column",
     "ComponentInfo",
     "Engine",
+    "Fact",
     "Generator",
     "GuidanceModel",
     "GuidelensError",

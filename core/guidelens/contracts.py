@@ -142,6 +142,32 @@ class Schedule(Protocol):
         ...
 
 
+FactKind = Literal["object", "attribute", "count", "relation", "other"]
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One assertion of a prompt that a picture can be checked for.
+
+    :param kind: ``object``: the subject appears. ``attribute``: the subject is ``value``. ``count``: there are exactly
+        ``number`` of the subject. ``relation``: the subject is ``value`` the ``object`` (``left of``). ``other``:
+        anything else, such as a style; it needs a ``question``.
+    :param subject: a noun in the singular, without article (``traffic light``). The subject of the first fact is the
+        main object of the prompt.
+    :param value: the attribute (``red``) or the relation.
+    :param object: the noun that a relation refers to.
+    :param number: how many of the subject.
+    :param question: a yes/no question about the picture whose right answer is yes; empty: made from the other fields.
+    """
+
+    kind: FactKind
+    subject: str = ""
+    value: str = ""
+    object: str = ""
+    number: int = 0
+    question: str = ""
+
+
 @dataclass(frozen=True)
 class Prompt:
     """A prompt, and what its pictures are to be measured against."""
@@ -150,6 +176,8 @@ class Prompt:
     category: str = ""
     reference: str | None = None
     """The clean prompt that metrics use, where ``text`` is a perturbed one; None: ``text`` itself."""
+    facts: tuple[Fact, ...] = ()
+    """The assertions of the clean prompt, where the prompt set knows them; empty: unknown."""
 
     @property
     def target(self) -> str:

@@ -25,7 +25,7 @@ CALLBACKS = [
     hookspecs.RegisterReportSections,
 ]
 CONTRACTS = [contracts.Generator, contracts.GuidanceModel, contracts.Schedule, contracts.Metric]
-DATA = [contracts.TextBatch, contracts.Prompt, contracts.Column]
+DATA = [contracts.TextBatch, contracts.Prompt, contracts.Fact, contracts.Column]
 
 
 def read(page: str) -> str:

@@ -1,4 +1,7 @@
-"""Prompts: reading them from files, choosing among them, and perturbing them with typos, homophones, case, order."""
+"""Prompts: reading them from files, choosing among them, and perturbing them with typos, homophones, case, order.
+
+:mod:`.facts` words the assertions of a prompt as statements and questions.
+"""
 
 from __future__ import annotations
 

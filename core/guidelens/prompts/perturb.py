@@ -97,7 +97,7 @@ def perturb_prompts(
             form = perturb(prompt.text, spec, seed)
             forms.append(form)
             if form.changed:
-                result.append(Prompt(form.text, prompt.category, prompt.target))
+                result.append(Prompt(form.text, prompt.category, prompt.target, prompt.facts))
     return result, forms
 
 

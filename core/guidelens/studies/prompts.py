@@ -95,6 +95,6 @@ def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb 
         if note := getattr(changed, "note", ""):
             logger.warning("%s", note)
         if changed.text != clean.text:
-            prompt = Prompt(changed.text, clean.category, clean.target)
+            prompt = Prompt(changed.text, clean.category, clean.target, clean.facts)
             result.append(StudyPrompt(prompt, clean, spec, int(changed.edits)))
     return result

@@ -165,13 +165,13 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
 
     opened = SurveyFile(file)
     try:
-        from .gate import is_loopback
+        from guidelens.serving import is_loopback, shown_host
+
         from .server import serve
     except ModuleNotFoundError as error:
         raise GuidelensError(
             f'serving a survey needs {error.name}: pip install "guidelens[survey]"'
         ) from None
-    shown = f"[{host}]" if ":" in host else host
     local = is_loopback(host)
     path = root_path.strip("/") + ("/" if root_path.strip("/") else "")
     path += "" if local else f"join/{opened.meta['open']}"
@@ -179,7 +179,9 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
         console.echo_line("warning", "plain HTTP can be read on the way: put a proxy with TLS before it")
 
     def say(port: int) -> None:
-        console.print_out(f"open link: http://{shown}:{port}/{path}\nCtrl-C stops; the same command goes on")
+        console.print_out(
+            f"open link: http://{shown_host(host)}:{port}/{path}\nCtrl-C stops; the same command goes on"
+        )
 
     serve(opened, host=host, port=port, root_path=root_path, on_listening=say)
 

@@ -21,13 +21,13 @@ from urllib.parse import parse_qs
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.serving import Gate, is_loopback, serve_app
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from . import wording
 from .design import CHECK
 from .figure import environment
-from .gate import Gate, ImpatientProtocol, is_loopback
 from .limits import Buckets, Limits
 from .store import Rater, StoredItem, SurveyFile, new_token
 
@@ -38,9 +38,6 @@ MAX_BODY = 16_384
 
 BODY_SECONDS = 20.0
 """How long a form may take to arrive."""
-
-CONNECTIONS = 1000
-"""Connections at once; more get 503."""
 
 VISIT = "visit"
 """The one cookie: a random name, so that the open link leads back to where its visitor was."""
@@ -441,32 +438,5 @@ def serve(
     :param on_listening: called with the port (chosen by the system for port 0) once raters can come.
     :raises GuidelensError: where the address cannot be listened on.
     """
-    import socket
-
-    import uvicorn
-
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off (40 ms for a picture after its head) only where the protocol is named.
-    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host.strip("[]"), port))
-        except OSError as error:
-            raise GuidelensError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
-        listener.listen(2048)
-        on_listening(listener.getsockname()[1])
-        app = create_app(survey, local=is_loopback(host), root_path=root_path)
-        # No access log: it would keep addresses together with codes. No proxy headers: anyone can send them.
-        # Raters think for longer than the usual five seconds: keep their connections.
-        config = uvicorn.Config(
-            app,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            lifespan="off",
-            http=ImpatientProtocol,
-            limit_concurrency=CONNECTIONS,
-            timeout_keep_alive=75,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+    app = create_app(survey, local=is_loopback(host), root_path=root_path)
+    serve_app(app, host=host, port=port, on_listening=on_listening)

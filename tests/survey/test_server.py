@@ -19,8 +19,9 @@ from sessions import Client, first, read, walk
 
 fastapi = pytest.importorskip("fastapi")
 import uvicorn  # noqa: E402
-from guidelens_survey import gate, server  # noqa: E402
-from guidelens_survey.gate import ImpatientProtocol, is_loopback  # noqa: E402
+from guidelens.serving import gate, is_loopback  # noqa: E402
+from guidelens.serving.gate import ImpatientProtocol  # noqa: E402
+from guidelens_survey import server  # noqa: E402
 from guidelens_survey.server import create_app  # noqa: E402
 
 BASE = "http://127.0.0.1"
@@ -333,7 +334,7 @@ def test_a_proxy_that_drops_the_host_is_named_once(
         for _ in range(2):
             headers = {"origin": "https://rate.example", "sec-fetch-site": "same-origin"}
             assert client.post(form.action, data=form.hidden, headers=headers).status_code == 403
-    (record,) = [r for r in caplog.records if r.name == "guidelens_survey.gate"]
+    (record,) = [r for r in caplog.records if r.name == "guidelens.serving.gate"]
     assert "form from https://rate.example was refused" in record.getMessage()
     assert "names the host '10.0.0.7'" in record.getMessage()
     assert "let the proxy pass the Host header on" in record.getMessage()

@@ -21,7 +21,7 @@ HEAD_SECONDS = 20.0
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
     "Referrer-Policy": "same-origin",
@@ -44,17 +44,22 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def shown_host(host: str) -> str:
+    """Return a host as addresses write it: IPv6 in brackets."""
+    return f"[{host}]" if ":" in host and not host.startswith("[") else host
+
+
 class Gate:
     """Refuses requests for foreign hosts and forms of other sites, and puts safety headers on every answer.
 
     :param local: requests must name this machine, so that a web page elsewhere cannot reach the server by a name
         of its own.
-    :param prefix: path below which a proxy shows the survey, such as ``/rate``; the proxy may take it off or not.
     :param refusal: makes the page of a refused request from its status and message.
+    :param prefix: path below which a proxy shows the pages, such as ``/rate``; the proxy may take it off or not.
     """
 
     def __init__(
-        self, app: ASGIApp, *, local: bool, prefix: str, refusal: Callable[[int, str], Response]
+        self, app: ASGIApp, *, local: bool, refusal: Callable[[int, str], Response], prefix: str = ""
     ) -> None:
         self.app, self.local, self.prefix, self.refusal = app, local, prefix, refusal
         self._warned: set[tuple[str, str]] = set()
@@ -86,7 +91,7 @@ class Gate:
             self._warn(
                 host, "", "a request for %r%s was refused: this server is for this machine only; see --host"
             )
-            return 400, "This survey is not served here."
+            return 400, "This page is not served here."
         if method == "POST":
             if (
                 headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
@@ -98,7 +103,7 @@ class Gate:
                     origin,
                     host,
                     "a form from %s was refused because its request names the host %r; "
-                    "if both are this survey, let the proxy pass the Host header on",
+                    "if both are this server, let the proxy pass the Host header on",
                 )
                 return 403, "This form came from another site."
         return None

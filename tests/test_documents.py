@@ -15,7 +15,7 @@ from guidelens import Engine, run_study
 from guidelens.cli.main import cli, split_plugin_options
 from guidelens.plugins import PluginManager
 from guidelens.sampling import Sampling
-from guidelens.testing import check_generator, check_schedule
+from guidelens.testing import TinyGuidanceModel, check_generator, check_schedule
 
 ROOT = Path(__file__).parents[1]
 PAGES = [
@@ -126,7 +126,7 @@ def test_the_schedule_of_the_how_to(tmp_path: Path) -> None:
 
 def test_the_generator_of_the_how_to(tmp_path: Path) -> None:
     """It keeps the contract, and has the closed form that it claims: samples have its mean and variance."""
-    plugins, space = _as_plugin("howto/generator.md", tmp_path)
+    plugins, space = _as_plugin("howto/generator.md", tmp_path, block=0)
     generator = plugins.build("generator")
     check_generator(generator)
     engine = Engine(space["GreyPixels"](m=0.3, v=0.04), None, Sampling(steps=1000))
@@ -135,13 +135,25 @@ def test_the_generator_of_the_how_to(tmp_path: Path) -> None:
     assert images.var().item() == pytest.approx(0.04, rel=0.06)
 
 
-def _as_plugin(page: str, folder: Path) -> tuple[PluginManager, dict[str, Any]]:
-    """Load the only Python block of a page as a plugin, and return its names as well."""
-    (block,) = _blocks(ROOT / "docs" / page, "python")
+def test_the_generator_of_latents_of_the_how_to(tmp_path: Path) -> None:
+    plugins, _ = _as_plugin("howto/generator.md", tmp_path, block=1)
+    generator = plugins.build("generator")
+    report = check_generator(generator)
+    assert "decode" not in {check.name for check in report.skipped}
+    engine = Engine(generator, TinyGuidanceModel(), Sampling(steps=5))
+    (result,) = engine.generate("a red circle", "itc", plugins=plugins)
+    assert result.image.shape == (3, 16, 16)
+
+
+def _as_plugin(page: str, folder: Path, block: int | None = None) -> tuple[PluginManager, dict[str, Any]]:
+    """Load a Python block of a page (None: its only one) as a plugin, and return its names as well."""
+    blocks = _blocks(ROOT / "docs" / page, "python")
+    assert block is not None or len(blocks) == 1
+    code = blocks[block or 0]
     path = folder / "of_the_page.py"
-    path.write_text(block, encoding="utf-8")
+    path.write_text(code, encoding="utf-8")
     space: dict[str, Any] = {"__name__": "of_the_page"}
-    exec(compile(block, page, "exec"), space)
+    exec(compile(code, page, "exec"), space)
     return PluginManager.load([str(path)]), space
 
 

@@ -14,7 +14,9 @@ from guidelens.schedules import NamedSchedule, read_schedules
 from guidelens.seeds import parse_seeds, read_seeds
 from tiny_world import Weights
 
-SETTINGS = RunSettings(ModelId("g", "g1"), ModelId("v", "v1"), (3, 8, 8), Sampling(steps=5))
+# Of a resolved run: every default that the models decide is filled in.
+SAMPLING = Sampling(steps=5, clip_denoised=True)
+SETTINGS = RunSettings(ModelId("g", "g1"), ModelId("v", "v1"), (3, 8, 8), SAMPLING)
 
 
 def changed(**options: object) -> RunSettings:

@@ -249,7 +249,7 @@ def step_of(gradient, index=0):
     return SimpleNamespace(
         index=index,
         nonfinite=torch.zeros(len(gradient), dtype=torch.bool),
-        pred_x0=torch.zeros_like(gradient),
+        preview=torch.zeros_like(gradient),
         gradients={"k": gradient},
     )
 

@@ -35,13 +35,17 @@ class Generator(Protocol):
     ``fixed_variance`` (:data:`FixedVariance`) is the Sigma that it was meant to be sampled with, where it learns
     none. ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
     numbers for less memory and more time. The engine asks for it where memory does not suffice otherwise.
+    ``decode(latents)`` makes a generator one of latents: ``image_shape`` is then that of the latents, and
+    ``picture_shape`` (3, h, w) that of the pictures. It maps latents (B, C, H, W) to pictures (B, 3, h, w),
+    differentiably; pixels are in [-1, 1], up to what the decoder overshoots. Guidance models, metrics and pages see
+    pictures. ``checkpointing`` includes the decoder.
     ``alternatives()`` returns other implementations of the same network by name (:class:`guidelens.bench.Alternative`),
     which ``guidelens bench --against NAME`` times beside it.
     """
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the samples."""
+        """(C, H, W) of the samples: pictures, or latents where there is a ``decode``."""
         ...
 
     @property

@@ -24,7 +24,7 @@ from .diffusion.noise import KeyedNoise, NoiseSource, NoiseStream
 from .diffusion.process import lookup
 from .diffusion.samplers import Sampler
 from .errors import UsageError, concerning
-from .guarding import encode
+from .guarding import decode, encode
 from .guidance import (
     HALF_PRECISION_LOSS_SCALES,
     GuidancePlan,
@@ -349,6 +349,8 @@ class Engine:
             cosines=guided.cosines,
             nonfinite=guided.nonfinite if nonfinite is None else nonfinite,
             notes=batch.notes,
+            decode=self._decode if settings.latent else None,
+            decoded=guided.preview,
         )
 
     def _evaluate(self, batch: _Batch, x_t: Tensor, index: Tensor, k: int, lap: int) -> Guided:
@@ -359,6 +361,16 @@ class Engine:
             return batch.denoiser(x_t[of], index[of], k, lap=lap, rows=rows)
 
         return Guided.join(self._micro.run(len(x_t), part))
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        """Return pictures (B, 3, h, w) of latents, decoded in parts where they do not fit into memory."""
+
+        def part(rows: range) -> Tensor:
+            with self._autocast():
+                return decode(self.generator, latents[rows.start : rows.stop]).to(latents.dtype)
+
+        with frozen(self.generator), _no_grad():
+            return torch.cat(self._micro.run(len(latents), part))
 
     def _reverse(
         self, guided: Guided, x_t: Tensor, index: Tensor, noise: Tensor | None
@@ -372,7 +384,7 @@ class Engine:
             index,
             prediction=settings.prediction,
             learned_variance=settings.learned_variance,
-            clip_denoised=settings.sampling.clip_denoised,
+            clip_denoised=bool(settings.sampling.clip_denoised),
             guidance=guided.gradient if settings.gain is None else None,
             noise=noise,
         )

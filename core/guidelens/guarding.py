@@ -165,6 +165,31 @@ def predict(generator: Any, x_t: Tensor, timesteps: Tensor, *, differentiable: b
     return tensor
 
 
+def decode(generator: Any, latents: Tensor) -> Tensor:
+    """Return the pictures (B, 3, h, w) of latents (B, C, H, W), by the generator's own decoder.
+
+    The generator is shown a copy of ``latents``, which is connected to the pictures for gradients.
+
+    :raises ComponentError: it raised, wrote into the latents, or returned something other than pictures of its
+        ``picture_shape``, with a gradient where ``latents`` require one.
+    """
+    shown = latents.clone()
+    before = shown._version
+    pictures = call(generator, "generator", "decode", shown)
+    who = name_of(generator, "generator")
+    _check_tensor(pictures, f"{who}: decode() returned")
+    wanted = (len(latents), *picture_shape_of(generator))
+    if tuple(pictures.shape) != wanted:
+        raise ComponentError(
+            f"{who}: decode() returned the shape {tuple(pictures.shape)}; it must be {wanted}"
+        )
+    if latents.requires_grad and not pictures.requires_grad:
+        raise ComponentError(f"{who}: decode() returned pictures without gradient (no_grad, detach, numpy)")
+    _check_untouched(shown, before, f"{who}: decode() writes into the latents")
+    tensor: Tensor = pictures
+    return tensor
+
+
 def losses_of(
     model: Any,
     images: Tensor,
@@ -310,15 +335,32 @@ def image_shape_of(generator: Any) -> tuple[int, int, int]:
 
     :raises UsageError: it is not three positive integers.
     """
-    with plugin_code(name_of(generator, "generator"), "image_shape"):
-        shape: Any = generator.image_shape
+    return _shape_of(generator, "image_shape")
+
+
+def is_latent(generator: Any) -> bool:
+    """Return whether a generator diffuses latents: whether it has a ``decode``."""
+    return callable(getattr(generator, "decode", None))
+
+
+def picture_shape_of(generator: Any) -> tuple[int, int, int]:
+    """Return the shape (C, H, W) of a generator's pictures: its ``picture_shape`` if it diffuses latents.
+
+    :raises UsageError: it is not three positive integers.
+    """
+    return _shape_of(generator, "picture_shape" if is_latent(generator) else "image_shape")
+
+
+def _shape_of(generator: Any, name: str) -> tuple[int, int, int]:
+    with plugin_code(name_of(generator, "generator"), name):
+        shape: Any = getattr(generator, name, None)
     if not (
         isinstance(shape, Sequence | tuple)
         and len(shape) == 3
         and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in shape)
     ):
         raise UsageError(
-            f"{name_of(generator, 'generator')}: image_shape must be (C, H, W), three positive integers, not {shape!r}"
+            f"{name_of(generator, 'generator')}: {name} must be (C, H, W), three positive integers, not {shape!r}"
         )
     return (shape[0], shape[1], shape[2])
 

@@ -31,7 +31,7 @@ class Recorder:
         self._samples = samples
         self._plan = plan
         self._started = time.perf_counter()
-        self._last: Tensor | None = None
+        self._last: Step | None = None
         self._notes: tuple[tuple[str, ...], ...] = ()
         self._losses: list[dict[str, Tensor]] = []
         self._norms: list[dict[str, Tensor]] = []
@@ -40,7 +40,7 @@ class Recorder:
 
     def add(self, step: Step) -> None:
         """Record a step."""
-        self._last = step.sample
+        self._last = step
         self._losses.append(step.losses)
         self._norms.append(step.gradient_norms)
         self._cosines.append(step.cosines)
@@ -51,7 +51,7 @@ class Recorder:
         """Return the results after the steps so far; synchronises with the device."""
         if self._last is None:
             return []
-        images = self._last.clamp(-1, 1).to("cpu", torch.float32)
+        images = self._last.picture.clamp(-1, 1).to("cpu", torch.float32)
         losses, norms, cosines = _series(self._losses), _series(self._norms), _series(self._cosines)
         nonfinite = torch.stack(self._nonfinite).sum(dim=0).tolist()
         seconds = (time.perf_counter() - self._started) / len(self._samples)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from torch import Tensor
 
@@ -40,12 +42,16 @@ class Step:
     :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
     :param losses: L_k likewise, nan where the objective is inactive for the sample.
     :param gradients: dL_k/dx0 likewise, (B, C, H, W), before weights and scales: with respect to what the guidance
-        model is shown, x0 unclamped, or its blend with x_t, or x_t itself. Over random views, their average.
+        model is shown, x0 unclamped, or its blend with x_t, or x_t itself; the decoded picture where the generator
+        diffuses latents. Over random views, their average.
     :param gradient_norms: their norms (B,), nan likewise.
     :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
     :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
     :param notes: the guidance model's notes on each sample's prompt, such as a word that was cut off; the same at
         every step.
+    :param decode: returns the pictures (B, 3, h, w) of latents, where the generator diffuses these; ``x_t``,
+        ``pred_x0`` and ``sample`` are then latents, and :attr:`preview` and :attr:`picture` pictures.
+    :param decoded: the decoded ``pred_x0``, where guidance needed it.
 
     A repeated step is recorded once: values come from its last repetition; ``nonfinite`` is true if the gradient of
     any repetition was not finite.
@@ -64,6 +70,20 @@ class Step:
     cosines: dict[tuple[str, str], Tensor]
     nonfinite: Tensor
     notes: tuple[tuple[str, ...], ...] = ()
+    decode: Callable[[Tensor], Tensor] | None = None
+    decoded: Tensor | None = None
+
+    @cached_property
+    def preview(self) -> Tensor:
+        """``pred_x0`` as pictures (B, 3, h, w); of latents, decoded when first read."""
+        if self.decoded is not None:
+            return self.decoded
+        return self.pred_x0 if self.decode is None else self.decode(self.pred_x0)
+
+    @cached_property
+    def picture(self) -> Tensor:
+        """``sample`` as pictures (B, 3, h, w); of latents, decoded when first read."""
+        return self.sample if self.decode is None else self.decode(self.sample)
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from guidelens.contracts import Generator, GuidanceModel, Prediction, TextBatch
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import picture_shape_of
 from guidelens.guidance import check_objective
 from guidelens.memory import is_out_of_memory
 from guidelens.networks import frozen
@@ -207,7 +208,7 @@ class _HollowGenerator:
     fingerprint = "hollow"
 
     def __init__(self, generator: Generator) -> None:
-        self.image_shape = generator.image_shape
+        self.image_shape = picture_shape_of(generator)  # without a decoder
         self.alphas_cumprod = generator.alphas_cumprod
         self.prediction: Prediction = generator.prediction
         self.learned_variance = generator.learned_variance

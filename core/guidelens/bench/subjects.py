@@ -13,7 +13,7 @@ from torch import Tensor
 from guidelens.contracts import GuidanceModel, TextBatch
 from guidelens.diffusion.process import split_output
 from guidelens.engine import Engine, Sample, Step
-from guidelens.guarding import call, encode
+from guidelens.guarding import call, decode, encode
 from guidelens.networks import frozen
 
 from .alternatives import Alternative
@@ -123,6 +123,13 @@ class Situation:
         """Whether the guidance model is shown x_t itself, so that no gradient passes through the generator."""
         return getattr(self.model, "reads", "x0") == "x_t"
 
+    def pictures(self, x0: Tensor) -> Tensor:
+        """Return what the guidance model is shown of x0: itself, or its decoded picture."""
+        if not self.engine.settings.latent:
+            return x0
+        with precision(self.engine):
+            return decode(self.engine.generator, x0).to(x0.dtype)
+
     def losses(self, images: Tensor) -> dict[str, Tensor]:
         """Return the losses of ``images`` under the engine's precision."""
         told: dict[str, Any] = {"timesteps": self.timesteps} if self.reads_x_t else {}
@@ -160,14 +167,17 @@ class BareStep:
             predicted = self._predict(point)
         marks.append(clock.mark())
         with torch.enable_grad():
-            x0 = of_x_t * s.x_t + of_output * predicted.detach()
-            images = (x0 if through else s.x_t.clone()).requires_grad_()
+            x0 = (of_x_t * s.x_t + of_output * predicted.detach()).requires_grad_()
+            picture = s.pictures(x0)
+            images = (picture.detach() if through else s.x_t.clone()).requires_grad_()
             losses = s.losses(images)
         marks.append(clock.mark())
         total = torch.zeros_like(images)
         for k, loss in enumerate(losses.values()):
             (gradient,) = torch.autograd.grad(loss.sum(), images, retain_graph=k + 1 < len(losses))
             total += gradient
+        if picture is not x0:
+            (total,) = torch.autograd.grad(picture, x0, total)
         marks.append(clock.mark())
         if through:
             torch.autograd.grad(predicted, point, of_output * total)
@@ -203,7 +213,7 @@ class PublishedStep:
                 s.index,
                 prediction=generator.prediction,
                 learned_variance=generator.learned_variance,
-                clip_denoised=True,
+                clip_denoised=not s.engine.settings.latent,
             )
         with torch.enable_grad():
             point = s.x_t.detach().requires_grad_()
@@ -217,7 +227,8 @@ class PublishedStep:
         if s.reads_x_t:
             return point
         predicted, _ = split_output(self._evaluate(point), point, generator.learned_variance)
-        return s.engine.settings.process.predict_x0(predicted, point, s.index, generator.prediction)
+        x0 = s.engine.settings.process.predict_x0(predicted, point, s.index, generator.prediction)
+        return s.pictures(x0)
 
     def _evaluate(self, x_t: Tensor) -> Tensor:
         with precision(self._s.engine, float32=self._float32):

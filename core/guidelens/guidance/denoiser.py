@@ -10,6 +10,9 @@ cosines and maps of where an objective pulls for nothing. Then one vector-Jacobi
 through the network.
 Since x0 = a * x_t + b * output with known a and b, only the output's part goes through autograd.
 
+Where the generator diffuses latents, x0 is decoded once. The gradients of the objectives, and with them all telemetry,
+are those at the picture; one vector-Jacobian product through the decoder leads to dL/dx0.
+
 Losses are summed over the batch and no network mixes samples, so a sample's gradient is that of its own loss.
 Nothing here waits for the device, float16's choice of a loss scale apart.
 """
@@ -31,7 +34,7 @@ from ..device_copies import to_device
 from ..diffusion.noise import KeyedNoise
 from ..diffusion.process import lookup, split_output
 from ..errors import GuidelensError
-from ..guarding import losses_of, predict
+from ..guarding import decode, losses_of, predict
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
 from .plan import Group, GuidancePlan
 from .settings import Settings
@@ -50,6 +53,7 @@ class Guided:
     :param gradient_norms: (K, B) their norms.
     :param cosines: of these gradients, by pair of objectives (B,); nan where either is inactive or 0.
     :param nonfinite: (B,) bool, the samples left unguided because their gradient was not finite.
+    :param preview: the decoded x0 (B, 3, h, w), of latents; None where it was not decoded.
     """
 
     output: Tensor
@@ -59,6 +63,7 @@ class Guided:
     gradient_norms: Tensor
     cosines: dict[tuple[str, str], Tensor]
     nonfinite: Tensor
+    preview: Tensor | None = None
 
     @staticmethod
     def join(parts: Sequence[Guided]) -> Guided:
@@ -77,7 +82,9 @@ class Guided:
                     for part in parts
                 ]
             )
+        previews = [part.preview for part in parts if part.preview is not None]
         return Guided(
+            preview=torch.cat(previews) if len(previews) == len(parts) else None,
             output=torch.cat([part.output for part in parts]),
             gradient=gradient,
             losses=torch.cat([part.losses for part in parts], dim=1),
@@ -119,6 +126,8 @@ class GuidedDenoiser:
         self._model = model
         self._reads_x_t = getattr(model, "reads", "x0") == "x_t"
         self._process = settings.process
+        self._latent = settings.latent
+        self._picture_shape = settings.picture_shape
         self._plan = plan
         self._text = text
         self._prediction: Prediction = settings.prediction
@@ -156,7 +165,7 @@ class GuidedDenoiser:
                 output = predict(self._generator, point, timesteps)
             output = output.to(x_t.dtype)
             predicted, _ = split_output(output, x_t, self._learned_variance)
-        telemetry = _Telemetry(self._plan.objectives, x_t)
+        telemetry = _Telemetry(self._plan.objectives, x_t, self._picture_shape)
         if not context.groups:
             return telemetry.guided(output.detach(), None, x_t.new_zeros(len(x_t), dtype=torch.bool))
         if self._reads_x_t:
@@ -182,8 +191,11 @@ class GuidedDenoiser:
         )
         clamped = options.see == "clamped" and options.clip_denoised
         seen = x0.clamp(-1, 1) if clamped else x0 if share is None else share * x0 + (1 - share) * x_t
-        of_seen = self._image_gradient(seen, context, telemetry)
-        nonfinite = ~all_finite(of_seen)
+        if self._latent:
+            of_seen, nonfinite = self._through_decoder(seen, context, telemetry)
+        else:
+            of_seen = self._image_gradient(seen, context, telemetry)
+            nonfinite = ~all_finite(of_seen)
         # No cotangent that is not finite enters the network, where it might spread to other samples.
         of_seen = zero_rows(of_seen, nonfinite)
         of_x0 = of_seen if share is None else share * of_seen
@@ -198,6 +210,22 @@ class GuidedDenoiser:
         else:
             slope = of_x_t * of_x0 + vjp(predicted, point, of_output * of_x0, self._loss_scales)
         return (slope if share is None else slope + (1 - share) * of_seen), nonfinite
+
+    def _through_decoder(
+        self, latents: Tensor, context: _StepContext, telemetry: _Telemetry
+    ) -> tuple[Tensor, Tensor]:
+        """Return d(weighted loss)/d(latents), by way of the decoded picture, and where it is not finite."""
+        with torch.enable_grad():
+            point = latents.detach().requires_grad_()
+            with self._autocast():
+                picture = decode(self._generator, point)
+            picture = picture.to(latents.dtype)
+        if self._options.see == "x0":
+            telemetry.preview = picture.detach()
+        of_picture = self._image_gradient(picture.detach(), context, telemetry)
+        nonfinite = ~all_finite(of_picture)
+        gradient = vjp(picture, point, zero_rows(of_picture, nonfinite), self._loss_scales)
+        return gradient, nonfinite | ~all_finite(gradient)
 
     def _range_gradient(self, x0: Tensor, context: _StepContext) -> Tensor:
         """d(mean of (x0 - clamp(x0))^2)/dx0, at the samples that are guided."""
@@ -345,18 +373,22 @@ class _Selection:
 class _Telemetry:
     """Collects losses, gradients, norms and cosines of the groups of a batch, nan where nothing was evaluated.
 
-    :param like: (B, C, H, W), of the batch's shape, type and device.
+    :param like: (B, ...), of the batch's size, type and device.
+    :param shape: (C, H, W) of what the guidance model sees.
     """
 
-    def __init__(self, objectives: tuple[str, ...], like: Tensor) -> None:
+    def __init__(self, objectives: tuple[str, ...], like: Tensor, shape: tuple[int, int, int]) -> None:
         self._like = like
+        self._shape = (len(like), *shape)
+        self.preview: Tensor | None = None
+        """The decoded x0, if it was decoded."""
         self._position = {name: k for k, name in enumerate(objectives)}
         self._gradients: dict[str, Tensor] = {}
-        shape = (len(objectives), len(like))
-        self._losses = like.new_full(shape, math.nan)
-        self._norms = like.new_full(shape, math.nan)
-        self._cosines = {pair: like.new_full(shape[1:], math.nan) for pair in combinations(objectives, 2)}
-        self.weighted_loss = like.new_zeros(shape[1:])
+        table, row = (len(objectives), len(like)), (len(like),)
+        self._losses = like.new_full(table, math.nan)
+        self._norms = like.new_full(table, math.nan)
+        self._cosines = {pair: like.new_full(row, math.nan) for pair in combinations(objectives, 2)}
+        self.weighted_loss = like.new_zeros(row)
         """(B,) sum_k w_k c_k L_k; 0 for a sample that is not guided."""
 
     def record(
@@ -384,14 +416,16 @@ class _Telemetry:
             self._gradients[name] = gradient
             return
         if name not in self._gradients:
-            self._gradients[name] = torch.full_like(self._like, math.nan)
+            self._gradients[name] = self._like.new_full(self._shape, math.nan)
         self._gradients[name][rows] = gradient
 
     def guided(self, output: Tensor, gradient: Tensor | None, nonfinite: Tensor) -> Guided:
         for name in self._position.keys() - self._gradients.keys():
-            self._gradients[name] = torch.full_like(self._like, math.nan)
+            self._gradients[name] = self._like.new_full(self._shape, math.nan)
         gradients = {name: self._gradients[name] for name in self._position}
-        return Guided(output, gradient, self._losses, gradients, self._norms, self._cosines, nonfinite)
+        return Guided(
+            output, gradient, self._losses, gradients, self._norms, self._cosines, nonfinite, self.preview
+        )
 
 
 def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:

@@ -17,7 +17,7 @@ from ..contracts import FixedVariance, Generator, GuidanceModel, Prediction, Rea
 from ..diffusion.process import DiffusionProcess
 from ..diffusion.samplers import Sampler, make_sampler
 from ..errors import UsageError, concerning
-from ..guarding import image_shape_of
+from ..guarding import image_shape_of, is_latent, picture_shape_of
 from ..sampling import Sampling, progress_of
 from .displacement import displacement_warning, largest_displacement
 from .dose import dose_factor, guidance_gain, total_dose
@@ -38,7 +38,9 @@ class Settings:
         Resolving it again gives the same.
     :param process: the respaced diffusion process.
     :param sampler: what takes the reverse steps.
-    :param image_shape: (C, H, W).
+    :param image_shape: (C, H, W) of the state x_t.
+    :param picture_shape: of the pictures; another one where the generator diffuses latents.
+    :param latent: whether it does.
     :param prediction: what the generator predicts.
     :param learned_variance: whether it learned its variance.
     :param objectives: those of the guidance model; empty without one.
@@ -54,6 +56,8 @@ class Settings:
     process: DiffusionProcess
     sampler: Sampler
     image_shape: tuple[int, int, int]
+    picture_shape: tuple[int, int, int]
+    latent: bool
     prediction: Prediction
     learned_variance: bool
     objectives: frozenset[str]
@@ -113,6 +117,9 @@ def resolve(
         names the option.
     """
     _check_models(generator, guidance_model)
+    latent = is_latent(generator)
+    if latent:
+        _check_latents(sampling, guidance_model)
     with concerning("steps"):
         process = DiffusionProcess(generator.alphas_cumprod, sampling.steps)
     chosen, variance = _sampler(sampling, generator, sampler)
@@ -120,6 +127,7 @@ def resolve(
         _with_plain_dose(sampling, len(generator.alphas_cumprod)),
         objective_scales=resolve_scales(guidance_model, sampling.objective_scales),
         fixed_variance=variance,
+        clip_denoised=not latent if sampling.clip_denoised is None else sampling.clip_denoised,
     )
     steps = process.num_steps
     guided = complete.guided_steps(steps)
@@ -130,6 +138,8 @@ def resolve(
         process=process,
         sampler=chosen,
         image_shape=generator.image_shape,
+        picture_shape=picture_shape_of(generator),
+        latent=latent,
         prediction=generator.prediction,
         learned_variance=generator.learned_variance,
         objectives=guidance_model.objectives if guidance_model is not None else frozenset(),
@@ -264,6 +274,28 @@ def _check_guidance(sampling: Sampling, guidance_model: GuidanceModel, guided: l
             )
 
 
+def _check_latents(sampling: Sampling, guidance_model: GuidanceModel | None) -> None:
+    """:raises UsageError: for options and models that suppose that x_t is a picture."""
+    about_pixels = {
+        "clip_denoised": bool(sampling.clip_denoised),
+        "clip_after_guidance": sampling.clip_after_guidance,
+        "range_scale": sampling.range_scale != 0,
+        "see": sampling.see == "clamped",
+    }
+    for name, given in about_pixels.items():
+        if given:
+            raise UsageError(
+                f"{name}={getattr(sampling, name)} holds x0 within [-1, 1], the range of pixels; this generator"
+                " diffuses latents, which have no such range",
+                setting=name,
+            )
+    if getattr(guidance_model, "reads", "x0") == "x_t":
+        raise UsageError(
+            "this guidance model reads noisy pictures (x_t), and this generator's x_t are latents; choose a guidance"
+            " model that reads x0"
+        )
+
+
 def _check_models(generator: Generator, guidance_model: GuidanceModel | None) -> None:
     """:raises UsageError: if these cannot work, or not together."""
     wanted = ("image_shape", "alphas_cumprod", "prediction", "learned_variance")
@@ -274,6 +306,7 @@ def _check_models(generator: Generator, guidance_model: GuidanceModel | None) ->
             f"{type(generator).__name__} is not a generator: it {lack}; see guidelens.contracts.Generator"
         )
     image_shape_of(generator)
+    channels = picture_shape_of(generator)[0]
     if generator.prediction not in get_args(Prediction):
         choices = ", ".join(get_args(Prediction))
         raise UsageError(f"the generator predicts {generator.prediction!r}; choose {choices}")
@@ -285,8 +318,7 @@ def _check_models(generator: Generator, guidance_model: GuidanceModel | None) ->
             f"{type(guidance_model).__name__} is not a guidance model: it lacks {', '.join(missing)};"
             " see guidelens.contracts.GuidanceModel"
         )
-    if generator.image_shape[0] != IMAGE_CHANNELS:
+    if channels != IMAGE_CHANNELS:
         raise UsageError(
-            f"the generator draws images of {generator.image_shape[0]} channels;"
-            f" guidance models see {IMAGE_CHANNELS}"
+            f"the generator draws images of {channels} channels; guidance models see {IMAGE_CHANNELS}"
         )

@@ -23,7 +23,7 @@ def assemble(
     from guidelens.guidance import resolve
 
     settings = resolve(sampling, generator.component, guidance.component)
-    channels, height, width = settings.image_shape
+    channels, height, width = settings.picture_shape
     return settings, RunSettings(
         generator=ModelId(generator.name, str(generator.component.fingerprint)),
         guidance=ModelId(guidance.name, str(guidance.component.fingerprint)),

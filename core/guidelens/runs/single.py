@@ -91,7 +91,7 @@ def draw(
 
     def observe(step: Step) -> None:
         if keep_frames:
-            frames.append(to_picture(step.pred_x0[0]))
+            frames.append(to_picture(step.preview[0]))
         if keep_saliency:
             recorder(step)
         if on_step is not None:

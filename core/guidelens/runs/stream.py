@@ -39,7 +39,7 @@ def stream(
 
     :param prompts: one, or several that are drawn at once, from the same noise: the B rows of each step.
     :param seed: of all the noise.
-    :param sampling: how pictures are drawn; the last step holds the finished pictures in ``sample``.
+    :param sampling: how pictures are drawn; the last step holds the finished pictures in ``picture``.
     :raises UsageError: at once, for a request that makes no sense.
     :raises GuidelensError: at once, for components that cannot be built; while running, for sampling that failed.
     """

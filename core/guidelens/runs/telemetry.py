@@ -88,7 +88,7 @@ class StepRecorder:
         """Record a step; a callback of :meth:`guidelens.engine.Engine.run`."""
         self._nonfinite.append(step.nonfinite)
         if step.index in self.snapshot_steps:
-            self._snapshots.append(_small(step.pred_x0))
+            self._snapshots.append(_small(step.preview))
             for name, gradient in step.gradients.items():
                 self._maps.setdefault(name, []).append(saliency_maps(gradient))
 
@@ -122,7 +122,7 @@ def saliency_maps(gradient: Tensor) -> tuple[Tensor, Tensor]:
 
     Maps that are not finite are 0, with the peak nan. Nothing is waited for.
 
-    :param gradient: dL_k/dx0 (B, C, H, W).
+    :param gradient: dL_k/dx0 (B, C, H, W), at the pictures.
     :returns: (B, h, w) uint8, at most :data:`SNAPSHOT_SIDE` pixels a side, and (B,) float32.
     """
     import torch

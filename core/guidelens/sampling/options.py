@@ -87,10 +87,11 @@ class Sampling:
         unset="the generator's own, else small",
         source="Ho et al. 2020",
     )
-    clip_denoised: bool = option(
-        True,
+    clip_denoised: bool | None = option(
+        None,
         "Clamp the predicted x0 to [-1, 1] in the reverse step.",
         section=SAMPLING,
+        unset="yes; no for latents, which have no such range",
     )
     clip_after_guidance: bool = option(
         False,

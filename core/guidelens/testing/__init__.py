@@ -86,7 +86,8 @@ def check_generator(
 ) -> ConformanceReport:
     """Check a generator.
 
-    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws, tried beside some that it samples.
+    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws (latents, where it diffuses these),
+        tried beside some that it samples.
     :param device: where it runs: ``cpu``, ``cuda``, ...
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.

@@ -27,7 +27,7 @@ from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import DiffusionProcess, split_output
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError
-from guidelens.guarding import predict
+from guidelens.guarding import is_latent, predict
 from guidelens.sampling import Sampling
 
 from .checklist import Failed, Numbers
@@ -43,6 +43,7 @@ _LEAST_RMS = 0.25  # of pictures: coarse samples of a narrow distribution are na
 _SAMPLING_STEPS = 10
 _PIXELS = 6_000  # averages over so many numbers are steady to a percent or two
 _MOST_IMAGES = 64
+_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class _Labelled:
         self.alphas_cumprod = generator.alphas_cumprod
         self.learned_variance = generator.learned_variance
         self.fingerprint = ""
+        self.latent = is_latent(generator)
 
     def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
         return predict(self._generator, x_t, timesteps)
@@ -141,8 +143,16 @@ def _samples(generator: Any, device: torch.device) -> Tensor:
     channels, height, width = generator.image_shape
     count = max(1, min(_MOST_IMAGES, _PIXELS // (channels * height * width)))
     steps = min(_SAMPLING_STEPS, len(generator.alphas_cumprod))
-    engine = Engine(generator, None, Sampling(steps=steps, sampler="ddim"), device=str(device), batch_size=8)
-    return torch.stack([result.image for result in engine.run([Sample("", None, k) for k in range(count)])])
+    # Without a decoder latents are drawn like pictures of any number of channels, and must not be clamped.
+    sampling = Sampling(steps=steps, sampler="ddim", clip_denoised=not generator.latent)
+    engine = Engine(generator, None, sampling, device=str(device))
+    drawn = []
+    for start in range(0, count, _BATCH):
+        seeds = range(start, min(start + _BATCH, count))
+        *_, last = engine.stream([Sample("", None, seed) for seed in seeds])
+        drawn.append(last.sample)
+    samples = torch.cat(drawn).cpu()
+    return samples if generator.latent else samples.clamp(-1, 1)
 
 
 @torch.no_grad()
@@ -157,7 +167,7 @@ def _level(
     for sign in (1, -1):
         x_t = process.q_sample(pictures, at, sign * noise)
         output = torch.cat(
-            [generator(x, t) for x, t in zip(x_t.split(8), at.to(x_t.device).split(8), strict=True)]
+            [generator(x, t) for x, t in zip(x_t.split(_BATCH), at.to(x_t.device).split(_BATCH), strict=True)]
         )
         predicted, _ = split_output(output, x_t, generator.learned_variance)
         answers.append(process.predict_x0(predicted, x_t, at, generator.prediction))
@@ -171,5 +181,6 @@ def _level(
         sigma=sigma,
         error=error.item() / min(sigma * power.sqrt().item(), rms),
         leftover=leftover.item(),
-        bound=min(sigma, 1 / sigma),
+        # The variance of a pixel is at most 1; that of a latent, on average, at most their mean square.
+        bound=min(sigma, (max(1.0, rms**2) if generator.latent else 1.0) / sigma),
     )

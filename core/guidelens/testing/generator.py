@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import split_output
-from guidelens.guarding import predict
+from guidelens.guarding import decode, is_latent, predict
 from guidelens.networks import resolve_device
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most
@@ -192,6 +192,40 @@ def _gradient(subject: _Subject) -> Numbers:
         return {"relative error": check_directional(projected, x_t, what="the output")}
 
 
+@CHECKS.add("decode", needs=["determinism"])
+def _decode(subject: _Subject) -> Numbers:
+    """Where it has ``decode``: finite pictures (B, 3, h, w) of picture_shape, each from its own latent alone."""
+    if not is_latent(subject.generator):
+        raise NotChecked("it diffuses pictures: it has no decode")
+    shape: Any = getattr(subject.generator, "picture_shape", None)
+    if not isinstance(shape, tuple) or len(shape) != 3 or shape[0] != 3:
+        raise Failed(f"picture_shape is {shape!r}; it must be a tuple of three ints: 3, h, w")
+    latents, _ = subject.noisy()
+    together = decode(subject.generator, latents)
+    check_finite("the picture", together)
+    rows, order = range(BATCH), [*reversed(range(BATCH))]
+    alone = [decode(subject.generator, latents[[row]]) for row in rows]
+    numbers = dict(check_rows(together, alone, decode(subject.generator, latents[order]), order))
+    leaf = latents.clone().requires_grad_()
+    numbers["in a neighbour's gradient"] = check_cross_gradient(decode(subject.generator, leaf), leaf)
+    numbers["relative error of the gradient"] = _decoder_gradient(subject)
+    return {**numbers, "largest": together.abs().max().item()}
+
+
+def _decoder_gradient(subject: _Subject) -> float:
+    """Compare the decoder's gradient with central differences in float64, along a random projection of the picture."""
+    with subject.double() as double:
+        latents, _ = double.noisy(torch.float64)
+        random = torch.Generator().manual_seed(1)
+        pictures = (BATCH, *subject.generator.picture_shape)  # type: ignore[attr-defined]  # it is a generator of latents
+        projection = torch.randn(pictures, generator=random, dtype=torch.float64).to(latents)
+        return check_directional(
+            lambda point: (decode(double.generator, point) * projection).flatten(1).sum(dim=1),
+            latents,
+            what="the picture",
+        )
+
+
 @CHECKS.add("parameters", needs=["output"])
 def _parameters(subject: _Subject) -> Numbers:
     """No parameter collects gradients; modules inside a component that is none are frozen, in eval mode."""
@@ -208,7 +242,7 @@ def _parameters(subject: _Subject) -> Numbers:
 
 @CHECKS.add("checkpointing", needs=["differentiable", "determinism"])
 def _checkpointing(subject: _Subject) -> Numbers:
-    """Where it offers ``checkpointing``: output and gradient are the same with it."""
+    """Where it offers ``checkpointing``: output, pictures of latents, and their gradients are the same with it."""
     switch = getattr(subject.generator, "checkpointing", None)
     if not callable(switch):
         raise NotChecked("it offers none")
@@ -218,11 +252,15 @@ def _checkpointing(subject: _Subject) -> Numbers:
         switch(enabled)
         leaf = x_t.clone().requires_grad_()
         output = subject(leaf, timesteps)
-        results.append((output, *torch.autograd.grad(output.square().sum(), leaf)))
+        results.append([output, *torch.autograd.grad(output.square().sum(), leaf)])
+        if is_latent(subject.generator):
+            picture = decode(subject.generator, leaf)
+            results[-1] += [picture, *torch.autograd.grad(picture.square().sum(), leaf)]
     switch(False)
+    kinds = ("output", "gradient", "picture", "gradient of the picture")
     numbers = {
-        "output": largest_difference(results[0][0], results[1][0]),
-        "gradient": largest_difference(results[0][1], results[1][1]),
+        kind: largest_difference(without, recomputed)
+        for kind, without, recomputed in zip(kinds, *results, strict=False)
     }
     for name, difference in numbers.items():
         at_most(

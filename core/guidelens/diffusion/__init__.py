@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..contracts import FixedVariance
 from .noise import KeyedNoise, NoiseSource, NoiseStream, ReplayedNoise
+from .paths import GaussianPath, PathGenerator, edm_path, flow_path, flow_path_of, karras_sigmas
 from .process import DiffusionProcess, PosteriorStep, alphas_cumprod_of, beta_schedule, space_timesteps
 from .samplers import DDIM, DDPM, ReverseStep, Sampler, make_sampler
 
@@ -12,15 +13,21 @@ __all__ = [
     "DDPM",
     "DiffusionProcess",
     "FixedVariance",
+    "GaussianPath",
     "KeyedNoise",
     "NoiseSource",
     "NoiseStream",
+    "PathGenerator",
     "PosteriorStep",
     "ReplayedNoise",
     "ReverseStep",
     "Sampler",
     "alphas_cumprod_of",
     "beta_schedule",
+    "edm_path",
+    "flow_path",
+    "flow_path_of",
+    "karras_sigmas",
     "make_sampler",
     "space_timesteps",
 ]

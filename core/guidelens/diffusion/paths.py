@@ -1,0 +1,178 @@
+"""Any Gaussian path as a rescaled variance-preserving process: flow matching, EDM.
+
+A path is x = a x0 + s eps, with a signal level a and a noise level s. Divided by sqrt(a^2 + s^2), its state is that of
+a variance-preserving process with abar = a^2 / (a^2 + s^2). So the engine needs nothing new: it samples the rescaled
+state, the network is shown x again, and its output is turned into x0. DDIM on the rescaled state takes the steps of the
+Euler sampler on x (Karras et al. 2022, arXiv:2206.00364, appendix C; Lipman et al. 2023, arXiv:2210.02747).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Prediction
+from ..errors import UsageError
+from .process import lookup
+
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float, Float64, Int64
+
+Network = Callable[[Tensor, Tensor], Tensor]
+"""Maps the path's x (B, C, H, W), scaled by c_in, and times (B,) to (B, C, H, W)."""
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianPath:
+    """A path of T noise levels, the cleanest first, and how a network's output F is turned into x0.
+
+    x0 = c_skip x + c_out F(c_in x, time), with x = signal x0 + noise eps. All entries are (T,) float64.
+
+    :param times: what the network is told in place of the training index.
+    :raises UsageError: for tables of different lengths, or whose noise does not grow against the signal.
+    """
+
+    signal: Float64[Tensor, "T"]
+    noise: Float64[Tensor, "T"]
+    times: Float64[Tensor, "T"]
+    c_in: Float64[Tensor, "T"]
+    c_skip: Float64[Tensor, "T"]
+    c_out: Float64[Tensor, "T"]
+
+    def __post_init__(self) -> None:
+        tables = (self.signal, self.noise, self.times, self.c_in, self.c_skip, self.c_out)
+        if any(t.dtype != torch.float64 or t.ndim != 1 or t.shape != self.signal.shape for t in tables):
+            raise UsageError("the tables of a path must be (T,) float64, all of one length")
+        if not bool((self.signal > 0).all() and (self.noise > 0).all()):
+            raise UsageError("the signal and the noise of a path must be above 0 at every level")
+        if not bool((self.alphas_cumprod.diff() < 0).all()):
+            raise UsageError("the noise of a path must grow against its signal, from the cleanest level on")
+
+    @property
+    def alphas_cumprod(self) -> Float64[Tensor, "T"]:
+        """Abar = a^2 / (a^2 + s^2) of the rescaled process."""
+        return self.signal.square() / (self.signal.square() + self.noise.square())
+
+    @property
+    def scale(self) -> Float64[Tensor, "T"]:
+        """Sqrt(a^2 + s^2): x divided by the state of the rescaled process."""
+        return (self.signal.square() + self.noise.square()).sqrt()
+
+    def x0(
+        self, network: Network, x_t: Float[Tensor, "B C H W"], timesteps: Int64[Tensor, "B"]
+    ) -> Float[Tensor, "B C H W"]:
+        """Return the network's x0 (B, C, H, W), differentiable in the state ``x_t`` of the rescaled process.
+
+        :param timesteps: (B,) indices of levels.
+        """
+        times = lookup(self.times, timesteps, x_t).flatten()
+        output = network(lookup(self.c_in * self.scale, timesteps, x_t) * x_t, times)
+        of_x_t = lookup(self.c_skip * self.scale, timesteps, x_t)
+        return of_x_t * x_t + lookup(self.c_out, timesteps, x_t) * output
+
+
+def flow_path(num_timesteps: int = 1000, *, shift: float = 1.0, time_scale: float = 1000.0) -> GaussianPath:
+    """Return the path of flow matching, x = (1 - sigma) x0 + sigma eps, for networks of the velocity eps - x0.
+
+    With u = (i + 1) / T, sigma = shift u / (1 + (shift - 1) u) (Esser et al. 2024, arXiv:2403.03206, eq. 23). The
+    noisiest level, pure noise, has no signal to divide by: half a level before it, u = 1 - 1 / (2T), takes its place.
+
+    :param shift: above 1 spends more levels on noise (3 for Stable Diffusion 3).
+    :param time_scale: the network is told time_scale * sigma.
+    :raises UsageError: for values that make no path.
+    """
+    if num_timesteps < 1 or shift <= 0:
+        raise UsageError(
+            f"a flow needs at least 1 level and a shift above 0, got {num_timesteps} and {shift}"
+        )
+    u = torch.arange(1, num_timesteps + 1, dtype=torch.float64) / num_timesteps
+    u[-1] = 1 - 1 / (2 * num_timesteps)
+    return flow_path_of(shift * u / (1 + (shift - 1) * u), time_scale=time_scale)
+
+
+def flow_path_of(sigmas: Float64[Tensor, "T"], *, time_scale: float = 1000.0) -> GaussianPath:
+    """Return the path of flow matching through these sigmas, (T,) within (0, 1), the cleanest first."""
+    one = torch.ones_like(sigmas)
+    return GaussianPath(1 - sigmas, sigmas, time_scale * sigmas, c_in=one, c_skip=one, c_out=-sigmas)
+
+
+def karras_sigmas(
+    num_timesteps: int = 1000, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> Float64[Tensor, "T"]:
+    """Return the noise levels of Karras et al. 2022, eq. 5, (T,) float64, the cleanest first.
+
+    :raises UsageError: for values that make no levels.
+    """
+    if num_timesteps < 1 or not 0 < sigma_min <= sigma_max or rho <= 0:
+        raise UsageError(
+            f"noise levels need 0 < sigma_min <= sigma_max, got {sigma_min} and {sigma_max} ({num_timesteps} levels)"
+        )
+    ends = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    return torch.linspace(*ends, num_timesteps, dtype=torch.float64).pow(rho)
+
+
+def edm_path(sigmas: Float64[Tensor, "T"], *, sigma_data: float = 0.5, negated: bool = False) -> GaussianPath:
+    """Return the path x = x0 + sigma eps of EDM, with its preconditioning (Karras et al. 2022, table 1).
+
+    The network is told log(sigma) / 4.
+
+    :param sigmas: (T,) float64, the cleanest first; see :func:`karras_sigmas`.
+    :param negated: the network predicts -F, as networks of "v" do under EDM.
+    """
+    total = sigmas.square() + sigma_data**2
+    c_out = sigmas * sigma_data / total.sqrt()
+    return GaussianPath(
+        torch.ones_like(sigmas),
+        sigmas,
+        sigmas.log() / 4,
+        c_in=total.rsqrt(),
+        c_skip=sigma_data**2 / total,
+        c_out=-c_out if negated else c_out,
+    )
+
+
+class PathGenerator(nn.Module):
+    """A network on a Gaussian path as a generator: variance-preserving, predicting x0.
+
+    :param network: maps c_in x (B, C, H, W) and times (B,) to (B, C, H, W); a module is moved and frozen with this.
+    :param image_shape: (C, H, W) of x.
+    :param fingerprint: identifies the network and its weights; the path is added.
+    :param decode: of latents, with ``picture_shape``; see :class:`guidelens.contracts.Generator`.
+    """
+
+    learned_variance = False
+    prediction: Prediction = "x0"
+
+    def __init__(
+        self,
+        network: Network,
+        path: GaussianPath,
+        image_shape: tuple[int, int, int],
+        fingerprint: str,
+        *,
+        decode: Callable[[Tensor], Tensor] | None = None,
+        picture_shape: tuple[int, int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.network: Any = network
+        self.path = path
+        self.image_shape = image_shape
+        self.alphas_cumprod = path.alphas_cumprod
+        levels = torch.stack([path.signal, path.noise, path.times, path.c_in, path.c_skip, path.c_out])
+        self.fingerprint = f"{fingerprint} {_digest(levels)}"
+        self.decode: Any = decode
+        self.picture_shape = picture_shape
+
+    def forward(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
+        """Map the rescaled state (B, C, H, W) and indices of levels (B,) to x0 (B, C, H, W)."""
+        return self.path.x0(self.network, x_t, timesteps)
+
+
+def _digest(values: Tensor) -> str:
+    """Return 12 hexadecimal digits that identify float64 values."""
+    return hashlib.sha256(values.contiguous().numpy().tobytes()).hexdigest()[:12]

@@ -33,7 +33,7 @@ class GaussianPath:
 
     x0 = c_skip x + c_out F(c_in x, time), with x = signal x0 + noise eps. All entries are (T,) float64.
 
-    :param times: what the network is told in place of the training index.
+    :param times: what the network receives in place of the training index.
     :raises UsageError: for tables of different lengths, or whose noise does not grow against the signal.
     """
 
@@ -83,7 +83,7 @@ def flow_path(num_timesteps: int = 1000, *, shift: float = 1.0, time_scale: floa
     noisiest level, pure noise, has no signal to divide by: half a level before it, u = 1 - 1 / (2T), takes its place.
 
     :param shift: above 1 spends more levels on noise (3 for Stable Diffusion 3).
-    :param time_scale: the network is told time_scale * sigma.
+    :param time_scale: the network receives time_scale * sigma.
     :raises UsageError: for values that make no path.
     """
     if num_timesteps < 1 or shift <= 0:
@@ -119,7 +119,7 @@ def karras_sigmas(
 def edm_path(sigmas: Float64[Tensor, "T"], *, sigma_data: float = 0.5, negated: bool = False) -> GaussianPath:
     """Return the path x = x0 + sigma eps of EDM, with its preconditioning (Karras et al. 2022, table 1).
 
-    The network is told log(sigma) / 4.
+    The network receives log(sigma) / 4.
 
     :param sigmas: (T,) float64, the cleanest first; see :func:`karras_sigmas`.
     :param negated: the network predicts -F, as networks of "v" do under EDM.

@@ -162,6 +162,7 @@ class Fact:
     :param object: the noun that a relation refers to.
     :param number: how many of the subject.
     :param question: a yes/no question about the picture whose right answer is yes; empty: made from the other fields.
+    :param needs: positions, among the facts of the prompt, of facts without which this one cannot hold.
     """
 
     kind: FactKind
@@ -170,6 +171,7 @@ class Fact:
     object: str = ""
     number: int = 0
     question: str = ""
+    needs: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,10 @@ class Prompt:
     """The clean prompt that metrics use, where ``text`` is a perturbed one; None: ``text`` itself."""
     facts: tuple[Fact, ...] = ()
     """The assertions of the clean prompt, where the prompt set knows them; empty: unknown."""
+    foil: str | None = None
+    """A wrong caption of the picture that the prompt describes; None: none is known."""
+    picture: str = ""
+    """The file name of that picture, where the set has one."""
 
     @property
     def target(self) -> str:

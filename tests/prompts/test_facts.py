@@ -1,9 +1,17 @@
-"""Facts as captions and questions; facts follow a prompt through perturbation."""
+"""Facts as captions, questions and JSON; facts follow a prompt through perturbation and into results."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from guidelens import Fact, Prompt
-from guidelens.prompts import perturb_prompts
-from guidelens.prompts.facts import plural_of, question, statement
+from guidelens.prompts import fact_values, facts_of, perturb_prompts
+from guidelens.prompts.facts import number_of, plural_of, question, statement
+from guidelens.runs.config import Cell, canonical_json
+from guidelens.studies.prompts import perturbed
+from guidelens.testing import check_prompt_set
 
 EXAMPLES = [
     (Fact("object", "car"), "a car"),
@@ -46,3 +54,85 @@ def test_perturbed_prompts_keep_the_facts_of_the_clean_one() -> None:
     perturbed = [prompt for prompt in prompts if prompt.text != "a purple motorcycle"]
     assert perturbed
     assert all(prompt.facts == facts for prompt in perturbed)
+
+
+FACTS = (
+    Fact("object", "orange"),
+    Fact("count", "orange", number=3, needs=(0,)),
+    Fact("relation", "orange", "left of", "dog", needs=(0, 1)),
+    Fact("other", question="Is this a photo?"),
+)
+
+
+def test_facts_survive_json() -> None:
+    listed = fact_values(FACTS)
+    assert facts_of(listed) == FACTS
+    assert listed[0] == {"kind": "object", "subject": "orange"}
+    canonical_json(listed)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"kind": "colour", "subject": "dog"}, "fact 0: unknown kind 'colour'; choose object"),
+        ({"kind": "object"}, "of kind 'object' without a question needs all"),
+        ({"kind": "count", "subject": "dog"}, "of kind 'count' without a question"),
+        ({"kind": "relation", "subject": "dog", "value": "left of"}, "of kind 'relation' without"),
+        ({"kind": "object", "subject": "dog", "colour": "red"}, "unknown field 'colour'"),
+        ({"kind": "count", "subject": "dog", "number": True}, "number must be a whole number"),
+        ({"kind": "object", "subject": "dog", "needs": [0]}, "fact 0: needs 0, which is not another"),
+        ({"kind": "object", "subject": "dog", "needs": [3]}, "fact 0: needs 3"),
+        ({"kind": "object", "subject": "dog", "needs": 3}, "needs must be a list"),
+        ({"kind": "object", "subject": 3}, "subject must be text"),
+        ("a dog", "fact 0 must be an object"),
+    ],
+)
+def test_mistakes_in_json_are_named(values: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        facts_of([values])
+
+
+def test_numbers() -> None:
+    assert [number_of(word) for word in ("Seven", " 12 ", "many", "")] == [7, 12, None, None]
+
+
+def test_perturbed_prompts_keep_foil_and_picture() -> None:
+    clean = Prompt("three blue oranges", "counting", facts=FACTS, foil="two blue oranges", picture="a.jpg")
+    changed = perturb_prompts([clean], ["typo"])[0][1]
+    assert changed.text != clean.text
+    assert replace(changed, text=clean.text, reference=None) == clean
+    assert perturbed([clean], "typo", 0, None)[0].prompt == changed
+
+
+def test_facts_are_part_of_the_key() -> None:
+    class Table:
+        by_objective = None
+
+    class Schedule:
+        name = "s"
+
+        def table(self, steps: int) -> Table:
+            return Table()
+
+    class Settings:
+        steps = 1
+
+        def identity(self) -> dict[str, object]:
+            return {}
+
+    plain = Cell(Prompt("three blue oranges"), Schedule(), 0)  # type: ignore[arg-type]
+    stated = replace(plain, prompt=replace(plain.prompt, facts=FACTS))
+    assert "facts" not in plain.resolved(Settings())  # type: ignore[arg-type]
+    assert stated.key(Settings()) != plain.key(Settings())  # type: ignore[arg-type]
+
+
+def test_the_conformance_kit_checks_facts() -> None:
+    good = Prompt("three blue oranges", facts=FACTS, foil="two", picture="a.jpg")
+    check_prompt_set([good])
+    for wrong in (
+        replace(good, facts=({"kind": "object"},)),  # type: ignore[arg-type]
+        replace(good, foil=" "),
+        replace(good, facts=(Fact("object", "dog", needs=(7,)),)),
+    ):
+        with pytest.raises(AssertionError, match="prompt 0 has"):
+            check_prompt_set([wrong])

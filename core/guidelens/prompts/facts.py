@@ -1,8 +1,12 @@
-"""Facts (:class:`guidelens.contracts.Fact`) as statements and as yes/no questions."""
+"""Facts (:class:`guidelens.contracts.Fact`) as statements, as yes/no questions, and as JSON."""
 
 from __future__ import annotations
 
-from guidelens.contracts import Fact
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any, get_args
+
+from guidelens.contracts import Fact, FactKind
 
 NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
@@ -79,3 +83,70 @@ def statement(fact: Fact) -> str:
 def question(fact: Fact) -> str:
     """Return the fact's own question, or else one that is made from its statement."""
     return fact.question or f"Does this picture show {statement(fact)}?"
+
+
+def fact_values(facts: Sequence[Fact]) -> list[dict[str, Any]]:
+    """Return facts as JSON values, without empty fields; :func:`facts_of` reads them."""
+    names = [field.name for field in fields(Fact)]
+    listed = [{name: getattr(fact, name) for name in names} for fact in facts]
+    return [
+        {name: list(value) if name == "needs" else value for name, value in values.items() if value}
+        for values in listed
+    ]
+
+
+def facts_of(listed: Sequence[Any]) -> tuple[Fact, ...]:
+    """Return the facts of one prompt from JSON values.
+
+    :raises ValueError: for unknown fields, values that do not fit, a fact that lacks what its kind needs, or one that
+        needs itself or a position that does not exist; names the position of the fact.
+    """
+    facts = []
+    for position, values in enumerate(listed):
+        if not isinstance(values, Mapping):
+            raise ValueError(f"fact {position} must be an object, not {values!r}")
+        try:
+            facts.append(_fact_of(values))
+        except ValueError as error:
+            raise ValueError(f"fact {position}: {error}") from None
+        wrong = [i for i in facts[-1].needs if i >= len(listed) or i == position]
+        if wrong:
+            raise ValueError(
+                f"fact {position}: needs {wrong[0]}, which is not another of the {len(listed)} facts"
+            )
+    return tuple(facts)
+
+
+def _fact_of(values: Mapping[str, Any]) -> Fact:
+    names = [field.name for field in fields(Fact)]
+    if odd := sorted(set(values) - set(names)):
+        raise ValueError(f"unknown field {odd[0]!r}; choose {', '.join(names)}")
+    for name in set(values) - {"number", "needs"}:
+        if not isinstance(values[name], str):
+            raise ValueError(f"{name} must be text, not {values[name]!r}")
+    if values.get("kind") not in get_args(FactKind):
+        raise ValueError(f"unknown kind {values.get('kind')!r}; choose {', '.join(get_args(FactKind))}")
+    number, needs = values.get("number", 0), values.get("needs", [])
+    if type(number) is not int or number < 0:
+        raise ValueError(f"number must be a whole number of at least 0, not {number!r}")
+    if not isinstance(needs, list) or any(type(i) is not int or i < 0 for i in needs):
+        raise ValueError(f"needs must be a list of positions, not {needs!r}")
+    fact = Fact(**{**values, "needs": tuple(needs)})
+    stated = {
+        "object": bool(fact.subject),
+        "attribute": bool(fact.subject and fact.value),
+        "count": bool(fact.subject and fact.number),
+        "relation": bool(fact.subject and fact.value and fact.object),
+        "other": False,
+    }
+    if not fact.question and not stated[fact.kind]:
+        raise ValueError(f"a fact of kind {fact.kind!r} without a question needs all of its fields")
+    return fact
+
+
+def number_of(word: str) -> int | None:
+    """Return 3 for ``three`` and ``3``; None for what is not a number up to ten in words, or digits."""
+    text = word.strip().lower()
+    if text.isdecimal():
+        return int(text)
+    return NUMBERS.index(text) if text in NUMBERS else None

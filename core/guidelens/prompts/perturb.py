@@ -10,7 +10,7 @@ import inspect
 import random
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from guidelens.contracts import Prompt
@@ -97,7 +97,7 @@ def perturb_prompts(
             form = perturb(prompt.text, spec, seed)
             forms.append(form)
             if form.changed:
-                result.append(Prompt(form.text, prompt.category, prompt.target, prompt.facts))
+                result.append(replace(prompt, text=form.text, reference=prompt.target))
     return result, forms
 
 

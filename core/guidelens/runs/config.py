@@ -12,6 +12,7 @@ from typing import Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+from guidelens.prompts import fact_values
 from guidelens.sampling import Sampling, options
 from guidelens.schedules import NamedSchedule
 from guidelens.text import check_characters
@@ -108,10 +109,12 @@ class Cell:
     def resolved(self, settings: RunSettings) -> dict[str, Any]:
         """Return the cell's entire configuration as JSON values."""
         weights = self.schedule.table(settings.steps).by_objective
+        facts = fact_values(self.prompt.facts)
         return {
             "format": FORMAT,
             "prompt": self.prompt.text,
             "target": self.prompt.target,
+            **({"facts": facts} if facts else {}),
             "schedule": {"name": self.schedule.name, "weights": weights},
             "seed": self.seed,
             "settings": settings.identity(),

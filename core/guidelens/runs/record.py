@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+from guidelens.prompts import fact_values
 from guidelens.runs.config import FORMAT, Cell, RunSettings, differences
 from guidelens.runs.notes import Note
 from guidelens.runs.provenance import versions
@@ -67,7 +68,10 @@ def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> 
             if schedule["name"] in known:
                 where = f"schedule {schedule['name']}: weights of "
                 _refuse_difference(known[schedule["name"]], schedule["weights"], where)
-    prompts = [{"text": p.text, "category": p.category, "reference": p.reference} for p in request.prompts]
+    prompts = [
+        {"text": p.text, "category": p.category, "reference": p.reference, "facts": fact_values(p.facts)}
+        for p in request.prompts
+    ]
     metrics = [metric.as_dict() for metric in request.metrics]
     metrics = _union(old.get("metrics", []), metrics, ("name",))
     check_columns(metrics)
@@ -112,6 +116,7 @@ def make_row(
         "prompt": cell.prompt.text,
         "category": cell.prompt.category,
         "reference": cell.prompt.reference,
+        "facts": fact_values(cell.prompt.facts),
         "schedule": cell.schedule.name,
         "seed": cell.seed,
         "generator": settings.generator.name,

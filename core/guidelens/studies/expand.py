@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import format_component, parse_component
+from guidelens.prompts import fact_values
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.execute import ComponentCache, Group
@@ -221,6 +222,7 @@ class _Expander:
                 "pair": pair_id(prompt.clean.target, seed),
                 "clean": prompt.clean.text,
                 "reference": prompt.prompt.reference,
+                "facts": fact_values(prompt.prompt.facts),
                 "edits": prompt.edits,
                 "objective_scales": dict(settings.sampling.objective_scales),
                 "notes": notes.get(prompt.prompt.text, []),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -95,6 +95,6 @@ def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb 
         if note := getattr(changed, "note", ""):
             logger.warning("%s", note)
         if changed.text != clean.text:
-            prompt = Prompt(changed.text, clean.category, clean.target, clean.facts)
+            prompt = replace(clean, text=changed.text, reference=clean.target)
             result.append(StudyPrompt(prompt, clean, spec, int(changed.edits)))
     return result

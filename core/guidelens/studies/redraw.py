@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Prompt
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.prompts import facts_of
 from guidelens.runs.config import Cell, RunSettings
 from guidelens.runs.execute import ComponentCache, Task, check_fingerprints, compute
 from guidelens.runs.provenance import provenance_differences
@@ -179,5 +180,5 @@ def _cell(row: Mapping[str, Any], weights: Mapping[str, list[float]], steps: int
     names = tuple(sorted(weights))
     values = torch.tensor([weights[name] for name in names], dtype=torch.float64).reshape(len(names), steps).T
     table = ScheduleTable(row["schedule"], names, values)
-    prompt = Prompt(row["prompt"], row["category"], row["reference"])
+    prompt = Prompt(row["prompt"], row["category"], row["reference"], facts_of(row["facts"]))
     return Cell(prompt, NamedSchedule(row["schedule"], table), row["seed"])

@@ -177,7 +177,10 @@ class StudyResults:
                 "key": key,
                 "settings": "",
                 "pair": pair_id(row.get("reference") or row["prompt"], row["seed"]),
-                **{name: row[name] for name in ("prompt", "category", "reference", "schedule", "seed")},
+                **{
+                    name: row[name]
+                    for name in ("prompt", "category", "reference", "facts", "schedule", "seed")
+                },
                 **_form(row, forms),
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},
                 "eta": settings["eta"],
@@ -254,7 +257,9 @@ def flat(cell: CellRecord) -> dict[str, Any]:
         "conflicts": "conflict",
         "metric_errors": "metric_error",
     }
-    row = {name: value for name, value in cell.items() if name not in tables and name != "notes"}
+    row = {
+        name: value for name, value in cell.items() if name not in tables and name not in ("notes", "facts")
+    }
     row["notes"] = "; ".join(cell["notes"])
     for name, prefix in tables.items():
         for what, value in (cell[name] or {}).items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from guidelens.contracts import Prompt, PromptSet
+from guidelens.contracts import Fact, Prompt, PromptSet
 
 from .checklist import CheckList, Failed, Numbers
 from .report import ConformanceReport
@@ -29,7 +29,7 @@ def _sequence(prompts: PromptSet) -> Numbers:
 
 @CHECKS.add("prompts", needs=["sequence"])
 def _prompts(prompts: PromptSet) -> Numbers:
-    """Every entry is a Prompt with a text; category and reference are texts where there are any."""
+    """Every entry is a Prompt with a text; category, reference, facts, foil and picture are valid where given."""
     for k, prompt in enumerate(prompts):
         entry: Any = prompt
         if not isinstance(entry, Prompt):
@@ -40,6 +40,14 @@ def _prompts(prompts: PromptSet) -> Numbers:
             raise Failed(f"prompt {k} has the category {entry.category!r}, and no text")
         if entry.reference is not None and not (isinstance(entry.reference, str) and entry.reference.strip()):
             raise Failed(f"prompt {k} has the reference {entry.reference!r}")
+        if not isinstance(entry.facts, tuple) or not all(isinstance(fact, Fact) for fact in entry.facts):
+            raise Failed(f"prompt {k} has the facts {entry.facts!r}; facts must be a tuple of guidelens.Fact")
+        if any(i >= len(entry.facts) for fact in entry.facts for i in fact.needs):
+            raise Failed(f"prompt {k} has a fact that needs a position beyond its {len(entry.facts)} facts")
+        if entry.foil is not None and not (isinstance(entry.foil, str) and entry.foil.strip()):
+            raise Failed(f"prompt {k} has the foil {entry.foil!r}")
+        if not isinstance(entry.picture, str):
+            raise Failed(f"prompt {k} has the picture {entry.picture!r}, and no text")
     return {"categories": len({prompt.category for prompt in prompts})}
 
 

@@ -77,6 +77,16 @@ def saliency_image(picture: np.ndarray, saliency: np.ndarray, *, side: int = 0) 
     return result.resize((width * factor, height * factor), Image.Resampling.NEAREST)
 
 
+def heat_layer(saliency: np.ndarray) -> Image:
+    """Return a map (h, w) uint8 as a picture with transparency, to be laid over a grey one in a browser."""
+    import numpy as np
+    from PIL import Image
+
+    colours = (heat_colours(saliency) * 255).round()
+    cover = np.minimum(saliency / (255 * _OPAQUE), 1)[..., None] * 255
+    return Image.fromarray(np.concatenate([colours, cover.round()], -1).astype(np.uint8))
+
+
 def saliency_strip(steps: Telemetry) -> Image | None:
     """Return a sheet of maps: objectives down, in the order of ``steps.saliency``, snapshot steps across.
 

@@ -1,0 +1,262 @@
+"""Schedules side by side while they draw: every step of every schedule, and of a picture without guidance.
+
+All pictures start from the same noise. The guided ones are those of the same request to
+:func:`guidelens.runs.compare.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
+"""
+
+from __future__ import annotations
+
+import collections.abc as cabc
+import math
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from guidelens.contracts import Generator, GuidanceModel, Prompt
+from guidelens.pictures import to_levels, to_picture
+from guidelens.plugins import Component, PluginManager
+from guidelens.runs.assemble import assemble
+from guidelens.runs.config import RunSettings, as_prompts
+from guidelens.runs.notes import Note, prompt_notes
+from guidelens.runs.plan import check_schedules
+from guidelens.runs.resolve import Named, default_components
+from guidelens.runs.scoring import NamedMetric, score
+from guidelens.runs.telemetry import saliency_maps
+from guidelens.sampling import Sampling
+from guidelens.schedules import NamedSchedule, read_schedules
+from guidelens.weights.store import build_all
+
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+    from guidelens.engine import Engine, Step
+
+UNGUIDED = "unguided"
+"""The name of the column without guidance."""
+
+SCORING_SHARE = 0.2
+"""The largest share of the time so far that goes into scoring predictions; finished pictures are always scored."""
+
+
+@dataclass(frozen=True)
+class LiveColumn:
+    """One picture that is being drawn.
+
+    :param weights: of its schedule at each step, by objective; empty for the picture without guidance.
+    """
+
+    name: str
+    weights: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True, eq=False)
+class LiveView:
+    """One column at one step; values are None where an objective is inactive.
+
+    :param picture: (H, W, C) uint8: the predicted x0 of the step; the finished picture after the last.
+    :param pull: (h, w) uint8: the size of the weighted gradient with respect to x0, in 255ths of its peak; None for a
+        step without guidance.
+    :param saliency: the same of each objective alone, where several are active.
+    :param scores: by metric column; None where this prediction was not scored.
+    """
+
+    picture: np.ndarray
+    losses: Mapping[str, float | None] = field(default_factory=dict)
+    gradient_norms: Mapping[str, float | None] = field(default_factory=dict)
+    cosines: Mapping[str, float | None] = field(default_factory=dict)
+    pull: np.ndarray | None = None
+    saliency: Mapping[str, np.ndarray] = field(default_factory=dict)
+    scores: Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class LiveStep:
+    """All columns at one step; ``index`` N, progress 1, is the finished pictures after N steps.
+
+    :param errors: by metric, the reason why it failed.
+    """
+
+    index: int
+    progress: float
+    views: tuple[LiveView, ...]
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+
+class LiveModels:
+    """The models of a session: the latest generator and guidance model are kept, with the generator's metrics.
+
+    :param device: as :class:`~guidelens.engine.Engine` takes it.
+    """
+
+    def __init__(self, plugins: PluginManager, *, device: str = "auto") -> None:
+        self.plugins, self.device = plugins, device
+        self._built: dict[str, tuple[str, Any]] = {}
+
+    def load(
+        self, generator: str | None = None, guidance: str | None = None
+    ) -> tuple[Named[Generator], Named[GuidanceModel], list[NamedMetric]]:
+        """Return a generator, a guidance model, and the metrics that score pictures of this generator by default.
+
+        :raises GuidelensError: for unknown names, or components that cannot be built.
+        """
+        first = self.plugins.resolve("generator", generator)
+        second = self.plugins.resolve("guidance", guidance)
+        metrics = [
+            NamedMetric(item.spec, self._get(item))
+            for item in default_components(self.plugins, "metric", first)
+        ]
+        built = build_all(lambda: self._get(first), lambda: self._get(second))
+        return Named(first.spec, built[0]), Named(second.spec, built[1]), metrics
+
+    def _get(self, component: Component) -> Any:
+        kind = component.info.kind
+        place = f"metric {component.spec}" if kind == "metric" else kind
+        if self._built.get(place, ("",))[0] != component.spec:
+            self._built.pop(place, None)  # give its memory back before another is built
+            self._built[place] = (component.spec, component.build())
+        return self._built[place][1]
+
+
+class LiveRun:
+    """Draws one prompt under several schedules with one seed.
+
+    :param schedules: by name, such as ``blend:itc=0.5,cap=0.5``.
+    :ivar notes: what the reader should know of the prompt and the settings.
+    :raises UsageError: at once, for a request that makes no sense.
+    :raises GuidelensError: at once, for components that cannot be built.
+    """
+
+    def __init__(
+        self,
+        models: LiveModels,
+        prompt: str | Prompt,
+        schedules: Sequence[str],
+        *,
+        seed: int = 0,
+        sampling: Sampling | None = None,
+        generator: str | None = None,
+        guidance: str | None = None,
+    ) -> None:
+        from guidelens.engine import Engine
+
+        (self.prompt,) = as_prompts([prompt])
+        named = read_schedules(schedules, lambda: models.plugins)
+        built, model, self.metrics = models.load(generator, guidance)
+        self.settings: RunSettings
+        settings, self.settings = assemble(built, model, sampling or Sampling())
+        self.schedules = [schedule.tabulated(settings.steps) for schedule in named]
+        check_schedules(self.schedules, settings.objectives, model.name, settings.steps)
+        self.objectives = tuple(sorted(settings.objectives))
+        self.seed = seed
+        self._engine = Engine(built.component, model.component, settings, device=models.device)
+        self.notes = (
+            *(Note("", text) for text in settings.notes),
+            *prompt_notes(model.component, [self.prompt.text]),
+        )
+
+    @property
+    def columns(self) -> tuple[LiveColumn, ...]:
+        """The picture without guidance, then one for each schedule."""
+        steps = self.settings.steps
+        drawn = [LiveColumn(each.name, each.table(steps).by_objective) for each in self.schedules]
+        return (LiveColumn(UNGUIDED, {}), *drawn)
+
+    def steps(self) -> cabc.Generator[LiveStep, None, None]:
+        """Yield every step, then the finished pictures. Nothing runs ahead of the consumer; ``close()`` stops it.
+
+        :raises GuidelensError: for sampling that failed.
+        """
+        total = self.settings.steps
+        with (
+            closing(_stream(self._engine, self.prompt.text, [None], self.seed)) as plain,
+            closing(_stream(self._engine, self.prompt.text, self.schedules, self.seed)) as guided,
+        ):
+            scorer = _Scorer(self.metrics, self.prompt)
+            for unguided, step in zip(plain, guided, strict=True):
+                pictures = [unguided.pred_x0[0], *step.pred_x0]
+                scores, errors = scorer.score(pictures, within_budget=True)
+                series = [{}, *(self._series(step, row) for row in range(len(self.schedules)))]
+                yield LiveStep(step.index, step.progress, _views(pictures, series, scores), errors)
+            pictures = [unguided.sample[0], *step.sample]
+            scores, errors = scorer.score(pictures)
+            yield LiveStep(total, 1.0, _views(pictures, [{}] * len(pictures), scores), errors)
+
+    def _series(self, step: Step, row: int) -> dict[str, Any]:
+        """Return what a step says of one schedule: its losses, norms, cosines and maps."""
+        import torch
+
+        used = self.schedules[row].table(self.settings.steps).by_objective
+        losses = {name: _number(step.losses[name][row]) for name in used if name in step.losses}
+        active = [name for name, loss in losses.items() if loss is not None]
+        pairs = [pair for pair in step.cosines if set(pair) <= set(used)]
+        scales = self.settings.sampling.objective_scales
+        found: dict[str, Any] = {
+            "losses": losses,
+            "gradient_norms": {name: _number(step.gradient_norms[name][row]) for name in losses},
+            "cosines": {"|".join(pair): _number(step.cosines[pair][row]) for pair in pairs},
+        }
+        if active:
+            pulls = [step.weights[k][row] * scales[k] * step.gradients[k][row] for k in active]
+            found["pull"] = _map(torch.stack(pulls).sum(0))
+        if len(active) > 1:
+            found["saliency"] = {name: _map(step.gradients[name][row]) for name in active}
+        return found
+
+
+class _Scorer:
+    """Scores predictions as long as that takes a small share of the time, and finished pictures always."""
+
+    def __init__(self, metrics: Sequence[NamedMetric], prompt: Prompt) -> None:
+        self._metrics, self._prompt = metrics, prompt
+        self._started, self._spent = time.perf_counter(), 0.0
+
+    def score(
+        self, images: Sequence[Tensor], *, within_budget: bool = False
+    ) -> tuple[list[Mapping[str, float] | None], dict[str, str]]:
+        """Return the scores of each image, None where there are none, and the errors by metric."""
+        now = time.perf_counter()
+        if not self._metrics or (within_budget and self._spent > SCORING_SHARE * (now - self._started)):
+            return [None] * len(images), {}
+        answers = score(self._metrics, [to_picture(image) for image in images], [self._prompt] * len(images))
+        self._spent += time.perf_counter() - now
+        errors = {name: reason for answer in answers for name, reason in answer.errors.items()}
+        return [answer.values for answer in answers], errors
+
+
+def _stream(
+    engine: Engine, prompt: str, schedules: Sequence[NamedSchedule | None], seed: int
+) -> cabc.Generator[Step, None, None]:
+    from guidelens.engine import Sample
+
+    return engine.stream(
+        [
+            Sample(prompt, None, seed)
+            if each is None
+            else Sample(prompt, each.schedule, seed, label=each.name)
+            for each in schedules
+        ]
+    )
+
+
+def _views(
+    images: Sequence[Tensor],
+    series: Sequence[Mapping[str, Any]],
+    scores: Sequence[Mapping[str, float] | None],
+) -> tuple[LiveView, ...]:
+    return tuple(
+        LiveView(to_levels(image).numpy(), scores=scored, **told)
+        for image, told, scored in zip(images, series, scores, strict=True)
+    )
+
+
+def _map(gradient: Tensor) -> np.ndarray:
+    levels, _ = saliency_maps(gradient[None])
+    return levels[0].cpu().numpy()
+
+
+def _number(value: Tensor) -> float | None:
+    number = float(value)
+    return number if math.isfinite(number) else None

@@ -1,0 +1,100 @@
+"""What the page offers before anything is built: components, defaults, example prompts, schedules as curves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from guidelens.colours import colour_number, palette
+from guidelens.errors import GuidelensError
+from guidelens.plugins import ComponentInfo, PluginManager
+from guidelens.sampling import Sampling
+from guidelens.schedules import read_schedules
+
+from .tries import MAX_SCHEDULES, MAX_STEPS
+
+EXAMPLES = 8
+"""Prompts that the page suggests."""
+
+SAMPLES = 49
+"""Points at which a schedule's weights are sent, for its small chart."""
+
+FAVOURITES = ("itc", "cap", "shift")
+"""Schedules that are chosen at first, where they are installed."""
+
+
+def catalogue(
+    plugins: PluginManager, *, generator: str | None = None, guidance: str | None = None
+) -> dict[str, Any]:
+    """Return what the page needs to show its controls.
+
+    :param generator: chosen at first; None: the default.
+    :raises UsageError: for an unknown name, or where there is no default.
+    """
+    schedules = [info for info in plugins.components("schedule") if _ready(info)]
+    names = [_name(plugins, info) for info in schedules]
+    favourites = [name for name in FAVOURITES if name in names] or names[:3]
+    sampling = Sampling()
+    return {
+        "generators": [_entry(plugins, info) for info in plugins.components("generator")],
+        "guidance": [_entry(plugins, info) for info in plugins.components("guidance")],
+        "schedules": [
+            {**schedule_weights(plugins, name), "summary": info.summary}
+            for name, info in zip(names, schedules, strict=True)
+        ],
+        "defaults": {
+            "generator": plugins.resolve("generator", generator).spec,
+            "guidance": plugins.resolve("guidance", guidance).spec,
+            "schedules": favourites,
+            "steps": sampling.number_of_steps,
+            "scale": sampling.scale,
+            "sampler": sampling.sampler,
+        },
+        "examples": _examples(plugins),
+        "limits": {"schedules": MAX_SCHEDULES, "steps": MAX_STEPS},
+    }
+
+
+def schedule_weights(plugins: PluginManager, spec: str) -> dict[str, Any]:
+    """Return a schedule in its one spelling, and its weights over progress by objective.
+
+    :raises UsageError: for what is not a schedule.
+    """
+    (schedule,) = read_schedules(spec, lambda: plugins)
+    table = schedule.table(SAMPLES)
+    return {
+        "name": schedule.name,
+        "weights": table.by_objective,
+        "colour": colour_number(schedule.name),
+        "colours": palette(table.by_objective),
+    }
+
+
+def _ready(info: ComponentInfo) -> bool:
+    """Whether a schedule can be chosen by its name alone."""
+    return info.default is not False and not info.missing and not any(o.required for o in info.options)
+
+
+def _name(plugins: PluginManager, info: ComponentInfo) -> str:
+    same = [other for other in plugins.components(info.kind) if other.name == info.name]
+    return info.name if len(same) == 1 else info.qualified
+
+
+def _entry(plugins: PluginManager, info: ComponentInfo) -> dict[str, Any]:
+    needed = [option.name for option in info.options if option.required]
+    return {
+        "name": _name(plugins, info),
+        "summary": info.summary,
+        "missing": list(info.missing),
+        "needs": needed,
+    }
+
+
+def _examples(plugins: PluginManager) -> list[str]:
+    """Return some prompts of the default prompt set; none where there is no such set."""
+    try:
+        prompts = plugins.build("prompts")
+    except GuidelensError:
+        return []
+    stride = max(1, len(prompts) // EXAMPLES)
+    texts = [getattr(prompt, "text", prompt) for prompt in list(prompts)[::stride][:EXAMPLES]]
+    return [str(text) for text in texts]

@@ -1,4 +1,4 @@
-"""Models of the diffusers library for guidelens: unconditional ``UNet2DModel`` pipelines as generators."""
+"""Models of the diffusers library for guidelens: pipelines of pixels and of latents as generators."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from guidelens.lazy import lazy_names
 
 if TYPE_CHECKING:
     from .conversion import as_unet2d_model, conversion_problems
-    from .generator import DiffusersGenerator, load_generator
+    from .decoder import LatentDecoder
+    from .generator import DiffusersGenerator
+    from .loading import load_generator
     from .process import TrainingProcess, training_process
+    from .text import empty_prompt
 
 __all__ = [
     "DiffusersGenerator",
+    "LatentDecoder",
     "TrainingProcess",
     "as_unet2d_model",
     "conversion_problems",
+    "empty_prompt",
     "load_generator",
     "training_process",
 ]
 
 _HOME = {
     "DiffusersGenerator": "generator",
+    "LatentDecoder": "decoder",
     "TrainingProcess": "process",
     "as_unet2d_model": "conversion",
     "conversion_problems": "conversion",
-    "load_generator": "generator",
+    "empty_prompt": "text",
+    "load_generator": "loading",
     "training_process": "process",
 }
 

@@ -1,4 +1,4 @@
-"""Find a pipeline's files: in a directory, in the Hugging Face cache, or, when asked, on the hub."""
+"""A pipeline's files: which network, scheduler and decoder a directory holds, read and checked."""
 
 from __future__ import annotations
 
@@ -11,46 +11,79 @@ from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
 
-CONFIG, SCHEDULER, INDEX = "config.json", "scheduler_config.json", "model_index.json"
-WEIGHTS = "diffusion_pytorch_model"
+from .decoder import DECODERS, TINY
+from .hub import INDEX, WEIGHTS, snapshot
+from .networks import NETWORKS, TEXT_NETWORKS, kind_of
 
-NETWORK = "UNet2DModel"
+CONFIG, SCHEDULER = "config.json", "scheduler_config.json"
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+_NETWORK_FOLDERS = ("unet", "transformer")
+_DECODER_FOLDERS = ("vae", "vqvae")
+_PARTS = re.compile(
+    "unet.*|transformer|scheduler|vae|vqvae|text_encoder(_[23])?|tokenizer(_[23])?"
+    "|safety_checker|feature_extractor|image_encoder"
+)
+"""Parts of pipelines that guidelens uses, or does without."""
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A model of diffusers in a directory.
+
+    :param kind: its class.
+    :param config: its ``config.json``.
+    :param variant: of its weights' file.
+    :param safetensors: whether the weights are; otherwise a ``.bin``, which is read with ``weights_only``.
+    """
+
+    directory: Path
+    kind: str
+    config: Mapping[str, Any]
+    variant: str | None
+    safetensors: bool
 
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """What a directory holds, read and checked.
+    """What a directory holds.
 
-    :param network: the directory of the network.
-    :param config: the network's ``config.json``.
+    :param directory: the pipeline's, with its text encoders if it has some.
     :param scheduler: the scheduler's configuration.
-    :param safetensors: whether the weights are; otherwise a ``.bin``, which is read with ``weights_only``.
+    :param decoder: of latents; None for a network of pixels.
     """
 
-    network: Path
-    config: Mapping[str, Any]
+    directory: Path
+    network: ModelFiles
     scheduler: Mapping[str, Any]
-    safetensors: bool
+    decoder: ModelFiles | None
 
 
-def locate(path: str, *, revision: str | None, unet: str, subfolder: str | None, download: bool) -> Path:
+def locate(
+    path: str,
+    *,
+    revision: str | None,
+    unet: str | None,
+    subfolder: str | None,
+    download: bool,
+    option: str = "path",
+) -> Path:
     """Return the directory of a pipeline, given as such or as a hub id.
 
-    :param download: fetch a hub id that is not in the cache; otherwise the network is never used.
+    :param download: fetch a hub id that is not in the cache; otherwise the hub is never asked.
+    :param option: what ``path`` was given as, for messages.
     :raises UsageError: options that do not fit ``path``.
     :raises GuidelensError: neither here nor in the cache, or the download failed.
     """
     directory = Path(path).expanduser()
     if directory.exists() or not _HUB_ID.fullmatch(path):
-        if revision is not None or download:
-            option = "revision" if revision is not None else "download"
-            raise UsageError(f"diffusers:path={path} is no hub id: leave out the option {option}")
+        if option == "path" and (revision is not None or download):
+            surplus = "revision" if revision is not None else "download"
+            raise UsageError(f"diffusers:path={path} is no hub id: leave out the option {surplus}")
         if not directory.is_dir():
-            raise GuidelensError(f"diffusers:path={path}: there is no such directory")
+            raise GuidelensError(f"diffusers:{option}={path}: there is no such directory")
     else:
-        directory = _snapshot(path, revision=revision, unet=unet, subfolder=subfolder, download=download)
+        directory = snapshot(path, revision=revision, unet=unet, subfolder=subfolder, download=download)
     if subfolder is None:
         return directory
     if not (directory / subfolder).is_dir():
@@ -59,43 +92,97 @@ def locate(path: str, *, revision: str | None, unet: str, subfolder: str | None,
 
 
 def read_pipeline(
-    directory: Path, *, unet: str = "unet", variant: str | None = None, scheduler: Path | None = None
+    directory: Path,
+    *,
+    unet: str | None = None,
+    variant: str | None = None,
+    scheduler: Path | None = None,
+    decoder: Path | None = None,
 ) -> PipelineFiles:
     """Read the configurations of a pipeline, or of a network alone where ``scheduler`` is given.
 
+    :param unet: the network's directory in it; None: the usual one, or ``directory`` itself.
     :param scheduler: a configuration, or its directory, in place of the pipeline's own.
-    :raises GuidelensError: a file is missing or unreadable, or the pipeline is no unconditional one of pixels.
+    :param decoder: the directory of an autoencoder, in place of the pipeline's own.
+    :raises UsageError: for a network's directory that is not there.
+    :raises GuidelensError: a file is missing or unreadable, or the pipeline is not one that guidelens can use.
     """
-    _check_index(directory)
-    network = directory / unet if (directory / unet).is_dir() else directory
-    config = _read_json(network / CONFIG, f"the configuration of a {NETWORK}")
-    kind = config.get("_class_name", NETWORK)
-    if kind != NETWORK:
-        hint = ", which is conditioned on text or the like: a generator knows none" if "Cond" in kind else ""
-        raise GuidelensError(f"{network / CONFIG} describes a {kind}, no {NETWORK}{hint}")
+    index = _checked_index(directory)
+    place = _network_folder(directory, unet)
+    config = _read_json(place / CONFIG, "the configuration of a network")
+    kind = kind_of(config)
+    if kind not in NETWORKS:
+        raise GuidelensError(f"{place / CONFIG} describes a {kind}; guidelens reads {', '.join(NETWORKS)}")
+    if kind in TEXT_NETWORKS and not (directory / "text_encoder").is_dir():
+        raise GuidelensError(
+            f"{place / CONFIG} describes a {kind}, which is conditioned on text: give its whole pipeline, whose"
+            f" text_encoder reads the empty prompt ({directory} has none)"
+        )
     return PipelineFiles(
-        network=network,
-        config=config,
+        directory=directory,
+        network=ModelFiles(place, kind, config, variant, _has_safetensors(place, variant)),
         scheduler=_read_json(_scheduler_file(directory, scheduler), "the configuration of a scheduler"),
-        safetensors=_has_safetensors(network, variant),
+        decoder=_decoder_files(directory, index, variant, decoder),
     )
 
 
-def _check_index(directory: Path) -> None:
-    """:raises GuidelensError: for a pipeline with parts that a guided run could not do without."""
+def _network_folder(directory: Path, unet: str | None) -> Path:
+    if unet is None:
+        places = (directory / name for name in _NETWORK_FOLDERS)
+        return next((place for place in places if place.is_dir()), directory)
+    if (directory / unet / CONFIG).is_file():
+        return directory / unet
+    there = sorted(path.parent.name for path in directory.glob(f"*/{CONFIG}") if _holds_network(path))
+    if (directory / CONFIG).is_file():
+        there.append("the network of the directory itself (leave out unet)")
+    found = f"there is {', '.join(there)}" if there else "there is none"
+    raise UsageError(f"{directory} has no network in a directory {unet!r} (unet); {found}")
+
+
+def _holds_network(config: Path) -> bool:
+    try:
+        return kind_of(_read_json(config, "")) in NETWORKS
+    except GuidelensError:
+        return False
+
+
+def _checked_index(directory: Path) -> set[str]:
+    """Return the parts that a pipeline's index names; none where there is no index.
+
+    :raises GuidelensError: for a part that a guided run could not do without.
+    """
     if not (directory / INDEX).is_file():
-        return
+        return set()
     index = _read_json(directory / INDEX, "a pipeline's index")
     parts = {name for name, value in index.items() if isinstance(value, list) and value and value[0]}
     kind = index.get("_class_name", "pipeline")
-    if others := sorted(parts - {"unet", "scheduler"}):
-        latent = "vae" in parts or "vqvae" in parts
-        why = (
-            "it diffuses latents, and guidance models see pixels"
-            if latent
-            else "only pipelines of an unconditional UNet and a scheduler are generators"
+    if others := sorted(name for name in parts if not _PARTS.fullmatch(name)):
+        raise GuidelensError(
+            f"{directory} is a {kind} with {', '.join(others)}: guidelens uses pipelines of a network, a scheduler,"
+            " a decoder of latents and text encoders"
         )
-        raise GuidelensError(f"{directory} is a {kind} with {', '.join(others)}: {why}")
+    return parts
+
+
+def _decoder_files(
+    directory: Path, index: set[str], variant: str | None, given: Path | None
+) -> ModelFiles | None:
+    """Return the decoder, the one given or the pipeline's own; None where there is none."""
+    place = given or next((directory / n for n in _DECODER_FOLDERS if (directory / n).is_dir()), None)
+    if place is None:
+        if missing := sorted(index & set(_DECODER_FOLDERS)):
+            raise GuidelensError(
+                f"{directory} lacks its decoder of latents: it has no directory {missing[0]}"
+            )
+        return None
+    config = _read_json(place / CONFIG, "the configuration of an autoencoder")
+    kind = str(config.get("_class_name", TINY))
+    if kind not in DECODERS:
+        raise GuidelensError(
+            f"{place / CONFIG} describes a {kind}; guidelens decodes with {', '.join(DECODERS)}"
+        )
+    own = variant if given is None else None
+    return ModelFiles(place, kind, config, own, _has_safetensors(place, own))
 
 
 def _scheduler_file(directory: Path, given: Path | None) -> Path:
@@ -141,45 +228,3 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise GuidelensError(f"{path} is no {what.removeprefix('the ')}: it must hold a JSON object")
     return content
-
-
-def _snapshot(hub_id: str, *, revision: str | None, unet: str, subfolder: str | None, download: bool) -> Path:
-    """Return the directory of a hub repository in the Hugging Face cache."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    below = "" if subfolder is None else f"{subfolder}/"
-    folders = [below, f"{below}{unet}/", f"{below}scheduler/"]
-    patterns = [f"{folder}*.json" for folder in folders]
-    weights = [f"{folder}{WEIGHTS}*" for folder in folders]
-    try:
-        found = Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=patterns + weights, local_files_only=True
-            )
-        )
-        if not download or _complete(found / below, unet):
-            return found
-    except LocalEntryNotFoundError:
-        if not download:
-            at = "" if revision is None else f" at revision {revision}"
-            raise GuidelensError(
-                f"{hub_id} is no directory here, and not in the Hugging Face cache{at}; to download it, say "
-                f"diffusers:path={hub_id},download=true"
-            ) from None
-    try:
-        safe = [pattern + ".safetensors" for pattern in weights]
-        found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns + safe))
-        if not _complete(found / below, unet):
-            older = [f"{folder}{WEIGHTS}.bin" for folder in folders]
-            found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=patterns + older))
-    except Exception as error:  # whatever the network, the hub or the disk says
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise GuidelensError(f"cannot download {hub_id} from the Hugging Face hub: {reason}") from error
-    return found
-
-
-def _complete(directory: Path, unet: str) -> bool:
-    """Whether weights of any kind are there."""
-    folders = [folder for folder in (directory / unet, directory) if folder.is_dir()]
-    return any(path.suffix in (".safetensors", ".bin") for folder in folders for path in folder.iterdir())

@@ -17,7 +17,7 @@ def register_generators(register: Register) -> None:
     register(
         "diffusers",
         diffusers,
-        summary="an unconditional UNet2DModel pipeline of the diffusers library",
+        summary="a pipeline of the diffusers library: pixels, latents, flow matching, EDM",
         requires=("torch", "diffusers", "safetensors"),
     )
 
@@ -26,30 +26,35 @@ def diffusers(
     path: str,
     revision: str | None = None,
     subfolder: str | None = None,
-    unet: str = "unet",
+    unet: str | None = None,
     variant: str | None = None,
     scheduler: Path | None = None,
+    decoder: str | None = None,
     class_label: int | None = None,
     image_size: int | None = None,
     download: bool = False,
 ) -> DiffusersGenerator:
     """Build the generator; the parameters are its options on the command line.
 
-    :param path: the directory of a pipeline (with ``unet`` and ``scheduler``) or of a UNet2DModel alone; or a
-        model id of the Hugging Face hub, such as ``google/ddpm-celebahq-256``.
+    :param path: the directory of a pipeline (with ``unet`` or ``transformer``, and ``scheduler``) or of a network
+        alone; or a model id of the Hugging Face hub, such as ``google/ddpm-celebahq-256``.
     :param revision: of a hub id: branch, tag or commit.
     :param subfolder: where in the directory or repository the pipeline is.
-    :param unet: the network's directory in the pipeline; ``unet_ema``, say, where training kept an average.
+    :param unet: the network's directory in the pipeline; ``unet_ema``, say, where training kept an average. Default:
+        ``unet`` or ``transformer``, else the directory itself.
     :param variant: of the weights' file: ``fp16`` reads ``diffusion_pytorch_model.fp16.safetensors``.
     :param scheduler: a ``scheduler_config.json``, or a directory that holds one, in place of the pipeline's.
-    :param class_label: the class that a class-conditional network draws; needed by those, and by no other.
+    :param decoder: a directory or hub id of an autoencoder that decodes latents in place of the pipeline's, such as the
+        AutoencoderTiny ``madebyollin/taesd``: less memory, coarser pictures.
+    :param class_label: the class that a class-conditional network draws. A UNet needs it; a DiT draws its null class
+        without it.
     :param image_size: height and width in pixels; default: the network's own.
     :param download: fetch a hub id that is not in the Hugging Face cache; otherwise nothing is downloaded.
     :raises UsageError: options that do not fit the model.
     :raises GuidelensError: nothing is there, it cannot be read, or guidance cannot work with such a model.
     """
     from .files import locate
-    from .generator import load_generator
+    from .loading import load_generator
 
     directory = locate(path, revision=revision, unet=unet, subfolder=subfolder, download=download)
     return load_generator(
@@ -57,6 +62,13 @@ def diffusers(
         unet=unet,
         variant=variant,
         scheduler=scheduler,
+        decoder=None if decoder is None else _decoder(decoder, download),
         class_label=class_label,
         image_size=image_size,
     )
+
+
+def _decoder(path: str, download: bool) -> Path:
+    from .files import locate
+
+    return locate(path, revision=None, unet=None, subfolder=None, download=download, option="decoder")

@@ -7,13 +7,21 @@ what the network was trained with.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from guidelens.contracts import FixedVariance, Prediction
-from guidelens.diffusion import alphas_cumprod_of, beta_schedule
+from guidelens.diffusion import (
+    GaussianPath,
+    alphas_cumprod_of,
+    beta_schedule,
+    edm_path,
+    flow_path,
+    karras_sigmas,
+)
 from guidelens.errors import GuidelensError
 from torch import Tensor
 
@@ -28,6 +36,9 @@ SCHEDULERS = (
     *("UniPCMultistepScheduler", "SASolverScheduler"),
 )
 """Those whose betas define a variance-preserving process of discrete timesteps."""
+
+FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
+EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
 
 VARIANCES: dict[str, FixedVariance | None] = {
     "fixed_small": "small",
@@ -47,29 +58,38 @@ class TrainingProcess:
     :param learned_variance: whether the output's second half interpolates log Sigma; None: not said, so that
         the network's channels decide.
     :param fixed_variance: the one that was meant where none is learned.
+    :param path: of flow matching or EDM, which turns the network's output into x0; None: betas, as above.
     """
 
     alphas_cumprod: Tensor
     prediction: Prediction = "epsilon"
     learned_variance: bool | None = None
     fixed_variance: FixedVariance = "small"
+    path: GaussianPath | None = None
 
 
-def training_process(config: Mapping[str, Any], *, source: str = "the scheduler") -> TrainingProcess:
+def training_process(
+    config: Mapping[str, Any], *, source: str = "the scheduler", patches: int | None = None
+) -> TrainingProcess:
     """Read the configuration of a scheduler, as ``scheduler_config.json`` holds it.
 
     What it leaves out takes the default of its class.
 
     :param source: what to call it in errors.
+    :param patches: the number of 2x2 patches of the latents, on which the shift of some flows depends.
     :raises GuidelensError: for a process that guidelens does not know how to reverse.
     """
     name = str(config.get("_class_name", "DDPMScheduler"))
-    if name not in SCHEDULERS:
+    if name not in (*SCHEDULERS, *FLOW_SCHEDULERS, *EDM_SCHEDULERS):
         raise GuidelensError(
-            f"{source} is a {name}: its process is not one of discrete betas that guidelens can reverse; "
-            f"it reads {', '.join(SCHEDULERS)}"
+            f"{source} is a {name}: its process is not one that guidelens can reverse; "
+            f"it reads {', '.join((*SCHEDULERS, *FLOW_SCHEDULERS, *EDM_SCHEDULERS))}"
         )
     values = {**_defaults(name), **config}
+    if name in FLOW_SCHEDULERS:
+        return _on_path(_flow(values, source, patches))
+    if name in EDM_SCHEDULERS or values.get("timestep_type") == "continuous":
+        return _on_path(_edm(name, values, source))
     prediction = _prediction(values, source)
     return TrainingProcess(
         _alphas_cumprod(values, prediction, source), prediction, **_variance(values, source)
@@ -82,6 +102,50 @@ def _defaults(class_name: str) -> dict[str, Any]:
 
     parameters = inspect.signature(getattr(diffusers, class_name).__init__).parameters.values()
     return {p.name: p.default for p in parameters if p.default is not inspect.Parameter.empty}
+
+
+def _on_path(path: GaussianPath) -> TrainingProcess:
+    return TrainingProcess(path.alphas_cumprod, "x0", learned_variance=False, path=path)
+
+
+def _flow(values: Mapping[str, Any], source: str, patches: int | None) -> GaussianPath:
+    if values.get("invert_sigmas"):
+        raise GuidelensError(f"{source} says invert_sigmas: guidelens reads flows from noise to pictures")
+    count, shift = int(values["num_train_timesteps"]), float(values.get("shift") or 1.0)
+    if values.get("use_dynamic_shifting"):
+        if patches is None:
+            raise GuidelensError(
+                f"{source} says use_dynamic_shifting: give training_process the number of patches"
+            )
+        least, most = values["base_image_seq_len"], values["max_image_seq_len"]
+        slope = (values["max_shift"] - values["base_shift"]) / (most - least)
+        mu = values["base_shift"] + slope * (patches - least)
+        shift = mu if values.get("time_shift_type") == "linear" else math.exp(mu)
+    return flow_path(count, shift=shift, time_scale=count)
+
+
+def _edm(name: str, values: Mapping[str, Any], source: str) -> GaussianPath:
+    prediction = values.get("prediction_type", "epsilon")
+    if prediction not in ("epsilon", "v_prediction"):
+        raise GuidelensError(
+            f"{source} says prediction_type={prediction!r}; EDM has epsilon and v_prediction"
+        )
+    least, most = values.get("sigma_min"), values.get("sigma_max")
+    if least is None or most is None:
+        raise GuidelensError(f"{source} says timestep_type='continuous' without sigma_min and sigma_max")
+    count = int(values.get("num_train_timesteps", 1000))
+    exponential = values.get("sigma_schedule") == "exponential" or values.get("use_exponential_sigmas")
+    if exponential:
+        sigmas = torch.linspace(math.log(least), math.log(most), count, dtype=torch.float64).exp()
+    else:
+        sigmas = karras_sigmas(count, sigma_min=least, sigma_max=most, rho=float(values.get("rho", 7.0)))
+    if name in EDM_SCHEDULERS:
+        return edm_path(sigmas, sigma_data=values["sigma_data"], negated=prediction == "v_prediction")
+    if prediction == "v_prediction":  # Karras et al. 2022 with data of variance 1
+        return edm_path(sigmas, sigma_data=1.0, negated=True)
+    one = torch.ones_like(sigmas)
+    c_in = (sigmas.square() + 1).rsqrt()
+    return GaussianPath(one, sigmas, sigmas.log() / 4, c_in=c_in, c_skip=one, c_out=-sigmas)
 
 
 def _prediction(values: Mapping[str, Any], source: str) -> Prediction:

@@ -198,12 +198,30 @@ def test_a_learned_variance_that_the_network_lacks(tmp_path: Path) -> None:
         load_generator(saved)
 
 
-def test_latent_pipelines_are_refused(tmp_path: Path, unet: UNet2DModel) -> None:
-    """They may have three channels, so it is their other parts that tell."""
+def test_a_latent_pipeline_without_its_decoder_is_refused(tmp_path: Path, unet: UNet2DModel) -> None:
+    """Its latents may have three channels, like pixels, so the index decides."""
     parts = {"_class_name": "LDMPipeline", "vqvae": ["diffusers", "VQModel"]}
     saved = save_pipeline(tmp_path / "p", unet, ddim(), **parts)
-    with pytest.raises(GuidelensError, match="LDMPipeline with vqvae: it diffuses latents"):
+    with pytest.raises(GuidelensError, match="lacks its decoder of latents: it has no directory vqvae"):
         load_generator(saved)
+
+
+def test_pipelines_with_other_parts_are_refused(tmp_path: Path, unet: UNet2DModel) -> None:
+    saved = save_pipeline(tmp_path / "p", unet, ddim(), controlnet=["diffusers", "ControlNetModel"])
+    with pytest.raises(GuidelensError, match="DDPMPipeline with controlnet"):
+        load_generator(saved)
+
+
+def test_a_network_that_is_not_there_is_not_replaced_by_another(
+    tmp_path: Path, unet: UNet2DModel, saved: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"no network in a directory 'unet_ema' .unet.; there is unet$"):
+        load_generator(saved, unet="unet_ema")
+    flat = tmp_path / "flat"
+    unet.save_pretrained(flat)
+    shutil.copy(saved / "scheduler" / "scheduler_config.json", flat)
+    with pytest.raises(UsageError, match=r"'unet_ema'.*the network of the directory itself .leave out unet."):
+        load_generator(flat, unet="unet_ema")
 
 
 def test_conditional_networks_are_refused(saved: Path) -> None:

@@ -91,7 +91,13 @@ def test_a_scheduler_without_variance_leaves_it_open() -> None:
     ("config", "named"),
     [
         ({"_class_name": "ScoreSdeVeScheduler"}, "ScoreSdeVeScheduler"),
-        ({"_class_name": "FlowMatchEulerDiscreteScheduler"}, "FlowMatch"),
+        ({"_class_name": "FlowMatchEulerDiscreteScheduler", "invert_sigmas": True}, "invert_sigmas"),
+        (
+            {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True},
+            "number of patches",
+        ),
+        ({"_class_name": "EDMEulerScheduler", "prediction_type": "sample"}, "'sample'"),
+        ({"_class_name": "EulerDiscreteScheduler", "timestep_type": "continuous"}, "sigma_min and sigma_max"),
         ({"beta_schedule": "exp"}, "'exp'"),
         ({"prediction_type": "flow"}, "'flow'"),
         ({"variance_type": "learned"}, "'learned'"),

@@ -214,7 +214,7 @@ def test_checkpointing_changes_no_number() -> None:
     (kept,) = torch.autograd.grad(generator(x, t).square().sum(), x)
     generator.checkpointing(True)
     (recomputed,) = torch.autograd.grad(generator(x, t).square().sum(), x)
-    assert generator.unet.is_gradient_checkpointing
+    assert generator.network.is_gradient_checkpointing
     torch.testing.assert_close(recomputed, kept)
     generator.checkpointing(False)
-    assert not generator.unet.is_gradient_checkpointing
+    assert not generator.network.is_gradient_checkpointing

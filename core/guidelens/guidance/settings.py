@@ -153,7 +153,8 @@ def resolve(
         ),
         gain=_gain(chosen, process, complete, learned_variance=generator.learned_variance),
     )
-    return settings if guidance_model is None else replace(settings, notes=_notes(settings))
+    own = tuple(getattr(generator, "notes", ()))
+    return replace(settings, notes=own if guidance_model is None else own + _notes(settings))
 
 
 def _sampler(

@@ -291,6 +291,7 @@ def _config(
         },
         **outline(study, expansion),
         "settings": {i: settings.as_dict() for i, settings in expansion.settings.items()},
+        "notes": [{"prompt": note.prompt, "note": note.text} for note in expansion.notes if not note.prompt],
         "snapshots": list(study.snapshots),
         "device": str(resolve_device(cache.device)),
         "batch_size": batch_size,

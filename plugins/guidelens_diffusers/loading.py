@@ -1,0 +1,125 @@
+"""From a pipeline's files to a generator: weights are read, and what cannot be used is refused before that."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from guidelens.errors import GuidelensError
+from guidelens.weights import check_finite
+from guidelens.weights.reading import format_of
+from torch import nn
+
+from .decoder import LatentDecoder
+from .files import ModelFiles, read_pipeline
+from .generator import DiffusersGenerator, describe
+from .hub import WEIGHTS
+from .networks import TEXT_NETWORKS
+from .process import training_process
+from .text import read_empty_prompt
+
+
+def load_generator(
+    directory: Path,
+    *,
+    unet: str | None = None,
+    variant: str | None = None,
+    scheduler: Path | None = None,
+    decoder: Path | None = None,
+    class_label: int | None = None,
+    image_size: int | None = None,
+) -> DiffusersGenerator:
+    """Load a pipeline that diffusers saved, or a network alone where ``scheduler`` is given.
+
+    The weights are safetensors, or a ``.bin`` read with ``weights_only``: no code in a file is run.
+
+    :param directory: with ``model_index.json``, a network and ``scheduler``, all in one place, or nested.
+    :param unet: the network's directory in it; None: ``unet`` or ``transformer``.
+    :param variant: of the weights' file, such as ``fp16``; they are computed with in float32 in any case.
+    :param scheduler: its configuration, or the directory of that, in place of the pipeline's own.
+    :param decoder: the directory of an autoencoder, in place of the pipeline's own.
+    :raises UsageError, GuidelensError: as :class:`DiffusersGenerator`; or files are missing or unreadable.
+    """
+    files = read_pipeline(directory, unet=unet, variant=variant, scheduler=scheduler, decoder=decoder)
+    source = f"the scheduler of {directory}"
+    # What can be refused is refused before weights are read.
+    config = {**files.network.config, "_class_name": files.network.kind}
+    described = describe(
+        config,
+        None if files.decoder is None else {**files.decoder.config, "_class_name": files.decoder.kind},
+        image_size=image_size,
+        class_label=class_label,
+    )
+    process = training_process(files.scheduler, source=source, patches=described.patches)
+    described.check(process)
+    prompt = None
+    if described.kind in TEXT_NETWORKS:
+        prompt = read_empty_prompt(files.directory, described.kind, described.config)
+    return DiffusersGenerator(
+        _load(files.network, "the network"),
+        process,
+        image_size=image_size,
+        class_label=class_label,
+        decoder=None if files.decoder is None else LatentDecoder(_without_encoder(files.decoder)),
+        prompt=prompt,
+    )
+
+
+def _without_encoder(files: ModelFiles) -> nn.Module:
+    """Load an autoencoder for its decoder alone."""
+    vae = _load(files, "the decoder")
+    for part in ("encoder", "quant_conv"):
+        if getattr(vae, part, None) is not None:
+            setattr(vae, part, None)
+    return vae
+
+
+def _load(files: ModelFiles, what: str) -> nn.Module:
+    import diffusers
+
+    for file in sorted(files.directory.glob(f"{WEIGHTS}*.bin")):
+        format_of(file, f"{what} of {files.directory}")  # refuses what could unpack to any size
+    model_class: Any = getattr(diffusers, files.kind)
+    try:
+        with _quiet():
+            network, info = model_class.from_pretrained(
+                str(files.directory),
+                local_files_only=True,
+                low_cpu_mem_usage=False,
+                use_safetensors=files.safetensors,
+                variant=files.variant,
+                ignore_mismatched_sizes=True,  # they are reported below, all at once
+                output_loading_info=True,
+            )
+    except Exception as error:  # a damaged file makes the libraries below trip over anything
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise GuidelensError(f"cannot load {what} of {files.directory}: {reason}") from error
+    kinds = ("missing", "unexpected", "mismatched")
+    wrong = {kind: [_first(key) for key in info[f"{kind}_keys"]] for kind in kinds}
+    if found := [f"{len(keys)} tensors {kind} ({keys[0]}, ...)" for kind, keys in wrong.items() if keys]:
+        raise GuidelensError(
+            f"the weights in {files.directory} do not fit its config.json: {'; '.join(found)}"
+        )
+    loaded: nn.Module = network.float()
+    check_finite(loaded.state_dict(), str(files.directory))
+    return loaded
+
+
+def _first(key: str | tuple[str, ...]) -> str:
+    """Return a tensor's name; diffusers lists those of another shape together with both shapes."""
+    return key if isinstance(key, str) else str(key[0])
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep diffusers from logging what is raised, or is of no use here."""
+    log = logging.getLogger("diffusers")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)

@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from guidelens.errors import GuidelensError
 from guidelens.files import replacing
-from guidelens.weights import check_finite, read_state
+from guidelens.weights import check_finite, read_state, weights_in
 from safetensors import SafetensorError
 from safetensors.torch import save_file
 
@@ -38,8 +38,6 @@ logger = logging.getLogger("guidelens.blip")
 
 ANCHORS = ("visual_encoder.cls_token", "vision_model.embeddings.class_embedding", "visual_encoder.pos_embed")
 """A checkpoint of BLIP has one of these names: LAVIS's or transformers'."""
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
-"""File names that transformers gives to the weights in a folder."""
 Backend = Literal["native", "lavis"]
 FORMAT = "guidelens-blip-1"
 _RETRIEVAL_QUEUES = ("idx_queue", "ptr_queue")
@@ -85,7 +83,7 @@ def load_model(
     :param key: the entry of the checkpoint to read, if it holds several networks.
     :raises GuidelensError: a file is missing, unreadable or of another model, or LAVIS is needed and not installed.
     """
-    path = weights_in(Path(checkpoint))
+    path = _weights_file(Path(checkpoint))
     state, stored = read_checkpoint(path, key=key)
     config = config or stored or PRESETS[fitting_preset(state) or "base"]
     objectives = objectives_of(state)
@@ -111,16 +109,16 @@ def load_model(
     return model, config
 
 
-def weights_in(path: Path) -> Path:
-    """Return the weights file in a folder that transformers saved. A file is returned as it is.
+def _weights_file(path: Path) -> Path:
+    """Return the weights in a folder that transformers saved, or the index of their parts. A file stays as it is.
 
     :raises GuidelensError: the folder holds none.
     """
     if not path.is_dir():
         return path
-    found = next((path / name for name in WEIGHTS_FILES if (path / name).is_file()), None)
+    found = weights_in(path)
     if found is None:
-        raise GuidelensError(f"the directory {path} holds no {' or '.join(WEIGHTS_FILES)}")
+        raise GuidelensError(f"the directory {path} holds no model.safetensors or pytorch_model.bin")
     return found
 
 

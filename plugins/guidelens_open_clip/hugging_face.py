@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 MARK = "vision_model.embeddings.class_embedding"
 """A tensor name that every CLIP file of transformers has."""
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 PREPROCESSOR_FILE = "preprocessor_config.json"
 
 _TEXT = {

@@ -24,10 +24,11 @@ from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.quiet import quiet
+from guidelens.weights import weights_in
+from guidelens.weights.sharded import WEIGHTS_FILES as HF_WEIGHTS_FILES
 
 from .hub import fetch_hub, short_reason
 from .hugging_face import PREPROCESSOR_FILE, is_transformers, model_config, preprocess_config
-from .hugging_face import WEIGHTS_FILES as HF_WEIGHTS_FILES
 from .open_clip_import import import_open_clip
 
 logger = logging.getLogger("guidelens.open_clip")
@@ -210,10 +211,11 @@ def _from_path(path: Path, weights: Path | None) -> Source:
             f"the directory {path} holds no {CONFIG_FILE} or {HF_CONFIG_FILE}, so it is not a model"
         )
     model, preprocess = _read_config(config)
-    names = WEIGHTS_FILES if config.name == CONFIG_FILE else (*HF_WEIGHTS_FILES, *WEIGHTS_FILES)
-    found = weights or next((path / name for name in names if (path / name).is_file()), None)
+    names = (WEIGHTS_FILES,) if config.name == CONFIG_FILE else (HF_WEIGHTS_FILES, WEIGHTS_FILES)
+    found = weights or weights_in(path, [name for each in names for name in each])
     if found is None:
-        raise GuidelensError(f"the directory {path} holds no {' or '.join(names[:2])}: give checkpoint=FILE")
+        wanted = [name for name in names[0] if not name.endswith(".json")]
+        raise GuidelensError(f"the directory {path} holds no {' or '.join(wanted)}: give checkpoint=FILE")
     tokenizer = path if any((path / name).is_file() for name in TOKENIZER_FILES) else None
     return Source(str(path), model, preprocess, lambda: found, tokenizer)
 

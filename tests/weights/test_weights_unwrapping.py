@@ -89,9 +89,9 @@ CONTAINERS: dict[str, Any] = {
         "callbacks": {},
         "optimizer_states": [optimizer()],
     },
-    "model with names nowhere": {
+    "model beside a list that does not fit": {
         "model": network(),
-        "ema": {"decay": 0.999, "num_updates": 7, "shadow_params": list(network(1).values())},
+        "ema": {"decay": 0.999, "num_updates": 7, "shadow_params": list(network(1).values())[1:]},
     },
     "model twice": {"model": (same := network()), "state_dict": same},
     "average": named(lambda name: f"module.{name}") | {"n_averaged": torch.tensor(3)},
@@ -110,6 +110,12 @@ def test_the_network_is_found_in_a_container(tmp_path: Path, dress: str, zipped:
     assert found.key == ("" if dress == "average" else dress.split(" ")[0])
 
 
+def lit_ema(module: str) -> Table:
+    """The averages as latent diffusion's LitEma stores them: without dots, and with counters."""
+    flat = {f"model_ema.{module}{name.replace('.', '')}": t for name, t in network(1).items()}
+    return flat | {"model_ema.decay": torch.tensor(0.9), "model_ema.num_updates": torch.tensor(3)}
+
+
 @pytest.mark.parametrize(
     ("payload", "keys"),
     [
@@ -121,17 +127,32 @@ def test_the_network_is_found_in_a_container(tmp_path: Path, dress: str, zipped:
         ),
         ({"a": {"raw": network(), "ema": network(1)}}, ("a.raw", "a.ema")),
         ([network(), optimizer(), 0, 0, network(1)], ("0", "4")),
+        (
+            {"model": network(), "ema": {"decay": 0.9, "shadow_params": list(network(1).values())}},
+            ("model", "ema.shadow_params"),
+        ),
+        (
+            {
+                "model": network(),
+                "ema": named("ema_model.{}".format, network(1)) | named("online_model.{}".format, network(2)),
+            },
+            ("model", "ema.ema_model", "ema.online_model"),
+        ),
+        (
+            {"state_dict": named("model.diffusion_model.{}".format) | lit_ema("diffusion_model")},
+            ("model.diffusion_model", "model_ema"),
+        ),
     ],
-    ids=["plain", "params", "prefixes", "nested", "list"],
+    ids=["plain", "params", "prefixes", "nested", "list", "list of averages", "ema-pytorch", "LitEma"],
 )
-def test_where_several_fit_the_user_chooses(tmp_path: Path, payload: Any, keys: tuple[str, str]) -> None:
+def test_where_several_fit_the_user_chooses(tmp_path: Path, payload: Any, keys: tuple[str, ...]) -> None:
     path = tmp_path / "a.pt"
     torch.save(payload, path)
     with pytest.raises(
         UsageError, match=r"a.pt holds named tensors in .*, .*; choose with key=NAME"
     ) as caught:
         read_state(path, "x", anchors=ANCHORS)
-    assert "4" in keys or "ema" in str(caught.value).split("(")[1]  # says which is the moving average
+    assert "4" in keys or f"{keys[1]} is the moving average" in str(caught.value)
     for number, key in enumerate(keys):
         tensors = read_state(path, "x", anchors=ANCHORS, key=key).tensors
         assert {n: t.tolist() for n, t in tensors.items()} == {
@@ -139,6 +160,16 @@ def test_where_several_fit_the_user_chooses(tmp_path: Path, payload: Any, keys: 
         }
     with pytest.raises(UsageError, match=r"holds no named tensors in 'emma'; it has them in"):
         read_state(path, "x", anchors=ANCHORS, key="emma")
+
+
+def test_averages_that_cannot_be_named_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "a.pt"
+    torch.save({"model": network(), "ema": {"shadow_params": [torch.ones(2), torch.ones(3)]}}, path)
+    assert read_state(path, "x", anchors=ANCHORS).key == "model"
+    assert "taking model; ema.shadow_params is a moving average without names" in caplog.text
+    torch.save({"decay": 0.9, "shadow_params": list(network().values())}, path)
+    with pytest.raises(GuidelensError, match=r"shadow_params is a moving average .*model\.state_dict\(\)"):
+        read_state(path, "x", anchors=ANCHORS)
 
 
 def test_another_network_beside_it_is_no_choice(tmp_path: Path) -> None:
@@ -176,6 +207,11 @@ def save_arrays(path: Path) -> None:
     path.with_suffix(".npz").rename(path)
 
 
+def outside() -> Tensor:
+    """A sparse tensor with an index beyond its shape."""
+    return torch.sparse_coo_tensor([[0, 9], [0, 0]], [1.0, 2.0], (3, 3), check_invariants=False)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "optimizer": (saves(optimizer()), r"state of an optimizer.*ema_\*\.pt"),
     "numpy scalar": (
@@ -190,7 +226,20 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "module": (whole_module, "a whole module .*save its state dict alone"),
     "path": (saves({"model": network(), "at": Path("x")}), "pathlib.*could run code"),
     "deflated": (deflated, r"data\.pkl is compressed.*take the file as it was published"),
-    "sparse": (saves({"stem.weight": torch.eye(3).to_sparse()}), "stem.weight is a sparse_coo tensor"),
+    "nearly empty": (
+        saves(
+            {
+                "stem.weight": torch.sparse_coo_tensor(
+                    [[0], [1]], [1.0], (10**5, 10**6), check_invariants=False
+                )
+            }
+        ),
+        "stem.weight repeats .* 400,000,000,000 bytes .a sparse tensor",
+    ),
+    "indices outside": (
+        saves({"stem.weight": outside()}),
+        "size is inconsistent with indices",
+    ),
     "meta": (saves({"stem.weight": torch.ones(3, device="meta")}), "is a meta tensor"),
     "complex": (saves({"stem.weight": torch.ones(3, dtype=torch.complex64)}), "is complex"),
     "expanded": (saves({"stem.weight": torch.ones(1).expand(10**12)}), "repeats a few stored numbers"),
@@ -257,6 +306,31 @@ def test_expanded_tensors_are_converted_whole(tmp_path: Path) -> None:
     convert(tmp_path / "a.pt", tmp_path / "out.safetensors")
     for name, tensor in load_file(tmp_path / "out.safetensors").items():
         assert torch.equal(tensor, state[name])
+
+
+SPARSE: dict[str, Callable[[Tensor], Tensor]] = {
+    "coo": Tensor.to_sparse,
+    "csr": Tensor.to_sparse_csr,
+    "csc": Tensor.to_sparse_csc,
+    "bsr": lambda tensor: tensor.to_sparse_bsr((2, 2)),
+    "repeated": lambda tensor: torch.sparse_coo_tensor(
+        [[0, 0], [1, 1]], [1.0, 2.0], (4, 6), check_invariants=False
+    ),
+}
+
+
+@pytest.mark.parametrize("layout", SPARSE)
+def test_sparse_tensors_become_dense(tmp_path: Path, layout: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # compressed layouts are in beta
+        sparse = SPARSE[layout](torch.eye(4, 6))
+        torch.save({"stem.weight": sparse, "half": torch.eye(3).half().to_sparse()}, tmp_path / "a.pt")
+        dense = sparse.to_dense()
+    assert torch.equal(read_state(tmp_path / "a.pt", "x", anchors=ANCHORS).tensors["stem.weight"], dense)
+    convert(tmp_path / "a.pt", tmp_path / "out.safetensors")
+    stored = load_file(tmp_path / "out.safetensors")
+    assert torch.equal(stored["stem.weight"], dense)
+    assert torch.equal(stored["half"], torch.eye(3).half())
 
 
 def test_conversion_writes_the_chosen_entry_under_its_own_names(tmp_path: Path) -> None:

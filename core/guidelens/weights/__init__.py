@@ -16,6 +16,7 @@ from .registry import WeightsFile
 if TYPE_CHECKING:
     from .conversion import Conversion, convert
     from .fetching import Fetched, fetch, install
+    from .sharded import weights_in
     from .store import Status, locate, remove, require, status, target, verify, weights_home
     from .unwrapping import State, check_finite, read_state
 
@@ -36,6 +37,7 @@ _HOME = {
     "target": "store",
     "verify": "store",
     "weights_home": "store",
+    "weights_in": "sharded",
 }
 
 __all__ = [
@@ -56,6 +58,7 @@ __all__ = [
     "target",
     "verify",
     "weights_home",
+    "weights_in",
 ]
 
 # Late: plugins register weights each time the program starts.

@@ -12,6 +12,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import explained, replacing
 
 from .reading import format_of
+from .sharded import is_index, weights_in
 from .store import sha256_of
 from .unwrapping import read_state
 
@@ -64,7 +65,8 @@ class Conversion:
 def convert(source: Path, target: Path, *, key: str | None = None, force: bool = False) -> Conversion:
     """Write the named tensors of the checkpoint ``source`` to ``target`` as safetensors, atomically.
 
-    Dtypes and values stay as they are, and names lose what training wrappers added (``module.``,
+    ``source`` is a file, the index of a checkpoint in several files, or a directory with one of those. Sparse tensors
+    become dense. Dtypes and values stay as they are, and names lose what training wrappers added (``module.``,
     :func:`.unwrapping.own_name`). Names that are one tensor in the checkpoint are stored once, under the
     first of them; the metadata entry ``shared`` names the others. Tensors that overlap otherwise are stored whole.
 
@@ -77,10 +79,12 @@ def convert(source: Path, target: Path, *, key: str | None = None, force: bool =
         raise UsageError(f"{target} must end in .safetensors")
     if target.exists() and not force:
         raise UsageError(f"{target} exists; --force overwrites it")
-    if not source.is_file():
+    if source.is_dir():
+        source = weights_in(source) or source
+    elif not source.is_file():
         raise GuidelensError(f"there is no checkpoint {source}")
     what = f"{source} as a PyTorch checkpoint"
-    if source.suffix == ".safetensors" or format_of(source, what) == "safetensors":
+    if not is_index(source) and (source.suffix == ".safetensors" or format_of(source, what) == "safetensors"):
         raise UsageError(f"{source} is safetensors already")
     found = read_state(source, what, key=key, option="--key", contents="tensors")
     stored, shared = separate(found.tensors)

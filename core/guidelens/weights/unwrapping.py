@@ -18,7 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
 
+from .averages import advice, is_average, named_by_order, unnamed, without_dots
+from .plain import identity, plain
 from .reading import Format, format_of, read_safetensors, read_torch
+from .sharded import check_whole, is_index, read_index
 from .torchscript import read_torchscript
 
 if TYPE_CHECKING:
@@ -40,8 +43,6 @@ _OF_OPTIMIZER = ("exp_avg", "exp_avg_sq", "momentum_buffer", "fp32_groups_flat")
 _DEEPEST = 8
 _MOST_ENTRIES = 1_000_000
 _SHOWN = 6
-_SMALL = 1 << 28
-"""Bytes that a file's tensors may have whatever the size of the file."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ def read_state(
     option: str = "key=",
     contents: str = "weights",
 ) -> State:
-    """Return the tensors of the network that a file holds.
+    """Return the tensors of the network that a file holds, or the files that an index names. Sparse ones become dense.
 
     :param what: names the file in errors, such as ``f"{path} as a BLIP checkpoint"``.
     :param anchors: names of tensors, one of which every network of the wanted kind has. Without any, the one table that
@@ -91,20 +92,27 @@ def read_state(
     :raises UsageError: several tables fit and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing, unreadable, damaged, or holds no network.
     """
-    kind = format_of(path, what)
-    metadata: dict[str, str] = {}
-    payload: Any
-    if kind == "safetensors":
-        payload, metadata = read_safetensors(path, what)
-    elif kind == "torchscript":
-        payload = read_torchscript(path, what)
-    else:
-        payload = read_torch(path, what, contents=contents)
+    payload, metadata, kind, size = _read(path, what, contents)
     found = _chosen(payload, path, anchors, key, option)
-    _check_plain(found.tensors, path)
+    tensors = plain(found.tensors, path, size)
     if found.label or found.renamed:
         logger.info("%s: weights of %s, %d names shortened", path, found.label or "the file", found.renamed)
-    return State(found.tensors, found.label, metadata, kind, found.renamed)
+    return State(tensors, found.label, metadata, kind, found.renamed)
+
+
+def _read(path: Path, what: str, contents: str) -> tuple[Any, dict[str, str], Format, int]:
+    """Return what a file or an index holds, its metadata, its format and the size of all files."""
+    if is_index(path):
+        shards = read_index(path, what, contents=contents)
+        return shards.tensors, {}, shards.format, shards.size
+    kind = format_of(path, what)
+    check_whole(path, what)
+    size = path.stat().st_size
+    if kind == "safetensors":
+        return *read_safetensors(path, what), kind, size
+    if kind == "torchscript":
+        return read_torchscript(path, what), {}, kind, size
+    return read_torch(path, what, contents=contents), {}, kind, size
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
@@ -142,13 +150,38 @@ def _chosen(payload: Any, path: Path, anchors: Sequence[str], key: str | None, o
     found = _distinct([each for at, table in tables for each in _networks(at, table, anchors)])
     if not found:  # no network of this kind: the caller says what is missing
         found = [_Found(".".join(at), *_shortened(table)) for at, table in tables]
+    averages, unfitting = _averages(payload, tables, found)
+    found += averages
     if key is not None:
         return _by_key(found, path, key)
     if not found:
         raise GuidelensError(_nothing(payload, path))
     if len(found) > 1:
         raise UsageError(_several(found, path, option))
+    for label in unfitting:
+        logger.warning("%s: taking %s; %s", path, found[0].label or "the tensors at its top", advice(label))
     return found[0]
+
+
+def _averages(
+    payload: Any, tables: Sequence[tuple[tuple[str, ...], dict[str, Tensor]]], found: Sequence[_Found]
+) -> tuple[list[_Found], list[str]]:
+    """Return the averages without names that fit a network of the file, and the labels of those that do not."""
+    fitting, others = [], []
+    for label, average in unnamed(payload):
+        named = next((fit for each in found if (fit := named_by_order(average, each.tensors))), None)
+        if named is not None:
+            fitting.append(_Found(label, named, 0))
+        elif is_average(label):
+            others.append(label)
+    for at, table in tables:
+        for each in found:
+            if (*each.label.split("."),)[: len(at)] != at:
+                continue
+            prefix = ".".join(each.label.split(".")[len(at) :])
+            for module, named in without_dots(table, prefix, each.tensors):
+                fitting.append(_Found(".".join((*at, module)), named, 0))
+    return _distinct(fitting), others
 
 
 def _tables(
@@ -238,22 +271,11 @@ def _distinct(found: list[_Found]) -> list[_Found]:
     kept: list[_Found] = []
     seen: set[tuple[object, ...]] = set()
     for each in found:
-        mark = tuple((name, _identity(tensor)) for name, tensor in list(each.tensors.items())[:_SHOWN])
+        mark = tuple((name, identity(tensor)) for name, tensor in list(each.tensors.items())[:_SHOWN])
         if mark not in seen:
             kept.append(each)
         seen.add(mark)
     return kept
-
-
-def _identity(tensor: Tensor) -> object:
-    import torch
-
-    plain = tensor.layout is torch.strided and tensor.device.type != "meta" and not tensor.is_nested
-    return (
-        (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
-        if plain and tensor.numel()
-        else id(tensor)
-    )
 
 
 def _by_key(found: list[_Found], path: Path, key: str) -> _Found:
@@ -280,7 +302,7 @@ def _by_key(found: list[_Found], path: Path, key: str) -> _Found:
 
 
 def _several(found: list[_Found], path: Path, option: str) -> str:
-    averages = [each.label for each in found if "ema" in each.label.lower() or "averag" in each.label.lower()]
+    averages = [each.label for each in found if is_average(each.label)]
     hint = (
         f" ({averages[0]} is the moving average, which pictures are usually drawn with)" if averages else ""
     )
@@ -305,36 +327,9 @@ def _nothing(payload: Any, path: Path) -> str:
         )
     if not isinstance(payload, Mapping):
         return f"{path} holds no table of named tensors, but a {type(payload).__name__}"
+    lists = [label for label, _ in unnamed(payload)]
+    if lists:
+        return f"{path} holds no table of named tensors: {advice(lists[0])}"
     names = ", ".join(repr(name) for name in list(payload)[:_SHOWN])
     held = f"; it holds {names}{', ...' if len(payload) > _SHOWN else ''}" if payload else "; it is empty"
     return f"{path} holds no table of named tensors{held}"
-
-
-def _check_plain(tensors: Mapping[str, Tensor], path: Path) -> None:
-    """:raises GuidelensError: a tensor is not a dense array of real numbers, or far larger than the file."""
-    import torch
-
-    sizes: dict[object, tuple[int, str]] = {}
-    for name, tensor in tensors.items():
-        if tensor.device.type == "meta":
-            raise GuidelensError(
-                f"{path}: {name} is a meta tensor, which has a shape but no values: save the weights"
-            )
-        if tensor.is_quantized:
-            raise GuidelensError(
-                f"{path}: {name} is quantised: save {name}.dequantize(), or take the original"
-            )
-        if tensor.is_nested or tensor.layout is not torch.strided:
-            kind = "nested" if tensor.is_nested else str(tensor.layout).removeprefix("torch.")
-            raise GuidelensError(
-                f"{path}: {name} is a {kind} tensor, not a dense one: save {name}.to_dense()"
-            )
-        if tensor.is_complex():
-            raise GuidelensError(f"{path}: {name} is complex, and weights are real numbers")
-        sizes[_identity(tensor)] = (tensor.numel() * tensor.element_size(), name)
-    total = sum(size for size, _ in sizes.values())
-    if total > max(4 * path.stat().st_size, _SMALL):
-        size, name = max(sizes.values())
-        raise GuidelensError(
-            f"{path}: {name} repeats a few stored numbers up to {size:,} bytes (an expanded tensor): save a smaller one"
-        )

@@ -25,7 +25,6 @@ from typing import Any
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.quiet import quiet
 from guidelens.weights import weights_in
-from guidelens.weights.sharded import WEIGHTS_FILES as HF_WEIGHTS_FILES
 
 from .hub import fetch_hub, short_reason
 from .hugging_face import PREPROCESSOR_FILE, is_transformers, model_config, preprocess_config
@@ -211,10 +210,10 @@ def _from_path(path: Path, weights: Path | None) -> Source:
             f"the directory {path} holds no {CONFIG_FILE} or {HF_CONFIG_FILE}, so it is not a model"
         )
     model, preprocess = _read_config(config)
-    names = (WEIGHTS_FILES,) if config.name == CONFIG_FILE else (HF_WEIGHTS_FILES, WEIGHTS_FILES)
-    found = weights or weights_in(path, [name for each in names for name in each])
+    of_open_clip = config.name == CONFIG_FILE
+    found = weights or (None if of_open_clip else weights_in(path)) or weights_in(path, WEIGHTS_FILES)
     if found is None:
-        wanted = [name for name in names[0] if not name.endswith(".json")]
+        wanted = WEIGHTS_FILES if of_open_clip else ("model.safetensors", "pytorch_model.bin")
         raise GuidelensError(f"the directory {path} holds no {' or '.join(wanted)}: give checkpoint=FILE")
     tokenizer = path if any((path / name).is_file() for name in TOKENIZER_FILES) else None
     return Source(str(path), model, preprocess, lambda: found, tokenizer)

@@ -22,15 +22,16 @@ from guidelens import load_study
 from guidelens.claims.evaluate import evaluate
 from guidelens.claims.questions import Claim, Question, column, difference
 from guidelens.cli.main import cli
+from guidelens.colours import NEUTRAL, colour_number, palette
 from guidelens.errors import GuidelensError
 from guidelens.hookspecs import RegisterReportSections, hookimpl
 from guidelens.metrics.matrix import judge_matrix
 from guidelens.plugins import PluginManager
 from guidelens.report.curves import Curve, band_chart, interval_chart
 from guidelens.report.page import signed_text
-from guidelens.report.study import _objective_colours, write_study_report
+from guidelens.report.study import write_study_report
 from guidelens.report.study_cells import _peaks, read_telemetry
-from guidelens.report.study_charts import Palette, panels
+from guidelens.report.study_charts import panels
 from guidelens.report.study_judges import HEAT, inflated, matrix_views
 from guidelens.runs.telemetry import Telemetry
 from guidelens.sampling import Sampling
@@ -295,7 +296,7 @@ def test_grids_without_guides_in_common_have_a_matrix_each(done: Path) -> None:
 def test_charts_come_with_their_numbers(done: Path) -> None:
     """Every mean in a chart's table is that of the cells it names."""
     study = load_study(done)
-    found = panels(study, read_telemetry(study), Palette(["only-itc", "turn"]))
+    found = panels(study, read_telemetry(study), palette(["only-itc", "turn"]))
     panel = next(p for p in found if p.grid == "steps" and p.title.endswith("equal dose"))
     assert panel.places == ["3", "5"]
     column = panel.title.split()[0]
@@ -334,11 +335,11 @@ def test_large_pictures_are_not_shown_pixel_by_pixel(done: Path, tmp_path: Path)
     assert 2.0 in Page(text).data["ratios"].values()
 
 
-def test_objectives_have_the_colours_of_their_schedules() -> None:
-    cells = [{"losses": {"itc": 0.1, "cap": 0.2}}, {"losses": {"other": 0.3}}, {"losses": None}]
-    colours = _objective_colours(cells, Palette(["shift", "itc", "cap"]))
-    assert (colours["itc"], colours["cap"]) == (1, 2)
-    assert colours["other"] not in (1, 2)
+def test_schedules_and_objectives_share_their_colours(done: Path) -> None:
+    data = Page((done / "report.html").read_text(encoding="utf-8")).data
+    assert data["colours"]["itc"] == colour_number("itc")
+    assert {"only-itc", "turn"} <= data["colours"].keys()
+    assert data["neutral"] == NEUTRAL
 
 
 def test_what_people_said(done: Path, tmp_path: Path) -> None:

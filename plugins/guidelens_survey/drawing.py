@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
+from guidelens.colours import COLOURS, palette
 from guidelens.svg import element, number, short
 from markupsafe import Markup
 
 from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS
 from .statistics import Interval, SurveyResults
 
-_COLOURS = ("#1f66c1", "#b4540a", "#0f7b55", "#8a3fb0", "#a8324a", "#5c6b00", "#4a4f57", "#00727a")
 _INK, _SOFT, _FAINT, _PAPER = "#1b1c1f", "#50545b", "#dcdde0", "#ffffff"
 _BAR, _GAP, _LEFT, _TOP, _PLOT, _BOTTOM = 34.0, 30.0, 54.0, 26.0, 210.0, 44.0
 _FONT = 12
@@ -115,6 +115,7 @@ def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
     group = len(conditions) * _BAR + _GAP
     width = max(_LEFT + len(questions) * group + 10, 320.0)
     legend, legend_height = _legend(conditions, width)
+    colours = palette(conditions)
     height = _TOP + _PLOT + _BOTTOM + legend_height
     low, high = _range(results)
     shapes: list[Shape] = [Box(0, 0, width, height, _PAPER), Words(8, 15, AXES[results.design])]
@@ -126,7 +127,7 @@ def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
     for q, question in enumerate(questions):
         left = _LEFT + q * group + _GAP / 2
         for c, name in enumerate(conditions):
-            colour = _COLOURS[c % len(_COLOURS)]
+            colour = COLOURS[colours[name]].light
             shapes += _bar(question.means[name], left + c * _BAR, low, high, colour, name)
         shapes.append(Words(left + len(conditions) * _BAR / 2, _TOP + _PLOT + 18, question.name, "middle"))
     if results.chance is not None:
@@ -165,11 +166,12 @@ def _bar(found: Interval, left: float, low: float, high: float, colour: str, nam
 def _legend(conditions: list[str], width: float) -> tuple[list[Shape], float]:
     shapes: list[Shape] = []
     x, y, top = 0.0, 0.0, _TOP + _PLOT + _BOTTOM - 8
-    for i, name in enumerate(conditions):
+    colours = palette(conditions)
+    for name in conditions:
         length = 24 + 7.0 * len(name)
         if x > 0 and x + length > width - _LEFT:
             x, y = 0.0, y + 18
-        shapes.append(Box(_LEFT + x, top + y - 9, 11, 11, _COLOURS[i % len(_COLOURS)]))
+        shapes.append(Box(_LEFT + x, top + y - 9, 11, 11, COLOURS[colours[name]].light))
         shapes.append(Words(_LEFT + x + 16, top + y + 1, name))
         x += length + 8
     return shapes, y + 10

@@ -6,9 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ..colours import COLOURS, palette
 from ..svg import Frame, element, number, text
 
-COLOURS = ("#3366cc", "#cc4422", "#228844", "#8844aa", "#996600", "#117788", "#555555", "#bb3388")
 _WIDTH, _HEIGHT = 640.0, 320.0
 
 
@@ -27,8 +27,9 @@ def log_plot(curves: Sequence[Curve], title: str) -> str:
     low, high = (math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))) if shown else (0, 1)
     frame = Frame(_WIDTH, _HEIGHT, 50, 150, 30, 30, low, max(high, low + 1))
     parts = [text(frame.left, 18, title), *_grid(frame)]
+    colours = palette([curve.name for curve in curves])
     for place, curve in enumerate(curves):
-        colour = COLOURS[place % len(COLOURS)]
+        colour = COLOURS[colours[curve.name]].light
         parts += _band(frame, curve, colour)
         parts.append(_line(frame, curve, colour))
         where = {"x": frame.end + 10, "y": frame.top + 14 + 18 * place}

@@ -11,6 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from guidelens.colours import NEUTRAL, palette, style_sheet
 from guidelens.report.charts import Line, interval_mark, line_chart, value_range
 from guidelens.report.study_cells import cell_command, redraw_command, request_words
 from guidelens.runs.scoring import failures
@@ -142,6 +143,7 @@ def page_environment() -> Any:
         undefined=jinja2.StrictUndefined,
     )
     environment.globals["plural"] = plural
+    environment.globals["colour_rules"] = Markup(style_sheet())
     environment.filters["short"] = short
     environment.filters["score"] = score_text
     environment.filters["signed"] = signed_text
@@ -242,10 +244,10 @@ def _cell_charts(row: Row, colours: Mapping[str, int]) -> list[tuple[str, list[C
         Chart(
             f"{title} cosine",
             line_chart([line], f"cosine of {title} over steps{_ends([line])}", (-1.0, 1.0)),
-            7,
+            NEUTRAL,
         )
         for title, values in ((pair.replace("|", ", "), values) for pair, values in row["cosines"].items())
-        for line in [Line(values, 7)]
+        for line in [Line(values, NEUTRAL)]
     ]
     return [(title, charts) for title, charts in (*groups, ("gradient cosines", cosines)) if charts]
 
@@ -296,10 +298,11 @@ def _weight_charts(config: Mapping[str, Any], colours: Mapping[str, int]) -> dic
     return charts
 
 
-def _colours(rows: Sequence[Row]) -> dict[str, int]:
-    """Number the objectives in alphabetical order, so that each has its colour all over the page."""
+def _colours(rows: Sequence[Row], schedules: Sequence[str]) -> dict[str, int]:
+    """Return the numbers of the objectives' colours, in alphabetical order, beside which schedules have theirs."""
     names = sorted({name for row in rows for name in row["losses"]})
-    return {name: i % 6 for i, name in enumerate(names)}
+    numbers = palette([*names, *schedules])
+    return {name: numbers[name] for name in names}
 
 
 def _picture_sources(directory: Path, rows: Sequence[Row]) -> Callable[[Row], str]:

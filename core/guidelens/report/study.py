@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from guidelens.claims.asking import Pair
 from guidelens.claims.evaluate import Answer, Verdict, evaluate
+from guidelens.colours import NEUTRAL, palette
 from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.report.charts import interval_mark
@@ -29,7 +30,7 @@ from guidelens.report.study_cells import (
     write_animations,
     write_strips,
 )
-from guidelens.report.study_charts import COLOURS, Palette, panels
+from guidelens.report.study_charts import panels
 from guidelens.report.study_judges import breakable, inflated, matrix_views
 from guidelens.runs.store import COMPARISON, STUDY
 
@@ -106,7 +107,8 @@ def _render(
     sections: Sequence[SectionView],
 ) -> str:
     cells = study.cells
-    palette = Palette(dict.fromkeys(cell["schedule"] for cell in cells))
+    objectives = sorted({name for cell in cells for name in cell["losses"] or {}})
+    numbers = palette([*dict.fromkeys(cell["schedule"] for cell in cells), *objectives])
     keys = study.keys
     environment = page_environment()
     environment.filters["p"] = p_text
@@ -123,10 +125,9 @@ def _render(
             verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],
             sources=list(dict.fromkeys(v.claim.source for v in verdicts)),
             tested=sum(a.tested for v in verdicts for a in v.answers),
-            panels=panels(study, telemetry, palette),
+            panels=panels(study, telemetry, numbers),
             matrices=matrix_views(study),
             sections=sections,
-            palette=palette,
             keys=keys,
             done=sum(cell["status"] == "done" for cell in keys.values()),
             total=len(keys),
@@ -140,8 +141,8 @@ def _render(
                     "settings": _settings(study),
                     "steps": {i: table["steps"] for i, table in _tables(study).items()},
                     "ratios": {i: _ratio(table) for i, table in _tables(study).items()},
-                    "colours": dict(palette.numbers),
-                    "objectives": _objective_colours(cells, palette),
+                    "colours": numbers,
+                    "neutral": NEUTRAL,
                     "columns": list(dict.fromkeys(name for cell in cells for name in cell["metrics"] or {})),
                 }
             ),
@@ -185,15 +186,6 @@ def count_text(value: float) -> str:
     if not math.isfinite(value):
         return "–"
     return f"{math.ceil(value)}" if value < 100_000 else "> 100 000"
-
-
-def _objective_colours(cells: Sequence[Mapping[str, Any]], palette: Palette) -> dict[str, int]:
-    """Number the objectives' colours: an objective has that of the schedule of its name, others what is left."""
-    names = sorted({name for cell in cells for name in cell["losses"] or {}})
-    colours = {name: palette.numbers[name] for name in names if name in palette.numbers}
-    free = [i for i in range(COLOURS) if i not in colours.values()] or list(range(COLOURS))
-    others = [name for name in names if name not in colours]
-    return colours | {name: free[i % len(free)] for i, name in enumerate(others)}
 
 
 def _tables(study: StudyResults) -> dict[str, Mapping[str, Any]]:

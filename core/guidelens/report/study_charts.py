@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -20,17 +20,8 @@ MAIN_ROLES = ("alignment", "realism")
 """Roles of the columns that are drawn over steps and edits."""
 
 PROGRESS_POINTS = 21
-COLOURS = 6
-"""The style sheet has as many; then they repeat."""
 
 CellRecord = Mapping[str, Any]
-
-
-class Palette:
-    """Colours of schedules, by number, the same all over the page."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self.numbers = {name: i % COLOURS for i, name in enumerate(names)}
 
 
 @dataclass(frozen=True)
@@ -45,7 +36,9 @@ class Panel:
     rows: list[list[Estimate | None]]
 
 
-def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Palette) -> list[Panel]:
+def panels(
+    study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Mapping[str, int]
+) -> list[Panel]:
     """Return the charts of every grid: over steps or edits where it varies them, by column where not."""
     main = _main_columns(study)
     found: list[Panel] = []
@@ -61,7 +54,9 @@ def panels(study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Pal
     return found
 
 
-def _over_steps(grid: str, cells: Sequence[CellRecord], main: Sequence[str], palette: Palette) -> list[Panel]:
+def _over_steps(
+    grid: str, cells: Sequence[CellRecord], main: Sequence[str], palette: Mapping[str, int]
+) -> list[Panel]:
     doses = dict.fromkeys(c["options"].get("dose", "plain") for c in cells)
     return [
         panel
@@ -82,7 +77,7 @@ def _over(
     grid: str,
     cells: Sequence[CellRecord],
     main: Sequence[str],
-    palette: Palette,
+    palette: Mapping[str, int],
     place: Callable[[CellRecord], int],
     axis: str,
     note: str,
@@ -95,7 +90,7 @@ def _over(
         curves = [
             Curve(
                 name,
-                palette.numbers[name],
+                palette[name],
                 [
                     _mean([c for c in cells if c["schedule"] == name and place(c) == x], column)
                     for x in places
@@ -108,7 +103,7 @@ def _over(
     return result
 
 
-def _by_column(grid: str, cells: Sequence[CellRecord], palette: Palette) -> list[Panel]:
+def _by_column(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, int]) -> list[Panel]:
     columns = list(dict.fromkeys(name for c in cells for name in c["metrics"]))
     schedules = list(dict.fromkeys(c["schedule"] for c in cells))
     result = []
@@ -117,7 +112,7 @@ def _by_column(grid: str, cells: Sequence[CellRecord], palette: Palette) -> list
         curves = [
             Curve(
                 name,
-                palette.numbers[name],
+                palette[name],
                 [_mean([c for c in cells if c["schedule"] == name], column) for column in part],
             )
             for name in schedules
@@ -134,7 +129,7 @@ def _panel(grid: str, title: str, curves: Sequence[Curve], places: list[str], ax
 
 
 def _cosines(
-    grid: str, cells: Sequence[CellRecord], telemetry: Mapping[str, Telemetry], palette: Palette
+    grid: str, cells: Sequence[CellRecord], telemetry: Mapping[str, Telemetry], palette: Mapping[str, int]
 ) -> list[Panel]:
     pairs = dict.fromkeys(pair for c in cells for pair in c["cosines"] or {})
     result = []
@@ -143,7 +138,7 @@ def _cosines(
         for name in dict.fromkeys(c["schedule"] for c in cells if pair in (c["cosines"] or {})):
             mine = [c for c in cells if c["schedule"] == name and c["key"] in telemetry]
             points = [cosine_at(mine, telemetry, pair, i) for i in range(PROGRESS_POINTS)]
-            curves.append(Curve(name, palette.numbers[name], points))
+            curves.append(Curve(name, palette[name], points))
         title = f"cosine of the gradients of {' and '.join(pair.split('|'))} over progress"
         svg = band_chart(curves, title, "progress", (-1.0, 1.0))
         told = {"first step": 0, "halfway": (PROGRESS_POINTS - 1) // 2, "last step": PROGRESS_POINTS - 1}

@@ -167,7 +167,7 @@ const charts = (cell) => {
     parts.push(el("p", { className: "group", textContent: title }));
     const box = el("div", { className: "charts" });
     for (const [name, values] of series) {
-      const colour = kind === "cosines" ? 7 : data.objectives[name];
+      const colour = kind === "cosines" ? data.neutral : data.colours[name];
       const caption = el("figcaption", { className: `key c${colour}`, textContent: name.replace("|", ", ") });
       const holder = el("figure", { className: "loss" }, caption);
       holder.insertAdjacentHTML("beforeend", chart(values, colour, kind === "cosines" ? [-1, 1] : null, data.steps[cell.settings]));

@@ -108,7 +108,7 @@ def render_page(directory: Path) -> str:
     place = {name: i for i, name in enumerate(names)}
     rows: list[Row] = [{**row, **step_series(directory, row)} for row in stored.values()]
     rows.sort(key=lambda row: (place[row["schedule"]], row["seed"]))
-    colours = _colours(rows)
+    colours = _colours(rows, names)
     sources = _picture_sources(directory, rows)
     prompts = [_prompt_view(i, p, rows, config, colours, sources) for i, p in enumerate(config["prompts"])]
     columns, summary = _summary(rows, names)

@@ -142,8 +142,29 @@ def page(text: str, found: Record) -> str:
 
     :raises KeyError: for a block that there is no table for.
     """
-    tables = {"claims": _claims, "questions": _questions, "means": _mean_tables, "rounding": _rounding}
+    tables = {
+        "agreed": _agreed,
+        "claims": _claims,
+        "questions": _questions,
+        "means": _mean_tables,
+        "rounding": _rounding,
+    }
     return BLOCK.sub(lambda match: f"{match[1]}\n{tables[match[2]](found)}\n\n{match[3]}", text)
+
+
+def _agreed(found: Record) -> str:
+    """The questions that every study decides, and decides in the same way, as sentences with the means."""
+    studies = found["studies"]
+    if not studies:
+        return _NOTHING
+    lines = []
+    for claims in zip(*(study["claims"] for study in studies.values()), strict=True):
+        for answers in zip(*(claim["questions"] for claim in claims), strict=True):
+            verdicts = {answer["verdict"] for answer in answers}
+            if len(verdicts) == 1 and verdicts & {"supported", "contradicted"}:
+                means = " and ".join(f"{answer['mean']:+.2f}" for answer in answers)
+                lines.append(f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`, {means})")
+    return "\n".join(lines) or "The studies decide no question in the same way."
 
 
 def _claims(found: Record) -> str:

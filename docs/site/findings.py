@@ -163,7 +163,9 @@ def _agreed(found: Record) -> str:
             verdicts = {answer["verdict"] for answer in answers}
             if len(verdicts) == 1 and verdicts & {"supported", "contradicted"}:
                 means = " and ".join(f"{answer['mean']:+.2f}" for answer in answers)
-                lines.append(f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`, {means})")
+                lines.append(
+                    f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`, {means})"
+                )
     return "\n".join(lines) or "The studies decide no question in the same way."
 
 

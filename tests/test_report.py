@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from guidelens.comparison import compare
 from guidelens.errors import UsageError
 from guidelens.report import page as page_module
 from guidelens.report.charts import Line, line_chart
 from guidelens.report.grid import draw_grid, fit, wrap
 from guidelens.report.page import render_page
 from guidelens.report.trajectory import animation_format, encode_trajectory
-from guidelens.runs.compare import compare
 from guidelens.sampling import Sampling
 from guidelens.svg import element, number, short
 from PIL import Image, ImageFont

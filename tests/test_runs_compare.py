@@ -17,11 +17,11 @@ from typing import Any
 
 import pytest
 import torch
+from guidelens.comparison import Comparison, compare
 from guidelens.contracts import Column, Prompt
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.pictures import to_picture, to_tensor
 from guidelens.runs import store as store_module
-from guidelens.runs.compare import Comparison, compare
 from guidelens.runs.drive import Progress
 from guidelens.runs.notes import Note
 from guidelens.runs.store import RunStore, read_rows

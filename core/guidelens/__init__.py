@@ -12,6 +12,7 @@ from guidelens.lazy import lazy_names
 from guidelens.threads import shorten_spinning
 
 if TYPE_CHECKING:
+    from guidelens.comparison import compare
     from guidelens.contracts import (
         CONTRACT_VERSION,
         Column,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from guidelens.guidance import Settings, resolve
     from guidelens.hookspecs import hookimpl
     from guidelens.plugins import ComponentInfo, PluginManager
-    from guidelens.runs.compare import compare
     from guidelens.runs.stream import stream
     from guidelens.sampling import Sampling
     from guidelens.studies.results import load_study
@@ -60,7 +60,7 @@ _HOME = {
     "Step": "engine",
     "TextBatch": "contracts",
     "UsageError": "errors",
-    "compare": "runs.compare",
+    "compare": "comparison",
     "hookimpl": "hookspecs",
     "load_study": "studies.results",
     "resolve": "guidance",

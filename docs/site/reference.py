@@ -17,7 +17,7 @@ MODULES = {
     ),
     "runs": (
         "Runs and studies",
-        ["guidelens.runs.compare", "guidelens.studies.run", "guidelens.studies.results"],
+        ["guidelens.comparison", "guidelens.studies.run", "guidelens.studies.results"],
     ),
     "questions": (
         "Claims, metrics, prompts",

@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 import torch
+from guidelens import pytest_plugin
 from guidelens.contracts import Generator, GuidanceModel
 from guidelens.engine import Engine, Sample
-from guidelens.testing import check_generator, check_guidance_model, pytest_plugin
+from guidelens.testing import check_generator, check_guidance_model
 from guidelens.testing.networks import pictures
 from plugin_worlds import SCHEDULE, run_python, write_module
 
@@ -47,7 +48,7 @@ def test_it_is_announced_to_pytest() -> None:
 
 
 def test_importing_it_loads_nothing_heavy() -> None:
-    code = "import guidelens.testing.pytest_plugin, guidelens.testing as t; t.check_schedule; import sys"
+    code = "import guidelens.pytest_plugin, guidelens.testing as t; t.check_schedule; import sys"
     loaded = run_python(f"{code}; print(' '.join(sys.modules))").split()
     tops = {name.partition(".")[0] for name in loaded}
     assert tops.isdisjoint({"torch", "numpy", "click", "rich", "lavis"})
@@ -57,7 +58,7 @@ def test_importing_it_loads_nothing_heavy() -> None:
         "guidelens.threads",
         "guidelens.testing",
         "guidelens.testing.report",
-        "guidelens.testing.pytest_plugin",
+        "guidelens.pytest_plugin",
     }
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import guidelens.testing
 import pytest
-from guidelens.testing import generator, guidance, metric, prompts, pytest_plugin, schedule
+from guidelens import pytest_plugin
+from guidelens.testing import generator, guidance, metric, prompts, schedule
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "plugins" / "testing.md").read_text(encoding="utf-8")

@@ -11,9 +11,9 @@ import tiny_world
 import torch
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
+from guidelens.comparison import compare
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import PluginManager
-from guidelens.runs.compare import compare
 from guidelens.runs.store import RESULTS
 from guidelens.sampling import Sampling
 from guidelens.studies.redraw import redraw

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import tiny_world
+from guidelens.comparison import compare
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
-from guidelens.runs.compare import compare
 from guidelens.runs.notes import Note
 from guidelens.sampling import Sampling
 from guidelens.studies.expand import Expansion, _Expander, expand, pair_id

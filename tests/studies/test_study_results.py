@@ -19,10 +19,10 @@ import pytest
 import torch
 from brittle_world import BrittleGuidance
 from filelock import FileLock
+from guidelens.comparison import compare
 from guidelens.engine import Engine, Sample
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.pictures import to_picture
-from guidelens.runs.compare import compare
 from guidelens.runs.telemetry import SNAPSHOT_SIDE, StepRecorder
 from guidelens.sampling import Sampling
 from guidelens.studies.export import csv_bytes, export, parquet_bytes, table

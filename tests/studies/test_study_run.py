@@ -14,10 +14,10 @@ import pytest
 import tiny_world
 from brittle_world import BrittleGuidance
 from filelock import FileLock
+from guidelens.comparison import compare
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import PluginManager
 from guidelens.runs import execute
-from guidelens.runs.compare import compare
 from guidelens.runs.drive import Progress
 from guidelens.sampling import Sampling
 from guidelens.studies.file import parse_study

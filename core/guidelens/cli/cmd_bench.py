@@ -11,9 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from . import console
-from .completion import complete_component, complete_plugin
-from .options import DTYPES, SectionedCommand, SectionedOption, get_manager
+from .options import (
+    COMPUTING,
+    DTYPES,
+    SectionedCommand,
+    batch_sizes_option,
+    device_option,
+    generator_option,
+    get_manager,
+    guidance_option,
+    plugin_option,
+    repeats_option,
+)
 from .paths import UserPath
+from .sections import option
 
 if TYPE_CHECKING:
     from guidelens.bench.report import BatchReport, BenchReport
@@ -23,7 +34,7 @@ if TYPE_CHECKING:
 STAND_IN = "none"
 """The value of ``--guidance`` that measures the generator alone."""
 
-_MODELS, _WORK, _COMPUTE = "Models", "What to measure", "Computing"
+_WORK = "What to measure"
 
 _EPILOG = """\b
 Examples:
@@ -34,101 +45,48 @@ Examples:
 
 
 @click.command(cls=SectionedCommand, epilog=_EPILOG)
-@click.option(
-    "--generator",
-    metavar="SPEC",
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_component("generator"),
-    help="Diffusion model: name or name:key=value,key=value.",
-)
-@click.option(
-    "--guidance",
-    metavar="SPEC",
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_component("guidance"),
-    help="Vision-language model. 'none' replaces it with a stand-in that costs almost nothing.",
-)
-@click.option(
-    "-p",
-    "--plugin",
-    metavar="X",
-    multiple=True,
-    expose_value=False,
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_plugin,
-    help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
-)
-@click.option(
+@generator_option()
+@guidance_option(" 'none': a stand-in that costs almost nothing.")
+@plugin_option()
+@option(
     "--objective",
     "objectives",
     metavar="NAME",
     multiple=True,
-    cls=SectionedOption,
     section=_WORK,
     help="Objective that guides. Repeatable: all are active at once.  [default: all of the guidance model]",
 )
-@click.option(
-    "--batch-size",
-    "batch_sizes",
-    type=click.IntRange(min=1),
-    multiple=True,
-    default=(1,),
-    cls=SectionedOption,
-    section=_WORK,
-    help="Pictures computed at once. Repeatable: each batch size is measured.  [default: 1]",
-)
-@click.option(
+@batch_sizes_option(1, section=_WORK)
+@option(
     "--against",
     metavar="NAME",
     multiple=True,
-    cls=SectionedOption,
     section=_WORK,
     help="Also time another implementation of the generator. 'reference' evaluates the network twice per "
     "step, as published code does; a generator may offer others. Repeatable.  [default: none]",
 )
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    cls=SectionedOption,
-    section=_WORK,
-    help="Measured rounds. The table shows their medians.",
-)
-@click.option(
+@repeats_option(_WORK)
+@option(
     "--warmup",
     type=click.IntRange(min=1),
     default=1,
     show_default=True,
-    cls=SectionedOption,
     section=_WORK,
     help="Unmeasured rounds before the measured ones.",
 )
-@click.option(
-    "--device",
-    default="auto",
-    show_default=True,
-    cls=SectionedOption,
-    section=_COMPUTE,
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
+@device_option()
+@option(
     "--dtype",
     type=click.Choice(DTYPES),
     default="float32",
     show_default=True,
-    cls=SectionedOption,
-    section=_COMPUTE,
+    section=COMPUTING,
     help="Precision of the networks.",
 )
-@click.option(
+@option(
     "--threads",
     type=click.IntRange(min=1),
-    cls=SectionedOption,
-    section=_COMPUTE,
+    section=COMPUTING,
     help="CPU threads of PyTorch.  [default: PyTorch's choice]",
 )
 @click.option(

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from .completion import complete_component
-from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
+from .options import SectionedCommand, Setup, get_manager, setup_options
 from .paths import UserPath
-
-_PROMPTS = "What to draw"
+from .prompt_options import DRAWING, PromptChoice, prompt_options
+from .sections import option
 
 _EPILOG = """\b
 Examples:
@@ -20,46 +19,24 @@ Examples:
 
 
 @click.command(cls=SectionedCommand, epilog=_EPILOG)
-@click.argument("prompts", metavar="[PROMPT]...", nargs=-1)
-@click.option(
-    "--prompts",
-    "prompt_set",
-    metavar="SET",
-    shell_complete=complete_component("prompts"),
-    cls=SectionedOption,
-    section=_PROMPTS,
-    help="Prompt set or file of prompts, used if no PROMPT is given. See docs/prompts.md.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    default=16,
-    show_default=True,
-    cls=SectionedOption,
-    section=_PROMPTS,
-    help="Maximum number of prompts.",
-)
-@click.option(
+@prompt_options(limit=16)
+@option(
     "--reference",
-    cls=SectionedOption,
-    section=_PROMPTS,
+    section=DRAWING,
     help="Objective whose scale is kept; the others are scaled to match it.  [default: the first by name]",
 )
-@click.option(
+@option(
     "--out",
     type=UserPath(path_type=Path, file_okay=False),
     required=True,
-    cls=SectionedOption,
-    section=_PROMPTS,
+    section=DRAWING,
     help="Folder for scales.toml and gradients.svg; existing files are replaced.",
 )
 @setup_options
 @click.pass_context
 def calibrate(
     ctx: click.Context,
-    prompts: tuple[str, ...],
-    prompt_set: str | None,
-    limit: int,
+    chosen: PromptChoice,
     reference: str | None,
     out: Path,
     setup: Setup,
@@ -73,15 +50,11 @@ def calibrate(
     from guidelens.analysis.calibration import toml_fragment
     from guidelens.analysis.plot import Curve, log_plot
     from guidelens.engine import Engine
-    from guidelens.errors import UsageError
     from guidelens.files import write_file
-    from guidelens.runs.config import as_prompts
     from guidelens.runs.resolve import resolve_components
 
-    if prompts and prompt_set is not None:
-        raise UsageError(f"give either PROMPT or --prompts {prompt_set}, not both")
     manager = get_manager(ctx)
-    chosen = as_prompts([*(prompts or manager.build("prompts", prompt_set))][:limit])
+    prompts = chosen.read(manager)
     parts = resolve_components(manager, generator=setup.generator, guidance=setup.guidance)
     built = Engine(
         parts.generator.component,
@@ -90,7 +63,7 @@ def calibrate(
         device=setup.device,
         batch_size=setup.batch_size,  # type: ignore[arg-type]  # a number or "auto", which Engine checks
     )
-    found = measure(built, chosen)
+    found = measure(built, prompts)
     kept = reference or next(iter(found.norms))
     fragment = toml_fragment(found, kept, parts.generator.name, parts.guidance.name)
     curves = []

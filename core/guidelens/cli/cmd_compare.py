@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,16 +12,16 @@ from guidelens.words import plural
 
 from . import console
 from .completion import complete_component
-from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
+from .options import SectionedCommand, Setup, get_manager, setup_options
 from .paths import UserPath
+from .prompt_options import DRAWING, PromptChoice, prompt_options
+from .sections import option
 
 if TYPE_CHECKING:
+    from guidelens.comparison import Comparison
     from guidelens.contracts import Prompt
     from guidelens.plugins import PluginManager
-    from guidelens.runs.compare import Comparison
     from guidelens.stats import Estimate
-
-_GRID = "What to compare"
 
 _EPILOG = """\b
 Examples:
@@ -37,141 +36,77 @@ and metrics to a directory later. Other settings need another directory. See doc
 
 
 @click.command(cls=SectionedCommand, epilog=_EPILOG)
-@click.argument("prompts", metavar="[PROMPT]...", nargs=-1)
-@click.option(
-    "--prompts",
-    "prompt_set",
-    metavar="SET",
-    shell_complete=complete_component("prompts"),
-    cls=SectionedOption,
-    section=_GRID,
-    help="Prompt set or file of prompts, used if no PROMPT is given; - reads standard input. See docs/prompts.md.",
-)
-@click.option(
-    "--limit",
-    type=click.IntRange(min=1),
-    cls=SectionedOption,
-    section=_GRID,
-    help="Maximum number of prompts.  [default: all]",
-)
-@click.option(
+@prompt_options(limit=None)
+@option(
     "--perturb",
     "perturbations",
     metavar="SPEC",
     multiple=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Also draw a perturbed form of each prompt: typo:edits=2, homophone, case:to=title or order. Repeatable. "
     "See docs/prompts.md.  [default: none]",
 )
-@click.option(
+@option(
     "--perturb-seed",
+    "perturbation_seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Seed of the perturbations.",
 )
-@click.option(
+@option(
     "--schedule",
     "schedules",
     metavar="SPEC",
     shell_complete=complete_component("schedule"),
     multiple=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Schedule over objectives: name or name:key=value,key=value. Repeatable.  "
     "[default: the default schedules of the plugins, else all schedules without required options]",
 )
-@click.option(
+@option(
     "--seeds",
     metavar="N|LIST",
     default="4",
     show_default=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Number of seeds (4 means 0 to 3), or a list such as 0,3,7-9. Write 7-7 for the seed 7 alone.",
 )
-@click.option(
+@option(
     "--metric",
     "metrics",
     metavar="SPEC",
     shell_complete=complete_component("metric"),
     multiple=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Metric that scores the pictures. Repeatable.  [default: the metrics of the generator's plugin]",
 )
-@click.option(
+@option(
     "--out",
     type=UserPath(path_type=Path),
     required=True,
-    cls=SectionedOption,
-    section=_GRID,
+    section=DRAWING,
     help="Directory for pictures, results.jsonl, grid.png and the page index.html.",
 )
 @setup_options
 @click.pass_context
-def compare(
-    ctx: click.Context,
-    prompts: tuple[str, ...],
-    prompt_set: str | None,
-    limit: int | None,
-    perturbations: tuple[str, ...],
-    perturb_seed: int,
-    schedules: tuple[str, ...],
-    seeds: str,
-    metrics: tuple[str, ...],
-    out: Path,
-    setup: Setup,
-) -> None:
+def compare(ctx: click.Context, chosen: PromptChoice, out: Path, setup: Setup, **grid: Any) -> None:
     """Draw prompts under several schedules and compare them.
 
     Each prompt is drawn under each schedule with each seed. Pictures of one prompt with the same seed start
     from the same noise. The command prints a table of scores (mean and 95 % interval over prompts), then the
     path of a page with all pictures.
     """
-    from guidelens.errors import UsageError
-    from guidelens.prompts import read_prompts
-    from guidelens.runs.compare import compare as run
-    from guidelens.text import STDIN
+    from .interrupts import INTERRUPTED
 
-    if prompts and prompt_set is not None:
-        raise UsageError(f"give either PROMPT or --prompts {prompt_set}, not both", setting="prompts")
-    piped = read_prompts(STDIN) if prompt_set == STDIN else None
-    if piped is not None:
-        prompts, prompt_set = tuple(prompt.text for prompt in piped), None
     manager = get_manager(ctx)
-    chosen: list[str | Prompt] = [*(piped or prompts or manager.build("prompts", prompt_set))]
-    from .interrupts import INTERRUPTED, PATIENCE, gentle_interrupts
-    from .progress import comparison_progress
-
-    words = _grid_words(prompt_set, limit, perturbations, perturb_seed, schedules, seeds, metrics)
-    try:
-        with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
-            result = run(
-                chosen[:limit],
-                out=out,
-                schedules=schedules or None,
-                seeds=seeds,
-                sampling=setup.sampling,
-                generator=setup.generator,
-                guidance=setup.guidance,
-                metrics=metrics or None,
-                perturbations=perturbations,
-                perturbation_seed=perturb_seed,
-                device=setup.device,
-                batch_size=setup.batch_size,
-                plugins=manager,
-                command=_command(words, manager, setup, out, prompts),
-                on_progress=report,
-                on_note=lambda note: console.echo_line("warning", str(note)),
-                should_stop=should_stop,
-            )
-    except KeyboardInterrupt:
-        # Finished batches are on disk. The unfinished batch is dropped; none of it was written.
-        result = None
+    prompts = chosen.read(manager)
+    command = _command(chosen.after_reading(prompts), grid, manager, setup, out)
+    grid = {
+        name: value or None if name in ("schedules", "metrics") else value for name, value in grid.items()
+    }
+    result = _compare(prompts, setup, out=out, plugins=manager, command=command, **grid)
     if result is None or result.stopped:
         console.echo_line(
             "interrupted", f"finished pictures are in {out}; run the same command again to resume"
@@ -186,32 +121,55 @@ def compare(
         ctx.exit(1)
 
 
-def _grid_words(
-    prompt_set: str | None,
-    limit: int | None,
-    perturbations: Sequence[str],
-    perturb_seed: int,
-    schedules: Sequence[str],
-    seeds: str,
-    metrics: Sequence[str],
-) -> list[str]:
-    """Return the command-line options of this grid."""
-    words = ["--prompts", prompt_set] if prompt_set is not None else []
-    words += ["--limit", str(limit)] if limit is not None else []
-    words += [word for spec in perturbations for word in ("--perturb", spec)]
-    words += ["--perturb-seed", str(perturb_seed)] if perturbations and perturb_seed else []
-    words += [word for schedule in schedules for word in ("--schedule", schedule)]
-    return [*words, "--seeds", seeds, *(word for metric in metrics for word in ("--metric", metric))]
+def _compare(prompts: list[Prompt], setup: Setup, **wanted: Any) -> Comparison | None:
+    """Compute the comparison with progress on the terminal; None after a second Ctrl-C.
+
+    Finished batches are on disk then. Nothing of the unfinished batch was written.
+    """
+    from guidelens.comparison import compare as run
+
+    from .interrupts import PATIENCE, gentle_interrupts
+    from .progress import comparison_progress
+
+    try:
+        with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
+            return run(
+                prompts,
+                sampling=setup.sampling,
+                generator=setup.generator,
+                guidance=setup.guidance,
+                device=setup.device,
+                batch_size=setup.batch_size,
+                on_progress=report,
+                on_note=lambda note: console.echo_line("warning", str(note)),
+                should_stop=should_stop,
+                **wanted,
+            )
+    except KeyboardInterrupt:
+        return None
+
+
+_GRID_FLAGS = {
+    "perturbations": "--perturb",
+    "perturbation_seed": "--perturb-seed",
+    "schedules": "--schedule",
+    "seeds": "--seeds",
+    "metrics": "--metric",
+}
 
 
 def _command(
-    grid: Sequence[str], manager: PluginManager, setup: Setup, out: Path, prompts: Sequence[str]
+    chosen: PromptChoice, grid: dict[str, Any], manager: PluginManager, setup: Setup, out: Path
 ) -> str:
     """Return the command line that repeats the run."""
-    plugins = [word for request in manager.requests() for word in ("-p", request)]
-    words = ["guidelens", "compare", *grid, *plugins, *setup.arguments(), "--out", str(out)]
+    words = ["guidelens", "compare", *chosen.options()]
+    for name, flag in _GRID_FLAGS.items():
+        values = grid[name] if isinstance(grid[name], tuple) else (grid[name],)
+        words += [word for value in values if value not in (0, "") for word in (flag, str(value))]
+    words += [word for request in manager.requests() for word in ("-p", request)]
+    words += [*setup.arguments(), "--out", str(out)]
     # Prompts last, after "--": one may begin with a dash.
-    return shlex.join([*words, *(["--", *prompts] if prompts else [])])
+    return shlex.join([*words, *(["--", *chosen.texts] if chosen.texts else [])])
 
 
 COLUMNS_WITH_INTERVAL = 2

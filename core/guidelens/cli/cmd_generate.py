@@ -9,13 +9,13 @@ import click
 
 from . import console
 from .completion import complete_component
-from .options import SectionedCommand, SectionedOption, Setup, get_manager, setup_options
+from .options import SectionedCommand, Setup, get_manager, setup_options
 from .paths import UserPath
+from .prompt_options import DRAWING
+from .sections import option
 
 if TYPE_CHECKING:
     from guidelens.runs.single import Drawing
-
-_PICTURE = "What to draw"
 
 _EPILOG = """\b
 Examples:
@@ -27,54 +27,48 @@ Examples:
 
 @click.command(cls=SectionedCommand, epilog=_EPILOG)
 @click.argument("prompt")
-@click.option(
+@option(
     "--schedule",
     metavar="SPEC",
     shell_complete=complete_component("schedule"),
     required=True,
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="Schedule over objectives: name or name:key=value,key=value.",
 )
-@click.option(
+@option(
     "--seed",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="Seed of all the noise.",
 )
-@click.option(
+@option(
     "--metric",
     "metrics",
     metavar="SPEC",
     shell_complete=complete_component("metric"),
     multiple=True,
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="Metric that scores the picture. Repeatable.  [default: the metrics of the generator's plugin]",
 )
-@click.option(
+@option(
     "--out",
     type=UserPath(path_type=Path, dir_okay=False),
     required=True,
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="File of the picture (.png); an existing file is replaced.",
 )
-@click.option(
+@option(
     "--trajectory",
     type=UserPath(path_type=Path, dir_okay=False),
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="Also write an animation of the predicted x0 over the steps (.webp or .gif).  [default: not written]",
 )
-@click.option(
+@option(
     "--saliency",
     type=UserPath(path_type=Path, dir_okay=False),
-    cls=SectionedOption,
-    section=_PICTURE,
+    section=DRAWING,
     help="Also write maps of the gradient of each objective at six steps (.png).  [default: not written]",
 )
 @setup_options

@@ -11,15 +11,27 @@ from guidelens.errors import GuidelensError
 from guidelens.gpu_check import PARTS, CheckSettings
 from guidelens.words import plural
 
-from .completion import complete_component, complete_plugin
-from .options import SectionedCommand, SectionedOption, get_manager
+from .completion import complete_component
+from .options import (
+    COMPUTING,
+    MODELS,
+    SectionedCommand,
+    batch_sizes_option,
+    device_option,
+    generator_option,
+    get_manager,
+    guidance_option,
+    plugin_option,
+    repeats_option,
+)
 from .paths import UserPath
+from .sections import option
 
 if TYPE_CHECKING:
     from guidelens.gpu_check.record import CaseResult
     from guidelens.plugins import Component, PluginManager
 
-_MODELS, _WORK, _COMPUTE = "Models", "What to check", "Computing"
+_WORK = "What to check"
 
 _EPILOG = """\b
 Examples:
@@ -30,111 +42,56 @@ Examples:
 
 
 @click.command("gpu-check", cls=SectionedCommand, epilog=_EPILOG)
-@click.option(
-    "--generator",
-    metavar="SPEC",
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_component("generator"),
-    help="Diffusion model: name or name:key=value,key=value.",
-)
-@click.option(
-    "--guidance",
-    metavar="SPEC",
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_component("guidance"),
-    help="Vision-language model: name or name:key=value,key=value.",
-)
-@click.option(
+@generator_option()
+@guidance_option()
+@option(
     "--schedule",
     "schedules",
     metavar="SPEC",
     multiple=True,
     default=("shift", "itc"),
-    cls=SectionedOption,
-    section=_MODELS,
+    section=MODELS,
     shell_complete=complete_component("schedule"),
     help="Schedule that the part 'comparison' draws. Repeatable.  [default: shift, itc]",
 )
-@click.option(
-    "-p",
-    "--plugin",
-    metavar="X",
-    multiple=True,
-    expose_value=False,
-    cls=SectionedOption,
-    section=_MODELS,
-    shell_complete=complete_plugin,
-    help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
-)
-@click.option(
+@plugin_option()
+@option(
     "--part",
     "parts",
     type=click.Choice(PARTS),
     multiple=True,
-    cls=SectionedOption,
     section=_WORK,
     help="Part to run. Repeatable.  [default: all parts]",
 )
-@click.option(
-    "--batch-size",
-    "batch_sizes",
-    type=click.IntRange(min=1),
-    multiple=True,
-    default=(1, 2, 4, 8, 16),
-    cls=SectionedOption,
-    section=_WORK,
-    help="Pictures computed at once in the part 'bench'. Repeatable: each batch size is measured.  "
-    "[default: 1, 2, 4, 8, 16]",
-)
-@click.option(
-    "--repeats",
-    type=click.IntRange(min=1),
-    default=5,
-    show_default=True,
-    cls=SectionedOption,
-    section=_WORK,
-    help="Measured rounds of each case.",
-)
-@click.option(
+@batch_sizes_option(1, 2, 4, 8, 16, section=_WORK)
+@repeats_option(_WORK)
+@option(
     "--steps",
     type=click.IntRange(min=1),
     default=50,
     show_default=True,
-    cls=SectionedOption,
     section=_WORK,
     help="Sampling steps of each picture.",
 )
-@click.option(
+@option(
     "--tests",
     type=UserPath(path_type=Path, file_okay=False, exists=True),
-    cls=SectionedOption,
     section=_WORK,
     help="Folder with the project's tests; the GPU tests in it are run.  [default: no tests]",
 )
-@click.option(
+@option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),
     default=8.0,
     show_default=True,
-    cls=SectionedOption,
-    section=_COMPUTE,
+    section=COMPUTING,
     help="Start no new case after this many minutes. Run the same command again to continue.",
 )
-@click.option(
-    "--device",
-    default="cuda",
-    show_default=True,
-    cls=SectionedOption,
-    section=_COMPUTE,
-    help="auto, cpu, cuda, cuda:N or mps.",
-)
-@click.option(
+@device_option("cuda")
+@option(
     "--wheels",
     type=UserPath(path_type=Path, file_okay=False),
-    cls=SectionedOption,
-    section=_COMPUTE,
+    section=COMPUTING,
     help="Folder with wheels of the required packages, named in the pip command for missing ones.  "
     "[default: none]",
 )

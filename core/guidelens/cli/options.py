@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
 
@@ -14,22 +14,30 @@ from guidelens.sampling.options import COMPUTING, DTYPES, GUIDANCE, SAMPLING, TI
 
 from .completion import complete_component, complete_plugin
 from .sampling_flags import sampling_flags, sampling_of
-from .sections import SectionedCommand, SectionedOption, option
+from .sections import SectionedCommand, option
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
 
 __all__ = [
+    "COMPUTING",
     "DTYPES",
+    "MODELS",
     "BatchSize",
     "SectionedCommand",
-    "SectionedOption",
     "Setup",
+    "batch_sizes_option",
+    "device_option",
+    "generator_option",
     "get_manager",
+    "guidance_option",
+    "plugin_option",
+    "repeats_option",
     "setup_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
+Declaration: TypeAlias = Callable[[Any], Any]
 
 
 @dataclass(frozen=True)
@@ -99,47 +107,98 @@ class BatchSize(click.ParamType):
         return int(value)
 
 
-_MODELS = "Models"
+MODELS = "Models"
+"""The section of the help that lists generator, guidance model and plugins."""
 
-_SETUP_OPTIONS = (
-    option(
+
+def generator_option() -> Declaration:
+    """Return the declaration of ``--generator``."""
+    return option(
         "--generator",
         metavar="SPEC",
         shell_complete=complete_component("generator"),
-        section=_MODELS,
+        section=MODELS,
         help="Diffusion model that draws: name or name:key=value,key=value.",
-    ),
-    option(
+    )
+
+
+def guidance_option(more: str = "") -> Declaration:
+    """Return the declaration of ``--guidance``.
+
+    :param more: further sentences of its help.
+    """
+    return option(
         "--guidance",
         metavar="SPEC",
         shell_complete=complete_component("guidance"),
-        section=_MODELS,
-        help="Vision-language model that steers: name or name:key=value,key=value.",
-    ),
-    option(
+        section=MODELS,
+        help=f"Vision-language model that steers: name or name:key=value,key=value.{more}",
+    )
+
+
+def plugin_option() -> Declaration:
+    """Return the declaration of ``--plugin``, which is read before the command line is parsed."""
+    return option(
         "-p",
         "--plugin",
         metavar="X",
         multiple=True,
         expose_value=False,
         shell_complete=complete_plugin,
-        section=_MODELS,
+        section=MODELS,
         help="Load plugin X (name, module or .py file) and prefer its components; no:X blocks it.",
-    ),
-    option(
-        "--preset",
-        type=click.Choice(tuple(PRESETS)),
-        section=_MODELS,
-        help="Start from the options of a published method; other flags override them.  [default: none]",
-    ),
-    *sampling_flags(SAMPLING, GUIDANCE, TIMING, VIEWS),
-    option(
+    )
+
+
+def device_option(default: str = "auto") -> Declaration:
+    """Return the declaration of ``--device``."""
+    return option(
         "--device",
-        default="auto",
+        default=default,
         show_default=True,
         section=COMPUTING,
         help="auto, cpu, cuda, cuda:N or mps.",
+    )
+
+
+def batch_sizes_option(*default: int, section: str) -> Declaration:
+    """Return the declaration of a repeatable ``--batch-size``, for commands that measure; passed as ``batch_sizes``."""
+    return option(
+        "--batch-size",
+        "batch_sizes",
+        type=click.IntRange(min=1),
+        multiple=True,
+        default=default,
+        section=section,
+        help="Pictures computed at once. Repeatable: each batch size is measured.  "
+        f"[default: {', '.join(map(str, default))}]",
+    )
+
+
+def repeats_option(section: str) -> Declaration:
+    """Return the declaration of ``--repeats``, for commands that measure."""
+    return option(
+        "--repeats",
+        type=click.IntRange(min=1),
+        default=5,
+        show_default=True,
+        section=section,
+        help="Measured rounds of each case. The tables show their medians.",
+    )
+
+
+_SETUP_OPTIONS = (
+    generator_option(),
+    guidance_option(),
+    plugin_option(),
+    option(
+        "--preset",
+        type=click.Choice(tuple(PRESETS)),
+        section=MODELS,
+        help="Start from the options of a published method; other flags override them.  [default: none]",
     ),
+    *sampling_flags(SAMPLING, GUIDANCE, TIMING, VIEWS),
+    device_option(),
     *sampling_flags(COMPUTING),
     option(
         "--batch-size",

@@ -1,4 +1,4 @@
-"""Carrying out a plan: hand tasks to an executor, commit what comes back, tell how far it is."""
+"""Carry out a plan: pass tasks to an executor, write the outcomes to the store, report progress."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ from guidelens.runs.store import RunStore
 
 if TYPE_CHECKING:
     from guidelens.runs.config import Cell
+    from guidelens.runs.notes import Note
+    from guidelens.runs.plan import Plan
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands; handed to ``on_progress`` after every sampling step and every batch."""
+    """The progress of a run, passed to ``on_progress`` after every sampling step and every batch."""
 
     total: int
-    """Cells that the request asks for."""
+    """Number of requested cells."""
     reused: int
-    """Cells that were on disk before."""
+    """Number of cells that were on disk before this call."""
     done: float
-    """Cells on disk, counting a running batch in proportion to its steps."""
+    """Number of cells on disk, plus the cells of running batches in proportion to their finished steps."""
     means: Mapping[str, tuple[float, int]]
     """Schedule -> (mean, n) of the first metric column so far."""
     column: str
@@ -35,44 +37,81 @@ class Progress:
     failed: int = 0
     """Cells that could not be computed."""
     share: float = 0.0
-    """The share of this call's work that is done, 0 to 1, weighing cells by their steps."""
+    """Finished share of this call's work, 0 to 1; each cell weighs as much as it has steps."""
+
+
+@dataclass(frozen=True)
+class Callbacks:
+    """Functions of the caller that a run calls; None: no call.
+
+    :param on_progress: called with the progress after every step and every batch.
+    :param on_note: called once with each note of the run, before sampling.
+    :param should_stop: called before every batch; True ends the run after the batches in flight.
+    """
+
+    on_progress: Callable[[Progress], None] | None = None
+    on_note: Callable[[Note], None] | None = None
+    should_stop: Callable[[], bool] | None = None
+
+    def report(self, notes: Iterable[Note]) -> None:
+        """Pass each note to ``on_note``."""
+        if self.on_note is not None:
+            for note in notes:
+                self.on_note(note)
 
 
 class Driver:
-    """One run against one open store: the only writer.
+    """One run on one open store. Only the driver writes to the store.
 
-    :param groups: all cells that are asked for.
-    :param column: the metric column whose means are reported.
-    :param on_progress: called with the state after every step and every batch.
-    :param should_stop: asked before every batch; True ends the run after the batches in flight.
+    :param groups: all requested cells.
+    :param metrics: the metrics that score them; progress reports the means of their first column.
     """
 
     def __init__(
         self,
         store: RunStore,
         groups: Sequence[Group],
-        *,
-        column: str = "",
-        on_progress: Callable[[Progress], None] | None = None,
-        should_stop: Callable[[], bool] | None = None,
+        metrics: Sequence[NamedMetric],
+        callbacks: Callbacks,
     ) -> None:
-        self.store, self.groups = store, groups
+        self.store, self.metrics = store, metrics
+        self.column = next((column for metric in metrics for column in metric.columns), "")
         self.cells: dict[str, Cell] = {key: cell for group in groups for key, cell in group.cells.items()}
         self.reused = sum(key in store.rows for key in self.cells)
         self.computed = 0
         self.stopped = False
-        self._column, self._on_progress, self._should_stop = column, on_progress, should_stop
+        self._callbacks = callbacks
         self._home = {key: group for group in groups for key in group.cells}
         self._running: dict[str, tuple[int, float, float]] = {}
         self._work_done = self._work = 0.0
         self._means: dict[str, tuple[float, int]] = {}
         self._update_means()
 
-    def run(self, todo: Iterable[Sequence[str]], executor: Executor, **extra: Any) -> None:
-        """Compute batches of keys and write those of their cells that are not there yet.
+    def run(
+        self, plan: Plan, executor: Executor, *, batch_size: int, retry_metrics: bool = True, **extra: Any
+    ) -> None:
+        """Compute the batches of a plan, then score pictures on disk that lack a score, and sort the rows.
 
+        :param batch_size: number of stored pictures that are scored at once.
+        :param retry_metrics: also score stored pictures again by metrics that failed on them.
         :param extra: further fields of :class:`~guidelens.runs.execute.Task`.
         """
+        self._compute(plan.todo, executor, extra)
+        if not self.stopped:
+            fresh = [key for batch in plan.todo for key in batch]
+            self.stopped = not score_again(
+                self.store,
+                {key: cell.prompt for key, cell in self.cells.items()},
+                self.metrics,
+                leave=fresh if retry_metrics else self.cells,
+                batch_size=batch_size,
+                should_stop=self._callbacks.should_stop,
+            )
+        sort_rows(self.store, plan.batches)
+
+    def _compute(self, todo: Iterable[Sequence[str]], executor: Executor, extra: Mapping[str, Any]) -> None:
+        """Compute batches of keys and write those of their cells that are not on disk yet."""
+        extra = {"metrics": tuple(metric.name for metric in self.metrics), **extra}
         tasks = [
             make_task(self._home[batch[0]], batch, [k for k in batch if k not in self.store.rows], **extra)
             for batch in todo
@@ -85,7 +124,7 @@ class Driver:
 
     def _feed(self, tasks: Sequence[Task]) -> Iterator[Task]:
         for task in tasks:
-            if self._should_stop is not None and self._should_stop():
+            if self._callbacks.should_stop is not None and self._callbacks.should_stop():
                 self.stopped = True
                 return
             self._progress(task, 0.0)
@@ -100,7 +139,7 @@ class Driver:
         self._running.pop(_name(task), None)
         self._work_done += _work(task)
         self._update_means()
-        self._tell()
+        self._report()
 
     def _failure(self, key: str, task: Task, outcome: Outcome) -> dict[str, Any]:
         cell, failure = task.cells[key], outcome.failures[key]
@@ -116,25 +155,25 @@ class Driver:
 
     def _progress(self, task: Task, share: float) -> None:
         self._running[_name(task)] = (len(task.wanted), _work(task), share)
-        self._tell()
+        self._report()
 
-    def _tell(self) -> None:
-        if self._on_progress is None:
+    def _report(self) -> None:
+        if self._callbacks.on_progress is None:
             return
         done = self.reused + self.computed + math.fsum(n * share for n, _, share in self._running.values())
         work = self._work_done + math.fsum(work * share for _, work, share in self._running.values())
         failed = sum(key in self.cells for key in self.store.failures)
         share = min(work / self._work, 1.0) if self._work else 1.0
-        self._on_progress(
-            Progress(len(self.cells), self.reused, done, self._means, self._column, failed, share)
+        self._callbacks.on_progress(
+            Progress(len(self.cells), self.reused, done, self._means, self.column, failed, share)
         )
 
     def _update_means(self) -> None:
         values: dict[str, list[float]] = {cell.schedule.name: [] for cell in self.cells.values()}
         for key, cell in self.cells.items():
             row = self.store.rows.get(key)
-            if row is not None and self._column in row["metrics"]:
-                values[cell.schedule.name].append(row["metrics"][self._column])
+            if row is not None and self.column in row["metrics"]:
+                values[cell.schedule.name].append(row["metrics"][self.column])
         self._means = {name: (math.fsum(v) / len(v) if v else math.nan, len(v)) for name, v in values.items()}
 
 
@@ -157,11 +196,11 @@ def score_again(
 ) -> bool:
     """Score pictures on disk by metrics that are new to them or that failed on them before.
 
-    Returns whether all were scored: False where it was asked to stop.
+    Returns True when all are scored, False when ``should_stop`` ended the loop.
 
-    :param prompts: what each key's picture is scored against.
-    :param leave: keys whose failed metrics are not tried again (they have just failed).
-    :param should_stop: asked before every batch.
+    :param prompts: the prompt of each picture, by key.
+    :param leave: keys whose failed metrics are not tried again.
+    :param should_stop: called before every batch.
     """
     left = set(leave)
     by_need: dict[tuple[tuple[str, ...], str], list[str]] = {}
@@ -186,7 +225,7 @@ def score_again(
 
 
 def sort_rows(store: RunStore, batches: Iterable[Sequence[str]]) -> None:
-    """Put rows and failures into the order of the plan, in which an undisturbed run writes them."""
+    """Sort rows and failures by the plan. An uninterrupted run writes them in this order."""
     order = [key for batch in batches for key in batch]
     for mapping, replace in (
         (store.rows, store.replace_rows),

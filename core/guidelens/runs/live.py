@@ -1,7 +1,7 @@
 """Schedules side by side while they draw: every step of every schedule, and of a picture without guidance.
 
 All pictures start from the same noise. The guided ones are those of the same request to
-:func:`guidelens.runs.compare.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
+:func:`guidelens.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
 """
 
 from __future__ import annotations

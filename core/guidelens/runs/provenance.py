@@ -64,8 +64,8 @@ def provenance_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> li
     return [f"{name.rpartition('.')[2]} was {before}, is {after}" for name, before, after in told]
 
 
-def upgrade_note(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> Note | None:
-    """Return a warning where rows were computed with other versions than ``now``; None where none was.
+def upgrade_notes(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> list[Note]:
+    """Return one warning if some rows were computed with other versions than ``now``, else nothing.
 
     :param now: as :func:`versions`, of all loaded plugins.
     """
@@ -80,6 +80,6 @@ def upgrade_note(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> N
             text = ", ".join(told)
             changed[text] = changed.get(text, 0) + 1
     if not changed:
-        return None
+        return []
     listed = "; ".join(f"{plural(count, 'picture')} with {text}" for text, count in changed.items())
-    return Note("", f"other versions drew what is there: {listed}. New pictures may differ from them")
+    return [Note("", f"other versions drew what is there: {listed}. New pictures may differ from them")]

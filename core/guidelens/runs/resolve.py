@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins import Component, PluginManager
+from guidelens.runs.config import as_prompts
 from guidelens.runs.scoring import NamedMetric
 from guidelens.schedules import NamedSchedule, ScheduleSpec, object_name, read_schedules
 from guidelens.weights.store import build_all
@@ -39,7 +40,7 @@ class Components:
     guidance: Named[GuidanceModel]
     schedules: list[NamedSchedule]
     metrics: list[NamedMetric]
-    prompts: Iterable[str | Prompt] = ()
+    prompts: Sequence[Prompt] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     requests: list[str] | None = None
 
@@ -51,24 +52,26 @@ def resolve_components(
     guidance: str | GuidanceModel | None = None,
     schedules: ScheduleSpec | None = None,
     metrics: Sequence[str | Metric] | None = None,
-    needs_prompts: bool = False,
+    prompts: Sequence[Prompt] | None = (),
 ) -> Components:
-    """Look up and build the parts of a run; plugins are loaded only where a name or a default has to be
-    looked up.
+    """Look up and build the parts of a run.
 
-    Cheap parts first, so that a misspelled schedule is told before weights are read.
+    Plugins are loaded only if a name or a default has to be looked up. Cheap parts are built first: a misspelled
+    schedule is reported before any weights are read.
 
-    Default schedules and metrics: those that their plugin marks as default. Where it marks none: all that need no
-    options, unless they are marked as never a default. Schedules come from the plugins that the user asked for, if
-    any of them offers some, else from all; metrics likewise, else from the plugin that offers the generator.
+    The default schedules and metrics are those that their plugin marks as default. If it marks none, they are all
+    those without required options, except those marked as never a default. They come from the plugins that the user
+    asked for. If these offer none, schedules come from all plugins and metrics from the plugin of the generator.
 
+    :param prompts: None takes the default prompt set.
     :raises UsageError: for unknown names, options that do not fit, or no schedule at all.
     :raises GuidelensError: for components that cannot be built.
     """
     resolver = _ComponentResolver(plugins)
     choice = resolver.choose("generator", generator)
     named_schedules = _schedules(resolver, schedules)
-    prompts = resolver.build(resolver.choose("prompts", None)).component if needs_prompts else ()
+    if prompts is None:
+        prompts = as_prompts(resolver.build(resolver.choose("prompts", None)).component)
     chosen_metrics = (
         resolver.defaults("metric", choice)
         if metrics is None

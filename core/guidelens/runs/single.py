@@ -1,4 +1,4 @@
-"""One picture: drawn, scored, with x0 of every step kept for an animation, and maps of saliency on request."""
+"""Draw and score one picture; on request, keep x0 of every step for an animation, and saliency maps."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
 
 MAPS_KEPT = 6
-"""Steps of which saliency is kept."""
+"""Number of steps whose saliency maps are kept."""
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A picture and all that is known about it."""
+    """The result of :func:`draw`."""
 
     picture: Image
     frames: list[Image]
-    """The predicted x0 of every step, noisiest first, then the picture; empty unless asked for."""
+    """The predicted x0 of every step, noisiest first, then the picture; empty without ``keep_frames``."""
     scores: Scores
     result: Result
     settings: RunSettings
     telemetry: Telemetry | None = None
-    """Of every step, with x0 and saliency at some; None unless saliency is asked for."""
+    """Telemetry of every step, with x0 and saliency maps at some; None without ``keep_saliency``."""
     notes: tuple[Note, ...] = ()
-    """What the reader should know of the prompt and the settings."""
+    """What the reader should know about the prompt and the settings."""
 
 
 def draw(
@@ -60,14 +60,13 @@ def draw(
     keep_saliency: bool = False,
     on_step: Callable[[Step], None] | None = None,
 ) -> Drawing:
-    """Draw one prompt under one schedule with one seed; components as in
-    :func:`guidelens.runs.compare.compare`.
+    """Draw one prompt under one schedule with one seed. Components are given as in :func:`guidelens.compare`.
 
-    The picture is that of the same cell of a comparison, up to rounding.
+    The picture equals that of the same cell of a comparison, up to rounding.
 
     :param sampling: how the picture is drawn; None: the defaults.
     :param keep_frames: keep the predicted x0 of every step.
-    :param keep_saliency: keep x0 and maps of saliency at :data:`MAPS_KEPT` of the guided steps, evenly spaced.
+    :param keep_saliency: keep x0 and saliency maps at :data:`MAPS_KEPT` of the guided steps, evenly spaced.
     :param on_step: called with every step.
     :raises UsageError: for a request that makes no sense.
     :raises GuidelensError: for sampling that failed.
@@ -85,35 +84,51 @@ def draw(
     check_schedules([schedule_used], settings.objectives, parts.guidance.name, settings.steps)
     weights = schedule_used.table(settings.steps).by_objective
     engine = Engine(parts.generator.component, parts.guidance.component, settings, device=device)
-    kept = _guided_steps(settings, weights, MAPS_KEPT) if keep_saliency else []
-    recorder = StepRecorder(settings.steps, [settings.progress[k] for k in kept])
-    frames: list[Image] = []
-
-    def observe(step: Step) -> None:
-        if keep_frames:
-            frames.append(to_picture(step.preview[0]))
-        if keep_saliency:
-            recorder(step)
-        if on_step is not None:
-            on_step(step)
-
+    frames = _Frames() if keep_frames else None
+    recorder = _saliency_recorder(settings, weights) if keep_saliency else None
     sample = Sample(wanted.text, schedule_used.schedule, seed, label=schedule_used.name)
-    (result,) = engine.run([sample], on_step=observe)
+    (result,) = engine.run([sample], on_step=_in_turn(frames, recorder, on_step))
     picture = to_picture(result.image)
     (scores,) = score(parts.metrics, [picture], [wanted])
-    telemetry = single_telemetry(result, weights, recorder) if keep_saliency else None
+    notes = [Note("", text) for text in settings.notes] + [Note(wanted.text, text) for text in result.notes]
     return Drawing(
         picture=picture,
-        frames=[*frames, picture] if keep_frames else [],
+        frames=[*frames.pictures, picture] if frames is not None else [],
         scores=scores,
         result=result,
         settings=recorded,
-        telemetry=telemetry,
-        notes=(
-            *(Note("", text) for text in settings.notes),
-            *(Note(wanted.text, text) for text in result.notes),
-        ),
+        telemetry=single_telemetry(result, weights, recorder) if recorder is not None else None,
+        notes=tuple(notes),
     )
+
+
+class _Frames:
+    """Keeps the preview of every step: the predicted x0 as a picture."""
+
+    def __init__(self) -> None:
+        self.pictures: list[Image] = []
+
+    def __call__(self, step: Step) -> None:
+        from guidelens.pictures import to_picture
+
+        self.pictures.append(to_picture(step.preview[0]))
+
+
+def _in_turn(*functions: Callable[[Step], None] | None) -> Callable[[Step], None]:
+    """Return a function that passes a step to each of those that are not None."""
+
+    def call(step: Step) -> None:
+        for function in functions:
+            if function is not None:
+                function(step)
+
+    return call
+
+
+def _saliency_recorder(settings: Settings, weights: Mapping[str, Sequence[float]]) -> StepRecorder:
+    """Return a recorder that keeps saliency at :data:`MAPS_KEPT` guided steps, evenly spaced."""
+    kept = _guided_steps(settings, weights, MAPS_KEPT)
+    return StepRecorder(settings.steps, [settings.progress[k] for k in kept])
 
 
 def _guided_steps(settings: Settings, weights: Mapping[str, Sequence[float]], most: int) -> list[int]:

@@ -226,6 +226,15 @@ def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | No
     return config
 
 
+def earlier_config(directory: Path, kind: str) -> dict[str, Any] | None:
+    """Return the configuration of the run that ``directory`` holds; None for an absent or empty directory.
+
+    :raises UsageError: when the directory holds anything else.
+    """
+    refuse_foreign(directory)
+    return read_config(directory, kind) if directory.is_dir() else None
+
+
 def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
     """Return the rows of a ``results.jsonl`` by key, and whether the file should be written anew.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.runs.execute import ComponentCache, Group
-from guidelens.runs.store import FAILURES, RESULTS, STUDY, read_config, read_rows, refuse_foreign
+from guidelens.runs.store import FAILURES, RESULTS, STUDY, earlier_config, read_rows
 
 from .expand import Expansion, expand
 from .file import Study
@@ -95,10 +95,9 @@ def forecast(
     failed: set[str] = set()
     old = None
     if out is not None:
-        refuse_foreign(Path(out))
-        if Path(out).is_dir():
-            old = read_config(Path(out), STUDY)
-            refuse_other(Path(out), old, study)
+        old = earlier_config(Path(out), STUDY)
+        refuse_other(Path(out), old, study)
+        if old is not None:
             done = set(read_rows(Path(out) / RESULTS)[0])
             failed = set() if retry_failed else set(read_rows(Path(out) / FAILURES)[0]) - done
     expansion = expand(study, plugins, cache, perturb=perturb)

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from guidelens.errors import UsageError
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.config import FORMAT
-from guidelens.runs.drive import Driver, Progress, score_again, sort_rows
+from guidelens.runs.drive import Callbacks, Driver, Progress
 from guidelens.runs.execute import ComponentCache, Executor, InProcess
 from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
-from guidelens.runs.provenance import upgrade_note, versions
-from guidelens.runs.store import STUDY, RunStore, read_config, refuse_foreign
+from guidelens.runs.provenance import upgrade_notes, versions
+from guidelens.runs.store import STUDY, RunStore, earlier_config, read_config
 
 from .expand import Expansion, expand
 from .file import Study, load_study_file, parse_study
@@ -150,20 +150,18 @@ def run_study(
 ) -> StudyRun:
     """Compute the cells of a study that ``out`` lacks.
 
-    Interrupt it at any moment: the same call goes on where it stopped, and comes to the same pictures as a run
-    that nothing disturbed. A cell that fails is recorded with its reason in ``failures.jsonl`` and the rest
-    goes on; it is not tried again before ``retry_failed`` asks for that. A study may change between calls:
-    cells that stay the same are not computed again.
+    To continue an interrupted run, repeat the call: the pictures equal those of an uninterrupted run. A failed cell
+    is recorded with its reason in ``failures.jsonl``, and the other cells are computed. Failed cells are tried again
+    only with ``retry_failed``. The study may change between calls: unchanged cells are not computed again.
 
     :param study: a study, its file, or the name by which a plugin offers it.
-    :param device: in place of the study's.
-    :param batch_size: likewise.
-    :param retry_failed: try again what failed before: cells, and metrics on pictures that are there.
-    :param executor: makes what computes the cells, given a cache.
-    :param perturb: used in place of the library's perturbations.
-    :param command: recorded in ``config.json``.
-    :param on_note: called once with each of the run's ``notes``, before sampling.
-    :param should_stop: asked before every batch; True ends the run after the batches in flight.
+    :param device: overrides the study's.
+    :param batch_size: overrides the study's.
+    :param retry_failed: try again failed cells, and failed metrics on stored pictures.
+    :param executor: called with a cache; returns what computes the cells.
+    :param perturb: replaces the library's perturbations.
+    :param command: the command line, recorded in ``config.json``.
+    :param on_progress, on_note, should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
     :raises UsageError: for a study that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for components that cannot be built, or a directory that cannot be written.
     """
@@ -171,40 +169,26 @@ def run_study(
 
     given = plugins or PluginManager.load()
     study = study if isinstance(study, Study) else find_study(study, given)
-    directory = Path(out)
-    refuse_foreign(directory)
-    old = read_config(directory, STUDY) if directory.is_dir() else None
-    refuse_other(directory, old, study)
-    requests = given.requests()
+    old = earlier_config(Path(out), STUDY)
+    refuse_other(Path(out), old, study)
     loaded = study_plugins(study, given)
     cache = study_component_cache(study, loaded, device)
     expansion = expand(study, loaded, cache, perturb=perturb)
     size = chosen_batch_size(batch_size or study.batch_size, old, cache, expansion)
-    with RunStore(directory, STUDY) as store:
-        for note in expansion.notes if on_note is not None else ():
-            on_note(note)  # type: ignore[misc]  # the line above has looked
+    callbacks = Callbacks(on_progress, on_note, should_stop)
+    with RunStore(Path(out), STUDY) as store:
+        callbacks.report(expansion.notes)
         if retry_failed:
             store.replace_failures([])
         plan = _plan(store, expansion, size)
-        upgraded = upgrade_note(store.rows.values(), versions(loaded.versions())) if plan.todo else None
-        if upgraded is not None and on_note is not None:
-            on_note(upgraded)
-        config = _config(study, expansion, plan, store.config, size, cache, loaded, requests, command)
+        config = _config(study, expansion, plan, store.config, size, cache, loaded, given.requests(), command)
+        if plan.todo:
+            callbacks.report(upgrade_notes(store.rows.values(), versions(loaded.versions())))
         store.write_config(config)
         store.write(CELLS, "".join(_line(member) for member in expansion.members))
-        driver = _drive(store, expansion, plan, executor(cache), study, on_progress, should_stop)
-        if not driver.stopped:
-            leave = () if retry_failed else expansion.prompts
-            fresh = [key for batch in plan.todo for key in batch]
-            driver.stopped = not score_again(
-                store,
-                expansion.prompts,
-                expansion.metrics,
-                leave=[*leave, *fresh],
-                batch_size=size,
-                should_stop=should_stop,
-            )
-        sort_rows(store, plan.batches)
+        driver = Driver(store, expansion.groups, expansion.metrics, callbacks)
+        work = executor(cache)
+        driver.run(plan, work, batch_size=size, retry_metrics=retry_failed, snapshots=study.snapshots)
         return _result(store, study, expansion, driver)
 
 
@@ -246,22 +230,6 @@ def _plan(store: RunStore, expansion: Expansion, batch_size: int) -> Plan:
     done = {*store.rows, *store.failures}
     groups = [list(group.cells) for group in expansion.groups]
     return make_plan(cells, recorded, done, batch_size, groups=groups)
-
-
-def _drive(
-    store: RunStore,
-    expansion: Expansion,
-    plan: Plan,
-    executor: Executor,
-    study: Study,
-    on_progress: Callable[[Progress], None] | None,
-    should_stop: Callable[[], bool] | None,
-) -> Driver:
-    column = next((column for metric in expansion.metrics for column in metric.columns), "")
-    driver = Driver(store, expansion.groups, column=column, on_progress=on_progress, should_stop=should_stop)
-    names = tuple(metric.name for metric in expansion.metrics)
-    driver.run(plan.todo, executor, metrics=names, snapshots=study.snapshots)
-    return driver
 
 
 def _config(

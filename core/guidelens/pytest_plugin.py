@@ -16,14 +16,13 @@ if TYPE_CHECKING:
 
     from guidelens.engine import Engine
     from guidelens.plugins import PluginManager
-
-    from .toys import TinyGenerator, TinyGuidanceModel
+    from guidelens.testing.toys import TinyGenerator, TinyGuidanceModel
 
 
 @pytest.fixture
 def guidelens_generator() -> TinyGenerator:
     """A generator of 8x8 pictures that runs in microseconds: guidelens.testing.TinyGenerator."""
-    from .toys import TinyGenerator
+    from guidelens.testing.toys import TinyGenerator
 
     return TinyGenerator()
 
@@ -31,7 +30,7 @@ def guidelens_generator() -> TinyGenerator:
 @pytest.fixture
 def guidelens_guidance_model() -> TinyGuidanceModel:
     """A guidance model with itc, itm and cap, likewise: guidelens.testing.TinyGuidanceModel."""
-    from .toys import TinyGuidanceModel
+    from guidelens.testing.toys import TinyGuidanceModel
 
     return TinyGuidanceModel()
 
@@ -50,7 +49,7 @@ def guidelens_engine(
 @pytest.fixture
 def guidelens_images() -> Tensor:
     """Three pictures (3, 3, 32, 32) float32 in [-1, 1], the same in every run."""
-    from .networks import pictures
+    from guidelens.testing.networks import pictures
 
     return pictures(3, (3, 32, 32))
 

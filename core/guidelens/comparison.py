@@ -1,0 +1,151 @@
+"""Compare schedules on the same prompts and the same noise: compute what is missing, then write the page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
+from guidelens.pictures import png_bytes
+from guidelens.runs.compare import Perturbations, PlannedComparison, compute_comparison, plan_comparison
+from guidelens.runs.config import as_prompts
+from guidelens.runs.drive import Callbacks, Driver, Progress
+from guidelens.runs.notes import Note
+from guidelens.runs.resolve import resolve_components
+from guidelens.runs.scoring import failures
+from guidelens.runs.store import COMPARISON, RunStore, earlier_config
+from guidelens.sampling import Sampling
+from guidelens.schedules import ScheduleSpec
+from guidelens.seeds import read_seeds
+from guidelens.stats import Estimate, perturbation_effects, summarise
+
+if TYPE_CHECKING:
+    from guidelens.plugins import PluginManager
+
+GRID, PAGE = "grid.png", "index.html"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The result of :func:`compare`."""
+
+    directory: Path
+    page: Path
+    grid: Path
+    rows: list[dict[str, Any]]
+    """The rows of the requested cells, prompts outermost, seeds innermost. A stopped comparison lacks some."""
+    computed: int
+    """Number of cells written by this call."""
+    reused: int
+    """Number of cells found on disk."""
+    estimates: dict[str, dict[str, Estimate]]
+    """Schedule -> metric column -> mean and interval over these rows."""
+    failures: list[tuple[str, str, int]] = field(default_factory=list)
+    """(metric, reason, number of cells) for each metric that failed on some cell."""
+    column: str = ""
+    """The first metric column; empty without metrics."""
+    effects: dict[str, dict[str, Estimate]] = field(default_factory=dict)
+    """Schedule -> perturbation -> mean change of ``column`` from the clean prompt, paired."""
+    notes: tuple[Note, ...] = ()
+    """What the reader should know about prompts and settings."""
+    stopped: bool = False
+    """Whether ``should_stop`` ended the comparison. The page exists only if some picture was finished."""
+
+
+def compare(
+    prompts: str | Iterable[str | Prompt] | None = None,
+    *,
+    out: str | Path,
+    schedules: ScheduleSpec | None = None,
+    seeds: int | str | Sequence[int] = 4,
+    sampling: Sampling | None = None,
+    generator: str | Generator | None = None,
+    guidance: str | GuidanceModel | None = None,
+    metrics: Sequence[str | Metric] | None = None,
+    perturbations: Sequence[str] = (),
+    perturbation_seed: int = 0,
+    device: str = "auto",
+    batch_size: int | str = 16,
+    plugins: PluginManager | None = None,
+    command: str = "",
+    on_progress: Callable[[Progress], None] | None = None,
+    on_note: Callable[[Note], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Comparison:
+    """Draw every prompt under every schedule with every seed, score the pictures and write a page to ``out``.
+
+    Components are names (``"shapes"``, ``"blend:itc=0.5,cap=0.5"``) or objects; None takes the default of the
+    loaded plugins. Cells that ``out`` holds already are not computed again: repeat an interrupted call to continue
+    it, or add prompts, schedules, seeds and metrics. Other settings need another directory.
+
+    :param prompts: texts or prompts; None takes the default prompt set.
+    :param schedules: one or several names or objects, or a mapping from names to objects.
+    :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
+    :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults.
+    :param metrics: None takes those of the plugin that offers the generator; ``()`` takes none.
+    :param perturbations: also draw each prompt perturbed, such as ``["typo:edits=1"]``.
+    :param batch_size: number of pictures computed at once; ``auto``: as many as should fit into memory.
+    :param command: the command line, recorded in ``config.json`` and shown on the page.
+    :param on_progress, on_note, should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
+    :raises UsageError: for a request that makes no sense, or a directory that holds something else.
+    :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
+    """
+    earlier = earlier_config(Path(out), COMPARISON)
+    if batch_size == "auto" and earlier is not None:
+        batch_size = earlier["batch_size"]  # batches of another size would round differently
+    seed_list = read_seeds(seeds)
+    given = None if prompts is None else as_prompts(prompts)
+    parts = resolve_components(
+        plugins, prompts=given, generator=generator, guidance=guidance, schedules=schedules, metrics=metrics
+    )
+    forms = Perturbations(perturbations, perturbation_seed)
+    planned = plan_comparison(parts, sampling or Sampling(), seed_list, forms, device, batch_size, command)
+    with RunStore(Path(out)) as store:
+        driver = compute_comparison(store, planned, Callbacks(on_progress, on_note, should_stop))
+        if store.rows:
+            write_pages(store)
+        return _result(store, planned, driver)
+
+
+def write_pages(store: RunStore) -> None:
+    """Write ``grid.png`` and ``index.html`` of a comparison."""
+    from guidelens.report.grid import draw_grid
+    from guidelens.report.page import render_page
+
+    everything = ordered(store.config or {}, store.rows.values())
+    store.write(GRID, png_bytes(draw_grid(everything, store.load_image)))
+    store.write(PAGE, render_page(store.directory))
+
+
+def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return rows prompts outermost, then schedules, then seeds, each in the order of the configuration."""
+    prompts = {(p["text"], p["reference"]): i for i, p in enumerate(config["prompts"])}
+    schedules = {s["name"]: i for i, s in enumerate(config["schedules"])}
+    return sorted(
+        rows,
+        key=lambda r: (
+            prompts.get((r["prompt"], r["reference"]), 0),
+            schedules.get(r["schedule"], 0),
+            r["seed"],
+        ),
+    )
+
+
+def _result(store: RunStore, planned: PlannedComparison, driver: Driver) -> Comparison:
+    rows = [store.rows[key] for key in driver.cells if key in store.rows]
+    return Comparison(
+        directory=store.directory,
+        page=store.path(PAGE),
+        grid=store.path(GRID),
+        rows=rows,
+        computed=driver.computed,
+        reused=driver.reused,
+        estimates=summarise(rows),
+        failures=failures(rows),
+        column=driver.column,
+        effects=perturbation_effects(rows, planned.request.perturbed, driver.column),
+        stopped=driver.stopped,
+        notes=planned.notes,
+    )

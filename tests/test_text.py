@@ -125,8 +125,8 @@ def test_tables_and_json(tmp_path: Path, name: str, text: str, expected: list[tu
     [
         ("a.jsonl", '"a"\n{"prompt": \n', r"a.jsonl: line 2: it is not JSON"),
         ("a.json", '{"prompt": "a"}', "must hold a JSON list"),
-        ("a.json", "[3]", "entry 1 is neither text nor an object with the text 'prompt' or"),
-        ("a.json", '[{"words": "a"}]', "entry 1 is neither text"),
+        ("a.json", "[3]", "entry 1 is neither text nor an object with a text, but int"),
+        ("a.json", '[{"words": "a"}]', "entry 1 has no text 'prompt' or .*; it has 'words'"),
         ("a.json", '[{"prompt": "a", "category": 3}]', "category must be text, not 3"),
         ("a.json", '["\\ud83d"]', "entry 1 is not UTF-8 text: half a character"),
         ("a.json", "[" * 100_000, "it is not JSON"),

@@ -6,7 +6,7 @@ import io
 from pathlib import Path
 
 import pytest
-from guidelens.contracts import Prompt
+from guidelens.contracts import Fact, Prompt
 from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.prompts import read_prompts, select
@@ -140,3 +140,67 @@ def test_draws_grow_and_do_not_depend_on_order() -> None:
         select(prompts, categories=["c"])
     with pytest.raises(UsageError, match="limit must be at least 1"):
         select(prompts, limit=0)
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "said"),
+    [(";", "semicolons"), ("|", "vertical bars"), ("\t", "tabs"), ("^", "'^'"), ("~", "'~'")],
+)
+def test_any_delimiter_of_a_csv_is_found_and_reported(write, caplog, delimiter: str, said: str) -> None:  # type: ignore[no-untyped-def]
+    rows = [["id", "Prompt", "category"], ["1", "a cat, asleep", "x"], ["2", f'"a {delimiter} b"', ""]]
+    path = write("a.csv", "\n".join(delimiter.join(row) for row in rows))
+    assert read_prompts(path) == [Prompt("a cat, asleep", "x"), Prompt(f"a {delimiter} b")]
+    assert f"a.csv: columns are separated by {said}" in caplog.text
+
+
+def test_a_comma_needs_no_message(write, caplog) -> None:  # type: ignore[no-untyped-def]
+    assert read_prompts(write("a.csv", "prompt,category\nx,y\n")) == [Prompt("x", "y")]
+    assert read_prompts(write("a.csv", "prompt\na; b\n")) == [Prompt("a; b")]
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", ["a.jsonl", "a.dat", "a"])
+def test_json_lines_are_never_drawn_as_text(write, name: str) -> None:  # type: ignore[no-untyped-def]
+    path = write(name, '{"tag": "x", "prompt": "a bench", "category": "k"}\n\n{"prompt": "a cat"}\n')
+    assert read_prompts(path) == [Prompt("a bench", "k"), Prompt("a cat")]
+    with pytest.raises(UsageError, match=r"a\.txt holds JSON objects.*rename it to end in \.jsonl"):
+        read_prompts(write("a.txt", '{"prompt": "a bench"}\n'))
+    assert read_prompts(write("b.txt", "{a} sign\n")) == [Prompt("{a} sign")]
+
+
+def test_json_lines_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO('{"prompt": "a cat"}\n'))
+    assert read_prompts("-") == [Prompt("a cat")]
+
+
+def test_json_objects_hold_their_values(write) -> None:  # type: ignore[no-untyped-def]
+    path = write("a.json", '{"0": {"caption": "a b", "foil": "b a", "picture": "1.jpg"}, "1": "c"}')
+    assert read_prompts(path) == [Prompt("a b", foil="b a", picture="1.jpg"), Prompt("c")]
+
+
+def test_facts_are_read_from_json(write) -> None:  # type: ignore[no-untyped-def]
+    path = write("a.json", '[{"prompt": "a dog", "facts": [{"kind": "object", "subject": "dog"}]}]')
+    assert read_prompts(path)[0].facts == (Fact("object", "dog"),)
+    with pytest.raises(UsageError, match=r"a\.json: entry 1: fact 0: unknown kind 'x'"):
+        read_prompts(write("a.json", '[{"prompt": "a", "facts": [{"kind": "x"}]}]'))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "column", "message"),
+    [
+        (
+            "a.jsonl",
+            '{"prompt": "a"}\n{"words": "b"}\n',
+            "",
+            r"entry 2 has no text 'prompt' or .*; it has 'words'",
+        ),
+        ("a.jsonl", '{"prompt": "a"}\nb\n', "", "line 2: it is not JSON"),
+        ("a.jsonl", "[1]\n", "", "entry 1 is neither text nor an object with a text, but list"),
+        ("a.json", "3", "", "must hold a JSON list, or an object"),
+        ("a.json", '[{"prompt": "a", "category": 3}]', "", "category must be text, not 3"),
+        ("a.json", '[{"prompt": 3}]', "", "entry 1 has no text"),
+    ],
+)
+def test_mistakes_in_json_are_named(write, name, text, column, message) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(UsageError, match=message):
+        read_prompts(write(name, text), column)

@@ -1,12 +1,11 @@
-"""Reading prompts from CSV, TSV and text files and from standard input, and choosing some of them."""
+"""Reading prompts from tables, JSON, text files and standard input, and choosing some of them."""
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
-from collections.abc import Iterable, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,44 +13,165 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.text import STDIN, check_characters, read_text, split_lines
 
+from .facts import facts_of
+from .tables import read_table, sniffed_delimiter, spelled
+
+logger = logging.getLogger(__name__)
+
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
 """Names of the column that holds the prompts, in any case, where the reader names none."""
 
-CATEGORY_COLUMN = "category"
+OTHER_COLUMNS = ("category", "foil", "picture")
+"""Columns with other parts of a prompt (:class:`guidelens.contracts.Prompt`)."""
 
-_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+FACTS_COLUMN = "facts"
+
+_USUAL = {".csv": ",", ".tsv": "\t"}
 
 
 def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
-    """Read prompts from a CSV or TSV file with a header, or from a text file, one a line.
+    """Read prompts from a table, JSON or text.
 
-    A file that ends in ``.csv`` or ``.tsv`` is a table, one that ends in ``.txt`` is not; any other, and standard
-    input, is a table where its first line has a column of prompts. Columns of a ``.csv`` are separated by commas,
-    semicolons or tabs. ``.json`` holds a list of texts or of objects, ``.jsonl`` one of these per line; the entries of
-    an object are columns. A column ``category`` is taken as such. Space around prompts, categories and names is
-    dropped, and so are empty prompts. Lines end in a line feed, after a carriage return or not.
+    The suffix decides. ``.csv`` and ``.tsv`` are tables with a header. ``.json`` and ``.jsonl`` are JSON. ``.txt`` is
+    text, one prompt a line. Any other file, and standard input, is JSON lines if its first line is a JSON object, a
+    table if its first line has a column of prompts, and text otherwise.
+
+    The delimiter of a ``.csv`` is read from its header, and logged if it is not a comma. JSON holds texts or objects,
+    in a list or as the values of an object; the entries of an object are columns. The columns ``category``, ``foil``
+    and ``picture`` and, in JSON, ``facts`` (:func:`guidelens.prompts.facts_of`) fill the other fields of a prompt.
+    Space around values is dropped, and so are empty prompts. Lines end in a line feed, after a carriage return or not.
 
     :param path: a file, or ``-`` for standard input.
     :param column: the column with the prompts, in any case; empty: one of :data:`PROMPT_COLUMNS`.
     :raises UsageError: when it cannot be read, has no such column, or holds no prompt.
     """
-    name = "standard input" if str(path) == STDIN else str(path)
-    text = read_text(path, name if str(path) == STDIN else f"the prompts {name}")
-    suffix = "" if str(path) == STDIN else Path(path).suffix.lower()
-    if suffix in (".json", ".jsonl"):
-        return _chosen(_objects(text, suffix, name), column, name)
-    delimiter = _DELIMITERS.get(suffix) or (None if suffix == ".txt" else _sniffed(text, column))
-    if delimiter is None:
+    from_stdin = str(path) == STDIN
+    name = "standard input" if from_stdin else str(path)
+    text = read_text(path, name if from_stdin else f"the prompts {name}")
+    suffix = "" if from_stdin else Path(path).suffix.lower()
+    entries = _entries(text, suffix, name, column)
+    if entries is None:
         if column:
             raise UsageError(f"{name} is text, one prompt a line: it has no column {column!r}")
         prompts = [Prompt(line.strip()) for line in split_lines(text) if line.strip()]
     else:
-        if suffix == ".csv":
-            delimiter = _sniffed(text, column) or delimiter
-        prompts = _table(text, delimiter, column, name)
+        prompts = _prompts(entries, column, name)
     if not prompts:
         raise UsageError(f"{name} holds no prompt")
     return prompts
+
+
+def _entries(text: str, suffix: str, name: str, column: str) -> list[Any] | None:
+    """Return the entries of a table or of JSON; None for plain text."""
+    if suffix == ".json":
+        return _json_entries(text, name, column)
+    first = next((line for line in split_lines(text) if line.strip()), "")
+    if suffix == ".jsonl" or (suffix not in _USUAL and _is_object(first)):
+        if suffix == ".txt":
+            raise UsageError(f"{name} holds JSON objects, not prompts as text: rename it to end in .jsonl")
+        return _json_lines(text, name)
+    if suffix == ".txt":
+        return None
+    wanted = _wanted(column)
+    usual = _USUAL.get(suffix)
+    delimiter = usual if suffix == ".tsv" else sniffed_delimiter(text, wanted) or usual
+    if delimiter is None:
+        return None
+    if usual is not None and delimiter != usual and delimiter in text.partition("\n")[0]:
+        logger.warning("%s: columns are separated by %s", name, spelled(delimiter))
+    rows = read_table(text, delimiter, name)
+    names = list(rows.header)
+    if not set(wanted) & set(names):
+        there = ", ".join(rows.spelling) or "no header"
+        raise UsageError(f"{name} has no column {' or '.join(map(repr, wanted))}; it has {there}")
+    return [dict(zip(names, row, strict=False)) for row in rows.body]
+
+
+def _wanted(column: str) -> list[str]:
+    return [column.strip().lower()] if column else list(PROMPT_COLUMNS)
+
+
+def _is_object(line: str) -> bool:
+    if not line.lstrip().startswith("{"):
+        return False
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _json_entries(text: str, name: str, column: str) -> list[Any]:
+    """Return the entries of a JSON list, or the values of a JSON object.
+
+    :raises UsageError: it is not JSON, or neither of them.
+    """
+    found = _parsed(text, name, "")
+    if isinstance(found, dict) and not set(found) & set(_wanted(column)):
+        return list(found.values())
+    if not isinstance(found, list):
+        raise UsageError(f"{name} must hold a JSON list, or an object, of texts or objects")
+    return found
+
+
+def _json_lines(text: str, name: str) -> list[Any]:
+    """Return the entries of JSON lines.
+
+    :raises UsageError: a line is not JSON; names it.
+    """
+    numbered = enumerate(split_lines(text), 1)
+    return [_parsed(line, name, f"line {number}: ") for number, line in numbered if line.strip()]
+
+
+def _parsed(text: str, name: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"cannot read the prompts {name}: {where}it is not JSON: {error}") from None
+
+
+def _prompts(entries: Sequence[Any], column: str, name: str) -> list[Prompt]:
+    """Return the prompts of texts and of objects or rows; those without a text are left out."""
+    prompts = []
+    for number, entry in enumerate(entries, 1):
+        where = f"{name}: entry {number}"
+        if isinstance(entry, str):
+            prompt = Prompt(_one_line(check_characters(entry, where)))
+        elif isinstance(entry, Mapping):
+            prompt = _prompt({str(key).strip().lower(): value for key, value in entry.items()}, column, where)
+        else:
+            raise UsageError(f"{where} is neither text nor an object with a text, but {type(entry).__name__}")
+        if prompt.text:
+            prompts.append(prompt)
+    return prompts
+
+
+def _prompt(columns: Mapping[str, Any], column: str, where: str) -> Prompt:
+    wanted = _wanted(column)
+    text = next((columns[want] for want in wanted if want in columns), "" if "" in columns else None)
+    if not isinstance(text, str):
+        there = ", ".join(map(repr, columns)) or "nothing"
+        raise UsageError(f"{where} has no text {' or '.join(map(repr, wanted))}; it has {there}")
+    others = {own: columns.get(own) or "" for own in OTHER_COLUMNS}
+    for own, value in others.items():
+        if not isinstance(value, str):
+            raise UsageError(f"{where}: {own} must be text, not {value!r}")
+    check_characters(text + "".join(others.values()), where)  # JSON can spell half a character
+    try:
+        listed = columns.get(FACTS_COLUMN) if isinstance(columns.get(FACTS_COLUMN), list) else []
+        facts = facts_of(listed or [])
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from None
+    return Prompt(
+        text=_one_line(text),
+        category=others["category"].strip(),
+        facts=facts,
+        foil=_one_line(others["foil"]) or None,
+        picture=others["picture"].strip(),
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(split_lines(text)).strip()
 
 
 def select(
@@ -90,102 +210,3 @@ def select(
 
 def _rank(prompt: Prompt, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}/{prompt.category}/{prompt.text}".encode()).digest()
-
-
-def _objects(text: str, suffix: str, name: str) -> list[Any]:
-    """Return the entries of a JSON list, or of JSON lines.
-
-    :raises UsageError: it is not JSON; names the line.
-    """
-    numbered = enumerate(split_lines(text), 1) if suffix == ".jsonl" else [(0, text)]
-    found = []
-    for number, line in numbered:
-        if not line.strip():
-            continue
-        try:
-            found.append(json.loads(line))
-        except (ValueError, RecursionError) as error:
-            where = f"line {number}: " if number else ""
-            raise UsageError(f"cannot read the prompts {name}: {where}it is not JSON: {error}") from None
-    if suffix == ".json":
-        if len(found) != 1 or not isinstance(found[0], list):
-            raise UsageError(f"{name} must hold a JSON list of texts or objects")
-        return list(found[0])
-    return found
-
-
-def _chosen(entries: list[Any], column: str, name: str) -> list[Prompt]:
-    """Return the prompts of JSON texts and objects."""
-    prompts = []
-    for number, entry in enumerate(entries, 1):
-        columns = (
-            {key.strip().lower(): value for key, value in entry.items()} if isinstance(entry, dict) else {}
-        )
-        wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
-        text = (
-            entry
-            if isinstance(entry, str)
-            else next((columns[want] for want in wanted if want in columns), None)
-        )
-        if not isinstance(text, str):
-            raise UsageError(
-                f"{name}: entry {number} is neither text nor an object with the text {' or '.join(map(repr, wanted))}"
-            )
-        category = columns.get(CATEGORY_COLUMN) or ""
-        if not isinstance(category, str):
-            raise UsageError(f"{name}: entry {number}: category must be text, not {category!r}")
-        check_characters(text + category, f"{name}: entry {number}")  # JSON can spell half a character
-        if text.strip():
-            prompts.append(Prompt(" ".join(split_lines(text)).strip(), category.strip()))
-    if not prompts:
-        raise UsageError(f"{name} holds no prompt")
-    return prompts
-
-
-def _sniffed(text: str, column: str) -> str | None:
-    """Return the delimiter of a table whose header has a column of prompts; None for plain text."""
-    header = next(iter(split_lines(text)), "")
-    wanted = {column.strip().lower()} if column else set(PROMPT_COLUMNS)
-    for delimiter in ("\t", ",", ";"):
-        names = {cell.strip().strip('"').lower() for cell in header.split(delimiter)}
-        if names & wanted:
-            return delimiter
-    return None
-
-
-def _table(text: str, delimiter: str, column: str, name: str) -> list[Prompt]:
-    header, *body = _rows(text, delimiter, name) or [[]]
-    names = [cell.strip().lower() for cell in header]
-    wanted = [column.strip().lower()] if column else list(PROMPT_COLUMNS)
-    own = next((names.index(want) for want in wanted if want in names), None)
-    if own is None:
-        there = ", ".join(cell.strip() for cell in header) or "no header"
-        raise UsageError(f"{name} has no column {' or '.join(map(repr, wanted))}; it has {there}")
-    kind = names.index(CATEGORY_COLUMN) if CATEGORY_COLUMN in names else None
-    prompts = []
-    for line in body:
-        prompt = " ".join(split_lines(line[own])).strip() if own < len(line) else ""
-        if prompt:
-            category = line[kind].strip() if kind is not None and kind < len(line) else ""
-            prompts.append(Prompt(prompt, category))
-    return prompts
-
-
-def _rows(text: str, delimiter: str, name: str) -> list[list[str]]:
-    """Return the rows of a table that are not empty.
-
-    :raises UsageError: for what is no CSV, such as a quote that nothing closes: it would swallow all that follows.
-    """
-    end = "\x1fend"  # comes out as a row of its own, unless a quote is open
-    reader = csv.reader(io.StringIO(f"{text.rstrip()}\n{end}", newline=""), delimiter=delimiter)
-    found: list[list[str]] = []
-    begun = last = 0
-    try:
-        for row in reader:
-            found.append(row)
-            begun, last = last + 1, reader.line_num
-    except csv.Error as error:
-        raise UsageError(f"cannot read the prompts {name}: line {reader.line_num}: {error}") from None
-    if found.pop() != [end]:
-        raise UsageError(f"cannot read the prompts {name}: line {begun}: a quote is opened and never closed")
-    return [row for row in found if row]

@@ -1,0 +1,82 @@
+"""Tables of prompts: the delimiter, read from the header; the rows, checked for open quotes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from guidelens.errors import UsageError
+from guidelens.text import split_lines
+
+_NAMES = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "vertical bars", ":": "colons", " ": "spaces"}
+
+_PREFERRED = ("\t", ",", ";", "|")
+
+
+@dataclass(frozen=True)
+class Table:
+    """The rows of a table.
+
+    :param header: names of the columns, in lower case without space around them.
+    :param spelling: the same as the file spells them.
+    """
+
+    header: tuple[str, ...]
+    spelling: tuple[str, ...]
+    body: list[list[str]]
+
+
+def sniffed_delimiter(text: str, columns: Collection[str]) -> str | None:
+    """Return the delimiter that separates one of ``columns`` in the header of a table; None if there is none.
+
+    Any single character that is not part of a name may separate columns. Tab, comma, semicolon and bar are tried first,
+    so that a table of one column keeps the commas in its prompts.
+    """
+    header = next(iter(split_lines(text)), "")
+    others = [
+        found for found in dict.fromkeys(re.findall(r"[^\w\s\"'.()-]", header)) if found not in _PREFERRED
+    ]
+    for delimiter in (*_PREFERRED, *others):
+        names = {cell.strip().strip('"').strip().lower() for cell in header.split(delimiter)}
+        if names & set(columns):
+            return delimiter
+    return None
+
+
+def spelled(delimiter: str) -> str:
+    """Return how a message calls a delimiter: ``semicolons``."""
+    return _NAMES.get(delimiter, repr(delimiter))
+
+
+def read_table(text: str, delimiter: str, name: str) -> Table:
+    """Return the rows of a table with a header; rows without any cell are left out.
+
+    :param name: names the file in errors.
+    :raises UsageError: for what is not CSV, such as a quote that is never closed: it would swallow all that follows.
+    """
+    header, *body = _rows(text, delimiter, name) or [[]]
+    spelling = tuple(cell.strip() for cell in header)
+    return Table(tuple(cell.lower() for cell in spelling), spelling, body)
+
+
+def _rows(text: str, delimiter: str, name: str) -> list[list[str]]:
+    """Return the rows of a table that are not empty.
+
+    :raises UsageError: for what is no CSV, such as a quote that nothing closes: it would swallow all that follows.
+    """
+    end = "\x1fend"  # comes out as a row of its own, unless a quote is open
+    reader = csv.reader(io.StringIO(f"{text.rstrip()}\n{end}", newline=""), delimiter=delimiter)
+    found: list[list[str]] = []
+    begun = last = 0
+    try:
+        for row in reader:
+            found.append(row)
+            begun, last = last + 1, reader.line_num
+    except csv.Error as error:
+        raise UsageError(f"cannot read the prompts {name}: line {reader.line_num}: {error}") from None
+    if found.pop() != [end]:
+        raise UsageError(f"cannot read the prompts {name}: line {begun}: a quote is opened and never closed")
+    return [row for row in found if row]

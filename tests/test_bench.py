@@ -12,7 +12,7 @@ from guidelens.bench import REFERENCE, Alternative, machine
 from guidelens.bench.cost import count_cost
 from guidelens.bench.report import BatchReport, paired_median
 from guidelens.bench.run import bench
-from guidelens.bench.subjects import PARTS, BareStep, EngineStep, EveryObjective, PublishedStep, Situation
+from guidelens.bench.subjects import PARTS, BareStep, EngineStep, EveryObjective, PublishedStep, StepInputs
 from guidelens.bench.timing import Clock, Peak, Spread, interleaved, peak_memory
 from guidelens.diffusion import ReplayedNoise
 from guidelens.engine import Engine, Sample
@@ -56,9 +56,9 @@ class NoiseAware(TinyVision):
         return super().losses(images, text, objectives)
 
 
-def situation(generator: Any, model: Any, *, batch: int = 2, steps: int = 4, **options: Any) -> Situation:
+def inputs(generator: Any, model: Any, *, batch: int = 2, steps: int = 4, **options: Any) -> StepInputs:
     engine = Engine(generator, model, Sampling(steps=steps, **options), device="cpu")
-    return Situation.of(engine, model, "a red circle", batch, ("dot", "square"))
+    return StepInputs.of(engine, model, "a red circle", batch, ("dot", "square"))
 
 
 def test_rounds_are_interleaved_and_turn_round() -> None:
@@ -122,7 +122,7 @@ def test_the_peak_of_memory_is_seen() -> None:
 
 def test_the_bare_step_evaluates_each_network_once() -> None:
     generator, model = Counting(), TinyVision()
-    s = situation(generator, model)
+    s = inputs(generator, model)
     parts = BareStep(s, generator)(Clock(CPU))
     assert tuple(parts) == PARTS
     assert generator.seen == [(True, 2)]
@@ -130,7 +130,7 @@ def test_the_bare_step_evaluates_each_network_once() -> None:
 
 def test_a_model_that_reads_x_t_needs_no_gradient_of_the_generator() -> None:
     generator, model = Counting(), NoiseAware()
-    s = situation(generator, model)
+    s = inputs(generator, model)
     assert tuple(BareStep(s, generator)(Clock(CPU))) == PARTS[:3]
     assert torch.equal(model.shown, s.x_t)
     assert torch.equal(model.told, s.timesteps)
@@ -140,7 +140,7 @@ def test_a_model_that_reads_x_t_needs_no_gradient_of_the_generator() -> None:
 
 def test_the_published_step_evaluates_twice() -> None:
     generator = Counting()
-    PublishedStep(situation(generator, TinyVision()), generator)()
+    PublishedStep(inputs(generator, TinyVision()), generator)()
     assert generator.seen == [(False, 2), (True, 2)]
 
 
@@ -149,12 +149,12 @@ def test_the_published_step_evaluates_twice() -> None:
 def test_the_published_step_is_the_engines(model: Callable[[], Any], learned: bool) -> None:
     """Both reach the same x_{t-1} from the same x_t: what is timed against each other is the same work."""
     generator, vision = TinyNet(learned_variance=learned).eval(), model()
-    s = situation(generator, vision, scale=0.3)
+    s = inputs(generator, vision, scale=0.3)
     samples = [Sample("a red circle", EveryObjective(s.objectives), seed) for seed in range(2)]
     noise = ReplayedNoise([s.x_t, *(torch.zeros_like(s.x_t) for _ in range(4))])
     (step, *_) = s.engine.stream(samples, noise=noise)
     first = torch.full_like(s.index, 3)
-    there = Situation(
+    there = StepInputs(
         s.engine, s.x_t, first, s.engine.settings.process.timesteps[first], vision, s.text, s.objectives
     )
     torch.testing.assert_close(PublishedStep(there, generator, scale=0.3)(), step.sample)

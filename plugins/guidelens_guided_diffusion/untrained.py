@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .flags import UNetFlags
-from .unet import TimestepNetwork, UNet
+from .unet import TimestepNetwork
 
 NetworkT = TypeVar("NetworkT", bound=TimestepNetwork)
 
@@ -34,8 +34,3 @@ def untrained(network_class: Callable[..., NetworkT], flags: UNetFlags, seed: in
                 if isinstance(module, nn.GroupNorm) and name == "weight":
                     parameter.add_(1)
     return network
-
-
-def untrained_unet(flags: UNetFlags, seed: int = 0) -> UNet:
-    """Build a :class:`UNet` with :func:`untrained`."""
-    return untrained(UNet, flags, seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from guidelens.contracts import Column, Prompt
 
 from .language import Description, Phrase, claims, holds, read
-from .parse import Reading, parse
+from .parse import ParsedScene, parse
 from .world import Item, Scene
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ShapesMetric:
             for image, prompt in zip(images.detach().float().cpu().numpy(), prompts, strict=True)
         ]
 
-    def score_reading(self, reading: Reading, prompt: Prompt) -> dict[str, float]:
+    def score_reading(self, reading: ParsedScene, prompt: Prompt) -> dict[str, float]:
         """Score one picture that was read already."""
         scores = {"fidelity": reading.fidelity}
         description = read(prompt.target)

@@ -52,7 +52,7 @@ _CONTRAST = float(np.mean((_COLOUR_TABLE[:, None] - _BACKGROUND_TABLE[None]) ** 
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedScene:
     """What was read.
 
     :param scene: the background nearest to the palette, and the objects (possibly none, or more than three).
@@ -70,7 +70,7 @@ class Reading:
         return self.scene.background if self.background_error <= MAX_BACKGROUND_ERROR else None
 
 
-def parse(image: Array) -> Reading:
+def parse(image: Array) -> ParsedScene:
     """Read a picture (3, SIZE, SIZE) in [-1, 1]; values outside are clipped.
 
     :raises ValueError: another shape.
@@ -80,7 +80,7 @@ def parse(image: Array) -> Reading:
     pixels = np.nan_to_num((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0).astype(np.float32)
     name, ground, error = _background(pixels)
     scene = Scene(name, tuple(_read_items(pixels, ground)))
-    return Reading(scene, error, fidelity_of(pixels, scene))
+    return ParsedScene(scene, error, fidelity_of(pixels, scene))
 
 
 def _read_items(pixels: Array, ground: Array) -> list[Item]:

@@ -21,7 +21,7 @@ Name = Annotated[str, Field(min_length=1, max_length=1000)]
 
 
 @dataclass(frozen=True)
-class Given:
+class RaterAnswers:
     """One rater's answers to one item, by question.
 
     :param rater: the code of a rater of this survey (offline), or what the platform calls them.
@@ -33,11 +33,11 @@ class Given:
     seconds: float | None
 
 
-class _Model(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True)
 
 
-class OfflineAnswer(_Model):
+class OfflineAnswer(_StrictModel):
     """The answers to a screen of an offline page."""
 
     item: Number
@@ -45,7 +45,7 @@ class OfflineAnswer(_Model):
     seconds: Seconds
 
 
-class OfflineFile(_Model):
+class OfflineFile(_StrictModel):
     """What an offline page saves."""
 
     survey: str
@@ -53,20 +53,20 @@ class OfflineFile(_Model):
     answers: list[OfflineAnswer]
 
 
-class TaskData(_Model):
+class TaskData(_StrictModel):
     """What our export put into a task of Label Studio."""
 
     survey: str
     item: Number
 
 
-class Annotator(_Model):
+class Annotator(_StrictModel):
     """An annotator of Label Studio, where they are written out."""
 
     id: Number
 
 
-class Annotation(_Model):
+class Annotation(_StrictModel):
     """One annotator's result; other parts than choices are ignored."""
 
     completed_by: Number | Name | Annotator
@@ -75,20 +75,20 @@ class Annotation(_Model):
     was_cancelled: bool = False
 
 
-class Task(_Model):
+class Task(_StrictModel):
     """A task of Label Studio's JSON export."""
 
     data: TaskData
     annotations: list[Annotation]
 
 
-class Choice(_Model):
+class Choice(_StrictModel):
     """The choice of one label."""
 
     choices: Annotated[list[str], Field(min_length=1, max_length=1)]
 
 
-class Choices(_Model):
+class Choices(_StrictModel):
     """A part of an annotation's result."""
 
     from_name: str
@@ -105,7 +105,7 @@ class Assignment(BaseModel):
     status: str = Field("", alias="AssignmentStatus")
 
 
-def read_answers(survey: SurveyFile, form: str, text: str) -> list[Given]:
+def read_answers(survey: SurveyFile, form: str, text: str) -> list[RaterAnswers]:
     """Read a file of answers in a format and check all of it.
 
     :raises UsageError: for a file of another survey or format, or an answer that an item does not have.
@@ -113,7 +113,7 @@ def read_answers(survey: SurveyFile, form: str, text: str) -> list[Given]:
     items = {item.id: item for item in survey.items()}
     try:
         found = [
-            Given(rater, _item(items, number), given, seconds)
+            RaterAnswers(rater, _item(items, number), given, seconds)
             for rater, number, given, seconds in READERS[form](survey, items, text)
         ]
     except ValidationError as error:

@@ -51,7 +51,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Words:
+class Text:
     """Text on the baseline at (x, y), which is its ``start``, ``middle`` or ``end``."""
 
     x: float
@@ -61,7 +61,7 @@ class Words:
     fill: str = _INK
 
 
-Shape = Box | Line | Words
+Shape = Box | Line | Text
 
 
 def figure(results: SurveyResults) -> Markup:
@@ -95,7 +95,7 @@ def figure_png(results: SurveyResults, scale: int = 4) -> bytes:
             right, bottom = x + shape.width * scale - 1, y + shape.height * scale - 1
             if right >= x and bottom >= y:  # a share of nothing has no bar
                 pen.rectangle((x, y, right, bottom), shape.fill)
-        elif isinstance(shape, Words):
+        elif isinstance(shape, Text):
             anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
             pen.text((x, y), shape.text, shape.fill, font, anchor)
         else:
@@ -118,18 +118,18 @@ def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
     colours = palette(conditions)
     height = _TOP + _PLOT + _BOTTOM + legend_height
     low, high = _range(results)
-    shapes: list[Shape] = [Box(0, 0, width, height, _PAPER), Words(8, 15, AXES[results.design])]
+    shapes: list[Shape] = [Box(0, 0, width, height, _PAPER), Text(8, 15, AXES[results.design])]
     for i in range(5):
         value = low + (high - low) * i / 4
         y = _y(value, low, high)
         shapes.append(Line(_LEFT, y, across=width - 8 - _LEFT, stroke=_FAINT))
-        shapes.append(Words(_LEFT - 6, y + 4, short(value), "end", _SOFT))
+        shapes.append(Text(_LEFT - 6, y + 4, short(value), "end", _SOFT))
     for q, question in enumerate(questions):
         left = _LEFT + q * group + _GAP / 2
         for c, name in enumerate(conditions):
             colour = COLOURS[colours[name]].light
             shapes += _bar(question.means[name], left + c * _BAR, low, high, colour, name)
-        shapes.append(Words(left + len(conditions) * _BAR / 2, _TOP + _PLOT + 18, question.name, "middle"))
+        shapes.append(Text(left + len(conditions) * _BAR / 2, _TOP + _PLOT + 18, question.name, "middle"))
     if results.chance is not None:
         y = _y(results.chance, low, high)
         shapes.append(Line(_LEFT, y, across=width - 8 - _LEFT, dashed=True))
@@ -172,7 +172,7 @@ def _legend(conditions: list[str], width: float) -> tuple[list[Shape], float]:
         if x > 0 and x + length > width - _LEFT:
             x, y = 0.0, y + 18
         shapes.append(Box(_LEFT + x, top + y - 9, 11, 11, COLOURS[colours[name]].light))
-        shapes.append(Words(_LEFT + x + 16, top + y + 1, name))
+        shapes.append(Text(_LEFT + x + 16, top + y + 1, name))
         x += length + 8
     return shapes, y + 10
 
@@ -186,7 +186,7 @@ def _label(results: SurveyResults) -> str:
 
 
 def _svg(shape: Shape) -> Markup:
-    if isinstance(shape, Words):
+    if isinstance(shape, Text):
         anchor = "" if shape.anchor == "start" else shape.anchor
         return element("text", shape.text, x=shape.x, y=shape.y, text_anchor=anchor, fill=shape.fill)
     if isinstance(shape, Line):

@@ -16,7 +16,7 @@ _OPENING = re.compile(r"^(?:an? (?:picture|image|drawing|photo|photograph) of |t
 _OPENING_SHARE = 0.2
 _JOINT = re.compile(r"(?:,? and |, )")
 
-Words = Mapping[str, Sequence[str]]
+Synonyms = Mapping[str, Sequence[str]]
 """Meaning -> its words, the plainest first."""
 
 
@@ -42,10 +42,10 @@ class Grammar:
 
     nouns: Mapping[str, Sequence[Noun]]
     colours: Sequence[str]
-    sizes: Words
-    relations: Words
-    grounds: Words
-    skies: Words
+    sizes: Synonyms
+    relations: Synonyms
+    grounds: Synonyms
+    skies: Synonyms
     _phrase: re.Pattern[str] = field(init=False, repr=False)
     _relation: re.Pattern[str] = field(init=False, repr=False)
     _place: re.Pattern[str] = field(init=False, repr=False)
@@ -131,11 +131,11 @@ class _Plainest:
         return words[0]
 
 
-def _meanings(words: Words) -> list[str]:
+def _meanings(words: Synonyms) -> list[str]:
     return [word for several in words.values() for word in several]
 
 
-def _meaning(words: Words, word: str | None) -> str | None:
+def _meaning(words: Synonyms, word: str | None) -> str | None:
     return next((meaning for meaning, several in words.items() if word in several), None)
 
 

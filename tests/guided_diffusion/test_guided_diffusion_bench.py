@@ -16,7 +16,7 @@ from guidelens_guided_diffusion import UNet, UNetFlags
 from guidelens_guided_diffusion.generator import GuidedDiffusionGenerator
 from guidelens_guided_diffusion.plugin import guided_diffusion
 from guidelens_guided_diffusion.reference import ReferenceUNet
-from guidelens_guided_diffusion.untrained import untrained_unet
+from guidelens_guided_diffusion.untrained import untrained
 from small_unet import SMALL, golden, lively
 
 
@@ -68,7 +68,7 @@ def test_the_reference_shares_contiguous_weights() -> None:
 
 def test_an_untrained_network_is_alive_and_the_same_every_time(x: torch.Tensor, t: torch.Tensor) -> None:
     state = torch.random.get_rng_state()
-    unet, again, other = (untrained_unet(UNetFlags(**SMALL), seed) for seed in (0, 0, 1))
+    unet, again, other = (untrained(UNet, UNetFlags(**SMALL), seed) for seed in (0, 0, 1))
     assert torch.equal(torch.random.get_rng_state(), state)
     with torch.no_grad():
         out = unet(x, t)

@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from guidelens_shapes.parse import Reading, fidelity_of, parse
+from guidelens_shapes.parse import ParsedScene, fidelity_of, parse
 from guidelens_shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, coverage, render
 from pictures import Array, key, one, quantised, rgb, scenes, second_reading, worn
 
@@ -61,7 +61,7 @@ def test_a_second_reader_agrees() -> None:
 # --- what is no scene ---------------------------------------------------------------------------------------
 
 
-def nothing(image: Array) -> Reading:
+def nothing(image: Array) -> ParsedScene:
     reading = parse(np.asarray(image, dtype=np.float32))
     assert reading.scene.items == ()
     assert reading.fidelity == 0

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from guidelens_worlds.things.grounds import background
-from guidelens_worlds.things.parse import CONTRAST, Reading, covered, parse
+from guidelens_worlds.things.parse import CONTRAST, ParsedScene, covered, parse
 from guidelens_worlds.things.vocabulary import NATURAL
 from guidelens_worlds.things.world import Item, Scene, random_scene, render
 from scipy import ndimage
 
 
-def same(reading: Reading, scene: Scene) -> bool:
+def same(reading: ParsedScene, scene: Scene) -> bool:
     """Whether a reading is the scene, apart from the order of things."""
     mine, other = (replace(s, items=tuple(sorted(s.items, key=repr))) for s in (reading.scene, scene))
     return mine == other

@@ -31,7 +31,7 @@ from .subjects import (
     EveryObjective,
     Network,
     Pixels,
-    Situation,
+    StepInputs,
     alternative_step,
     evaluate,
 )
@@ -117,10 +117,10 @@ class _Subject:
     networks: Mapping[str, Network]
 
     def measure(self, repeats: int, warmup: int, say: Callable[[str], None]) -> BatchReport:
-        clock, situation = Clock(self.engine.device), self._situation()
-        bare = BareStep(situation, self.engine.generator)
+        clock, inputs = Clock(self.engine.device), self._inputs()
+        bare = BareStep(inputs, self.engine.generator)
         others = {
-            name: alternative_step(situation, self.chosen[name], network, clock)
+            name: alternative_step(inputs, self.chosen[name], network, clock)
             for name, network in self.networks.items()
         }
         with (
@@ -132,9 +132,7 @@ class _Subject:
                 "unguided": lambda: {"unguided": _timed(clock, unguided)},
                 "guided": lambda: {"guided": _timed(clock, guided)},
                 "bare": lambda: bare(clock),
-                "forward": lambda: {
-                    "forward": clock.time(lambda: evaluate(situation, self.engine.generator))
-                },
+                "forward": lambda: {"forward": clock.time(lambda: evaluate(inputs, self.engine.generator))},
                 "hollow": lambda: {"hollow": _timed(clock, hollow)},
                 **{f"against {name}": _named(f"against {name}", step) for name, step in others.items()},
             }
@@ -157,7 +155,7 @@ class _Subject:
                     summary=self.chosen[name].summary,
                     step=seen[f"against {name}"],
                     speedup=paired_median(seen[f"against {name}"], seen["guided"]),
-                    difference=self._difference(situation, name),
+                    difference=self._difference(inputs, name),
                     memory=peaks[f"against {name}"],
                 )
                 for name in others
@@ -166,8 +164,8 @@ class _Subject:
 
     def flop(self) -> int | None:
         """Count the operations of one evaluation of the generator, per picture."""
-        situation = self._situation()
-        cost = count_cost(lambda: evaluate(situation, self.engine.generator))
+        inputs = self._inputs()
+        cost = count_cost(lambda: evaluate(inputs, self.engine.generator))
         return cost.flop // self.batch or None
 
     def _warm_up(
@@ -184,18 +182,18 @@ class _Subject:
                     action()
         return peaks
 
-    def _difference(self, situation: Situation, name: str) -> float:
-        own = evaluate(situation, self.engine.generator).cpu().double()
+    def _difference(self, inputs: StepInputs, name: str) -> float:
+        own = evaluate(inputs, self.engine.generator).cpu().double()
         float32 = self.chosen[name].float32
-        other = evaluate(situation, self.networks[name], float32=float32).cpu().double()
+        other = evaluate(inputs, self.networks[name], float32=float32).cpu().double()
         if own.shape != other.shape:
             raise GuidelensError(
                 f"the alternative {name!r} returned {tuple(other.shape)}, not {tuple(own.shape)} as the generator"
             )
         return ((own - other).abs().max() / own.abs().max().clamp(min=1e-30)).item()
 
-    def _situation(self) -> Situation:
-        return Situation.of(self.engine, self.model, self.prompt, self.batch, self.objectives)
+    def _inputs(self) -> StepInputs:
+        return StepInputs.of(self.engine, self.model, self.prompt, self.batch, self.objectives)
 
     def _steps(self, engine: Engine, objectives: tuple[str, ...] | None) -> EngineStep:
         schedule = None if objectives is None else EveryObjective(objectives)

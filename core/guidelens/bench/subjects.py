@@ -88,7 +88,7 @@ class EngineStep:
 
 
 @dataclass(frozen=True)
-class Situation:
+class StepInputs:
     """One batch in the middle of sampling, and the networks that an engine would evaluate there.
 
     :param x_t: (B, C, H, W) on the engine's device.
@@ -107,7 +107,7 @@ class Situation:
     @classmethod
     def of(
         cls, engine: Engine, model: GuidanceModel, prompt: str, batch: int, objectives: tuple[str, ...]
-    ) -> Situation:
+    ) -> StepInputs:
         """Make a batch of noise at the middle step."""
         random = torch.Generator().manual_seed(0)
         noise = torch.randn(batch, *engine.generator.image_shape, generator=random)
@@ -151,8 +151,8 @@ class BareStep:
     alone (as the engine does), and one vector-Jacobian product passes through the generator.
     """
 
-    def __init__(self, situation: Situation, network: Network, *, float32: bool = False) -> None:
-        self._s, self._network, self._float32 = situation, network, float32
+    def __init__(self, inputs: StepInputs, network: Network, *, float32: bool = False) -> None:
+        self._s, self._network, self._float32 = inputs, network, float32
 
     def __call__(self, clock: Clock) -> dict[str, float]:
         """Return the seconds of each of :data:`PARTS`; a model that reads x_t leaves out the last."""
@@ -199,9 +199,9 @@ class PublishedStep:
     """
 
     def __init__(
-        self, situation: Situation, network: Network, *, float32: bool = False, scale: float = TINY_SCALE
+        self, inputs: StepInputs, network: Network, *, float32: bool = False, scale: float = TINY_SCALE
     ) -> None:
-        self._s, self._network, self._float32, self._scale = situation, network, float32, scale
+        self._s, self._network, self._float32, self._scale = inputs, network, float32, scale
 
     def __call__(self) -> Tensor:
         """Return x_{t-1} without its noise, (B, C, H, W)."""
@@ -236,22 +236,22 @@ class PublishedStep:
 
 
 def alternative_step(
-    situation: Situation, alternative: Alternative, network: Network, clock: Clock
+    inputs: StepInputs, alternative: Alternative, network: Network, clock: Clock
 ) -> Callable[[], float]:
     """Return what takes a guided step by an alternative, and returns its seconds."""
     if alternative.passes == 2:
-        published = PublishedStep(situation, network, float32=alternative.float32)
+        published = PublishedStep(inputs, network, float32=alternative.float32)
 
         def as_published() -> float:
             with default_allocator(clock.device):  # published code does not keep freed memory
                 return clock.time(published)
 
         return as_published
-    bare = BareStep(situation, network, float32=alternative.float32)
+    bare = BareStep(inputs, network, float32=alternative.float32)
     return lambda: sum(bare(clock).values())
 
 
-def evaluate(situation: Situation, network: Network, *, float32: bool = False) -> Tensor:
+def evaluate(inputs: StepInputs, network: Network, *, float32: bool = False) -> Tensor:
     """Return a network's output (B, C or 2C, H, W) without gradients."""
-    with torch.no_grad(), precision(situation.engine, float32=float32):
-        return network(situation.x_t, situation.timesteps)
+    with torch.no_grad(), precision(inputs.engine, float32=float32):
+        return network(inputs.x_t, inputs.timesteps)

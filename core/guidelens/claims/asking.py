@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guidelens.runs.config import canonical_json
 
 from .conditions import NONE, schedule_patterns
 from .questions import Claim, Measure, Question, Term
 
+if TYPE_CHECKING:
+    from guidelens.studies.results import CellRecord
+
 _SHARED = (
     *("pair", "clean", "generator", "guidance", "preset", "sampler"),
     *("eta", "scale", "objective_scales", "steps", "respacing"),
 )
-
-CellRecord = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Pair:
 
 
 @dataclass(frozen=True)
-class Reading:
+class MeasureSource:
     """Where a measure is found in a cell.
 
     :param table: ``metrics``, ``cosines`` or ``conflicts``.
@@ -85,16 +86,16 @@ class Evidence:
         # The grid is no setting: what two grids share is one picture. Options tell conditions of one picture apart.
         return list({(cell["key"], canonical_json(cell["options"])): cell for cell in cells}.values())
 
-    def reading(self, measure: Measure) -> Reading | None:
+    def reading(self, measure: Measure) -> MeasureSource | None:
         """Return where a measure is found; None where no metric of the study has it."""
         if measure.kind in ("cosine", "conflict"):
-            return Reading(f"{measure.kind}s", measure.name)
+            return MeasureSource(f"{measure.kind}s", measure.name)
         if measure.kind == "opposed":
-            return Reading("cosines", measure.name, negative=True)
+            return MeasureSource("cosines", measure.name, negative=True)
         key = "role" if measure.kind == "role" else "name"
         for column in self.columns:
             if column.get(key) == measure.name:
-                return Reading(
+                return MeasureSource(
                     "metrics", column["name"], 1.0 if column.get("higher_is_better", True) else -1.0
                 )
         return None

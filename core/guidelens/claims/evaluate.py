@@ -20,13 +20,16 @@ import logging
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from guidelens.plugins.spelling import suggestion
 
-from .asking import Asked, CellRecord, Evidence, Pair, ask
+from .asking import Asked, Evidence, Pair, ask
 from .questions import Claim, Question
 from .statistics import ALPHA, Paired, holm, paired, pairs_needed, smallest_p
+
+if TYPE_CHECKING:
+    from guidelens.studies.results import CellRecord
 
 logger = logging.getLogger(__name__)
 

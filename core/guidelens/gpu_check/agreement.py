@@ -7,16 +7,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from guidelens.bench.subjects import EveryObjective, Situation, precision
+from guidelens.bench.subjects import EveryObjective, StepInputs, precision
 from guidelens.diffusion.process import split_output
 from guidelens.engine import Engine, Sample
 from guidelens.guarding import predict
 from guidelens.networks import frozen
 from guidelens.sampling import Sampling
 
+from .context import CheckContext
 from .precision import Precision, dtype_of, tf32
 from .record import CaseResult
-from .workbench import Workbench
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 TOLERANCE = 1e-4
@@ -27,30 +27,32 @@ _LARGEST_PIXEL_DIFFERENCE = 0.02
 """Mean over the pixels of a picture in [-1, 1]: 2.5 of 255 levels."""
 
 
-def compare_step(bench: Workbench, reference: Callable[[], dict[str, Tensor]], kind: Precision) -> CaseResult:
+def compare_step(
+    context: CheckContext, reference: Callable[[], dict[str, Tensor]], kind: Precision
+) -> CaseResult:
     """Compare the network's output, the losses and the gradient to x_t with those of the CPU in float32.
 
     :param reference: returns :func:`reference_step`.
     """
     there = reference()
-    here = _step(bench, bench.settings.device, kind)
+    here = _step(context, context.settings.device, kind)
     values = {name: _difference(here[name], there[name]) for name in there}
     if kind == "float32" and max(values.values()) > TOLERANCE:
         return CaseResult("failed", values, f"differs from the CPU by more than {TOLERANCE:g}")
     return CaseResult("ok", values)
 
 
-def reference_step(bench: Workbench) -> dict[str, Tensor]:
+def reference_step(context: CheckContext) -> dict[str, Tensor]:
     """Return what a guided step is on the CPU in float32."""
-    return _step(bench, "cpu", "float32")
+    return _step(context, "cpu", "float32")
 
 
-def _step(bench: Workbench, device: str, kind: Precision) -> dict[str, Tensor]:
-    engine = Engine(bench.generator, bench.guidance, Sampling(dtype=dtype_of(kind)), device=device)
-    model = engine.guidance_model or bench.guidance  # as it was placed
+def _step(context: CheckContext, device: str, kind: Precision) -> dict[str, Tensor]:
+    engine = Engine(context.generator, context.guidance, Sampling(dtype=dtype_of(kind)), device=device)
+    model = engine.guidance_model or context.guidance  # as it was placed
     objectives = tuple(sorted(model.objectives))
     with frozen(engine.generator, model), tf32(kind == "tf32"):
-        s = Situation.of(engine, model, bench.settings.prompt, 1, objectives)
+        s = StepInputs.of(engine, model, context.settings.prompt, 1, objectives)
         of_x_t, of_output = engine.settings.process.x0_coefficients(
             s.index, engine.generator.prediction, s.x_t
         )
@@ -67,10 +69,10 @@ def _step(bench: Workbench, device: str, kind: Precision) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().double() for name, tensor in found.items()}
 
 
-def compare_pictures(bench: Workbench) -> CaseResult:
+def compare_pictures(context: CheckContext) -> CaseResult:
     """Compare finished pictures of the generator and guidance model that are the defaults."""
-    pictures = {device: _pictures(bench, device) for device in ("cpu", bench.settings.device)}
-    here, there = pictures[bench.settings.device], pictures["cpu"]
+    pictures = {device: _pictures(context, device) for device in ("cpu", context.settings.device)}
+    here, there = pictures[context.settings.device], pictures["cpu"]
     mean = (here - there).abs().mean().item()
     values = {"mean_difference": mean, "largest_difference": (here - there).abs().max().item()}
     if not mean <= _LARGEST_PIXEL_DIFFERENCE:
@@ -78,11 +80,11 @@ def compare_pictures(bench: Workbench) -> CaseResult:
     return CaseResult("ok", values)
 
 
-def _pictures(bench: Workbench, device: str) -> Tensor:
-    generator, model = bench.demo
+def _pictures(context: CheckContext, device: str) -> Tensor:
+    generator, model = context.demo
     samples = [Sample(prompt, EveryObjective(model.objectives), 0) for prompt in _DEMO_PROMPTS]
     with tf32(False):
-        engine = Engine(generator, model, Sampling(steps=bench.settings.steps), device=device)
+        engine = Engine(generator, model, Sampling(steps=context.settings.steps), device=device)
         return torch.stack([result.image.cpu() for result in engine.run(samples)])
 
 

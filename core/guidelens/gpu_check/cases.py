@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 from . import agreement, comparison, memory, own_tests, speed
+from .context import CheckContext
 from .record import CaseResult
-from .workbench import Workbench
 
 
 @dataclass(frozen=True)
@@ -23,47 +23,47 @@ class Case:
     run: Callable[[], CaseResult]
 
 
-def cases(bench: Workbench) -> Iterator[Case]:
+def cases(context: CheckContext) -> Iterator[Case]:
     """Yield the cases of the parts that were asked for."""
     for part, of_part in _PARTS.items():
-        if part in bench.settings.parts:
-            for name, run in of_part(bench):
+        if part in context.settings.parts:
+            for name, run in of_part(context):
                 yield Case(f"{part}/{name}", run)
 
 
 Cases = Iterator[tuple[str, Callable[[], CaseResult]]]
 
 
-def _tests(bench: Workbench) -> Cases:
-    folder = bench.settings.tests
+def _tests(context: CheckContext) -> Cases:
+    folder = context.settings.tests
     for file in [] if folder is None else own_tests.files_for_cuda(folder):
-        yield file.stem, partial(own_tests.run_file, bench, file)
+        yield file.stem, partial(own_tests.run_file, context, file)
 
 
-def _agreement(bench: Workbench) -> Cases:
-    reference = cache(partial(agreement.reference_step, bench))
+def _agreement(context: CheckContext) -> Cases:
+    reference = cache(partial(agreement.reference_step, context))
     for precision in agreement.PRECISIONS:
-        yield f"step {precision}", partial(agreement.compare_step, bench, reference, precision)
-    yield "pictures", partial(agreement.compare_pictures, bench)
+        yield f"step {precision}", partial(agreement.compare_step, context, reference, precision)
+    yield "pictures", partial(agreement.compare_pictures, context)
 
 
-def _bench(bench: Workbench) -> Cases:
-    for measured in speed.measurements(bench):
-        yield measured.name, partial(speed.measure, bench, measured)
-    sizes = bench.settings.batch_sizes
+def _bench(context: CheckContext) -> Cases:
+    for measured in speed.measurements(context):
+        yield measured.name, partial(speed.measure, context, measured)
+    sizes = context.settings.batch_sizes
     for size in dict.fromkeys((min(sizes), max(sizes))):
-        yield f"kernels batch {size}", partial(speed.kernel_shares, bench, size)
+        yield f"kernels batch {size}", partial(speed.kernel_shares, context, size)
 
 
-def _comparison(bench: Workbench) -> Cases:
-    yield "pictures", partial(comparison.compare, bench)
+def _comparison(context: CheckContext) -> Cases:
+    yield "pictures", partial(comparison.compare, context)
 
 
-def _memory(bench: Workbench) -> Cases:
-    yield "halving", partial(memory.halving, bench)
+def _memory(context: CheckContext) -> Cases:
+    yield "halving", partial(memory.halving, context)
 
 
-_PARTS: dict[str, Callable[[Workbench], Cases]] = {
+_PARTS: dict[str, Callable[[CheckContext], Cases]] = {
     "tests": _tests,
     "agreement": _agreement,
     "bench": _bench,

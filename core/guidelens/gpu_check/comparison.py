@@ -8,13 +8,13 @@ import time
 
 from guidelens.runs.store import read_rows
 
+from .context import CheckContext
 from .record import CaseResult
-from .workbench import Workbench
 
 
-def compare(bench: Workbench) -> CaseResult:
+def compare(context: CheckContext) -> CaseResult:
     """Run ``guidelens compare`` with one prompt and seed, in bfloat16."""
-    settings, out = bench.settings, bench.directory / "comparison"
+    settings, out = context.settings, context.directory / "comparison"
     command = [sys.executable, "-m", "guidelens", "compare", settings.prompt]
     for plugin in settings.plugins:
         command += ["--plugin", plugin]

@@ -15,8 +15,8 @@ from guidelens.contracts import Generator
 from guidelens.engine import Engine, Sample, Step
 from guidelens.sampling import Sampling
 
+from .context import CheckContext
 from .record import CaseResult
-from .workbench import Workbench
 
 _BATCH = 4
 _TOLERANCE = 0.05
@@ -42,18 +42,18 @@ class _Limited:
         return self._generator(x_t, timesteps)
 
 
-def halving(bench: Workbench) -> CaseResult:
+def halving(context: CheckContext) -> CaseResult:
     """Take a step with enough memory and one under a cap that the batch does not fit under."""
-    device = torch.device(bench.settings.device)
-    engine, first = _first_step(bench, bench.generator)
-    with closing(engine.stream(_samples(bench))) as stream:
+    device = torch.device(context.settings.device)
+    engine, first = _first_step(context, context.generator)
+    with closing(engine.stream(_samples(context))) as stream:
         peak = peak_memory(device, lambda: next(stream))
     if device.type == "cuda":
         with _capped(device, peak.before + int(0.7 * (peak.peak - peak.before))):
-            engine, second = _first_step(bench, bench.generator)
+            engine, second = _first_step(context, context.generator)
     else:
-        limited: Any = _Limited(bench.generator, _BATCH // 2)
-        engine, second = _first_step(bench, limited)
+        limited: Any = _Limited(context.generator, _BATCH // 2)
+        engine, second = _first_step(context, limited)
     difference = ((first.sample - second.sample).norm() / first.sample.norm()).item()
     values = {"batch": _BATCH, "went_on_with": engine.piece_limit, "difference": difference}
     if engine.piece_limit is None or not difference <= _TOLERANCE:
@@ -61,15 +61,15 @@ def halving(bench: Workbench) -> CaseResult:
     return CaseResult("ok", values)
 
 
-def _first_step(bench: Workbench, generator: Generator) -> tuple[Engine, Step]:
-    engine = Engine(generator, bench.guidance, Sampling(dtype="bfloat16"), device=bench.settings.device)
-    with closing(engine.stream(_samples(bench))) as stream:
+def _first_step(context: CheckContext, generator: Generator) -> tuple[Engine, Step]:
+    engine = Engine(generator, context.guidance, Sampling(dtype="bfloat16"), device=context.settings.device)
+    with closing(engine.stream(_samples(context))) as stream:
         return engine, next(stream)
 
 
-def _samples(bench: Workbench) -> list[Sample]:
-    schedule = EveryObjective(bench.guidance.objectives)
-    return [Sample(bench.settings.prompt, schedule, seed) for seed in range(_BATCH)]
+def _samples(context: CheckContext) -> list[Sample]:
+    schedule = EveryObjective(context.guidance.objectives)
+    return [Sample(context.settings.prompt, schedule, seed) for seed in range(_BATCH)]
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import tempfile
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
+from .context import CheckContext
 from .record import CaseResult
-from .workbench import Workbench
 
 _MARK = "mark.cuda"
 
@@ -20,7 +20,7 @@ def files_for_cuda(folder: Path) -> list[Path]:
     return [file for file in files if _MARK in file.read_text(encoding="utf-8")]
 
 
-def run_file(bench: Workbench, file: Path) -> CaseResult:
+def run_file(context: CheckContext, file: Path) -> CaseResult:
     """Run the tests of ``file`` that are marked ``cuda``."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -30,7 +30,7 @@ def run_file(bench: Workbench, file: Path) -> CaseResult:
         )
         if not report.is_file():
             return CaseResult("failed", message=_last_line(done.stdout + done.stderr))
-        return _read(report, bench.settings.device.startswith("cuda"))
+        return _read(report, context.settings.device.startswith("cuda"))
 
 
 def _read(report: Path, expected_to_run: bool) -> CaseResult:

@@ -15,9 +15,9 @@ from guidelens.memory import is_out_of_memory
 from guidelens.plugins import PluginManager
 
 from .cases import Case, cases
+from .context import CheckContext
 from .record import CaseResult, CheckRecord
 from .settings import CheckSettings
-from .workbench import Workbench
 
 
 def check(
@@ -37,10 +37,10 @@ def check(
     :raises GuidelensError: if the results cannot be written.
     """
     record = CheckRecord(directory, describe_machine(torch.device(settings.device)), settings.identity())
-    workbench = Workbench(manager, settings, directory)
+    context = CheckContext(manager, settings, directory)
     deadline = time.monotonic() + 60 * settings.minutes
     left = []
-    for case in cases(workbench):
+    for case in cases(context):
         if record.is_done(case.name):
             continue
         if time.monotonic() > deadline:

@@ -21,9 +21,9 @@ from guidelens.engine import Engine, Sample
 from guidelens.memory import is_out_of_memory
 from guidelens.sampling import Sampling
 
+from .context import CheckContext
 from .precision import Precision, dtype_of, tf32
 from .record import CaseResult
-from .workbench import Workbench
 
 PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float16", "tf32", "float32")
 _FOR_ALTERNATIVES: tuple[Precision, ...] = ("bfloat16", "float32")
@@ -53,64 +53,64 @@ class Measurement:
         return ", ".join(words)
 
 
-def measurements(bench: Workbench) -> Iterator[Measurement]:
+def measurements(context: CheckContext) -> Iterator[Measurement]:
     """Yield what to measure: the most telling first, since time may run out, and what compiles last."""
-    sizes = dict.fromkeys(bench.settings.batch_sizes)
+    sizes = dict.fromkeys(context.settings.batch_sizes)
     for precision in PRECISIONS:
         for guided in (True, False):
             for size in sizes:
                 yield Measurement(precision, size, guided)
         if precision in _FOR_ALTERNATIVES:
-            for name in alternatives_of(bench.generator):
+            for name in alternatives_of(context.generator):
                 for size in dict.fromkeys((min(sizes), sorted(sizes)[-2:][0])):
                     yield Measurement(precision, size, guided=False, against=name)
-    if bench.can_compile:
+    if context.can_compile:
         for size in sizes:
             yield Measurement("bfloat16", size, guided=False, compiled=True)
 
 
-def measure(bench: Workbench, wanted: Measurement) -> CaseResult:
+def measure(context: CheckContext, wanted: Measurement) -> CaseResult:
     """Run the benchmark once; what is compiled is compiled beforehand, and the time of that is reported."""
     values: dict[str, Any] = {}
     try:
         with tf32(wanted.precision == "tf32"):
             if wanted.compiled:
-                values["first_step_seconds"] = _first_step(bench, wanted)
-            return CaseResult("ok", {**values, **_numbers(_benchmark(bench, wanted))})
+                values["first_step_seconds"] = _first_step(context, wanted)
+            return CaseResult("ok", {**values, **_numbers(_benchmark(context, wanted))})
     except Exception as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
         return CaseResult("skipped", message="does not fit into memory")
 
 
-def _benchmark(bench: Workbench, wanted: Measurement) -> BenchReport:
+def _benchmark(context: CheckContext, wanted: Measurement) -> BenchReport:
     return run_bench(
-        bench.compiled if wanted.compiled else bench.generator,
-        bench.guidance if wanted.guided else None,
-        prompt=bench.settings.prompt,
+        context.compiled if wanted.compiled else context.generator,
+        context.guidance if wanted.guided else None,
+        prompt=context.settings.prompt,
         batch_sizes=(wanted.batch,),
-        repeats=bench.settings.repeats,
+        repeats=context.settings.repeats,
         against=() if wanted.against is None else (wanted.against,),
-        device=bench.settings.device,
+        device=context.settings.device,
         dtype=dtype_of(wanted.precision),
     )
 
 
-def _first_step(bench: Workbench, wanted: Measurement) -> float:
+def _first_step(context: CheckContext, wanted: Measurement) -> float:
     began = time.perf_counter()
-    with closing(_steps(bench, wanted.precision, wanted.batch, compiled=True)) as step:
+    with closing(_steps(context, wanted.precision, wanted.batch, compiled=True)) as step:
         step.prepare()
-    Clock(torch.device(bench.settings.device)).wait()
+    Clock(torch.device(context.settings.device)).wait()
     return time.perf_counter() - began
 
 
-def _steps(bench: Workbench, precision: Precision, batch: int, *, compiled: bool = False) -> EngineStep:
-    generator = bench.compiled if compiled else bench.generator
+def _steps(context: CheckContext, precision: Precision, batch: int, *, compiled: bool = False) -> EngineStep:
+    generator = context.compiled if compiled else context.generator
     engine = Engine(
-        generator, bench.guidance, Sampling(dtype=dtype_of(precision)), device=bench.settings.device
+        generator, context.guidance, Sampling(dtype=dtype_of(precision)), device=context.settings.device
     )
-    schedule = EveryObjective(bench.guidance.objectives)
-    return EngineStep(engine, [Sample(bench.settings.prompt, schedule, seed) for seed in range(batch)])
+    schedule = EveryObjective(context.guidance.objectives)
+    return EngineStep(engine, [Sample(context.settings.prompt, schedule, seed) for seed in range(batch)])
 
 
 def _numbers(report: BenchReport) -> dict[str, Any]:
@@ -139,16 +139,16 @@ def _numbers(report: BenchReport) -> dict[str, Any]:
     return numbers
 
 
-def kernel_shares(bench: Workbench, batch: int) -> CaseResult:
+def kernel_shares(context: CheckContext, batch: int) -> CaseResult:
     """Profile one guided step in bfloat16; return the kernels with the largest shares of the device's time."""
-    on_cuda = bench.settings.device.startswith("cuda")
+    on_cuda = context.settings.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
-    with closing(_steps(bench, "bfloat16", batch)) as step:
+    with closing(_steps(context, "bfloat16", batch)) as step:
         step.prepare()
         step()
         with profile(activities=activities) as profiler:
             step()
-            Clock(torch.device(bench.settings.device)).wait()
+            Clock(torch.device(context.settings.device)).wait()
     spent: Counter[str] = Counter()
     launches = 0
     for event in profiler.events() or ():

@@ -36,7 +36,7 @@ from ..diffusion.process import lookup, split_output
 from ..errors import GuidelensError
 from ..guarding import decode, losses_of, predict
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
-from .plan import Group, GuidancePlan
+from .plan import GuidancePlan, RowGroup
 from .settings import Settings
 from .views import Views, combined_loss
 
@@ -358,7 +358,7 @@ class _StepContext:
     step: int
     lap: int
     rows: range
-    groups: list[Group]
+    groups: list[RowGroup]
 
 
 @dataclass(frozen=True, eq=False)

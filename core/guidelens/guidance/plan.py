@@ -14,7 +14,7 @@ from ..contracts import GuidanceModel, Schedule
 from ..errors import UsageError, concerning
 from ..schedules import tabulate
 
-Group = tuple[tuple[str, ...], tuple[int, ...]]
+RowGroup = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> dict[str, float]:
@@ -68,7 +68,7 @@ class GuidancePlan:
             for step in (self.weights != 0).tolist()
         ]
 
-    def groups(self, step: int, rows: range | None = None) -> list[Group]:
+    def groups(self, step: int, rows: range | None = None) -> list[RowGroup]:
         """Return (objectives, samples) for each distinct set of objectives that are active at ``step``.
 
         :param rows: only of these samples; the groups then count from the first of them.

@@ -126,7 +126,7 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
         command = pip_command(["guidelens[metrics]"])
         raise GuidelensError(f"FID and KID need torchmetrics, which is not installed: {command}") from None
 
-    class Given(torch.nn.Module):
+    class _PrecomputedFeatures(torch.nn.Module):
         """Stands for the extractor: what is shown are features already."""
 
         num_features = features.shape[1]
@@ -138,8 +138,8 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)  # that it keeps what it is given
         torch.manual_seed(seed)
-        fid: Any = FrechetInceptionDistance(feature=Given())
-        kid: Any = KernelInceptionDistance(feature=Given(), subsets=subsets, subset_size=size)
+        fid: Any = FrechetInceptionDistance(feature=_PrecomputedFeatures())
+        kid: Any = KernelInceptionDistance(feature=_PrecomputedFeatures(), subsets=subsets, subset_size=size)
         for metric in (fid, kid):
             metric.set_dtype(torch.float64)
             metric.update(reference.double(), real=True)

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.plugins.docstrings import parameter_texts
 from guidelens.plugins.spelling import format_component, parse_component, suggestion
 from guidelens.plugins.values import check_options, format_value, options_of
 
@@ -99,24 +98,6 @@ def perturb_prompts(
             if form.changed:
                 result.append(replace(prompt, text=form.text, reference=prompt.target))
     return result, forms
-
-
-def check_perturbation(spec: str) -> str:
-    """Return the one spelling of a perturbation.
-
-    :raises UsageError: as :func:`perturb`.
-    """
-    return _canonical(*_parsed(spec))
-
-
-def perturbation_options(name: str) -> dict[str, str]:
-    """Return the options of a perturbation, each with its types, default and meaning in one line."""
-    function = PERTURBATIONS[name]
-    texts = parameter_texts(function)
-    return {
-        option.name: f"{option.type_name} [{format_value(option.default)}]: {texts.get(option.name, '')}"
-        for option in _options(function)
-    }
 
 
 def _options(function: Callable[..., str]) -> tuple[Any, ...]:

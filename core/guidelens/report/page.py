@@ -30,9 +30,6 @@ them.
 PIXELATED_SIDE = 128
 """Pictures up to this size are enlarged pixel by pixel; larger ones, which a page mostly reduces, are smoothed."""
 
-SCORES_SHOWN = 2
-"""Scores under a picture; the rest is in its details."""
-
 ALWAYS_SHOWN = ("steps", "sampler", "scale")
 """Options that the list of settings names even at their default."""
 

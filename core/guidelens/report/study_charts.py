@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
@@ -14,14 +14,12 @@ from guidelens.stats import Estimate, estimate
 
 if TYPE_CHECKING:
     from guidelens.runs.telemetry import Telemetry
-    from guidelens.studies.results import StudyResults
+    from guidelens.studies.results import CellRecord, StudyResults
 
 MAIN_ROLES = ("alignment", "realism")
 """Roles of the columns that are drawn over steps and edits."""
 
 PROGRESS_POINTS = 21
-
-CellRecord = Mapping[str, Any]
 
 
 @dataclass(frozen=True)

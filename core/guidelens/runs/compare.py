@@ -11,7 +11,7 @@ from guidelens.prompts import Perturbed, perturb_prompts
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Callbacks, Driver
-from guidelens.runs.execute import ComponentCache, Group, InProcess
+from guidelens.runs.execute import CellGroup, ComponentCache, InProcess
 from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import all_cells, check_schedules, make_plan
 from guidelens.runs.provenance import upgrade_notes, versions
@@ -104,7 +104,7 @@ def compute_comparison(store: RunStore, planned: PlannedComparison, callbacks: C
     callbacks.report(planned.notes)
     request = planned.request
     cells = all_cells(request.prompts, request.schedules, request.seeds, request.settings)
-    driver = Driver(store, [Group(request.settings, cells)], request.metrics, callbacks)
+    driver = Driver(store, [CellGroup(request.settings, cells)], request.metrics, callbacks)
     config = merged_config(request, store.config)
     plan = make_plan(cells, config["batches"], store.rows.keys(), request.batch_size)
     # The plan is on disk before the first cell, so that a rerun finds it.

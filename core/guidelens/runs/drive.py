@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
-from guidelens.runs.execute import Executor, Group, Outcome, Task, make_task
+from guidelens.runs.execute import CellGroup, Executor, Outcome, Task, make_task
 from guidelens.runs.record import rescored
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.store import RunStore
@@ -70,7 +70,7 @@ class Driver:
     def __init__(
         self,
         store: RunStore,
-        groups: Sequence[Group],
+        groups: Sequence[CellGroup],
         metrics: Sequence[NamedMetric],
         callbacks: Callbacks,
     ) -> None:

@@ -35,7 +35,7 @@ TaskProgress = Callable[["Task", float], None]
 
 
 @dataclass(frozen=True)
-class Group:
+class CellGroup:
     """Cells that one engine computes: they share their settings, and their schedules are tables."""
 
     settings: RunSettings
@@ -199,7 +199,7 @@ def check_fingerprints(settings: RunSettings, cache: ComponentCache) -> None:
             )
 
 
-def make_task(group: Group, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
+def make_task(group: CellGroup, keys: Sequence[str], wanted: Iterable[str], **extra: Any) -> Task:
     """Return the task of a batch of ``group``; ``extra`` are further fields of :class:`Task`."""
     cells = {key: group.cells[key] for key in keys}
     return Task(group.settings, cells, frozenset(wanted), **extra)

@@ -21,7 +21,7 @@ from guidelens.plugins.spelling import format_component, parse_component
 from guidelens.prompts import fact_values
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
-from guidelens.runs.execute import ComponentCache, Group
+from guidelens.runs.execute import CellGroup, ComponentCache
 from guidelens.runs.notes import Note, prompt_notes
 from guidelens.runs.plan import check_schedules
 from guidelens.runs.resolve import Named, default_components
@@ -56,7 +56,7 @@ class Expansion:
     """
 
     members: list[dict[str, Any]] = field(default_factory=list)
-    groups: list[Group] = field(default_factory=list)
+    groups: list[CellGroup] = field(default_factory=list)
     settings: dict[str, RunSettings] = field(default_factory=dict)
     schedules: dict[tuple[str, int], dict[str, list[float]]] = field(default_factory=dict)
     metrics: list[NamedMetric] = field(default_factory=list)
@@ -126,7 +126,9 @@ class _Expander:
             check_columns(metric.as_dict() for metric in self.result.metrics)
         names = [(s.generator.name, s.guidance.name) for s in self.result.settings.values()]
         order = sorted(self._cells, key=lambda i: names.index(self._models(i)))  # stable: models stay loaded
-        self.result.groups = [Group(self.result.settings[i], self._cells[i]) for i in order if self._cells[i]]
+        self.result.groups = [
+            CellGroup(self.result.settings[i], self._cells[i]) for i in order if self._cells[i]
+        ]
         self.result.notes += [
             Note(text, note)
             for known in self._notes.values()

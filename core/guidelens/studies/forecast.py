@@ -10,7 +10,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.runs.execute import ComponentCache, Group
+from guidelens.runs.execute import CellGroup, ComponentCache
 from guidelens.runs.store import FAILURES, RESULTS, STUDY, earlier_config, read_rows
 
 from .expand import Expansion, expand
@@ -156,7 +156,7 @@ class _Measured:
 class _Probe:
     """Measures steps of some cells that cost alike: same models, options that cost, objectives and batch."""
 
-    def __init__(self, group: Group, keys: Sequence[str], cache: ComponentCache) -> None:
+    def __init__(self, group: CellGroup, keys: Sequence[str], cache: ComponentCache) -> None:
         self.group, self.keys, self.cache = group, keys, cache
         self.schedule = group.cells[keys[0]].schedule
         table = self.schedule.table(group.settings.steps).by_objective

@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from ..scores import description_scores
 from .language import read, related
-from .parse import Reading, covered, parse
+from .parse import ParsedScene, covered, parse
 from .world import Item, Scene, render
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ class ThingsMetric:
         return {column.name: scores[column.name] for column in self.columns if column.name in scores}
 
 
-def _without_ground(reading: Reading) -> Scene:
+def _without_ground(reading: ParsedScene) -> Scene:
     scene = reading.scene
     return Scene("none", "none", scene.horizon, scene.items)
 

@@ -54,7 +54,7 @@ _EXACT = 1e-3
 
 
 @dataclass(frozen=True)
-class Reading:
+class ParsedScene:
     """What was read.
 
     :param scene: the nearest background and the things on it (possibly none, or more than three), by area.
@@ -72,7 +72,7 @@ class Reading:
         return self.scene.ground if self.ground_error <= MAX_GROUND_ERROR else None
 
 
-def parse(image: Array) -> Reading:
+def parse(image: Array) -> ParsedScene:
     """Read a picture (3, SIZE, SIZE) in [-1, 1]; values outside are clipped.
 
     :raises ValueError: another shape.
@@ -86,7 +86,7 @@ def parse(image: Array) -> Reading:
         scene = longer
     scene = _best_order(picture, _searched_again(picture, scene))
     scene = replace(scene, items=tuple(sorted(scene.items, key=lambda item: -item.width * item.height)))
-    return Reading(scene, _ground_error(picture, scene), realism_of(picture, scene))
+    return ParsedScene(scene, _ground_error(picture, scene), realism_of(picture, scene))
 
 
 def realism_of(picture: Array, scene: Scene) -> float:

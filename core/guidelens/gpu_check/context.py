@@ -1,4 +1,4 @@
-"""The networks that the cases of a check share."""
+"""What the cases of a check share: plugins, settings, folder and networks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from guidelens.plugins import Component, PluginManager
 from .settings import CheckSettings
 
 
-class Workbench:
-    """The networks that cases share, built when the first one asks for them."""
+class CheckContext:
+    """Plugins, settings and folder of a check, and its networks, each built when a case first uses it."""
 
     def __init__(self, manager: PluginManager, settings: CheckSettings, directory: Path) -> None:
         self.manager, self.settings, self.directory = manager, settings, directory

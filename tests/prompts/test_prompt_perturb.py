@@ -11,7 +11,6 @@ from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 from guidelens.prompts import edit_distance, perturb, perturb_prompts
 from guidelens.prompts.homophones import homophones
-from guidelens.prompts.perturb import PERTURBATIONS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

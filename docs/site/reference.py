@@ -49,6 +49,7 @@ MODULES = {
             "guidelens_blip",
             "guidelens_open_clip",
             "guidelens_diffusers",
+            "guidelens_transformers",
             "guidelens_shapes.world",
             "guidelens_shapes.parse",
             "guidelens_worlds.things.world",

@@ -1,0 +1,72 @@
+"""Find a model's files: in a directory, in the Hugging Face cache, or, on request, on the hub."""
+
+from __future__ import annotations
+
+import logging
+import re
+from pathlib import Path
+
+from guidelens.errors import GuidelensError, UsageError
+
+logger = logging.getLogger("guidelens.transformers")
+
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
+_SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
+
+
+def locate(model: str, *, revision: str | None = None, download: bool = False) -> Path:
+    """Return the directory of a model, given as a directory or as a hub id.
+
+    The fingerprint of a model hashes its content, so another revision with other weights never shares a key.
+
+    :param revision: of a hub id: a branch, tag or commit.
+    :param download: fetch a hub id that is not in the cache; otherwise the network is never used.
+    :raises UsageError: options that do not fit ``model``.
+    :raises GuidelensError: it is neither here nor in the cache, or the download failed.
+    """
+    directory = Path(model).expanduser()
+    if directory.is_dir():
+        if revision is not None or download:
+            option = "revision" if revision is not None else "download"
+            raise UsageError(f"hf:model={model} is a directory: leave out the option {option}")
+        return directory
+    if directory.exists() or not _HUB_ID.fullmatch(model):
+        raise GuidelensError(f"hf:model={model}: there is no such directory")
+    found = _snapshot(model, revision, download)
+    logger.info("%s: revision %s", model, found.name)
+    return found
+
+
+def _snapshot(model: str, revision: str | None, download: bool) -> Path:
+    """Return the directory of a hub repository in the local cache, fetched first if ``download``."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        found = Path(snapshot_download(model, revision=revision, local_files_only=True))
+        if not download or _has_weights(found):
+            return found
+    except LocalEntryNotFoundError:
+        if not download:
+            at = "" if revision is None else f" at revision {revision}"
+            raise GuidelensError(
+                f"{model} is not a directory, and not in the Hugging Face cache{at}; to download it, add "
+                f"download=true: hf:model={model},download=true"
+            ) from None
+    logger.warning("downloading %s from the Hugging Face hub; its license applies", model)
+    try:
+        patterns = [*_SETTINGS, "*.safetensors"]
+        found = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
+        if not _has_weights(found):
+            found = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SETTINGS, "*.bin"]))
+    except Exception as error:  # whatever the network, the hub or the disk says
+        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise GuidelensError(
+            f"cannot download {model} from the Hugging Face hub: {reason}; without a network, copy its directory here "
+            "and give hf:model=DIRECTORY"
+        ) from error
+    return found
+
+
+def _has_weights(directory: Path) -> bool:
+    return any(path.suffix in (".safetensors", ".bin") for path in directory.iterdir())

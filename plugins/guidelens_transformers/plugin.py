@@ -1,0 +1,72 @@
+"""Register models of the transformers library as the guidance model ``hf``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from guidelens.errors import UsageError
+from guidelens.hookspecs import Register, hookimpl
+
+if TYPE_CHECKING:
+    from .guidance import TransformersGuidance
+
+REQUIRES = ("torch", "torchvision", "transformers")
+INSTALL = ("guidelens[transformers]",)
+
+
+@hookimpl
+def register_guidance_models(register: Register) -> None:
+    """Offer ``hf``."""
+    register(
+        "hf",
+        hf,
+        summary="vision-language models of transformers: CLIP, SigLIP, BLIP, BLIP-2 and models that answer in words",
+        requires=REQUIRES,
+        install=INSTALL,
+    )
+
+
+def hf(
+    model: str,
+    revision: str | None = None,
+    download: bool = False,
+    temperature: str = "1.0",
+    caption: str = "",
+    question: str = "",
+    yes: str = "",
+    no: str = "",
+) -> TransformersGuidance:
+    """Build the guidance model; the parameters are its options on the command line.
+
+    :param model: the directory of a model, or its id on the Hugging Face hub, such as ``openai/clip-vit-base-patch32``.
+    :param revision: of a hub id: branch, tag or commit.
+    :param download: fetch a hub id that is not in the Hugging Face cache; otherwise nothing is downloaded.
+    :param temperature: of itc: a number, or learned for the model's own.
+    :param caption: the instruction that cap answers; default: "Describe this image in one sentence."
+    :param question: what vqa asks, with {} for the prompt; default: 'Does this picture show "{}"?'
+    :param yes: the answer whose probability vqa takes; default: Yes (PaliGemma: yes).
+    :param no: the other answer; vqa is then -log of p(yes) / (p(yes) + p(no)).
+    :raises UsageError: an option is out of range, or does not fit the model.
+    :raises GuidelensError: a file is missing or unreadable, or the model is not of a supported family.
+    """
+    from .files import locate
+    from .loading import load_guidance
+    from .options import CAPTION, QUESTION, ObjectiveOptions
+
+    options = ObjectiveOptions(
+        "learned" if temperature == "learned" else _number(temperature),
+        caption or CAPTION,
+        question or QUESTION,
+        yes,
+        no,
+    )
+    return load_guidance(
+        locate(model, revision=revision, download=download), options, source=f"hf:model={model}"
+    )
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise UsageError(f"temperature must be a number or 'learned', not {text!r}") from None

@@ -1,0 +1,43 @@
+"""float64 all the way through models whose code casts parts of the computation to float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+
+class KeepFloat64(TorchFunctionMode):
+    """Leaves float64 tensors as they are where code asks for float32, inside the block.
+
+    Many models of transformers normalise and take softmax in float32, whatever their own precision is. Finite
+    differences in float64 would only see rounding then.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Call ``func`` without a cast from float64 to float32."""
+        named = dict(kwargs or {})
+        first = args[0] if args else None
+        if isinstance(first, Tensor) and first.dtype == torch.float64:
+            if func is Tensor.float:
+                return first
+            if func in (Tensor.to, Tensor.type):
+                args = tuple(torch.float64 if value is torch.float32 else value for value in args)
+            if named.get("dtype") is torch.float32:
+                named["dtype"] = torch.float64
+        return func(*args, **named)
+
+
+def without_downcasts(dtype: torch.dtype) -> AbstractContextManager[Any]:
+    """Return :class:`KeepFloat64` for a float64 network; for any other a context that does nothing."""
+    return KeepFloat64() if dtype == torch.float64 else nullcontext()

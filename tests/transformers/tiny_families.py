@@ -1,0 +1,232 @@
+"""Tiny random models of each family of transformers: configuration, tokenizer and processor made in code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
+
+SIZE = 32
+TEXT = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 1024,
+}
+VISION = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": SIZE,
+    "patch_size": 8,
+}
+QUARTERS = {"height": SIZE, "width": SIZE}
+
+
+def byte_tokenizer(
+    *special: str, around: tuple[str, str] | None = None, **roles: Any
+) -> transformers.PreTrainedTokenizerFast:
+    """Return a tokenizer with one token for each byte, after the special ones.
+
+    :param around: tokens that it writes before and after a text.
+    """
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    if around:
+        named = [(token, vocabulary[token]) for token in around if token]
+        template = " ".join([around[0], "$A", around[1]]).strip()
+        tokenizer.post_processor = processors.TemplateProcessing(single=template, special_tokens=named)
+    return transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, additional_special_tokens=list(special), padding_side="right", **roles
+    )
+
+
+def save(folder: Path, model: Any, processor: Any) -> Path:
+    """Write a model and its processor with random weights that matter: no bias is zero, no output flat."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model.save_pretrained(folder)
+        processor.save_pretrained(folder)
+    return folder
+
+
+def clip(folder: Path) -> Path:
+    tokenizer = byte_tokenizer(
+        "<|startoftext|>",
+        "<|endoftext|>",
+        around=("<|startoftext|>", "<|endoftext|>"),
+        pad_token="<|endoftext|>",
+        model_max_length=77,
+    )
+    text = {**_tower(TEXT), "vocab_size": len(tokenizer), "max_position_embeddings": 77}
+    text |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 1}
+    config = transformers.CLIPConfig(text_config=text, vision_config=VISION, projection_dim=16)
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=QUARTERS)
+    return save(folder, transformers.CLIPModel(config), transformers.CLIPProcessor(images, tokenizer))
+
+
+def siglip(folder: Path) -> Path:
+    tokenizer = byte_tokenizer("<pad>", "<eos>", around=("", "<eos>"), pad_token="<pad>", model_max_length=64)
+    text = {
+        **_tower(TEXT),
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "projection_size": 32,
+    }
+    config = transformers.SiglipConfig(text_config=text, vision_config=VISION)
+    images = transformers.SiglipImageProcessor(size=QUARTERS)
+    return save(folder, transformers.SiglipModel(config), transformers.SiglipProcessor(images, tokenizer))
+
+
+def siglip2(folder: Path) -> Path:
+    tokenizer = byte_tokenizer("<pad>", "<eos>", around=("", "<eos>"), pad_token="<pad>", model_max_length=64)
+    text = {
+        **_tower(TEXT),
+        "vocab_size": len(tokenizer),
+        "max_position_embeddings": 64,
+        "projection_size": 32,
+    }
+    vision = {**_tower(VISION), "num_patches": 16, "patch_size": 8}
+    del vision["image_size"]
+    config = transformers.Siglip2Config(text_config=text, vision_config=vision)
+    images = transformers.Siglip2ImageProcessor(patch_size=8, max_num_patches=16)
+    return save(folder, transformers.Siglip2Model(config), transformers.Siglip2Processor(images, tokenizer))
+
+
+def _bert(*extra: str) -> transformers.PreTrainedTokenizerFast:
+    """Return a tokenizer of BERT's kind."""
+    return byte_tokenizer(
+        "[PAD]",
+        "[CLS]",
+        "[SEP]",
+        *extra,
+        around=("[CLS]", "[SEP]"),
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=512,
+    )
+
+
+def _blip(kind: Any, folder: Path) -> Path:
+    tokenizer = _bert("[DEC]", "[ENC]")
+    text = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "encoder_hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 512,
+        "bos_token_id": 3,
+        "sep_token_id": 2,
+        "pad_token_id": 0,
+    }
+    config = transformers.BlipConfig(text_config=text, vision_config=VISION, image_text_hidden_size=16)
+    images = transformers.BlipImageProcessor(size=QUARTERS)
+    return save(folder, kind(config), transformers.BlipProcessor(images, tokenizer))
+
+
+def blip_retrieval(folder: Path) -> Path:
+    return _blip(transformers.BlipForImageTextRetrieval, folder)
+
+
+def blip_captioning(folder: Path) -> Path:
+    return _blip(transformers.BlipForConditionalGeneration, folder)
+
+
+def blip2(folder: Path) -> Path:
+    tokenizer = _bert()
+    qformer = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 32,
+        "encoder_hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "cross_attention_frequency": 1,
+        "use_qformer_text_input": True,
+    }
+    config = transformers.Blip2Config(
+        vision_config=VISION, qformer_config=qformer, num_query_tokens=4, image_text_hidden_size=16
+    )
+    images = transformers.BlipImageProcessor(size=QUARTERS)
+    processor = transformers.Blip2Processor(images, tokenizer, num_query_tokens=4)
+    return save(folder, transformers.Blip2ForImageTextRetrieval(config), processor)
+
+
+LLAVA_TEMPLATE = (
+    "{% for m in messages %}{{ m['role'].upper() }}: "
+    "{% for c in m['content'] %}{% if c['type'] == 'image' %}<image>\n{% else %}{{ c['text'] }}{% endif %}{% endfor %} "
+    "{% endfor %}{% if add_generation_prompt %}ASSISTANT:{% endif %}"
+)
+TURNS = (
+    "{{% for m in messages %}}<|im_start|>{{{{ m['role'] }}}}\n"
+    "{{% for c in m['content'] %}}{{% if c['type'] == 'image' %}}{image}{{% else %}}{{{{ c['text'] }}}}{{% endif %}}"
+    "{{% endfor %}}<|im_end|>\n{{% endfor %}}{{% if add_generation_prompt %}}<|im_start|>assistant\n{{% endif %}}"
+)
+
+
+def llava(folder: Path) -> Path:
+    tokenizer = byte_tokenizer(
+        "<s>",
+        "</s>",
+        "<pad>",
+        "<image>",
+        around=("<s>", ""),
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+    )
+    config = transformers.LlavaConfig(
+        vision_config=transformers.CLIPVisionConfig(**_tower(VISION), projection_dim=16),
+        text_config=transformers.LlamaConfig(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=3,
+        vision_feature_layer=-2,
+    )
+    images = transformers.CLIPImageProcessor(size={"shortest_edge": SIZE}, crop_size=QUARTERS)
+    processor = transformers.LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=LLAVA_TEMPLATE,
+    )
+    return save(folder, transformers.LlavaForConditionalGeneration(config), processor)
+
+
+def _tower(config: dict[str, int]) -> dict[str, int]:
+    """Return the settings that a two-tower model's parts know."""
+    return {name: value for name, value in config.items() if name not in ("num_key_value_heads", "head_dim")}
+
+
+FAMILIES: dict[str, Callable[[Path], Path]] = {
+    "clip": clip,
+    "blip-retrieval": blip_retrieval,
+    "blip-captioning": blip_captioning,
+    "llava": llava,
+}
+"""Name of a family -> what writes a tiny random model of it into a folder."""
+
+
+def make(family: str, folder: Path) -> Path:
+    """Write a tiny random model of a family into a folder; the same numbers each time."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return FAMILIES[family](folder)

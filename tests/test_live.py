@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import tiny_world
 from guidelens import Engine, PluginManager, Sample, Sampling, UsageError, compare
+from guidelens.hookspecs import Register, hookimpl
 from guidelens.pictures import open_picture, to_levels
 from guidelens.runs import live
 from guidelens.runs.live import LiveModels, LiveRun, LiveStep
+from latent_world import ConvLatents
 
 SCHEDULES = ["only-itc", "turn"]
 
@@ -120,6 +122,29 @@ def test_nothing_runs_ahead_and_closing_stops(models: LiveModels) -> None:
     steps.close()
     assert list(steps) == []
     assert generator.evaluated == 3
+
+
+class LatentWorld:
+    """A generator of latents of another shape than its pictures."""
+
+    @staticmethod
+    @hookimpl
+    def register_generators(register: Register) -> None:
+        register("latents", ConvLatents, summary="four channels")
+
+
+def test_latents_are_shown_decoded() -> None:
+    plugins = PluginManager.load([tiny_world, LatentWorld], environment={})
+    run = LiveRun(
+        LiveModels(plugins, device="cpu"),
+        "a red circle",
+        SCHEDULES,
+        sampling=Sampling(steps=2),
+        generator="latents",
+    )
+    for step in run.steps():
+        assert [view.picture.shape for view in step.views] == [(8, 8, 3)] * 3
+    assert run.settings.image_shape == (3, 8, 8)
 
 
 @pytest.mark.parametrize(

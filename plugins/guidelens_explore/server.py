@@ -120,12 +120,12 @@ class _Site:
     async def refused(self, request: Request, error: Exception) -> Response:
         """Answer with the reason."""
         assert isinstance(error, Refused)
-        return JSONResponse({"error": error.message, "setting": ""}, error.status)
+        return JSONResponse({"error": error.message}, error.status)
 
     async def failed(self, request: Request, error: Exception) -> Response:
         """Answer with the one line of an expected failure."""
         assert isinstance(error, GuidelensError)
-        return JSONResponse({"error": " ".join(str(error).split()), "setting": error.setting}, 400)
+        return JSONResponse({"error": " ".join(str(error).split())}, 400)
 
     async def gone(self, request: Request, error: Exception) -> Response:
         """Answer nobody: the page was closed while it sent its request."""

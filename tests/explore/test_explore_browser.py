@@ -21,6 +21,17 @@ __all__ = ["browser"]  # the fixture, for pytest to find
 
 DESKTOP = {"viewport": {"width": 1280, "height": 860}}
 DRAWN = "#status:has-text('Drawn in')"
+FIRST = {
+    "prompt": "a red circle",
+    "schedules": ["turn"],
+    "seed": 0,
+    "steps": 8,
+    "scale": 1,
+    "sampler": "ddpm",
+    "generator": "tiny",
+    "guidance": "tiny-vl",
+}
+"""What the page remembers of a visit before."""
 
 Open = Callable[..., Any]
 
@@ -34,6 +45,8 @@ def opened(browser: Any, address: str) -> Iterator[Open]:
     def open_page(**options: Any) -> Any:
         context = browser.new_context(**{**DESKTOP, **options})
         contexts.append(context)
+        kept = json.dumps(json.dumps(FIRST))
+        context.add_init_script(f"sessionStorage.setItem('guidelens-explore', {kept})")
         page = context.new_page()
         page.on("console", lambda m: complaints.append(m.text) if m.type in ("error", "warning") else None)
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -72,22 +85,24 @@ def test_look_and_step_through(opened: Open) -> None:
     page.wait_for_selector(DRAWN)
     assert page.locator("h1").inner_text() == "guidelens explore"
     assert "token" not in page.url
-    redrawn(page, lambda: choose(page, "turn"))
     assert page.locator(".column h2").all_inner_texts() == ["unguided", "turn"]
+    redrawn(page, lambda: choose(page, "itc", "turn"))
+    assert page.locator(".column h2").all_inner_texts() == ["unguided", "itc", "turn"]
+    redrawn(page, lambda: choose(page, "turn"))
     check(page)
     assert page.inner_text("#where") == "finished"
     assert page.locator("#forth").is_disabled()
     finished = page.locator("figure img >> nth=0").get_attribute("src")
 
     page.locator("body").press("ArrowLeft")
-    assert page.inner_text("#where") == "step 50 of 50"
+    assert page.inner_text("#where") == "step 8 of 8"
     page.locator("body").press("Home")
-    assert page.inner_text("#where") == "step 1 of 50"
+    assert page.inner_text("#where") == "step 1 of 8"
     assert page.locator("figure img >> nth=0").get_attribute("src") != finished
     page.click("#forth")
-    assert page.inner_text("#where") == "step 2 of 50"
+    assert page.inner_text("#where") == "step 2 of 8"
     page.click("#play")
-    page.wait_for_selector("#where:not(:has-text('step 2 of 50'))")
+    page.wait_for_selector("#where:not(:has-text('step 2 of 8'))")
     page.click("#play")
     stopped = page.inner_text("#where")
     assert page.get_attribute("#play", "aria-label") == "Play"
@@ -108,7 +123,6 @@ def test_look_and_step_through(opened: Open) -> None:
 def test_draw_a_curve(opened: Open) -> None:
     page = opened()
     page.wait_for_selector(DRAWN)
-    redrawn(page, lambda: choose(page, "turn"))
     redrawn(page, lambda: page.click("#draw-curve"))
     assert page.inner_text(".spec") == "curve:cap=1@0/0@1,itc=0@0/1@1"
     check(page)
@@ -221,7 +235,7 @@ def test_on_a_phone_in_the_dark(opened: Open) -> None:
 def test_failures_are_said_and_another_slider_stops_at_once(opened: Open) -> None:
     page = opened()
     page.wait_for_selector(DRAWN)
-    choose(page)
+    choose(page)  # none
     assert page.inner_text("#schedule-problem") == "Choose at least one schedule."
     page.locator("#schedules .chip", has_text="turn").click()
     page.wait_for_selector(DRAWN)
@@ -230,15 +244,21 @@ def test_failures_are_said_and_another_slider_stops_at_once(opened: Open) -> Non
     page.locator("#generator").press("Tab")
     page.wait_for_selector("#error:has-text('its weights are gone')")
     check(page)
+    page.fill("#generator", "tiny")
     page.click("#spelled summary")
     page.fill("#spec", "blend:itc=x")
     page.keyboard.press("Enter")
     page.wait_for_selector("#schedule-problem:has-text('expected float')")
 
+    page.fill("#prompt", "an unscorable blorp")
+    page.wait_for_selector(
+        "#notes:has-text('The metric brightness failed'):has-text(\"does not know the word 'blorp'\")"
+    )
+
     Gated.gate.clear()
     page.fill("#generator", "gated")
     page.locator("#generator").press("Tab")
-    page.wait_for_selector("#status:has-text('Starting')")
+    page.wait_for_selector("#status:has-text('Drawing')")
     assert page.locator("#stop").is_enabled()
     page.fill("#generator", "tiny")  # a change cancels what waits
     page.locator("#generator").press("Tab")

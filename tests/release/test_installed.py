@@ -24,7 +24,7 @@ pytestmark = pytest.mark.network
 ONE_WORKER = pytest.mark.xdist_group("installed")  # installing takes a minute
 
 EXAMPLE = ROOT / "docs" / "examples" / "guidelens-cosine-shift"
-EXTRAS = "open-clip,diffusers,metrics,parquet,ray,survey"
+EXTRAS = "open-clip,diffusers,metrics,parquet,ray,survey,explore"
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 

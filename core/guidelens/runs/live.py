@@ -176,11 +176,11 @@ class LiveRun:
         ):
             scorer = _Scorer(self.metrics, self.prompt)
             for unguided, step in zip(plain, guided, strict=True):
-                pictures = [unguided.pred_x0[0], *step.pred_x0]
+                pictures = [unguided.preview[0], *step.preview]
                 scores, errors = scorer.score(pictures, within_budget=True)
                 series = [{}, *(self._series(step, row) for row in range(len(self.schedules)))]
                 yield LiveStep(step.index, step.progress, _views(pictures, series, scores), errors)
-            pictures = [unguided.sample[0], *step.sample]
+            pictures = [unguided.picture[0], *step.picture]
             scores, errors = scorer.score(pictures)
             yield LiveStep(total, 1.0, _views(pictures, [{}] * len(pictures), scores), errors)
 

@@ -9,6 +9,7 @@ import { Tries } from "./tries.js";
 
 const SOON = 120; // milliseconds after a slider moved
 const LATER = 700; // after a key in a text
+const KEPT = "guidelens-explore"; // the latest request, for a page that is loaded again
 
 const options = await ask("/api/options");
 const stage = new Stage();
@@ -161,6 +162,17 @@ function status(text) {
   byId("status").textContent = text;
 }
 
+// How much is drawn; null hides the bar.
+function progress(share) {
+  byId("bar").classList.toggle("on", share !== null);
+  if (share !== null) byId("bar").value = share;
+}
+
+function note(texts) {
+  byId("notes").append(...texts.map((text) => el("li", {}, text)));
+  byId("notes").hidden = byId("notes").childElementCount === 0;
+}
+
 function failed(message) {
   byId("error").textContent = message;
   byId("error").hidden = false;
@@ -169,11 +181,15 @@ function failed(message) {
 
 function stop() {
   if (!running) return;
-  const { control, recording } = running;
+  const { control } = running;
   running = null;
-  recording.stopped = true;
   control.abort();
+  idle();
+}
+
+function idle() {
   stage.ended();
+  progress(null);
   byId("stop").disabled = true;
 }
 
@@ -185,15 +201,19 @@ function onEvent(recording, name, data) {
     status("Starting …");
   } else if (name === "start") {
     recording.begin(data);
-    stage.open(recording);
+    status("Drawing …");
+    progress(0);
     editor.offer(data.colours, options.schedules.map((each) => each.name));
-    byId("notes").replaceChildren(...data.notes.map((note) => el("li", {}, note)));
-    byId("notes").hidden = data.notes.length === 0;
+    byId("notes").replaceChildren();
+    note(data.notes);
   } else if (name === "step") {
     recording.add(data);
+    if (data.index === 0) stage.open(recording); // the pictures before it stay until then
     stage.arrived();
-    status(data.index < recording.start.steps ? `Drawing: step ${data.index + 1} of ${recording.start.steps}` : "");
-    for (const [metric, reason] of Object.entries(data.errors)) status(`${metric} failed: ${reason}`);
+    progress(data.index / recording.start.steps);
+    if (data.index === recording.start.steps) {
+      note(Object.entries(data.errors).map(([metric, reason]) => `The metric ${metric} failed: ${reason}`));
+    }
   } else if (name === "done") {
     recording.seconds = data.seconds;
     status(`Drawn in ${data.seconds} s.`);
@@ -210,6 +230,7 @@ async function draw() {
     return;
   }
   summarise();
+  sessionStorage.setItem(KEPT, JSON.stringify(asked));
   const control = new AbortController();
   const recording = new Recording(asked);
   running = { control, recording };
@@ -219,10 +240,10 @@ async function draw() {
   } catch (error) {
     if (error.name !== "AbortError" && running?.recording === recording) failed(error.message);
   } finally {
+    recording.stopped = true;
     if (running?.recording === recording) {
       running = null;
-      byId("stop").disabled = true;
-      stage.ended();
+      idle();
     }
   }
 }
@@ -243,9 +264,7 @@ function later() {
 
 // -- a try opened again, and shared
 
-async function restore(recording) {
-  stop();
-  const { request: asked } = recording;
+async function setControls(asked) {
   byId("prompt").value = asked.prompt;
   for (const id of ["seed", "steps", "scale"]) setSlider(id, asked[id]);
   for (const id of ["sampler", "generator", "guidance"]) byId(id).value = asked[id];
@@ -254,6 +273,11 @@ async function restore(recording) {
   byId("schedule-problem").textContent = "";
   byId("error").hidden = true;
   summarise();
+}
+
+async function restore(recording) {
+  stop();
+  await setControls(recording.request);
   stage.open(recording);
   status(`Drawn in ${recording.seconds} s.`);
 }
@@ -339,4 +363,6 @@ wide.addEventListener("change", unfold);
 unfold();
 fillOptions();
 bind();
+const before = sessionStorage.getItem(KEPT);
+if (before) await setControls(JSON.parse(before)).catch(() => sessionStorage.removeItem(KEPT));
 draw();

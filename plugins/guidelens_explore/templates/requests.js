@@ -1,7 +1,16 @@
 // What the page asks the server: answers in JSON, and events while a drawing runs.
 
+async function reach(path, options) {
+  try {
+    return await fetch(path, options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Error("The server does not answer. Is guidelens explore still running?");
+  }
+}
+
 async function post(path, body, signal) {
-  const answer = await fetch(path, {
+  const answer = await reach(path, {
     method: "POST",
     headers: { "Content-Type": "application/json" },
     body: JSON.stringify(body),
@@ -15,7 +24,7 @@ async function post(path, body, signal) {
 }
 
 export async function ask(path, body) {
-  const answer = body === undefined ? await fetch(path) : await post(path, body);
+  const answer = body === undefined ? await reach(path) : await post(path, body);
   if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
   return answer.json();
 }

@@ -17,13 +17,10 @@ export class Recording {
     this.request = request;
     this.start = null;
     this.frames = [];
-    this.seconds = null;
+    this.seconds = null; // set when it is finished
+    this.stopped = false; // no further step will come
     this.ranges = { losses: {}, norms: {}, cosines: {} };
     this.series = [];
-  }
-
-  get finished() {
-    return this.seconds !== null;
   }
 
   begin(start) {
@@ -169,15 +166,8 @@ export class Stage {
   open(recording) {
     this.pause();
     this.recording = recording;
-    this.live = !recording.finished;
-    this.at = 0;
-    this.columns = null;
-    if (recording.start) this.begun();
-    if (recording.frames.length) this.go(recording.frames.length - 1, true);
-  }
-
-  begun() {
-    const { start } = this.recording;
+    this.live = !recording.stopped;
+    const { start } = recording;
     this.columns = new Columns(byId("columns"), this.recording);
     this.position.max = start.steps;
     byId("transport").hidden = false;
@@ -191,6 +181,8 @@ export class Stage {
     );
     overlay.value = chosen;
     if (overlay.selectedIndex < 0) overlay.selectedIndex = 0;
+    this.at = recording.frames.length - 1;
+    this.show();
   }
 
   arrived() {
@@ -203,9 +195,9 @@ export class Stage {
     this.show();
   }
 
-  go(at, silent = false) {
-    if (!this.recording?.frames.length) return;
-    if (!silent) this.pause();
+  go(at) {
+    if (!this.recording) return;
+    this.pause();
     this.at = clamp(at, 0, this.recording.frames.length - 1);
     this.show();
   }
@@ -221,15 +213,15 @@ export class Stage {
   }
 
   toggle() {
-    if (!this.recording?.frames.length) return;
+    if (!this.recording) return;
     if (this.playing) {
       this.pause();
     } else {
       const last = () => this.recording.frames.length - 1;
-      if (this.at >= last()) this.at = this.recording.finished ? 0 : this.at;
+      if (this.at >= last() && this.recording.stopped) this.at = 0;
       this.timer = setInterval(() => {
         if (this.at < last()) this.at += 1;
-        else if (this.recording.finished || this.recording.stopped) this.pause();
+        else if (this.recording.stopped) this.pause();
         else {
           this.pause();
           this.live = true;
@@ -242,7 +234,7 @@ export class Stage {
 
   show() {
     const { recording } = this;
-    if (!recording?.start || !recording.frames.length) return;
+    if (!recording) return;
     this.columns.show(this.at, byId("overlay").value);
     this.position.value = this.at;
     const total = recording.start.steps;

@@ -1,1 +1,1 @@
-"""Prompt sets that are read from files: DrawBench, COCO captions, and any CSV, TSV or text file."""
+"""Prompt sets that are read from files: published ones by name, and any CSV, TSV, JSON or text file."""

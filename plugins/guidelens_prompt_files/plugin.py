@@ -1,31 +1,24 @@
-"""Register the prompt sets ``drawbench``, ``coco`` and ``file``."""
+"""Register the prompt set ``file`` and the published ones of :mod:`.published`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guidelens.contracts import Prompt
-from guidelens.errors import UsageError
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.errors import GuidelensError
+from guidelens.hookspecs import Register, RegisterWeights, hookimpl
 from guidelens.prompts import read_prompts, select
+from guidelens.weights import WeightsFile, locate
+
+from .published import COCO, SETS, PublishedSet
 
 FOLDER = "GUIDELENS_PROMPTS"
-"""Environment variable: the folder in which files are looked for that no path is given for."""
+"""Environment variable: the folder in which published sets are looked for before the cache."""
 
-DRAWBENCH, COCO = "drawbench.csv", "coco_captions.tsv"
-
-_WHERE = {
-    DRAWBENCH: (
-        "DrawBench is a sheet that the authors of Imagen (Saharia et al. 2022) link at imagen.research.google; "
-        "export it as CSV with the header Prompts,Category"
-    ),
-    COCO: (
-        "COCO captions come from cocodataset.org (2014 val annotations); a TSV with a column caption, such as the "
-        "5,000 captions that text-to-image models are evaluated on"
-    ),
-}
+_OTHER_NAMES = {COCO.files[0].filename: "coco_captions.tsv"}
+"""Names under which a file in that folder is known as well."""
 
 
 def _file(
@@ -33,7 +26,7 @@ def _file(
 ) -> Sequence[Prompt]:
     """Read prompts from a file.
 
-    :param path: CSV or TSV with a header, or text, one prompt a line; - is standard input.
+    :param path: CSV, TSV, JSON, JSON lines, or text, one prompt a line; - is standard input.
     :param column: the column with the prompts; empty: prompt, prompts, caption, captions or text.
     :param category: only prompts of these categories, joined by ``+``.
     :param limit: number of prompts; None: all.
@@ -44,46 +37,79 @@ def _file(
     )
 
 
-def _drawbench(
-    path: Path | None = None, category: str = "", limit: int | None = None, seed: int | None = None
-) -> Sequence[Prompt]:
-    """Read DrawBench: 200 prompts in 11 categories.
+def _factory(published: PublishedSet) -> Callable[..., Sequence[Prompt]]:
+    """Return the factory of a published set."""
 
-    :param path: the CSV file; none looks for drawbench.csv in the folder that GUIDELENS_PROMPTS names.
-    :param category: only prompts of these categories, joined by ``+`` (``Colors+Counting``).
-    :param limit: number of prompts; None: all.
-    :param seed: None takes the first prompts; a number draws ``limit`` at random.
-    """
-    return _file(path or _found(DRAWBENCH), "", category, limit, seed)
+    def build(
+        path: Path | None = None, category: str = "", limit: int | None = None, seed: int | None = None
+    ) -> Sequence[Prompt]:
+        """Read a published prompt set from the cache, where ``guidelens weights fetch`` puts it.
 
+        :param path: its file, or the folder of its files; none looks in the folder that GUIDELENS_PROMPTS names, then
+            in the cache.
+        :param category: only prompts of these categories, joined by ``+`` (``Colors+Counting``).
+        :param limit: number of prompts; None: all.
+        :param seed: None takes the first prompts; a number draws ``limit`` at random.
+        """
+        prompts: list[Prompt] = []
+        for file, name in _located(published, path):
+            prompts += published.read(file, name)
+        return select(prompts, categories=_categories(category), limit=limit, seed=seed, name=published.name)
 
-def _coco(path: Path | None = None, limit: int | None = None, seed: int | None = None) -> Sequence[Prompt]:
-    """Read captions of COCO's pictures.
-
-    :param path: the TSV file; none looks for coco_captions.tsv in the folder that GUIDELENS_PROMPTS names.
-    :param limit: number of prompts; None: all.
-    :param seed: None takes the first prompts; a number draws ``limit`` at random.
-    """
-    return _file(path or _found(COCO), "caption", "", limit, seed)
+    return build
 
 
 def _categories(text: str) -> list[str]:
     return [part.strip() for part in text.split("+") if part.strip()]
 
 
-def _found(name: str) -> Path:
-    folder = os.environ.get(FOLDER, "")
-    path = Path(folder).expanduser() / name
-    if folder and path.is_file():
-        return path
-    looked = f"{path} is not there" if folder else f"no path, and {FOLDER} names no folder"
-    stem = name.partition(".")[0].partition("_")[0]
-    raise UsageError(f"{stem}: {looked}; say {stem}:path=FILE. {_WHERE[name]}")
+def _located(published: PublishedSet, path: Path | None) -> list[tuple[Path, str]]:
+    """Return the files of a set, each with its category.
+
+    :raises GuidelensError: some are missing; says where they are published, under which licence, and what to run.
+    """
+    if path is not None and (path.suffix or not path.is_dir()) and len(published.files) == 1:
+        return [(path, published.parts[0][1])]
+    folder = path or (Path(os.environ[FOLDER]).expanduser() if os.environ.get(FOLDER) else None)
+    found = [(_placed(file, folder, path is None), category) for file, category in published.parts]
+    missing = [file for (place, _), file in zip(found, published.files, strict=True) if place is None]
+    if missing and path is not None:
+        raise GuidelensError(f"{published.name}: {path} has no {missing[0].filename}")
+    if missing:
+        raise GuidelensError(_how_to_get(published))
+    return [(place, category) for place, category in found if place is not None]
+
+
+def _placed(file: WeightsFile, folder: Path | None, or_cache: bool) -> Path | None:
+    if folder is not None:
+        for name in (file.filename, _OTHER_NAMES.get(file.filename, file.filename)):
+            if (folder / name).is_file():
+                return folder / name
+    return locate(file) if or_cache else None
+
+
+def _how_to_get(published: PublishedSet) -> str:
+    first, name = published.files[0], published.name
+    place = "FILE" if len(published.files) == 1 else "FOLDER"
+    return (
+        f"{name} is not on this machine: run `guidelens weights fetch {name}` (from {first.origin}; "
+        f"licence: {first.licence}), or give {name}:path={place}"
+    )
 
 
 @hookimpl
 def register_prompt_sets(register: Register) -> None:
-    """Offer ``drawbench``, ``coco`` and ``file``."""
-    register("drawbench", _drawbench, summary="DrawBench, 200 prompts in 11 categories, from its CSV")
-    register("coco", _coco, summary="captions of COCO pictures, from a TSV")
-    register("file", _file, summary="any CSV, TSV or text file with prompts, or standard input")
+    """Offer ``file`` and the published sets."""
+    register(
+        "file", _file, summary="any CSV, TSV, JSON, JSON lines or text file with prompts, or standard input"
+    )
+    for published in SETS:
+        register(published.name, _factory(published), summary=published.summary)
+
+
+@hookimpl
+def register_weights(register: RegisterWeights) -> None:
+    """Name the files of the published sets."""
+    for published in SETS:
+        for file in published.files:
+            register(file)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from guidelens.contracts import Fact, Prompt
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import PluginManager
 from guidelens.prompts import read_prompts, select
 
@@ -61,13 +61,14 @@ def test_files_are_found_in_a_folder(
     tmp_path: Path,  # type: ignore[no-untyped-def]
 ) -> None:
     monkeypatch.delenv("GUIDELENS_PROMPTS", raising=False)
-    with pytest.raises(UsageError, match=r"coco: no path.*coco:path=FILE\. COCO captions come from"):
-        plugins.build("prompts", "coco")
+    monkeypatch.setenv("GUIDELENS_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("GUIDELENS_PROMPTS", str(tmp_path))
-    with pytest.raises(UsageError, match=r"drawbench\.csv is not there"):
+    with pytest.raises(GuidelensError, match=r"drawbench is not on this machine: run .*drawbench:path=FILE"):
         plugins.build("prompts", "drawbench")
     write("drawbench.csv", DRAWBENCH)
     assert len(plugins.build("prompts", "drawbench")) == 3
+    write("coco_captions.tsv", COCO)
+    assert len(plugins.build("prompts", "coco")) == 2
 
 
 @pytest.mark.parametrize(

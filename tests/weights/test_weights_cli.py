@@ -95,7 +95,8 @@ def test_errors_take_one_line(run, world: World) -> None:
     world.behaviour.statuses = [404]
     result = run("fetch", "net")
     assert result.exit_code == 1
-    (line,) = result.stderr.splitlines()
+    announced, line = result.stderr.splitlines()
+    assert "licence" in announced
     assert line.startswith("error: cannot fetch net: ")
     assert "answered 404" in line
     result = run("fetch", "nett")

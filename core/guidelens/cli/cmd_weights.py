@@ -31,7 +31,7 @@ _COLOURS = {"present": "green", "changed": "yellow", "unfinished": "yellow", "ab
 
 @click.group(cls=CommandGroup)
 def weights() -> None:
-    """Fetch and verify the weights files that components need.
+    """Fetch and verify the files that components need: weights, prompt sets.
 
     The files are in your cache directory, or in GUIDELENS_CACHE if it is set.
     GUIDELENS_OFFLINE=1 forbids downloads. GUIDELENS_MIRROR is a URL to
@@ -89,15 +89,19 @@ def fetch_command(
 ) -> None:
     """Download files, verify them and print their paths.
 
-    To resume an interrupted download, run the same command again.
+    NAME is a file, or a component whose files begin with that name (sugarcrepe).
+    Source and licence are printed before each download. To resume an
+    interrupted download, run the same command again.
     """
     from guidelens.weights import fetch, install
 
-    if source is not None and len(names) != 1:
-        raise UsageError(f"--from copies one file, but {len(names)} names are given: give one NAME")
+    files = [file for name in names for file in _find_all(ctx, name)]
+    if source is not None and len(files) != 1:
+        raise UsageError(f"--from copies one file, but {len(files)} are named: give the NAME of one file")
     if source is not None and mirror is not None:
         raise UsageError("--from does not download, so --mirror has no effect: give one of them")
-    for file in [_find(ctx, name) for name in names]:
+    for file in files:
+        console.err().print(_announced(file), markup=False, highlight=False)
         with byte_progress(file.filename) as report:
             done = (
                 fetch(file, mirror=mirror, report=report) if source is None else install(file, source, report)
@@ -240,6 +244,23 @@ def _find(ctx: click.Context, name: str) -> WeightsFile:
             f"unknown weights {name!r}{suggestion(name, list(known))}; run `guidelens weights list` to see all"
         )
     return known[name][0]
+
+
+def _find_all(ctx: click.Context, name: str) -> list[WeightsFile]:
+    """Return the file of that name, or the files of one component whose names begin with it."""
+    known = _known(ctx)
+    if name in known:
+        return [known[name][0]]
+    parts = [file for file, _ in known.values() if file.name.startswith(f"{name}-")]
+    if len({file.component for file in parts}) == 1 and parts[0].component.endswith(f" {name}"):
+        return parts
+    return [_find(ctx, name)]
+
+
+def _announced(file: WeightsFile) -> str:
+    """Describe where a file comes from and under which licence, before it is fetched."""
+    cite = f"; cite {file.citation}" if file.citation else ""
+    return f"{file.name}: from {file.address}; licence: {file.licence or 'not stated'}{cite}"
 
 
 def _state_text(entry: Mapping[str, Any]) -> str:

@@ -56,7 +56,7 @@ _COMMANDS = {
     "weights": (
         "guidelens.cli.cmd_weights",
         "weights",
-        "Fetch and verify the weights files that components need.",
+        "Fetch and verify the files that components need: weights, prompt sets.",
     ),
     "doctor": (
         "guidelens.cli.cmd_doctor",

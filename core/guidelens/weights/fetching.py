@@ -199,7 +199,10 @@ def _from_hub_cache(file: WeightsFile) -> Fetched | None:
     except ImportError:
         return None
     repo, name, revision = file.hub_place
-    found = try_to_load_from_cache(repo, name, revision=revision)
+    repo_type = "dataset" if repo.startswith("datasets/") else None
+    found = try_to_load_from_cache(
+        repo.removeprefix("datasets/"), name, revision=revision, repo_type=repo_type
+    )
     if not isinstance(found, str):
         return None
     source = Path(found)

@@ -11,12 +11,12 @@ HUB_ENDPOINT = "HF_ENDPOINT"
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]*")
 _FILENAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_HUB = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)/(?P<path>[^@\s]+?)(?:@(?P<revision>[^@\s]+))?")
+_HUB = re.compile(r"(?P<repo>(?:datasets/)?[\w.-]+/[\w.-]+)/(?P<path>[^@\s]+?)(?:@(?P<revision>[^@\s]+))?")
 
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A published file that a component needs: weights, or a vocabulary that belongs to them.
+    """A published file that a component needs: weights, a vocabulary that belongs to them, or a prompt set.
 
     Give ``url`` or ``hub``. Where the publisher states no size or hash, leave them None: the hash of the first
     download is recorded instead, and the user is told so.
@@ -31,8 +31,8 @@ class WeightsFile:
     url: str = ""
     """Its http(s) address."""
     hub: str = ""
-    """Or its place on the Hugging Face hub: ``owner/repository/path``, ``@revision`` after it for another than
-    ``main``."""
+    """Or its place on the Hugging Face hub: ``owner/repository/path``, ``datasets/`` before it for a data set,
+    ``@revision`` after it for another than ``main``."""
     size: int | None = None
     """In bytes."""
     sha256: str | None = None

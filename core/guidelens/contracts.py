@@ -39,6 +39,8 @@ class Generator(Protocol):
     ``picture_shape`` (3, h, w) that of the pictures. It maps latents (B, C, H, W) to pictures (B, 3, h, w),
     differentiably; pixels are in [-1, 1], up to what the decoder overshoots. Guidance models, metrics and pages see
     pictures. ``checkpointing`` includes the decoder.
+    ``conditions(seeds)`` draws what each sample's network is conditioned on, a tensor (B, ...) from the samples' seeds
+    alone; the engine asks once per batch, and passes its rows as a third argument of the call.
     ``notes`` (texts) is what readers of results should know of the generator, such as that its training saw text;
     commands print it, and ``config.json`` and pages hold it.
     ``alternatives()`` returns other implementations of the same network by name (:class:`guidelens.bench.Alternative`),

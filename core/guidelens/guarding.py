@@ -138,18 +138,27 @@ def captured_output(who: str) -> Iterator[None]:
             logger.info("%s printed: %s", who, text)
 
 
-def predict(generator: Any, x_t: Tensor, timesteps: Tensor, *, differentiable: bool = True) -> Tensor:
+def predict(
+    generator: Any,
+    x_t: Tensor,
+    timesteps: Tensor,
+    *,
+    conditions: Tensor | None = None,
+    differentiable: bool = True,
+) -> Tensor:
     """Return a generator's output for x_t (B, C, H, W) and timesteps (B,): (B, C or 2C, H, W).
 
     The generator is shown a copy of ``x_t``, which is connected to it for gradients.
 
+    :param conditions: (B, ...), what :func:`conditions_of` returned for these samples; None for most generators.
     :param differentiable: the output must have a gradient where ``x_t`` requires one.
     :raises ComponentError: it raised, wrote into x_t, or returned something of another shape or type, or without
         gradient where ``x_t`` requires one.
     """
     shown = x_t.clone()
     before = shown._version
-    output = call(generator, "generator", "__call__", shown, timesteps)
+    extra = () if conditions is None else (conditions,)
+    output = call(generator, "generator", "__call__", shown, timesteps, *extra)
     who = name_of(generator, "generator")
     _check_tensor(output, f"{who} returned")
     batch, channels, *sides = x_t.shape
@@ -162,6 +171,24 @@ def predict(generator: Any, x_t: Tensor, timesteps: Tensor, *, differentiable: b
         raise ComponentError(f"{who} returned a prediction without gradient (no_grad, detach, numpy)")
     _check_untouched(shown, before, f"{who} writes into x_t")
     tensor: Tensor = output
+    return tensor
+
+
+def conditions_of(generator: Any, seeds: Sequence[int]) -> Tensor | None:
+    """Return what a generator conditions these samples on, (B, ...); None for one that draws nothing of the kind.
+
+    :raises ComponentError: it raised, or returned something other than a row per sample.
+    """
+    if not callable(getattr(generator, "conditions", None)):
+        return None
+    drawn = call(generator, "generator", "conditions", tuple(seeds))
+    who = name_of(generator, "generator")
+    _check_tensor(drawn, f"{who}: conditions() returned")
+    if drawn.dim() == 0 or len(drawn) != len(seeds):
+        raise ComponentError(
+            f"{who}: conditions() returned the shape {tuple(drawn.shape)} for {len(seeds)} samples"
+        )
+    tensor: Tensor = drawn
     return tensor
 
 

@@ -37,6 +37,8 @@ CHANNEL_MULT: Mapping[int, tuple[float, ...]] = {
     64: (1, 2, 3, 4),
 }
 """Default channel multipliers of OpenAI's scripts, by image size."""
+IMPROVED_32: tuple[float, ...] = (1, 2, 2, 2)
+"""Those of improved-diffusion at 32 pixels, a size that guided-diffusion's scripts lack."""
 
 _SCRIPT_DEFAULTS: dict[str, Any] = {
     "image_size": 64,
@@ -71,6 +73,8 @@ _CLASSIFIER_DEFAULTS: dict[str, Any] = {
     "classifier_resblock_updown": True,
     "classifier_pool": "attention",
 }
+_ONLY_GUIDED = ("num_head_channels", "channel_mult", "resblock_updown", "use_fp16", "use_new_attention_order")
+"""Network flags that guided-diffusion's scripts have, and improved-diffusion's lack."""
 OF_A_RUN = frozenset(
     {
         *(
@@ -110,6 +114,7 @@ class Description:
     :param num_timesteps: T of the training process.
     :param rescale_timesteps: the network's input is t * 1000 / T instead of t.
     :param fixed_variance: Sigma of the reverse steps, if the network does not learn it; None: guidelens decides.
+    :param guesses: what was guessed because flags leave it open, in a sentence each.
     """
 
     flags: UNetFlags
@@ -118,6 +123,7 @@ class Description:
     num_timesteps: int = 1000
     rescale_timesteps: bool = False
     fixed_variance: FixedVariance | None = None
+    guesses: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the description as JSON types. Rarely used entries are left out at their default."""
@@ -125,6 +131,7 @@ class Description:
         for name in ("rescale_timesteps", "fixed_variance"):
             if not values[name]:
                 del values[name]
+        del values["guesses"]
         return values
 
     def with_flags(self, **changes: Any) -> Description:
@@ -135,19 +142,27 @@ class Description:
 def from_script(values: Mapping[str, Any]) -> Description:
     """Translate the flags of OpenAI's sampling scripts. Missing flags have the defaults of the scripts.
 
+    The scripts of improved-diffusion (Nichol & Dhariwal 2021) take the same flags, and have other defaults: they
+    rescale timesteps, which matters unless T = 1000, and have multipliers for 32 pixels. Flags that only
+    guided-diffusion has decide; without any, T other than 1000 or 32 pixels stand for improved-diffusion. ``guesses``
+    says so.
+
     :param values: text or numbers by flag name, without dashes.
     :raises UsageError: a flag is unknown, or the values do not describe a network and process.
     """
     given = _script_values(values, _SCRIPT_DEFAULTS)
     size = given["image_size"]
     mult = given["channel_mult"]
+    improved, guesses = _improved(values, given)
+    if improved and "rescale_timesteps" not in values:
+        given["rescale_timesteps"] = True
     flags = UNetFlags(
         image_size=size,
         in_channels=3,
         model_channels=given["num_channels"],
         out_channels=6 if given["learn_sigma"] else 3,
         num_classes=IMAGENET_CLASSES if given["class_cond"] else None,
-        channel_mult=_numbers("channel_mult", mult) if mult else _default_mult(size),
+        channel_mult=_numbers("channel_mult", mult) if mult else _default_mult(size, improved=improved),
         attention_resolutions=_factors(size, given["attention_resolutions"]),
         **{
             name: given[name]
@@ -168,7 +183,28 @@ def from_script(values: Mapping[str, Any]) -> Description:
         num_timesteps=given["diffusion_steps"],
         rescale_timesteps=given["rescale_timesteps"],
         fixed_variance=None if given["learn_sigma"] else fixed,
+        guesses=guesses,
     )
+
+
+def _improved(values: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
+    """Return whether flags are taken for improved-diffusion's, and what was guessed from that."""
+    steps, size = given["diffusion_steps"], given["image_size"]
+    if any(name in values for name in _ONLY_GUIDED) or (steps == 1000 and size != 32):
+        return False, ()
+    guesses = []
+    if "rescale_timesteps" not in values and steps != 1000:
+        guesses.append(
+            f"flags with diffusion_steps={steps} and without rescale_timesteps are taken for improved-diffusion's,"
+            " whose networks receive t * 1000 / T: give rescale_timesteps=false if this one was trained by"
+            " guided-diffusion"
+        )
+    if size == 32:
+        guesses.append(
+            "flags with image_size=32 and without channel_mult are taken for improved-diffusion's, with channel_mult"
+            " 1,2,2,2"
+        )
+    return True, tuple(guesses)
 
 
 def from_classifier_script(values: Mapping[str, Any]) -> EncoderFlags:
@@ -253,7 +289,9 @@ def _factors(image_size: int, pixels: str) -> tuple[int, ...]:
     return tuple(sorted(image_size // int(size) for size in sizes if size <= image_size))
 
 
-def _default_mult(image_size: int) -> tuple[float, ...]:
+def _default_mult(image_size: int, *, improved: bool = False) -> tuple[float, ...]:
+    if improved and image_size == 32:
+        return IMPROVED_32
     if image_size not in CHANNEL_MULT:
         sizes = ", ".join(map(str, sorted(CHANNEL_MULT)))
         raise UsageError(

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from guidelens.bench import REFERENCE, Alternative
 from guidelens.contracts import FixedVariance, Prediction
-from guidelens.diffusion import alphas_cumprod_of, beta_schedule
+from guidelens.diffusion import KeyedNoise, alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import replacing
 from safetensors import SafetensorError
@@ -27,6 +27,14 @@ from .reference import ReferenceUNet
 from .unet import SuperResUNet, UNet
 from .untrained import untrained
 
+Label = int | Literal["random", "none"]
+"""What a class-conditional network draws: a class, one of each sample's own, or no class."""
+
+NO_CLASS = (
+    "label=none: this network was trained with classes, and draws without any here, which it has not met in training;"
+    " label=random draws a class per picture"
+)
+
 
 class GuidedDiffusionGenerator(nn.Module):
     """A guided-diffusion UNet as :class:`guidelens.contracts.Generator`.
@@ -39,7 +47,10 @@ class GuidedDiffusionGenerator(nn.Module):
     :param prediction: the quantity that the network predicts (the first channels of its output).
     :param rescale_timesteps: the network was trained on t * 1000 / T.
     :param fixed_variance: Sigma of the reverse steps, if the network does not learn it.
-    :param label: the class that a class-conditional network draws, 0 to num_classes - 1; None for others.
+    :param label: the class that a class-conditional network draws, 0 to num_classes - 1; ``random``: each sample's own,
+        drawn from its seed; ``none``: no class embedding. None for other networks.
+    :param size: (height, width) of the pictures; None: the network's ``image_size``.
+    :param notes: what readers of results should know of the network.
     :param compile: run the network with ``torch.compile``.
     :param fingerprint: hash of architecture, process, label and weights. Default: computed here.
     :raises UsageError: label and network do not fit together, the output has neither C nor 2C channels, or the
@@ -55,7 +66,9 @@ class GuidedDiffusionGenerator(nn.Module):
         prediction: Prediction = "epsilon",
         rescale_timesteps: bool = False,
         fixed_variance: FixedVariance | None = None,
-        label: int | None = None,
+        label: Label | None = None,
+        size: tuple[int, int] | None = None,
+        notes: Sequence[str] = (),
         compile: bool = False,
         fingerprint: str | None = None,
     ) -> None:
@@ -64,11 +77,15 @@ class GuidedDiffusionGenerator(nn.Module):
         if prediction not in get_args(Prediction):
             raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(get_args(Prediction))}")
         self.unet = unet.eval().requires_grad_(False)
-        self.image_shape = (unet.in_channels, unet.image_size, unet.image_size)
+        height, width = _checked_size(unet, size)
+        self.image_shape = (unet.in_channels, height, width)
         self.alphas_cumprod = alphas_cumprod_of(beta_schedule(schedule, num_timesteps))
         self.prediction: Prediction = prediction
         self.learned_variance = unet.out_channels == 2 * unet.in_channels
         self.label = label
+        self.notes = (*notes, *((NO_CLASS,) if label == "none" else ()))
+        if label == "random":
+            self.conditions = self._random_classes
         if fixed_variance is not None:
             self.fixed_variance: FixedVariance = fixed_variance
         self._time_unit = 1000 / num_timesteps if rescale_timesteps else None
@@ -77,15 +94,33 @@ class GuidedDiffusionGenerator(nn.Module):
         identity |= {"num_timesteps": num_timesteps, "prediction": prediction}
         identity |= {"rescale_timesteps": True} if rescale_timesteps else {}
         identity |= {} if label is None else {"label": label}
+        identity |= {} if height == width == unet.image_size else {"size": [height, width]}
         self.fingerprint = fingerprint or fingerprint_of(unet, identity)
 
-    def forward(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W)."""
+    def forward(self, x_t: Tensor, timesteps: Tensor, conditions: Tensor | None = None) -> Tensor:
+        """Map (B, C, H, W) and training timesteps (B,) to (B, C or 2C, H, W).
+
+        :param conditions: (B,) classes of the samples, with ``label=random``; None: those of seed 0.
+        """
         if self._time_unit is not None:
             timesteps = timesteps.float() * self._time_unit
         network = self.unet if self._compiled is None else self._compiled
-        labels = None if self.label is None else torch.full_like(timesteps, self.label, dtype=torch.int64)
-        return cast(Tensor, network(x_t, timesteps, labels))
+        if self.label == "none" and self._compiled is None:
+            return self.unet.without_class(x_t, timesteps)
+        return cast(Tensor, network(x_t, timesteps, self._classes(x_t, conditions)))
+
+    def _classes(self, x_t: Tensor, conditions: Tensor | None) -> Tensor | None:
+        if self.label == "random":
+            return (self._random_classes([0] * len(x_t)) if conditions is None else conditions).to(x_t.device)
+        if self.label is None or self.label == "none":
+            return None
+        return torch.full((len(x_t),), self.label, dtype=torch.int64, device=x_t.device)
+
+    def _random_classes(self, seeds: Sequence[int]) -> Tensor:
+        """Return a class (B,) for each sample, from its seed alone."""
+        u = (KeyedNoise(seeds).uniform((1,), "class").flatten().double() + 1) / 2
+        classes = cast(int, self.unet.num_classes)
+        return (u * classes).long().clamp(max=classes - 1)
 
     def checkpointing(self, enabled: bool) -> None:
         """Recompute activations stage by stage in the backward pass, or keep them."""
@@ -108,7 +143,21 @@ class GuidedDiffusionGenerator(nn.Module):
         }
 
 
-def _check_network(unet: UNet, label: int | None) -> None:
+def _checked_size(unet: UNet, size: tuple[int, int] | None) -> tuple[int, int]:
+    """Return the height and width of the pictures.
+
+    :raises UsageError: the network cannot halve them at each level.
+    """
+    height, width = size or (unet.image_size, unet.image_size)
+    factor = 2 ** (len(unet.flags.channel_mult) - 1)
+    if min(height, width) < 1 or height % factor or width % factor:
+        raise UsageError(
+            f"pictures of {width}x{height} do not fit this network: width and height must be multiples of {factor}"
+        )
+    return height, width
+
+
+def _check_network(unet: UNet, label: Label | None) -> None:
     """:raises UsageError: ``unet`` cannot be a generator, or does not fit the label."""
     if isinstance(unet, SuperResUNet):
         raise UsageError("an upsampler cannot be a generator, because it needs a small picture as input")
@@ -118,13 +167,10 @@ def _check_network(unet: UNet, label: int | None) -> None:
     if classes is not None and label is None:
         raise UsageError(
             f"this network is class-conditional: give label=0 to label={classes - 1}"
-            + (
-                ", or label=NAME of an ImageNet class (golden retriever)"
-                if classes == IMAGENET_CLASSES
-                else ""
-            )
+            + (", label=NAME of an ImageNet class (golden retriever)" if classes == IMAGENET_CLASSES else "")
+            + ", label=random (a class for each picture) or label=none"
         )
-    if classes is not None and not 0 <= (label or 0) < classes:
+    if classes is not None and label not in ("random", "none") and not 0 <= cast(int, label) < classes:
         raise UsageError(f"label={label} is not a class of this network: give 0 to {classes - 1}")
     if unet.out_channels not in (unet.in_channels, 2 * unet.in_channels):
         raise UsageError(
@@ -191,7 +237,7 @@ def save_generator(
         raise GuidelensError(f"cannot write the generator {path}: {error}") from error
 
 
-def load_generator(path: Path, *, label: int | None = None) -> GuidedDiffusionGenerator:
+def load_generator(path: Path, *, label: Label | None = None) -> GuidedDiffusionGenerator:
     """Read a file that :func:`save_generator` wrote. No code in the file is executed.
 
     :param label: the class that a class-conditional network draws.
@@ -209,7 +255,8 @@ def described_generator(
     state: Mapping[str, Tensor] | None,
     *,
     source: str = "",
-    label: int | None = None,
+    label: Label | None = None,
+    size: tuple[int | None, int | None] = (None, None),
     use_checkpoint: bool = False,
     compile: bool = False,
     seed: int = 0,
@@ -218,7 +265,8 @@ def described_generator(
 
     :param state: its weights. None draws random ones with ``seed``, see :mod:`.untrained`.
     :param source: the name of ``state`` in errors.
-    :param label: the class that a class-conditional network draws.
+    :param label: the class that a class-conditional network draws, ``random`` or ``none``.
+    :param size: height and width of the pictures; None: the network's own.
     :param use_checkpoint: recompute activations in the backward pass, to save memory.
     :param compile: run the network with ``torch.compile``.
     :raises GuidelensError: the weights do not fit.
@@ -235,5 +283,7 @@ def described_generator(
         rescale_timesteps=description.rescale_timesteps,
         fixed_variance=None if flags.out_channels != flags.in_channels else description.fixed_variance,
         label=label,
+        size=(size[0] or flags.image_size, size[1] or flags.image_size),
+        notes=description.guesses,
         compile=compile,
     )

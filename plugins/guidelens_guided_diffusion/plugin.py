@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from .weights import WEIGHTS
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
     from .classifier import NoisyClassifierGuidance
-    from .generator import GuidedDiffusionGenerator
+    from .generator import GuidedDiffusionGenerator, Label
 
 logger = logging.getLogger(__name__)
 
@@ -58,6 +59,9 @@ def guided_diffusion(
     flags: Path | None = None,
     key: str | None = None,
     label: str | None = None,
+    size: int | None = None,
+    width: int | None = None,
+    height: int | None = None,
     schedule: ScheduleName | None = None,
     prediction: Prediction | None = None,
     num_timesteps: int | None = None,
@@ -76,7 +80,11 @@ def guided_diffusion(
     :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
     :param preset: the published model in the checkpoint; default: ``imagenet256-uncond``.
     :param flags: a file with flags of :class:`UNetFlags` or of OpenAI's scripts, instead of a preset.
-    :param label: the class that a class-conditional network draws: number or ImageNet name.
+    :param label: the class that a class-conditional network draws: number or ImageNet name; ``random``: a class for
+        each picture, from its seed; ``none``: no class.
+    :param size: height and width of the pictures in pixels; default: those that the network was trained on.
+    :param width: of the pictures, if other than the height.
+    :param height: of the pictures, if other than the width.
     :param schedule: the training noise schedule; default: the preset's, or ``linear`` with ``flags``.
     :param prediction: the quantity that the network predicts; default: the preset's, or ``epsilon``.
     :param num_timesteps: T of the training process; default: the preset's, or 1000.
@@ -96,21 +104,41 @@ def guided_diffusion(
         checkpoint = _fetched("guided-diffusion", PRESETS[preset or DEFAULT_PRESET].file_name)
     from .checkpoint import read_checkpoint
     from .generator import described_generator
-    from .imagenet import class_index
 
     process: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
     process |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
     content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
     description = _description(content, checkpoint, preset, flags, process)
+    for guess in description.guesses:
+        logger.warning("%s", guess)
     return described_generator(
         description,
         None if content is None else content.state,
         source=str(checkpoint),
-        label=None if label is None else class_index(label, description.flags.num_classes or 1),
+        label=_label(label, description),
+        size=_size(size, width, height),
         use_checkpoint=use_checkpoint,
         compile=compile,
         seed=seed,
     )
+
+
+def _label(label: str | None, description: Description) -> Label | None:
+    from .imagenet import class_index
+
+    if label is None or label == "random" or label == "none":
+        return label  # type: ignore[return-value]  # one of the two words
+    return class_index(label, description.flags.num_classes or 1)
+
+
+def _size(size: int | None, width: int | None, height: int | None) -> tuple[int | None, int | None]:
+    """Return height and width.
+
+    :raises UsageError: ``size`` beside one of them.
+    """
+    if size is not None and (width is not None or height is not None):
+        raise UsageError("guided-diffusion takes size, or width and height, not both")
+    return height or size, width or size
 
 
 def noisy_classifier(
@@ -198,7 +226,7 @@ def _description(
     given = {name: value for name, value in process.items() if value is not None}
     if content is None or content.description is None:
         base = PRESETS[preset or DEFAULT_PRESET].description if flags is None else read_flags(flags)
-        return replace(base, **given)
+        return _with_process(base, given)
     if superfluous := [name for name, value in (("preset", preset), ("flags", flags)) if value is not None]:
         raise UsageError(f"{path} describes its own network: leave out the option {superfluous[0]}")
     for name, value in given.items():
@@ -207,3 +235,16 @@ def _description(
                 f"{path} was trained with {name}={getattr(content.description, name)}, not {value}: leave it out"
             )
     return content.description
+
+
+def _with_process(base: Description, given: Mapping[str, Any]) -> Description:
+    """Return the description with the process that the user gave, and without the guesses that this settles."""
+    guesses = base.guesses
+    if "rescale_timesteps" in given:
+        guesses = tuple(guess for guess in guesses if "rescale_timesteps" not in guess)
+    elif given.get("num_timesteps", base.num_timesteps) != base.num_timesteps and not base.rescale_timesteps:
+        guesses += (
+            f"num_timesteps={given['num_timesteps']} without rescale_timesteps: the network receives t itself; give"
+            " rescale_timesteps=true if it was trained by improved-diffusion",
+        )
+    return replace(base, **given, guesses=guesses)

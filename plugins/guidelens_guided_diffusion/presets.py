@@ -1,6 +1,7 @@
 """The published guided-diffusion checkpoints by name, with their flags. Does not import torch.
 
-The flags come from OpenAI's README. ``guidelens weights`` uses the same names.
+The flags come from OpenAI's README, and for ``imagenet512-uncond`` from the programs that use it.
+``guidelens weights`` uses the same names.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ PresetName = Literal[
     "imagenet128",
     "imagenet256",
     "imagenet512",
+    "imagenet512-uncond",
 ]
 ClassifierName = Literal[
     "imagenet64-classifier", "imagenet128-classifier", "imagenet256-classifier", "imagenet512-classifier"
@@ -90,6 +92,8 @@ PRESETS: Mapping[PresetName, Preset] = {
     ),
     "imagenet256": _preset("256x256_diffusion.pt", image_size=256, class_cond=True),
     "imagenet512": _preset("512x512_diffusion.pt", image_size=512, class_cond=True),
+    # Fine-tuned from imagenet512 by Katherine Crowson.
+    "imagenet512-uncond": _preset("512x512_diffusion_uncond_finetune_008100.pt", image_size=512),
 }
 """Generators. A class-conditional one draws the class ``label``."""
 

@@ -179,6 +179,11 @@ class UNet(TimestepNetwork):
         with own_precision(x.device) as asked:
             return self.predict(x, timesteps, y, self.precision(x, asked))
 
+    def without_class(self, x: Tensor, timesteps: Tensor) -> Tensor:
+        """Predict like :meth:`forward`, with no class embedding added, also by a class-conditional model."""
+        with own_precision(x.device) as asked:
+            return self.predict(x, timesteps, None, self.precision(x, asked))
+
     def predict(self, x: Tensor, timesteps: Tensor, y: Tensor | None, dtype: torch.dtype) -> Tensor:
         """Compute :meth:`forward` in ``dtype``, and the last layers in the dtype of ``x``."""
         emb = self.embed(timesteps)

@@ -1,4 +1,4 @@
-"""The checkpoints that OpenAI published with guided-diffusion."""
+"""The checkpoints that OpenAI published with guided-diffusion, and one that was fine-tuned from them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,15 @@ _FILES = (
     _published("imagenet128", "128x128_diffusion.pt"),
     _published("imagenet256", "256x256_diffusion.pt"),
     _published("imagenet512", "512x512_diffusion.pt"),
+    WeightsFile(
+        name="imagenet512-uncond",
+        filename="512x512_diffusion_uncond_finetune_008100.pt",
+        hub="lowlevelware/512x512_diffusion_unconditional_ImageNet/512x512_diffusion_uncond_finetune_008100.pt",
+        sha256="9c111ab89e214862b76e1fa6a1b3f1d329b1a88281885943d2cdbe357ad57648",
+        licence="not stated",
+        citation=f"Katherine Crowson, fine-tuned without classes from a model of {_CITATION}",
+        component="generator guided-diffusion",
+    ),
     _published("lsun-bedroom", "lsun_bedroom.pt"),
     _published("lsun-cat", "lsun_cat.pt"),
     _published("lsun-horse", "lsun_horse.pt"),

@@ -35,6 +35,7 @@ MILLIONS = {
     "imagenet128": 422,
     "imagenet256": 554,
     "imagenet512": 559,
+    "imagenet512-uncond": 558,
     **{f"lsun-{name}": 553 for name in ("bedroom", "cat", "horse", "horse-nodropout")},
     "imagenet256-uncond": 553,
     "64-256-upsampler": 312,
@@ -213,6 +214,49 @@ def test_script_defaults_and_process() -> None:
     assert (other.flags.channel_mult, other.flags.attention_resolutions) == ((1, 2, 2), (2,))
     assert (other.prediction, other.num_timesteps) == ("x0", 4000)
     assert (other.rescale_timesteps, other.fixed_variance) == (True, "small")
+
+
+# The commands of improved-diffusion's README, flags of training left out.
+IMPROVED = {
+    "cifar10": "--image_size 32 --num_channels 128 --num_res_blocks 3 --learn_sigma True --dropout 0.3 "
+    "--diffusion_steps 4000 --noise_schedule cosine",
+    "imagenet64": "--image_size 64 --num_channels 128 --num_res_blocks 3 --learn_sigma True "
+    "--diffusion_steps 4000 --noise_schedule cosine",
+}
+
+
+@pytest.mark.parametrize("name", IMPROVED)
+def test_flags_of_improved_diffusion_are_told_apart(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "flags"
+    path.write_text(IMPROVED[name])
+    described = read_flags(path)
+    assert described.rescale_timesteps
+    assert described.num_timesteps == 4000
+    assert described.flags.channel_mult == ((1, 2, 2, 2) if name == "cifar10" else (1, 2, 3, 4))
+    assert any("rescale_timesteps=false" in guess for guess in described.guesses)
+    assert any("1,2,2,2" in guess for guess in described.guesses) == (name == "cifar10")
+
+
+@pytest.mark.parametrize(
+    ("values", "rescaled", "guesses"),
+    [
+        ({"diffusion_steps": 4000}, True, 1),
+        ({"diffusion_steps": 4000, "rescale_timesteps": False}, False, 0),
+        ({"diffusion_steps": 4000, "rescale_timesteps": True}, True, 0),
+        ({"diffusion_steps": 4000, "num_head_channels": 32}, False, 0),  # guided-diffusion's
+        ({"diffusion_steps": 1000}, False, 0),  # the same numbers either way
+        ({"image_size": 32, "rescale_timesteps": True}, True, 1),
+    ],
+    ids=str,
+)
+def test_what_is_guessed_is_said(values: dict[str, Any], rescaled: bool, guesses: int) -> None:
+    described = from_script(values)
+    assert (described.rescale_timesteps, len(described.guesses)) == (rescaled, guesses)
+
+
+def test_32_pixels_of_guided_diffusion_need_their_multipliers() -> None:
+    with pytest.raises(UsageError, match="image_size of 32 needs its channel_mult"):
+        from_script({"image_size": 32, "resblock_updown": True})
 
 
 @pytest.mark.parametrize(

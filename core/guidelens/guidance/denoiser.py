@@ -34,7 +34,7 @@ from ..device_copies import to_device
 from ..diffusion.noise import KeyedNoise
 from ..diffusion.process import lookup, split_output
 from ..errors import GuidelensError
-from ..guarding import decode, losses_of, predict
+from ..guarding import conditions_of, decode, losses_of, predict
 from .gradients import all_finite, per_sample, step_length, vjp, zero_rows
 from .plan import GuidancePlan, RowGroup
 from .settings import Settings
@@ -104,7 +104,8 @@ class GuidedDenoiser:
     :param model: the guidance model; None only with a plan that is unguided throughout.
     :param settings: the process, what the generator predicts, and the options.
     :param text: the encoded prompts, one per sample.
-    :param seeds: one per sample, of the random views; all 0 where there are none.
+    :param seeds: one per sample, of the random views and of what the generator draws for itself; all 0 where there are
+        none.
     :param autocast: returns the context in which networks are evaluated.
     :param loss_scales: for float16 backward passes, see
         :data:`~guidelens.guidance.HALF_PRECISION_LOSS_SCALES`; else (1,).
@@ -133,9 +134,9 @@ class GuidedDenoiser:
         self._prediction: Prediction = settings.prediction
         self._learned_variance = settings.learned_variance
         self._options = settings.sampling
-        self._views = Views(
-            settings.sampling, KeyedNoise(seeds if seeds is not None else [0] * len(plan.scales))
-        )
+        seeds = seeds if seeds is not None else [0] * len(plan.scales)
+        self._views = Views(settings.sampling, KeyedNoise(seeds))
+        self._conditions = conditions_of(generator, seeds)
         self._autocast = autocast
         self._loss_scales = tuple(loss_scales)
         scales = settings.sampling.objective_scales
@@ -162,7 +163,9 @@ class GuidedDenoiser:
         with torch.set_grad_enabled(differentiate):
             point = x_t.detach().requires_grad_(differentiate)
             with self._autocast():
-                output = predict(self._generator, point, timesteps)
+                output = predict(
+                    self._generator, point, timesteps, conditions=self._conditions_at(rows, point)
+                )
             output = output.to(x_t.dtype)
             predicted, _ = split_output(output, x_t, self._learned_variance)
         telemetry = _Telemetry(self._plan.objectives, x_t, self._picture_shape)
@@ -210,6 +213,11 @@ class GuidedDenoiser:
         else:
             slope = of_x_t * of_x0 + vjp(predicted, point, of_output * of_x0, self._loss_scales)
         return (slope if share is None else slope + (1 - share) * of_seen), nonfinite
+
+    def _conditions_at(self, rows: range, like: Tensor) -> Tensor | None:
+        if self._conditions is None:
+            return None
+        return to_device(self._conditions[rows.start : rows.stop], like.device)
 
     def _through_decoder(
         self, latents: Tensor, context: _StepContext, telemetry: _Telemetry

@@ -58,7 +58,7 @@ def guided_diffusion(
     preset: PresetName | None = None,
     flags: Path | None = None,
     key: str | None = None,
-    label: str | None = None,
+    label: str = "",
     size: int | None = None,
     width: int | None = None,
     height: int | None = None,
@@ -81,7 +81,7 @@ def guided_diffusion(
     :param preset: the published model in the checkpoint; default: ``imagenet256-uncond``.
     :param flags: a file with flags of :class:`UNetFlags` or of OpenAI's scripts, instead of a preset.
     :param label: the class that a class-conditional network draws: number or ImageNet name; ``random``: a class for
-        each picture, from its seed; ``none``: no class.
+        each picture, from its seed; ``none``: no class. Leave it out for other networks.
     :param size: height and width of the pictures in pixels; default: those that the network was trained on.
     :param width: of the pictures, if other than the height.
     :param height: of the pictures, if other than the width.
@@ -123,11 +123,13 @@ def guided_diffusion(
     )
 
 
-def _label(label: str | None, description: Description) -> Label | None:
+def _label(label: str, description: Description) -> Label | None:
     from .imagenet import class_index
 
-    if label is None or label == "random" or label == "none":
-        return label  # type: ignore[return-value]  # one of the two words
+    if not label:
+        return None
+    if label == "random" or label == "none":
+        return label
     return class_index(label, description.flags.num_classes or 1)
 
 

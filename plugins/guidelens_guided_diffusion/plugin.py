@@ -128,8 +128,9 @@ def _label(label: str, description: Description) -> Label | None:
 
     if not label:
         return None
-    if label == "random" or label == "none":
-        return label
+    words: dict[str, Label] = {"random": "random", "none": "none"}
+    if label in words:
+        return words[label]
     return class_index(label, description.flags.num_classes or 1)
 
 

@@ -17,6 +17,8 @@ from .presets import CLASSIFIERS, DEFAULT_CLASSIFIER, DEFAULT_PRESET, PRESETS, C
 from .weights import WEIGHTS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from .checkpoint import Checkpoint
     from .classifier import NoisyClassifierGuidance
     from .generator import GuidedDiffusionGenerator, Label
@@ -85,9 +87,9 @@ def guided_diffusion(
     :param size: height and width of the pictures in pixels; default: those that the network was trained on.
     :param width: of the pictures, if other than the height.
     :param height: of the pictures, if other than the width.
-    :param schedule: the training noise schedule; default: the preset's, or ``linear`` with ``flags``.
+    :param schedule: the training noise schedule; default: the preset's or flags', else ``linear``.
     :param prediction: the quantity that the network predicts; default: the preset's, or ``epsilon``.
-    :param num_timesteps: T of the training process; default: the preset's, or 1000.
+    :param num_timesteps: T of the training process; default: the preset's or flags', else 1000.
     :param rescale_timesteps: the network was trained on t * 1000 / T.
     :param fixed_variance: Sigma of the reverse steps, if the network does not learn it; default: as the flags say.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same results.
@@ -97,23 +99,16 @@ def guided_diffusion(
     :raises UsageError: options contradict each other or the file.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    _check_source("guided-diffusion", checkpoint, preset, flags, untrained, key)
-    if untrained:
-        _warn_untrained("guided-diffusion")
-    elif checkpoint is None:
-        checkpoint = _fetched("guided-diffusion", PRESETS[preset or DEFAULT_PRESET].file_name)
-    from .checkpoint import read_checkpoint
     from .generator import described_generator
 
+    published = PRESETS[preset or DEFAULT_PRESET].file_name
+    checkpoint = _source("guided-diffusion", checkpoint, preset, flags, untrained, key, published)
     process: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
     process |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
-    content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
-    description = _description(content, checkpoint, preset, flags, process)
-    for guess in description.guesses:
-        logger.warning("%s", guess)
+    description, state = _described(checkpoint, key, preset, flags, process)
     return described_generator(
         description,
-        None if content is None else content.state,
+        state,
         source=str(checkpoint),
         label=_label(label, description),
         size=_size(size, width, height),
@@ -165,11 +160,8 @@ def noisy_classifier(
     :raises UsageError: options contradict each other.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    _check_source("noisy-classifier", checkpoint, preset, flags, untrained, key)
-    if untrained:
-        _warn_untrained("noisy-classifier")
-    elif checkpoint is None:
-        checkpoint = _fetched("noisy-classifier", CLASSIFIERS[preset or DEFAULT_CLASSIFIER].file_name)
+    published = CLASSIFIERS[preset or DEFAULT_CLASSIFIER].file_name
+    checkpoint = _source("noisy-classifier", checkpoint, preset, flags, untrained, key, published)
     from .checkpoint import build_encoder, read_checkpoint
     from .classifier import NoisyClassifierGuidance
     from .encoder import EncoderUNet
@@ -184,6 +176,33 @@ def noisy_classifier(
         return NoisyClassifierGuidance(random_network(EncoderUNet, wanted, seed))
     state = read_checkpoint(checkpoint, key=key).state
     return NoisyClassifierGuidance(build_encoder(wanted, state, source=str(checkpoint)))
+
+
+def _source(
+    name: str,
+    checkpoint: Path | None,
+    preset: str | None,
+    flags: Path | None,
+    untrained: bool,
+    key: str | None,
+    published: str,
+) -> Path | None:
+    """Return the checkpoint to read, the fetched one where none is given; None for random weights.
+
+    :param published: name of the preset's file.
+    :raises UsageError: options contradict each other.
+    :raises GuidelensError: the file was not fetched.
+    """
+    _check_source(name, checkpoint, preset, flags, untrained, key)
+    if untrained:
+        logger.warning("%s has random weights (untrained=true); its output is meaningless", name)
+        return None
+    if checkpoint is not None:
+        return checkpoint
+    from guidelens.weights import require
+
+    (path,) = require(name, [WEIGHTS[published]], instead=f"give {name}:checkpoint=FILE")
+    return path
 
 
 def _check_source(
@@ -207,15 +226,19 @@ def _check_source(
         raise UsageError(f"{name}:flags=FILE describes a network of your own: give its checkpoint=FILE")
 
 
-def _fetched(name: str, file_name: str) -> Path:
-    from guidelens.weights import require
+def _described(
+    checkpoint: Path | None,
+    key: str | None,
+    preset: PresetName | None,
+    flags: Path | None,
+    process: dict[str, Any],
+) -> tuple[Description, Mapping[str, Tensor] | None]:
+    """Return the description of a network, and its weights; None for random ones."""
+    from .checkpoint import read_checkpoint
 
-    (path,) = require(name, [WEIGHTS[file_name]], instead=f"give {name}:checkpoint=FILE")
-    return path
-
-
-def _warn_untrained(name: str) -> None:
-    logger.warning("%s has random weights (untrained=true); its output is meaningless", name)
+    content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
+    description = _description(content, checkpoint, preset, flags, process)
+    return description, None if content is None else content.state
 
 
 def _description(
@@ -229,7 +252,10 @@ def _description(
     given = {name: value for name, value in process.items() if value is not None}
     if content is None or content.description is None:
         base = PRESETS[preset or DEFAULT_PRESET].description if flags is None else read_flags(flags)
-        return _with_process(base, given)
+        described = _with_process(base, given)
+        for guess in described.guesses:
+            logger.warning("%s", guess)
+        return described
     if superfluous := [name for name, value in (("preset", preset), ("flags", flags)) if value is not None]:
         raise UsageError(f"{path} describes its own network: leave out the option {superfluous[0]}")
     for name, value in given.items():

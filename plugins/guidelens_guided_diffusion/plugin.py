@@ -82,8 +82,7 @@ def guided_diffusion(
     :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
     :param preset: the published model in the checkpoint; default: ``imagenet256-uncond``.
     :param flags: a file with flags of :class:`UNetFlags` or of OpenAI's scripts, instead of a preset.
-    :param label: the class that a class-conditional network draws: number or ImageNet name; ``random``: a class for
-        each picture, from its seed; ``none``: no class. Leave it out for other networks.
+    :param label: the class to draw: number or ImageNet name, ``random`` (each picture's own, by its seed), ``none``.
     :param size: height and width of the pictures in pixels; default: those that the network was trained on.
     :param width: of the pictures, if other than the height.
     :param height: of the pictures, if other than the width.

@@ -16,7 +16,7 @@ from guidelens.errors import UsageError
 from guidelens.report import page as page_module
 from guidelens.report.charts import Line, line_chart
 from guidelens.report.grid import draw_grid, fit, wrap
-from guidelens.report.page import render_page
+from guidelens.report.page import render_page, render_sweep
 from guidelens.report.trajectory import animation_format, encode_trajectory
 from guidelens.sampling import Sampling
 from guidelens.svg import element, number, short
@@ -25,6 +25,8 @@ from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
 
 NASTY = "<script>alert(\"x\")</script> & 'q' http://example.org/a.png"
 PROMPTS = ["a red circle above a dot", NASTY, "something unscorable"]
+
+NO_STEPS: dict[str, Any] = {"losses": {}, "gradient_norms": {}, "cosines": {}}
 
 
 class Reader(html.parser.HTMLParser):
@@ -104,6 +106,53 @@ def test_page_shows_every_cell_with_scores_and_details(directory: Path, page: Re
     assert all(f"{row['metrics']['bright']:.2f}" in text for row in rows if "bright" in row["metrics"])
     assert page.text.count("metric failed") == 4
     assert "Metric brightness failed on 4 pictures: RuntimeError: cannot read the picture of" in text
+
+
+def test_page_leads_with_the_pictures_and_its_question(directory: Path, page: Reader) -> None:
+    assert "2 schedules on 3 prompts" in page.text
+    text = (directory / "index.html").read_text(encoding="utf-8")
+    assert text.index('id="pictures"') < text.index('class="headline"') < text.index("Table of scores")
+    same = [str(button["data-same"]) for button in page.all("button") if "data-same" in button]
+    assert sorted(same) == sorted(2 * [f"{prompt}-0-{seed}" for prompt in range(3) for seed in range(2)])
+
+
+def test_page_shows_four_seeds_and_folds_the_rest(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "step_series", lambda directory, row: NO_STEPS)
+    copy = tmp_path / "run"
+    shutil.copytree(directory, copy)
+    rows = rows_of(copy)
+    more = [{**rows[0], "key": f"more{seed}", "seed": seed} for seed in range(2, 6)]
+    for row in more:
+        shutil.copy(copy / rows[0]["image"], copy / "samples" / f"{row['key']}.png")
+    lines = [json.dumps(row) for row in [*rows, *more]]
+    (copy / "results.jsonl").write_text("\n".join(lines) + "\n")
+    text = render_page(copy)
+    (folded,) = re.findall(r"<summary>2 more</summary>.*?</details>", text, re.DOTALL)
+    assert 'data-key="more5"' in folded
+    assert 'data-key="more3"' not in folded
+
+
+def test_a_sweep_has_a_row_for_each_value(
+    directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page_module, "step_series", lambda directory, row: NO_STEPS)
+    runs = {"scale 0.3": tmp_path / "scale=0.3", "scale 3": tmp_path / "scale=3"}
+    for run in runs.values():
+        shutil.copytree(directory, run)
+    for row in rows_of(runs["scale 3"]):
+        key = row["key"]
+        (runs["scale 3"] / f"samples/{key}.png").rename(runs["scale 3"] / f"samples/x{key}.png")
+    table = runs["scale 3"] / "results.jsonl"
+    changed = [{**row, "key": f"x{row['key']}"} for row in rows_of(runs["scale 3"])]
+    table.write_text("\n".join(map(json.dumps, changed)) + "\n")
+    page = read(render_sweep(runs, tmp_path))
+    assert page.text.count("scale 0.3") >= 3 * 1 + 1  # beside each prompt, and over the tables
+    regions = [region.get("aria-label") for region in page.all("div")]
+    assert {"Table of scores, scale 0.3", "Table of scores, scale 3"} <= set(regions)
+    identifiers = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(identifiers) == len(set(identifiers))
 
 
 def test_page_asks_nobody_for_anything(directory: Path, page: Reader) -> None:

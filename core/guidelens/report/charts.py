@@ -47,30 +47,60 @@ def line_chart(lines: Sequence[Line], label: str, bounds: tuple[float, float] | 
     low, high = bounds or value_range([line.values for line in lines])
     steps = max((len(line.values) for line in lines), default=0)
     frame = Frame(220.0, 76.0, 34.0, 4.0, 5.0, 13.0, low, high)
-    drawn = [(line.colour, _path(line.values, steps, frame)) for line in lines]
+    kinds = dash_kinds([line.values for line in lines], high - low)
+    drawn = [
+        (f"line c{line.colour}{kind}", _path(line.values, steps, frame))
+        for line, kind in zip(lines, kinds, strict=True)
+    ]
     return chart(
         frame.width,
         frame.height,
         label,
         *frame.axes(),
-        *(element("path", class_=f"line c{colour}", d=path) for colour, path in drawn if path),
+        *(element("path", class_=kind, d=path) for kind, path in drawn if path),
         text(frame.left, frame.height - 2, "step 1"),
         text(frame.end, frame.height - 2, str(steps), "end"),
     )
 
 
-def interval_mark(estimate: Estimate, bounds: tuple[float, float]) -> Markup:
-    """Return a dot with its interval on a common scale; decoration, the numbers stand beside it."""
+def dash_kinds(lines: Sequence[Values], span: float) -> list[str]:
+    """Return a class for each line: `` over1`` or `` over2``, dashed, where it covers one or more earlier ones.
+
+    A line covers another where they are within 2 % of ``span`` of each other at a quarter of the steps or more.
+    """
+    kinds: list[str] = []
+    for i, values in enumerate(lines):
+        covered = sum(_coincide(values, other, span) for other in lines[:i])
+        kinds.append(f" over{min(covered, 2)}" if covered else "")
+    return kinds
+
+
+def _coincide(one: Values, other: Values, span: float) -> bool:
+    both = [(a, b) for a, b in zip(one, other, strict=False) if a is not None and b is not None]
+    near = sum(abs(a - b) <= 0.02 * span for a, b in both)
+    return bool(both) and near >= len(both) / 4
+
+
+def interval_mark(estimate: Estimate, bounds: tuple[float, float], colour: int | None = None) -> Markup:
+    """Return a dot with its interval on a common scale, and a tick at 0 inside it.
+
+    It is decoration: the numbers stand beside it.
+
+    :param colour: the number of its colour; None: that of the page's accents.
+    """
     low, high = bounds
     span = (high - low) or 1.0
 
     def place(value: float) -> str:
         return number(4 + 92 * min(1.0, max(0.0, (value - low) / span)))
 
-    paths = [("rail", "M4 6H96")]
+    shade = "" if colour is None else f" line c{colour}"
+    paths = [("rail", "M4 6H96M4 3V9M96 3V9")]
+    if low < 0 < high:
+        paths.append(("rail zero", f"M{place(0)} 0V12"))
     if estimate.has_interval:
-        paths.append(("whisker", f"M{place(estimate.low)} 6H{place(estimate.high)}"))
-    paths.append(("dot", f"M{place(estimate.mean)} 1V11"))
+        paths.append((f"whisker{shade}", f"M{place(estimate.low)} 6H{place(estimate.high)}"))
+    paths.append((f"dot{shade}", f"M{place(estimate.mean)} 1V11"))
     parts = [element("path", class_=kind, d=path) for kind, path in paths]
     return element(
         "svg", *parts, class_="mark", viewBox="0 0 100 12", preserveAspectRatio="none", aria_hidden="true"

@@ -1,24 +1,30 @@
-"""index.html: the pictures of a run with their scores and losses, made from the run's directory alone."""
+"""index.html: the pictures of one or several runs with their scores and losses, made from their directories alone."""
 
 from __future__ import annotations
 
 import base64
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
 
-from guidelens.colours import NEUTRAL, palette, style_sheet
-from guidelens.report.charts import Line, interval_mark, line_chart, value_range
-from guidelens.report.study_cells import cell_command, redraw_command, request_words
+from guidelens.colours import palette, style_sheet
+from guidelens.report.page_pictures import (
+    FIRST_SEEDS,
+    FieldRow,
+    PromptView,
+    field_row,
+    prompt_hints,
+    score_text,
+    weight_charts,
+)
+from guidelens.report.page_tables import Tables, tables
 from guidelens.runs.scoring import failures
 from guidelens.runs.store import RESULTS, image_name, read_config, read_rows
 from guidelens.runs.telemetry import step_series
 from guidelens.sampling import options, split_steps
-from guidelens.stats import Estimate, paired_differences, summarise
 from guidelens.svg import short
 from guidelens.words import plural
 
@@ -37,60 +43,31 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Chart:
-    """A drawn chart and its heading."""
+class Part:
+    """A run of the page."""
 
-    title: str
-    svg: Markup
-    colour: int
+    label: str
+    """Which value of a sweep it has, as ``scale 0.3``; empty where the page has one run."""
+    directory: Path
+    place: str
+    """The directory seen from the folder of the page."""
+    config: Mapping[str, Any]
+    rows: list[Row]
 
-
-@dataclass(frozen=True)
-class CellView:
-    """One picture as the page shows it."""
-
-    row: Row
-    source: str
-    scores: list[tuple[str, str]]
-    charts: list[tuple[str, list[Chart]]]
-    """Groups of charts for the details: losses, gradient norms, cosines."""
-    redraw: str
-    """The command that draws it again bit for bit; empty where a model was given as an object."""
-    command: str
-    """The command that draws it alone; likewise."""
+    def address(self, row: Row) -> str:
+        """Return the relative address of a picture."""
+        name = image_name(row["key"])
+        return name if self.place == "." else f"{self.place}/{name}"
 
 
 @dataclass(frozen=True)
-class ColumnView:
-    """One schedule's pictures for one prompt."""
+class PartView:
+    """The tables and settings of a run, as the page shows them."""
 
-    schedule: str
-    number: int
-    mean: str
-    cells: list[CellView]
-    charts: list[Chart]
-
-
-@dataclass(frozen=True)
-class PromptView:
-    """One prompt's pictures."""
-
-    number: int
-    text: str
-    category: str
-    reference: str | None
-    columns: list[ColumnView]
-    hints: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class SummaryRow:
-    """One schedule's line of the table."""
-
-    schedule: str
-    number: int
-    estimates: list[tuple[Estimate, Markup]]
-    differences: list[Estimate | None]
+    label: str
+    tables: Tables
+    settings: list[tuple[str, str]]
+    commands: Sequence[str]
 
 
 def render_page(directory: Path) -> str:
@@ -99,33 +76,79 @@ def render_page(directory: Path) -> str:
 
     :raises GuidelensError: when the directory holds no run that can be read.
     """
+    return _render([_read_part("", directory, ".")])
+
+
+def render_sweep(runs: Mapping[str, Path], directory: Path) -> str:
+    """Return the page, to be written into ``directory``, of several runs that differ in a setting.
+
+    :param runs: directories within ``directory``, by what each is called (``scale 0.3``).
+    :raises GuidelensError: when one of them holds no run that can be read.
+    """
+    parts = [_read_part(label, run, run.relative_to(directory).as_posix()) for label, run in runs.items()]
+    return _render(parts)
+
+
+def _read_part(label: str, directory: Path, place: str) -> Part:
     config = read_config(directory) or {}
     stored, _ = read_rows(directory / RESULTS)
-    names = [schedule["name"] for schedule in config["schedules"]]
-    place = {name: i for i, name in enumerate(names)}
+    order = {schedule["name"]: i for i, schedule in enumerate(config["schedules"])}
     rows: list[Row] = [{**row, **step_series(directory, row)} for row in stored.values()]
-    rows.sort(key=lambda row: (place[row["schedule"]], row["seed"]))
-    colours = _colours(rows, names)
-    sources = _picture_sources(directory, rows)
-    prompts = [_prompt_view(i, p, rows, config, colours, sources) for i, p in enumerate(config["prompts"])]
-    columns, summary = _summary(rows, names)
+    rows.sort(key=lambda row: (order[row["schedule"]], row["seed"]))
+    return Part(label, directory, place, config, rows)
+
+
+def _render(parts: Sequence[Part]) -> str:
+    config = parts[0].config
+    names = [schedule["name"] for schedule in config["schedules"]]
+    everything = [row for part in parts for row in part.rows]
+    colours = palette([*names, *sorted({name for row in everything for name in row["losses"]})])
+    prompts = _prompt_views(parts, colours)
+    steps, respaced = split_steps(config["settings"]["steps"])
     template = page_environment().get_template("page.html.j2")
     return template.render(
         config=config,
+        title=f"{plural(len(names), 'schedule')} on {plural(len(prompts), 'prompt')}",
+        swept=[part.label for part in parts if part.label],
         fine=is_fine(config["settings"]),
-        **dict(zip(("steps", "respaced"), split_steps(config["settings"]["steps"]), strict=True)),
-        settings=list(_settings(config)),
-        prompts=[prompt for prompt in prompts if prompt.columns],
+        steps=steps,
+        respaced=respaced,
+        prompts=prompts,
         schedules=names,
-        weights=_weight_charts(config, colours),
-        columns=columns,
-        summary=summary,
-        equal_n=len({(e.n, e.clusters) for line in summary for e, _ in line.estimates}) == 1,
-        failures=failures(rows),
-        nonfinite=sum(row["nonfinite_steps"] for row in rows),
-        total=len(rows),
+        objectives=sorted({name for schedule in config["schedules"] for name in schedule["weights"]}),
+        weights=weight_charts(config, colours),
+        parts=[
+            PartView(
+                part.label,
+                tables(part.rows, names, part.config["metrics"], colours),
+                list(_settings(part.config)),
+                part.config["commands"],
+            )
+            for part in parts
+        ],
+        failures=failures(everything),
+        nonfinite=sum(row["nonfinite_steps"] for row in everything),
+        total=len(everything),
         colours=colours,
+        first_seeds=FIRST_SEEDS,
     )
+
+
+def _prompt_views(parts: Sequence[Part], colours: Mapping[str, int]) -> list[PromptView]:
+    """Return the prompts of all parts, in order, each with a row of pictures for each part."""
+    sources = _picture_sources(parts)
+    prompts = {(p["text"], p["reference"]): p for part in parts for p in part.config["prompts"]}
+    views = []
+    for i, prompt in enumerate(prompts.values()):
+        rows: list[FieldRow] = []
+        for part in parts:
+            source = sources[part.label]
+            rows.append(field_row(part.label, prompt, part.rows, part.config, colours, source, part.place))
+        rows = [row for row in rows if row.columns]
+        if rows:
+            hints = prompt_hints(prompt, parts[0].config)
+            views.append(PromptView(i, prompt["text"], prompt["category"], prompt["reference"], rows, hints))
+    return views
 
 
 def page_environment() -> Any:
@@ -147,11 +170,6 @@ def page_environment() -> Any:
     return environment
 
 
-def score_text(value: float) -> str:
-    """Write a score: two decimals, or a dash for none."""
-    return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
-
-
 def is_fine(settings: Mapping[str, Any]) -> bool:
     """Whether pictures of these settings are too large to be shown pixel by pixel."""
     return max(settings["image_shape"][1:]) > PIXELATED_SIDE
@@ -162,174 +180,38 @@ def signed_text(value: float) -> str:
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
-def again(config: Mapping[str, Any], row: Row) -> tuple[str, str]:
-    """Return the commands that draw one picture again and alone; empty where a model was given as an object."""
-    if config["plugins"] is None:
-        return "", ""
-    return redraw_command(row["key"]), cell_command(config["settings"], row, request_words(config["plugins"]))
+def _picture_sources(parts: Sequence[Part]) -> dict[str, Callable[[Row], str]]:
+    """Return, by label, how a part's pictures are addressed: as data while all are small, else as files."""
+    files = [part.directory / image_name(row["key"]) for part in parts for row in part.rows]
+    if 2 * sum(file.stat().st_size for file in files) * 4 / 3 > INLINE_BYTES:
+        return {part.label: part.address for part in parts}
+    return {part.label: _inline(part.directory) for part in parts}
 
 
-def _prompt_view(
-    number: int,
-    prompt: Mapping[str, Any],
-    rows: Sequence[Row],
-    config: Mapping[str, Any],
-    colours: Mapping[str, int],
-    sources: Callable[[Row], str],
-) -> PromptView:
-    mine = [row for row in rows if (row["prompt"], row["reference"]) == (prompt["text"], prompt["reference"])]
-    ranges = {name: value_range([r["losses"][name] for r in mine if name in r["losses"]]) for name in colours}
-    columns = []
-    for i, schedule in enumerate(s["name"] for s in config["schedules"]):
-        cells = [row for row in mine if row["schedule"] == schedule]
-        if not cells:
-            continue
-        views = [
-            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), *again(config, r)) for r in cells
-        ]
-        columns.append(
-            ColumnView(schedule, i, _first_mean(cells), views, _column_charts(cells, colours, ranges))
-        )
-    hints = _hints(prompt, config)
-    return PromptView(number, prompt["text"], prompt["category"], prompt["reference"], columns, hints)
-
-
-def _hints(prompt: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return how a prompt was perturbed, and what the text encoder has to say of it."""
-    text, reference = prompt["text"], prompt["reference"]
-    forms = [f for f in config["perturbed"] if (f["text"], f["reference"]) == (text, reference)]
-    told = [note["note"] for note in config["notes"] if note["prompt"] == text]
-    return [*(f"{form['perturbation']}, edit distance {form['edits']}" for form in forms), *told]
-
-
-def _first_mean(rows: Sequence[Row]) -> str:
-    column = next((name for row in rows for name in row["metrics"]), None)
-    if column is None:
-        return ""
-    values = [row["metrics"][column] for row in rows if column in row["metrics"]]
-    return f"{column} {score_text(math.fsum(values) / len(values))}"
-
-
-def _scores(row: Row) -> list[tuple[str, str]]:
-    return [(name, score_text(value)) for name, value in row["metrics"].items()]
-
-
-def _column_charts(
-    rows: Sequence[Row], colours: Mapping[str, int], ranges: Mapping[str, tuple[float, float]]
-) -> list[Chart]:
-    """Draw each objective's loss, one line a seed, on an axis shared by all schedules of the prompt."""
-    charts = []
-    for name, colour in colours.items():
-        lines = [Line(row["losses"][name], colour) for row in rows if name in row["losses"]]
-        if lines:
-            label = f"{name} loss over steps, {rows[0]['schedule']}, {len(lines)} seeds{_ends(lines)}"
-            charts.append(Chart(f"{name} loss", line_chart(lines, label, ranges[name]), colour))
-    return charts
-
-
-def _cell_charts(row: Row, colours: Mapping[str, int]) -> list[tuple[str, list[Chart]]]:
-    groups = []
-    for title, noun in (("losses", "loss"), ("gradient_norms", "gradient norm")):
-        charts = [
-            Chart(f"{name} {noun}", line_chart([line], f"{name} {noun} over steps{_ends([line])}"), colour)
-            for name, colour in colours.items()
-            if name in row[title]
-            for line in [Line(row[title][name], colour)]
-        ]
-        groups.append((title.replace("_", " "), charts))
-    cosines = [
-        Chart(
-            f"{title} cosine",
-            line_chart([line], f"cosine of {title} over steps{_ends([line])}", (-1.0, 1.0)),
-            NEUTRAL,
-        )
-        for title, values in ((pair.replace("|", ", "), values) for pair, values in row["cosines"].items())
-        for line in [Line(values, NEUTRAL)]
-    ]
-    return [(title, charts) for title, charts in (*groups, ("gradient cosines", cosines)) if charts]
-
-
-def _ends(lines: Sequence[Line]) -> str:
-    firsts = [next(v for v in line.values if v is not None) for line in lines]
-    lasts = [next(v for v in reversed(line.values) if v is not None) for line in lines]
-    return f": from {short(math.fsum(firsts) / len(firsts))} to {short(math.fsum(lasts) / len(lasts))}"
-
-
-def _summary(rows: Sequence[Row], names: Sequence[str]) -> tuple[list[str], list[SummaryRow]]:
-    """Estimate every schedule's columns, and the paired difference of each to the first schedule."""
-    estimates = summarise(rows)
-    present = [name for name in names if name in estimates]
-    columns = list(estimates[present[0]]) if present else []
-    bounds = {column: _bounds([estimates[name][column] for name in present]) for column in columns}
-    differences = {column: paired_differences(rows, column, present[0]) for column in columns}
-    lines = [
-        SummaryRow(
-            name,
-            names.index(name),
-            [(estimates[name][c], interval_mark(estimates[name][c], bounds[c])) for c in columns],
-            [differences[c].get(name) for c in columns],
-        )
-        for name in present
-    ]
-    return columns, lines
-
-
-def _bounds(estimates: Sequence[Estimate]) -> tuple[float, float]:
-    """Return [0, 1] where all of a column lies in it, else the column's own range."""
-    values = [v for e in estimates for v in (e.mean, e.low, e.high) if math.isfinite(v)]
-    if not values:
-        return 0.0, 1.0
-    low, high = min(values), max(values)
-    return (0.0, 1.0) if low >= 0 and high <= 1 else value_range([[low, high]])
-
-
-def _weight_charts(config: Mapping[str, Any], colours: Mapping[str, int]) -> dict[str, Markup]:
-    charts = {}
-    for schedule in config["schedules"]:
-        weights = schedule["weights"]
-        lines = [Line(weights[name], colours[name]) for name in colours if name in weights]
-        top = max((w for line in lines for w in line.values if w is not None), default=1.0)
-        bottom = min((w for line in lines for w in line.values if w is not None), default=0.0)
-        label = f"weights of {', '.join(weights) or 'no objective'} over steps in {schedule['name']}"
-        charts[schedule["name"]] = line_chart(lines, label, (min(0.0, bottom), max(1.0, top)))
-    return charts
-
-
-def _colours(rows: Sequence[Row], schedules: Sequence[str]) -> dict[str, int]:
-    """Return the numbers of the objectives' colours, in alphabetical order, beside which schedules have theirs."""
-    names = sorted({name for row in rows for name in row["losses"]})
-    numbers = palette([*names, *schedules])
-    return {name: numbers[name] for name in names}
-
-
-def _picture_sources(directory: Path, rows: Sequence[Row]) -> Callable[[Row], str]:
-    sizes = [(directory / image_name(row["key"])).stat().st_size for row in rows]
-    if 2 * sum(sizes) * 4 / 3 > INLINE_BYTES:
-        return lambda row: image_name(row["key"])
+def _inline(directory: Path) -> Callable[[Row], str]:
     return lambda row: (
         "data:image/png;base64,"
         + base64.b64encode((directory / image_name(row["key"])).read_bytes()).decode("ascii")
     )
 
 
-def _settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    shown = []
+def _settings(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """Yield the settings of a run that are not at their defaults, and what it was drawn with."""
     defaults = {each.name: each.default for each in options() if each.name not in ALWAYS_SHOWN}
     for name, value in config["settings"].items():
         if name in defaults and value == defaults[name]:
             continue
+        shown = name.replace("_", " ")
         if isinstance(value, Mapping) and set(value) == {"name", "fingerprint"}:
-            shown += [(name, value["name"]), (f"{name} fingerprint", value["fingerprint"])]
+            yield name, value["name"]
+            yield f"{name} fingerprint", value["fingerprint"]
         elif isinstance(value, Mapping):
-            shown.append(
-                (name.replace("_", " "), ", ".join(f"{k} {v:g}" for k, v in value.items()) or "none")
-            )
+            yield shown, ", ".join(f"{k} {v:g}" for k, v in value.items()) or "none"
         elif isinstance(value, list):
-            shown.append((name.replace("_", " "), " × ".join(str(v) for v in value)))
+            yield shown, " × ".join(str(v) for v in value)
         else:
-            shown.append((name.replace("_", " "), f"{value:g}" if isinstance(value, float) else str(value)))
+            yield shown, f"{value:g}" if isinstance(value, float) else str(value)
     seeds = config["seeds"]
-    shown.append(
-        ("seeds", ", ".join(str(s) for s in seeds[:12]) + (f" … ({len(seeds)})" if len(seeds) > 12 else ""))
-    )
-    return [*shown, ("device", config["device"])]
+    more = f" … ({len(seeds)})" if len(seeds) > 12 else ""
+    yield "seeds", ", ".join(str(s) for s in seeds[:12]) + more
+    yield "device", config["device"]

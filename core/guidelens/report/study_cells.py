@@ -127,9 +127,12 @@ def request_words(requests: Iterable[str]) -> list[str]:
     return [word for request in requests for word in ("-p", request)]
 
 
-def redraw_command(key: str) -> str:
-    """Return the command that computes a cell again bit for bit, to be given in the folder of the page."""
-    return f"guidelens redraw . {key}"
+def redraw_command(key: str, directory: str = ".") -> str:
+    """Return the command that computes a cell again bit for bit, to be given in the folder of the page.
+
+    :param directory: of the cell's run, seen from that folder.
+    """
+    return shlex.join(["guidelens", "redraw", directory, key])
 
 
 def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from axe_rules import violations
 from chromium import PHONE, browser
-from guidelens.runs.compare import compare
+from guidelens.comparison import compare
 from guidelens.sampling import Sampling
 from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
 

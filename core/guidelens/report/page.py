@@ -102,7 +102,9 @@ def _render(parts: Sequence[Part]) -> str:
     config = parts[0].config
     names = [schedule["name"] for schedule in config["schedules"]]
     everything = [row for part in parts for row in part.rows]
-    colours = palette([*names, *sorted({name for row in everything for name in row["losses"]})])
+    weighed = {name for schedule in config["schedules"] for name in schedule["weights"]}
+    objectives = sorted(weighed | {name for row in everything for name in row["losses"]})
+    colours = palette([*names, *objectives])
     prompts = _prompt_views(parts, colours)
     steps, respaced = split_steps(config["settings"]["steps"])
     template = page_environment().get_template("page.html.j2")
@@ -115,7 +117,7 @@ def _render(parts: Sequence[Part]) -> str:
         respaced=respaced,
         prompts=prompts,
         schedules=names,
-        objectives=sorted({name for schedule in config["schedules"] for name in schedule["weights"]}),
+        objectives=objectives,
         weights=weight_charts(config, colours),
         parts=[
             PartView(

@@ -1,11 +1,13 @@
-"""A study on a Ray cluster of two machines (in name), one worker of which is killed: all comes out the same."""
+"""A study on a Ray cluster of two machines (in name): what is lost or joins changes no result."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import guidelens.executors.ray as ray_module
 import pytest
 from guidelens.executors import task_queue
 from guidelens.executors.ray import RayOptions, ray_executor
@@ -22,45 +24,87 @@ pytestmark = pytest.mark.slow
 LETHAL = Path(__file__).with_name("lethal_world.py")
 
 
+VERSIONED = '''"""Version {}."""
+from guidelens.hookspecs import hookimpl
+
+@hookimpl
+def register_metrics(register):
+    pass
+'''
+
+
+class Nodes:
+    """A cluster of two nodes with one core each, to which tests add others."""
+
+    def __init__(self) -> None:
+        from ray.cluster_utils import Cluster
+
+        self.made: Any = Cluster()
+        for _ in range(2):
+            self.add()
+        self.address: str = self.made.address
+
+    def add(self, **options: Any) -> Any:
+        return self.made.add_node(
+            num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False, **options
+        )
+
+    def remove(self, node: Any) -> None:
+        self.made.remove_node(node, allow_graceful=False)
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Two nodes with one core each."""
+def nodes() -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         folders = (Path(plugin).parent for plugin in TOY_PLUGINS)
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))  # a plugin of theirs imports another
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback
-        from ray.cluster_utils import Cluster
-
-        made = Cluster()
+        made = Nodes()
         try:
-            for _ in range(2):
-                made.add_node(num_cpus=1, object_store_memory=80 * 2**20, include_dashboard=False)
-            yield made.address
+            yield made
         finally:
-            made.shutdown()
+            made.made.shutdown()
 
 
-def run(out: Path, address: str | None, text: str = TOY, **extra: object) -> StudyRun:
-    plugins = PluginManager.load([*TOY_PLUGINS, str(LETHAL)], environment={})
+@pytest.fixture
+def cluster(nodes: Nodes) -> str:
+    return nodes.address
+
+
+def run(
+    out: Path,
+    address: str | None,
+    text: str = TOY,
+    *,
+    workers: int | None = 2,
+    more: tuple[str, ...] = (),
+    **extra: object,
+) -> StudyRun:
+    plugins = PluginManager.load([*TOY_PLUGINS, str(LETHAL), *more], environment={})
     if address is not None:
-        extra["executor"] = ray_executor(plugins, RayOptions(workers=2, address=address))
+        extra["executor"] = ray_executor(plugins, RayOptions(workers=workers, address=address))
     return run_study(parse_study(text, label="s.toml"), out=out, plugins=plugins, **extra)  # type: ignore[arg-type]
+
+
+def run_alone(out: Path, text: str = TOY) -> StudyRun:
+    """Run a study in this process, with as many threads as a worker has."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return run(out, None, text)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def test_a_killed_worker_costs_nothing(cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker that first meets a certain prompt kills itself, as the kernel might for want of memory."""
-    import torch
-
     fuse = tmp_path / "fuse"
     text = TOY.replace('"brittle"', f'"lethal:fuse={fuse}"').replace("a dot above", "kill above")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as the workers
-    try:
-        alone = run(tmp_path / "alone", None, text)
-    finally:
-        torch.set_num_threads(threads)
+    alone = run_alone(tmp_path / "alone", text)
     assert (alone.computed, alone.failed) == (16, 8)
     fuse.touch()
     done = run(tmp_path / "ray", cluster, text)
@@ -95,3 +139,52 @@ def test_asked_to_stop_it_keeps_what_is_in_flight(cluster: str, tmp_path: Path) 
     assert 0 < done.computed + done.failed < 24
     assert not ray.is_initialized()
     assert run(tmp_path / "ray", None).reused == done.computed
+
+
+def test_a_node_that_joins_is_used_and_may_be_lost(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(ray_module, "GROWTH_SECONDS", 0.0)
+    added: list[Any] = []
+    started: list[bool] = []
+    start = ray_module._ActorPool._start
+    monkeypatch.setattr(
+        ray_module._ActorPool, "_start", lambda pool: (started.append(bool(added)), start(pool))
+    )
+
+    def change(progress: Progress) -> None:
+        if progress.done + progress.failed == 0:
+            return
+        if not added:
+            added.append(nodes.add())
+        elif started.count(True) == 1 and len(added) == 1:
+            nodes.remove(added[0])
+            added.append(None)
+
+    done = run(tmp_path / "ray", nodes.address, workers=None, on_progress=change)
+    assert started[:3] == [False, False, True], "two workers at first, and one on the new node"
+    assert added[1:] == [None], "the new node was lost while the study ran"
+    assert (done.computed, done.failed) == (16, 8)
+    run_alone(tmp_path / "alone")
+    assert snapshot(tmp_path / "ray") == snapshot(tmp_path / "alone")
+
+
+def test_a_node_with_another_version_of_a_plugin_is_refused(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for version in ("one", "two"):
+        (tmp_path / version).mkdir()
+        (tmp_path / version / "versioned_extra.py").write_text(VERSIONED.format(version))
+    monkeypatch.syspath_prepend(tmp_path / "one")
+    text = TOY.replace("steps = [3, 4]", "steps = 3").replace('"explode", ', "")
+    path = os.environ["PYTHONPATH"]
+    added = [nodes.add(env_vars={"PYTHONPATH": f"{tmp_path / v}{os.pathsep}{path}"}) for v in ("one", "two")]
+    try:
+        done = run(tmp_path / "ray", nodes.address, text, more=("versioned_extra",), workers=4)
+    finally:
+        for node in added:
+            nodes.remove(node)
+    assert (done.computed, done.failed) == (8, 0), "the node with the same version computes all"
+    refused = [r.message for r in caplog.records if "a worker cannot start" in r.message]
+    assert any("it has the plugin versioned_extra in version" in message for message in refused)
+    assert all("versioned_extra" in message for message in refused)

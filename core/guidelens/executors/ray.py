@@ -7,62 +7,35 @@ one process. Only plain data travels; this process alone writes results.
 from __future__ import annotations
 
 import logging
-import os
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Task, TaskProgress
 
+from .ray_cluster import LOCAL, HeadWatch, RayOptions, connection, in_short, leave_with_head
 from .task_queue import TaskQueue, longest_first
 from .worker_setup import WorkerSetup, compute_alike, make_component_cache, make_worker_setup
 
 if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
 
+__all__ = ["LOCAL", "RayExecutor", "RayOptions", "connection", "ray_executor"]
+
 logger = logging.getLogger(__name__)
 
-LOCAL = "local"
 START_TIMEOUT = 300.0
 """Seconds to wait for the first worker, and for the next one when all were lost."""
 FAILED_STARTS = 3
 """Workers that may be lost while starting, one after the other, before no more are started."""
 POLL = 0.5
 """Seconds between looks at whether something happened."""
-
-_STORE_BYTES = 256 * 2**20  # of a local cluster: tasks and outcomes are small
-_QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # else workers wait behind all that runs on the machine, unlike one process
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it, it warns
-}
-_LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Whatever the system, this makes Ray take 127.0.0.1 for the address of the machine."""
-
-
-@dataclass(frozen=True)
-class RayOptions:
-    """How to spread work.
-
-    :param workers: actors; None: as many as the cluster has room for.
-    :param threads: cores per actor, and threads of each.
-    :param address: of a running cluster (``auto``, ``HOST:PORT``, ``ray://HOST:PORT``); ``local`` starts one
-        on this machine and ends it afterwards.
-    """
-
-    workers: int | None = None
-    threads: int = 1
-    address: str = LOCAL
-
-    def __post_init__(self) -> None:
-        for what, value in (("workers", self.workers), ("threads per worker", self.threads)):
-            if value is not None and value < 1:
-                raise UsageError(f"{value} {what}: give at least 1")
+GROWTH_SECONDS = 2.0
+"""Seconds between looks at whether machines joined the cluster."""
 
 
 def ray_executor(
@@ -124,22 +97,31 @@ class _ActorPool:
     def __init__(self, setup: WorkerSetup, options: RayOptions) -> None:
         import ray
 
-        cores = float(options.threads)
-        gpus = _gpus(setup.device, ray.cluster_resources())
-        device = setup.device if gpus or setup.device != "auto" else "cpu"
-        self._setup = WorkerSetup(setup.requests, device, setup.version, setup.torch)
-        self._threads = options.threads
+        self._options = options
+        self._cores = float(options.threads)
+        self._gpus = _gpus(setup.device, ray.cluster_resources())
+        device = setup.device if self._gpus or setup.device != "auto" else "cpu"
+        self._setup = replace(setup, device=device)
         self._actor = ray.remote(_Worker).options(
-            num_cpus=cores, num_gpus=float(gpus), max_restarts=0, scheduling_strategy="SPREAD"
+            num_cpus=self._cores, num_gpus=float(self._gpus), max_restarts=0, scheduling_strategy="SPREAD"
         )
+        client = options.address.startswith("ray://")
+        self._head = HeadWatch(options.address if client else ray.get_runtime_context().gcs_address)
+        self._head_is_gone = False
         self._starting: dict[Any, Any] = {}
         self._free: list[Any] = []
         self._busy: dict[Any, tuple[Any, Task]] = {}
         self._failed_starts = 0
         self._reason = "none was placed: does the cluster have room?"
-        self._waiting_since = time.monotonic()
-        for _ in range(options.workers or _room(ray.nodes(), cores, gpus)):
+        self._waiting_since = self._looked = time.monotonic()
+        self._nodes = _alive(ray.nodes())
+        for _ in range(options.workers or self._room()):
             self._start()
+
+    def _room(self) -> int:
+        import ray
+
+        return _room(ray.nodes(), self._cores, self._gpus)
 
     def work(self, first: Task, queue: TaskQueue) -> Iterator[tuple[Task, Outcome]]:
         """Hand out tasks and yield outcomes until there are no more."""
@@ -165,14 +147,16 @@ class _ActorPool:
             self._check()
 
     def close(self) -> None:
-        """End all actors."""
+        """End all actors. Without a head nobody could be told, and they end by themselves."""
         import ray
 
+        if self._head_is_gone:
+            return
         for actor in [*self._starting.values(), *self._free, *(actor for actor, _ in self._busy.values())]:
             ray.kill(actor)
 
     def _start(self) -> None:
-        actor: Any = self._actor.remote(self._threads)
+        actor: Any = self._actor.remote(self._options.threads)
         self._starting[actor.prepare.remote(self._setup)] = actor
 
     def _started(self, ref: Any) -> None:
@@ -183,12 +167,15 @@ class _ActorPool:
             trouble = ray.get(ref)
         except ray.exceptions.RayError as error:
             self._failed_starts += 1
-            self._reason = _in_short(error)
+            self._reason = in_short(error)
             if self._failed_starts < FAILED_STARTS:
                 self._start()
             return
-        if trouble:
-            raise GuidelensError(f"a worker cannot start: {trouble}")
+        if trouble:  # this machine is not used; the others go on
+            logger.warning("a worker cannot start: %s", trouble)
+            self._reason = trouble
+            ray.kill(actor)
+            return
         self._failed_starts = 0
         self._free.append(actor)
 
@@ -202,7 +189,7 @@ class _ActorPool:
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:  # the actor, its machine, or what it had returned is lost
-            reason = _in_short(error)
+            reason = in_short(error)
             logger.warning("a worker was lost: %s", reason)
             ray.kill(actor)
             self._start()
@@ -212,99 +199,57 @@ class _ActorPool:
         return outcome
 
     def _check(self) -> None:
+        if self._head.is_gone():
+            self._head_is_gone = True
+            raise GuidelensError(
+                f"the head of the Ray cluster {self._options.address!r} is gone; what was finished is kept, and the "
+                "same command continues"
+            )
+        self._grow()
         if self._busy or self._free:
             self._waiting_since = time.monotonic()
         elif not self._starting or time.monotonic() - self._waiting_since > START_TIMEOUT:
             raise GuidelensError(f"no worker could be started on the cluster: {self._reason}")
+
+    def _grow(self) -> None:
+        """Start workers on machines that joined the cluster, unless their number was given."""
+        import ray
+
+        if self._options.workers is not None or time.monotonic() - self._looked < GROWTH_SECONDS:
+            return
+        self._looked = time.monotonic()
+        here = ray.nodes()
+        joined = _alive(here) - self._nodes
+        self._nodes |= joined
+        if joined:
+            new = [node for node in here if node["NodeID"] in joined]
+            wanted = _room(new, self._cores, self._gpus)
+            logger.info("%d machines joined the cluster: starting %d workers", len(joined), wanted)
+            for _ in range(wanted):
+                self._start()
 
 
 class _Worker:
     """The actor: a component cache of its own, with a fixed number of threads."""
 
     def __init__(self, threads: int) -> None:
+        import ray
         import torch
 
         torch.set_num_threads(threads)
+        leave_with_head(ray.get_runtime_context().gcs_address)
 
     def prepare(self, setup: WorkerSetup) -> str:
-        """Load plugins; return what is amiss, or nothing."""
+        """Load plugins; return what keeps this machine from computing the study, or nothing."""
         try:
             self._component_cache = make_component_cache(setup)
         except GuidelensError as error:
-            return str(error)
+            return f"{socket.gethostname()}: {error}"
         return ""
 
     def compute(self, task: Task) -> Outcome:
         """Compute a task; see :func:`guidelens.runs.execute.compute`."""
         return compute_alike(task, self._component_cache)
-
-
-@contextmanager
-def connection(options: RayOptions) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine, and leave it at the end.
-
-    A connection that the caller has already is used and left as it is.
-
-    :raises GuidelensError: for a cluster that cannot be reached or started.
-    """
-    local = options.address == LOCAL
-    with _environment({**_QUIET, **(_LOOPBACK if local else {})}):
-        import ray  # reads some of these when it is imported
-
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
-    if local:
-        cores = os.cpu_count() or 1
-        wanted = (options.workers or max(1, cores // options.threads)) * options.threads
-        quiet |= {
-            "num_cpus": wanted,
-            "include_dashboard": False,
-            "object_store_memory": _STORE_BYTES,
-            "_node_ip_address": "127.0.0.1",
-        }
-    else:
-        _knock(options.address)
-    with _environment({**_QUIET, **(_LOOPBACK if local else {})}):
-        try:
-            ray.init(address=options.address, **quiet)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _no_cluster(options.address, error) from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
-
-
-def _knock(address: str) -> None:
-    """Raise where nothing listens at an address: Ray would try for minutes, and then end the process."""
-    host, _, port = address.rpartition("//")[2].rpartition(":")
-    if not port.isdecimal():
-        return  # "auto", or a name that Ray knows
-    try:
-        socket.create_connection((host, int(port)), timeout=10).close()
-    except (OSError, OverflowError) as error:
-        raise _no_cluster(address, error) from error
-
-
-def _no_cluster(address: str, error: BaseException) -> GuidelensError:
-    return GuidelensError(
-        f"no Ray cluster at {address!r}: {_in_short(error)}; "
-        "`ray start --head` starts one, and without --address this machine is used"
-    )
-
-
-@contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables that are not set, for processes started meanwhile."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
-    try:
-        yield
-    finally:
-        for name in added:
-            os.environ.pop(name, None)
 
 
 def _gpus(device: str, resources: dict[str, float]) -> int:
@@ -313,6 +258,11 @@ def _gpus(device: str, resources: dict[str, float]) -> int:
     if device == "cuda" and not there:
         raise UsageError("device cuda: the cluster has no GPU; say cpu, or auto")
     return int(there and device in ("auto", "cuda"))
+
+
+def _alive(nodes: Iterable[dict[str, Any]]) -> set[str]:
+    """Return the names of the machines that are in a cluster now."""
+    return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def _room(nodes: Iterable[dict[str, Any]], cores: float, gpus: int) -> int:
@@ -324,8 +274,3 @@ def _room(nodes: Iterable[dict[str, Any]], cores: float, gpus: int) -> int:
             fit = has.get("CPU", 0) // cores
             room += int(min(fit, has.get("GPU", 0)) if gpus else fit)
     return max(room, 1)
-
-
-def _in_short(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[0] if lines else type(error).__name__

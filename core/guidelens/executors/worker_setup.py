@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,12 +33,14 @@ class WorkerSetup:
 
     :param version: of guidelens here; another one is refused.
     :param torch: the version of PyTorch here; another one would round differently.
+    :param plugins: names and versions of the loaded plugins here; other versions may compute something else.
     """
 
     requests: tuple[PluginRequest, ...]
     device: str
     version: str
     torch: str
+    plugins: tuple[tuple[str, str], ...] = ()
 
 
 def make_worker_setup(plugins: PluginManager, device: str) -> WorkerSetup:
@@ -59,7 +62,8 @@ def make_worker_setup(plugins: PluginManager, device: str) -> WorkerSetup:
     requests = [
         PluginRequest(text, Path(text).read_bytes() if text in files else None) for text in plugins.requests()
     ]
-    return WorkerSetup(tuple(requests), device, __version__, torch.__version__)
+    loaded = tuple(sorted(plugins.versions().items()))
+    return WorkerSetup(tuple(requests), device, __version__, torch.__version__, loaded)
 
 
 def make_component_cache(setup: WorkerSetup) -> ComponentCache:
@@ -68,7 +72,7 @@ def make_component_cache(setup: WorkerSetup) -> ComponentCache:
     A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
     variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the setup.
 
-    :raises GuidelensError: for another version of guidelens or PyTorch, or a plugin that cannot be loaded.
+    :raises GuidelensError: for another version of guidelens, PyTorch or a plugin, or a plugin that cannot be loaded.
     """
     import torch
 
@@ -82,7 +86,25 @@ def make_component_cache(setup: WorkerSetup) -> ComponentCache:
         if here != there:
             raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
     plugins = PluginManager.load([_local(request) for request in setup.requests], environment={})
+    _check_plugins(plugins.versions(), dict(setup.plugins))
     return ComponentCache(plugins.build, device=setup.device, versions=plugins.version_of)
+
+
+def _check_plugins(here: Mapping[str, str], there: Mapping[str, str]) -> None:
+    """:raises GuidelensError: a plugin of the run has another version here, or is missing.
+
+    Built-in plugins may be missing: their packages are optional, and the run may not use them.
+    """
+    for name, wanted in there.items():
+        if name in here and here[name] != wanted:
+            raise GuidelensError(
+                f"it has the plugin {name} in version {here[name]}, and the study is run with {wanted}; install "
+                "the same"
+            )
+        if name not in here and not wanted.startswith("guidelens "):
+            raise GuidelensError(
+                f"it lacks the plugin {name} ({wanted}), which the study is run with; install it"
+            )
 
 
 def compute_alike(task: Task, cache: ComponentCache) -> Outcome:

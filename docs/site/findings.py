@@ -153,15 +153,17 @@ def page(text: str, found: Record) -> str:
 
 
 def _agreed(found: Record) -> str:
-    """The questions that every study decides, and decides in the same way, as sentences with the means."""
+    """The questions that every study decides in the same way, whatever the rounding, with the means."""
     studies = found["studies"]
     if not studies:
         return _NOTHING
+    changed = {line.partition(":")[0] for runs in found["rounding"].values() for line in runs["changed"]}
     lines = []
     for claims in zip(*(study["claims"] for study in studies.values()), strict=True):
         for answers in zip(*(claim["questions"] for claim in claims), strict=True):
             verdicts = {answer["verdict"] for answer in answers}
-            if len(verdicts) == 1 and verdicts & {"supported", "contradicted"}:
+            stable = len(verdicts) == 1 and answers[0]["question"] not in changed
+            if stable and verdicts & {"supported", "contradicted"}:
                 means = " and ".join(f"{answer['mean']:+.2f}" for answer in answers)
                 lines.append(
                     f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`, {means})"

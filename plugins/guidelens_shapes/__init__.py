@@ -1,7 +1,6 @@
-"""The shapes world: a small diffusion model, a small BLIP and ground truth, shipped, for everyone.
+"""The shapes world: a small diffusion model, a small BLIP and ground truth, included in guidelens.
 
-What this module names is for other worlds: typos, the training of a generator and of a BLIP, and what commands
-share.
+This module exports what other worlds use: typos, the training of a generator and of a BLIP, and helpers for commands.
 """
 
 from __future__ import annotations
@@ -79,5 +78,5 @@ __all__ = [
     "train_generator",
 ]
 
-# Late: the program loads every plugin at each start, and that imports no torch.
+# Imported on first use: the program loads every plugin at each start, which must not import torch.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

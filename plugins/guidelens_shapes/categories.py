@@ -1,4 +1,4 @@
-"""The categories and halves of the prompt set, as types: importable without numpy, for the plugin's options."""
+"""The categories and splits of the prompt set, as types for the plugin's options. Does not import numpy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""``guidelens shapes``: prompts and pictures of the embedded world; training and judging its models.
+"""``guidelens shapes``: prompts and pictures of the shapes world, and training and evaluation of its models.
 
-Every command is thin over a library function, imported when the command runs.
+Every command calls one library function, which is imported when the command runs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,9 @@ from .command_tools import (
 )
 
 MIN_PAIRS = 16
-"""Smallest batch of image-text pairs: the matching loss needs, for every caption, a picture that it is false
-of."""
+"""Smallest batch of image-text pairs. The matching loss needs, for every caption, a picture that contradicts it."""
 MIN_EVALUATED = 200
-"""Fewer held-out scenes may not hold a pool of 100 distinct captions."""
+"""With fewer held-out scenes there may be less than 100 distinct captions for a retrieval pool."""
 
 _FILE = UserPath(path_type=Path, dir_okay=False)
 _FOLDER = UserPath(path_type=Path, file_okay=False)
@@ -42,14 +41,14 @@ _SHARE = click.FloatRange(0.0, 1.0)
 
 @click.group()
 def shapes() -> None:
-    """Prompts, pictures and trainings of the embedded world.
+    """Prompts, pictures and training of the shapes world.
 
-    Coloured shapes on a plain background, 32x32 pixels: the world whose small generator
-    and BLIP ship with guidelens.
+    The shapes world has coloured shapes on a plain background, 32x32 pixels. guidelens
+    includes a small generator and BLIP for it.
 
     \b
-    How its models are trained, in this order; a training that was stopped goes on when
-    its command is run again:
+    To train these models, run the following commands in this order. To resume a stopped
+    training, run its command again.
       guidelens shapes train-generator --out gen
       guidelens shapes predict-x0 --generator gen/generator.safetensors --out x0.safetensors
       guidelens shapes train-blip --out sight --vision-only
@@ -59,13 +58,15 @@ def shapes() -> None:
 
 @shapes.command("draw")
 @click.argument("sentence")
-@click.option("--out", type=_FILE, required=True, help="The picture, a .png; an existing one is replaced.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Chooses among the true scenes.")
+@click.option(
+    "--out", type=_FILE, required=True, help="The .png file to write. An existing file is replaced."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the scene.")
 def draw_command(sentence: str, out: Path, seed: int) -> None:
-    """Render a scene of which SENTENCE is true.
+    """Render a scene that SENTENCE describes.
 
-    No model is involved: this is what a perfect generator would draw. What the sentence
-    leaves open (sizes, places, background) is random.
+    No model is involved: this is what a perfect generator would draw. Sizes, places and
+    background are random where the sentence does not give them.
     """
     import random
 
@@ -80,7 +81,7 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     description = read(sentence)
     if description is None:
         raise UsageError(
-            f"{sentence!r} is no sentence of the shapes world; it reads, for instance, "
+            f"{sentence!r} is not a sentence of the shapes world; write, for example, "
             "'a red circle above a large blue square on a pink background' or 'two small green triangles'"
         )
     rng = random.Random(seed)
@@ -100,16 +101,16 @@ def draw_command(sentence: str, out: Path, seed: int) -> None:
     type=click.Choice(get_args(Category)),
     default="demo",
     show_default=True,
-    help="Kind of prompt, after DrawBench; demo is four fixed prompts, all is --limit of each kind.",
+    help="Category, after DrawBench. demo: four fixed prompts; all: --limit prompts of each category.",
 )
 @click.option("--limit", type=_POSITIVE, help="Number of prompts.  [default: 20, or all of demo]")
-@click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same prompts.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the prompts.")
 @click.option(
     "--split",
     type=click.Choice(get_args(Split)),
     default="test",
     show_default=True,
-    help="test for scores, sweep for choosing settings; no prompt is in both.",
+    help="test: prompts for scores; sweep: prompts for choosing settings. No prompt is in both.",
 )
 def prompts_command(category: Category, limit: int | None, seed: int, split: Split) -> None:
     """Print prompts, one per line."""
@@ -121,9 +122,14 @@ def prompts_command(category: Category, limit: int | None, seed: int, split: Spl
 
 @shapes.command("train-generator", short_help="Train the UNet on rendered scenes.")
 @click.option(
-    "--out", type=_FOLDER, required=True, help="Folder of the training; one that holds it resumes it."
+    "--out",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the training. If it holds a stopped training, that is resumed.",
 )
-@click.option("--images", type=_POSITIVE, default=400_000, show_default=True, help="Pictures to train on.")
+@click.option(
+    "--images", type=_POSITIVE, default=400_000, show_default=True, help="Number of pictures to train on."
+)
 @click.option("--batch-size", type=_POSITIVE, default=32, show_default=True, help="Pictures per step.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and noise.")
 @click.option(
@@ -133,9 +139,13 @@ def prompts_command(category: Category, limit: int | None, seed: int, split: Spl
     show_default=True,
     help="Highest learning rate.",
 )
-@click.option("--init", type=_FILE, help="Start from the averaged weights of an earlier last.pt.")
+@click.option(
+    "--init", type=_FILE, help="Start from the averaged weights in the last.pt of an earlier training."
+)
 @THREADS
-@click.option("--compile", "compiled", is_flag=True, help="Use torch.compile: faster after a slow start.")
+@click.option(
+    "--compile", "compiled", is_flag=True, help="Use torch.compile, which starts slowly and is then faster."
+)
 def train_generator_command(
     out: Path, init: Path | None, threads: int | None, compiled: bool, **settings: Any
 ) -> None:
@@ -157,19 +167,19 @@ def train_generator_command(
     click.echo(f"weights: {path}")
 
 
-@shapes.command("predict-x0", short_help="Predict x0 of noised scenes with the generator.")
+@shapes.command("predict-x0", short_help="Write x0 predictions of the generator for noised scenes.")
 @click.option(
-    "--generator", "weights", type=_FILE, help="Weights of the generator; by default the shipped ones."
+    "--generator", "weights", type=_FILE, help="Weights of the generator.  [default: the included ones]"
 )
-@click.option("--out", type=_FILE, required=True, help="The .safetensors to write, for train-blip --x0.")
-@click.option("--count", type=_POSITIVE, default=40_000, show_default=True, help="How many predictions.")
+@click.option("--out", type=_FILE, required=True, help="The .safetensors file to write, for train-blip --x0.")
+@click.option("--count", type=_POSITIVE, default=40_000, show_default=True, help="Number of predictions.")
 @click.option("--seed", type=int, default=1, show_default=True, help="Seed of scenes, timesteps and noise.")
 @THREADS
 def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, threads: int | None) -> None:
-    """Let the generator predict x0 of noised scenes, at random timesteps.
+    """Write x0 predictions of the generator for noised scenes, at random timesteps.
 
-    These blurred pictures are what a guidance model is shown during sampling; train-blip
-    mixes them in.
+    A guidance model sees such blurred pictures during sampling. train-blip can mix them
+    into its pictures.
     """
     from guidelens.files import check_writable
 
@@ -188,42 +198,51 @@ def predict_x0_command(weights: Path | None, out: Path, count: int, seed: int, t
 
 @shapes.command("train-blip", short_help="Train BLIP on rendered scenes.")
 @click.option(
-    "--out", type=_FOLDER, required=True, help="Folder of the training; one that holds it resumes it."
+    "--out",
+    type=_FOLDER,
+    required=True,
+    help="Folder of the training. If it holds a stopped training, that is resumed.",
 )
 @click.option(
-    "--pairs", type=_POSITIVE, default=400_000, show_default=True, help="Image-text pairs to train on."
+    "--pairs",
+    type=_POSITIVE,
+    default=400_000,
+    show_default=True,
+    help="Number of image-text pairs to train on.",
 )
 @click.option(
     "--batch-size", type=click.IntRange(min=MIN_PAIRS), default=64, show_default=True, help="Pairs per step."
 )
 @click.option(
-    "--vision-only", is_flag=True, help="Train the vision transformer alone, on dense labels; comes first."
+    "--vision-only",
+    is_flag=True,
+    help="Train only the vision transformer, on dense labels. This is the first phase.",
 )
-@click.option("--init", type=_FILE, help="Start from a last.pt of an earlier phase.")
-@click.option("--x0", "x0_file", type=_FILE, help="x0 predictions that predict-x0 wrote.")
+@click.option("--init", type=_FILE, help="Start from the last.pt of an earlier phase.")
+@click.option("--x0", "x0_file", type=_FILE, help="x0 predictions from predict-x0.")
 @click.option(
-    "--x0-share", type=_SHARE, default=0.0, show_default=True, help="Share of pictures taken from --x0."
+    "--x0-share", type=_SHARE, default=0.0, show_default=True, help="Share of pictures that come from --x0."
 )
 @click.option(
     "--degraded-share",
     type=_SHARE,
     default=0.4,
     show_default=True,
-    help="Share of pictures blurred, faded and noised.",
+    help="Share of pictures that are blurred, faded and noised.",
 )
 @click.option(
     "--pair-share",
     type=_SHARE,
     default=0.0,
     show_default=True,
-    help="Share of rendered scenes that show two kinds for certain.",
+    help="Share of rendered scenes that always show two kinds of objects.",
 )
 @click.option(
     "--relation-share",
     type=_SHARE,
     default=0.0,
     show_default=True,
-    help="Share of scenes of two kinds whose caption is about how they stand.",
+    help="Share of scenes with two kinds whose caption states their relation.",
 )
 @click.option(
     "--peak-rate",
@@ -240,9 +259,7 @@ def train_blip_command(
     """Train BLIP (ITC, ITM, LM) on rendered scenes and write OUT/blip.safetensors."""
     check_steps("pairs", settings["pairs"], settings["batch_size"])
     if (x0_file is None) != (settings["x0_share"] == 0):
-        raise UsageError(
-            "--x0 FILE and --x0-share above 0 go together: which predictions, and how many of them"
-        )
+        raise UsageError("--x0 FILE and --x0-share above 0 need each other: give both, or neither")
     folder = prepare_folder(out, threads)
     from .training.blip import BlipTraining, train_blip
     from .training.x0 import X0Set
@@ -261,24 +278,25 @@ def train_blip_command(
     click.echo(f"weights: {path}")
 
 
-@shapes.command("evaluate-generator", short_help="Say how many unguided samples can be read.")
-@click.option("--weights", type=_FILE, help="Weights of the generator; by default the shipped ones.")
+@shapes.command("evaluate-generator", short_help="Print how many unguided samples the parser can read.")
+@click.option("--weights", type=_FILE, help="Weights of the generator.  [default: the included ones]")
 @click.option("--count", type=_POSITIVE, default=500, show_default=True, help="Unconditional samples.")
 @click.option(
     "--steps",
     type=click.IntRange(1, 1000),
     default=50,
     show_default=True,
-    help="Sampling steps of each (DDPM).",
+    help="Sampling steps (DDPM).",
 )
 @JSON_OUT
 @THREADS
 def evaluate_generator_command(
     weights: Path | None, count: int, steps: int, out: Path | None, threads: int | None
 ) -> None:
-    """Draw samples without guidance and say how many can be read.
+    """Draw samples without guidance, and print how many the parser can read.
 
-    "good" is the share with fidelity of at least 0.9 and a background of the palette.
+    "good" is the share of samples with a fidelity of at least 0.9 and a background of
+    the palette.
     """
     check_json(out)
     set_threads(threads)
@@ -290,20 +308,20 @@ def evaluate_generator_command(
 
 
 @shapes.command("evaluate-blip")
-@click.option("--weights", type=_FILE, help="Weights of the BLIP; by default the shipped ones.")
+@click.option("--weights", type=_FILE, help="Weights of the BLIP.  [default: the included ones]")
 @click.option(
     "--generator",
     "generator_file",
     type=_FILE,
-    help="Generator of the x0 predictions; by default the shipped one.",
+    help="Weights of the generator of x0 predictions.  [default: the included ones]",
 )
-@click.option("--clean-only", is_flag=True, help="Do not judge on x0 predictions.")
+@click.option("--clean-only", is_flag=True, help="Do not evaluate on x0 predictions.")
 @click.option(
     "--count",
     type=click.IntRange(min=MIN_EVALUATED),
     default=2000,
     show_default=True,
-    help="Held-out scenes of each kind.",
+    help="Number of held-out scenes of each kind.",
 )
 @JSON_OUT
 @THREADS
@@ -315,13 +333,15 @@ def evaluate_blip_command(
     out: Path | None,
     threads: int | None,
 ) -> None:
-    """Judge a BLIP on held-out scenes.
+    """Evaluate a BLIP on held-out scenes.
 
-    Zero-shot naming by each head, matching against hard negatives, retrieval, captions;
-    naming also on the generator's x0 predictions, by timestep.
+    Measures zero-shot naming by each head, matching against hard negatives, retrieval and
+    captions. Naming is also measured on x0 predictions of the generator, by timestep.
     """
     if clean_only and generator_file is not None:
-        raise UsageError("--generator draws x0 predictions, which --clean-only leaves out: choose one")
+        raise UsageError(
+            "--generator and --clean-only exclude each other: --clean-only makes no x0 predictions"
+        )
     check_json(out)
     set_threads(threads)
     from guidelens_blip import load_blip

@@ -1,4 +1,4 @@
-"""``guidelens shapes sweep`` and ``score``: how far guidance by the embedded models gets, by scale and by schedule."""
+"""``guidelens shapes sweep`` and ``score``: scores of guided sampling, by scale and by schedule."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ _DTYPE = click.option(
     help="Precision of the networks.",
 )
 _GENERATOR = click.option(
-    "--generator", type=_FILE, help="Weights of the generator; by default the shipped ones."
+    "--generator", type=_FILE, help="Weights of the generator.  [default: the included ones]"
 )
-_BLIP = click.option("--blip", type=_FILE, help="Weights of the BLIP; by default the shipped ones.")
+_BLIP = click.option("--blip", type=_FILE, help="Weights of the BLIP.  [default: the included ones]")
 _VARIANT = click.option(
     "--variant",
     type=click.Choice(["x0", "clean"]),
     default="x0",
     show_default=True,
-    help="Which shipped BLIP.",
+    help="Variant of the included BLIP.",
 )
 
 
@@ -49,7 +49,11 @@ def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomple
     help="Scales c_k to try. Repeatable.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=16, show_default=True, help="Prompts per category."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Number of prompts per category.",
 )
 @click.option("--steps", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sampling steps.")
 @_GENERATOR
@@ -69,7 +73,7 @@ def sweep(
     out: Path | None,
     threads: int | None,
 ) -> None:
-    """Draw single-object and positional prompts of the sweep half at each scale, one objective at a time.
+    """Draw single-object and positional prompts of the sweep split at each scale, for one objective at a time.
 
     \b
     Example:
@@ -97,9 +101,15 @@ def sweep(
     help="Schedules to score. Repeatable.",
 )
 @click.option(
-    "--limit", type=click.IntRange(min=1), default=200, show_default=True, help="Prompts per category."
+    "--limit",
+    type=click.IntRange(min=1),
+    default=200,
+    show_default=True,
+    help="Number of prompts per category.",
 )
-@click.option("--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Seeds per prompt.")
+@click.option(
+    "--seeds", type=click.IntRange(min=1), default=2, show_default=True, help="Number of seeds per prompt."
+)
 @click.option("--steps", type=click.IntRange(1, 1000), default=50, show_default=True, help="Sampling steps.")
 @_GENERATOR
 @_BLIP
@@ -122,11 +132,11 @@ def score(
     out: Path | None,
     threads: int | None,
 ) -> None:
-    """Draw prompts of the test half under each schedule at the default scales, and print mean scores."""
+    """Draw prompts of the test split with each schedule at the default scales, and print mean scores."""
     check_json(out)
     set_threads(threads)
     plugins = ctx.find_object(PluginManager)
-    assert plugins is not None  # guidelens has loaded them before it parsed the command line
+    assert plugins is not None  # loaded before the command line was parsed
     built = {spec: plugins.build("schedule", spec) for spec in schedules}
     from .training.sweep import score_guidance
 

@@ -1,4 +1,4 @@
-"""What the commands of a world share: options, checks before anything slow begins, progress, scores as JSON."""
+"""Helpers for the commands of a world: options, checks of files before slow work, progress, scores as JSON."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from guidelens.cli.paths import UserPath
 from guidelens.errors import GuidelensError, UsageError
 
 SECONDS_BETWEEN_LINES = 10.0
-"""At most one line of progress in this time where stderr is no terminal."""
+"""Seconds between lines of progress if stderr is not a terminal."""
 
 THREADS = click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads; by default PyTorch's choice. Results differ in rounding.",
+    help="CPU threads. Results differ in rounding.  [default: PyTorch's choice]",
 )
 JSON_OUT = click.option(
     "--out", type=UserPath(path_type=Path, dir_okay=False), help="Also write the scores to this JSON file."
@@ -33,7 +33,7 @@ def check_steps(name: str, total: int, batch_size: int) -> None:
 
 
 def prepare_folder(folder: Path, threads: int | None) -> Path:
-    """Make the folder of a training, or say why that fails, before anything slow begins."""
+    """Make the folder of a training. Called before slow work, so that an error comes early."""
     from guidelens.files import check_writable
 
     check_writable(folder / "last.pt")
@@ -42,7 +42,7 @@ def prepare_folder(folder: Path, threads: int | None) -> Path:
 
 
 def set_threads(threads: int | None) -> None:
-    """Let PyTorch use so many threads; None leaves its choice."""
+    """Set PyTorch's number of threads. None keeps its choice."""
     if threads is not None:
         import torch
 
@@ -50,23 +50,23 @@ def set_threads(threads: int | None) -> None:
 
 
 def check_init(path: Path, key: str, command: str) -> None:
-    """Tell what is wrong with a file that is no checkpoint of a training by ``command``."""
+    """Check that a file is a checkpoint of a training by ``command``."""
     import torch
 
     try:
         found = key in torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UsageError(f"--init {path}: {error.strerror or error}") from error
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+    except Exception as error:  # the unpickler can raise anything for a damaged file
         raise GuidelensError(
             f"--init {path} cannot be read as a checkpoint: {type(error).__name__}"
         ) from error
     if not found:
-        raise UsageError(f"--init {path} is no last.pt of {command}")
+        raise UsageError(f"--init {path} is not a last.pt of {command}")
 
 
 def check_json(out: Path | None) -> None:
-    """Find out before the computation that there is no place for its scores.
+    """Check before the computation that its scores can be written.
 
     :raises GuidelensError: ``out`` cannot be written.
     """
@@ -77,7 +77,7 @@ def check_json(out: Path | None) -> None:
 
 
 def report(scores: Mapping[str, Any], out: Path | None) -> None:
-    """Print scores as JSON, and write the same to ``out``."""
+    """Print scores as JSON, and write them to ``out``."""
     text = json.dumps(scores, indent=2)
     click.echo(text)
     if out is not None:
@@ -97,15 +97,15 @@ def losses_text(losses: Mapping[str, float]) -> str:
 
 @contextmanager
 def resumable(folder: Path) -> Iterator[None]:
-    """Say on Ctrl-C how to go on."""
+    """On Ctrl-C, print how to resume the training."""
     try:
         yield
     except KeyboardInterrupt:
         saved = (folder / "last.pt").exists()
         then = (
-            "goes on from its last checkpoint"
+            "resumes from the last checkpoint"
             if saved
-            else "starts anew, since no checkpoint was written yet"
+            else "starts from the beginning, because there is no checkpoint yet"
         )
         console.echo_line("note", f"the same command with --out {folder} {then}")
         raise
@@ -113,13 +113,13 @@ def resumable(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def progress_bar(noun: str) -> Iterator[Callable[[int, int, str], None]]:
-    """Show progress while the block runs: a bar on a terminal, a line now and then elsewhere, on stderr.
+    """Show progress on stderr while the block runs: a bar on a terminal, otherwise a line from time to time.
 
-    Yields a function of (done, total, what else to say).
+    Yields a function of (done, total, further text).
     """
     screen = console.err()
     if not screen.is_terminal:
-        yield _PlainLines(noun)
+        yield _ProgressLines(noun)
         return
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -130,7 +130,7 @@ def progress_bar(noun: str) -> Iterator[Callable[[int, int, str], None]]:
         yield lambda done, total, text: bars.update(task, completed=done, total=total, detail=text)
 
 
-class _PlainLines:
+class _ProgressLines:
     def __init__(self, noun: str) -> None:
         self._noun = noun
         self._last = 0.0

@@ -1,4 +1,4 @@
-"""A scene of which a description is true: what ``guidelens shapes draw`` shows, and an oracle for tests."""
+"""Make a scene from a description, for ``guidelens shapes draw`` and as an oracle for tests."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _TRIES = 400
 
 
 def scene_for(description: Description, rng: random.Random) -> Scene:
-    """Draw a random scene that shows what ``description`` names, and nothing else.
+    """Draw a random scene that shows exactly what ``description`` names.
 
-    Attributes left open (colour, size, background, place) are random. A phrase without a number is one
-    object. Where phrases overlap ("a red circle and two circles") an object may serve several of them.
+    Attributes that it does not give (colour, size, background, place) are random. A phrase without a number means
+    one object. If phrases overlap ("a red circle and two circles"), one object may match several of them.
 
-    :raises UsageError: no scene of at most three objects was found, for lack of room or a contradiction.
+    :raises UsageError: found no scene of at most three objects, for lack of room or because of a contradiction.
     """
     kinds_only = Description(description.phrases)
     for attempt in range(_TRIES):
         kinds = _kinds(description.phrases, rng, share=attempt % 2 == 1)
-        # Whether the kinds fit is known before they have places, and places are what takes time.
+        # Check the kinds first, as finding places takes time.
         unplaced = Scene("", tuple(Item(c, shape, SIZES[size][0], 0, 0) for c, shape, size in kinds))
         if len(kinds) > MAX_OBJECTS or not true_of(kinds_only, unplaced):
             continue
@@ -35,12 +35,12 @@ def scene_for(description: Description, rng: random.Random) -> Scene:
             return scene
     raise UsageError(
         f"found no scene of at most {MAX_OBJECTS} objects that shows {wording(description)!r}: "
-        "they must fit into the picture (three large ones hardly do) and not contradict each other"
+        "objects must fit into the picture (three large ones rarely do) and must not contradict each other"
     )
 
 
 def _kinds(phrases: tuple[Phrase, ...], rng: random.Random, *, share: bool) -> list[tuple[str, str, str]]:
-    """Choose (colour, shape, size) per object; ``share`` counts those there already for a later phrase."""
+    """Choose (colour, shape, size) per object. With ``share``, existing objects count for later phrases."""
     kinds: list[tuple[str, str, str]] = []
     for phrase in phrases:
         there = sum(_is(phrase, kind) for kind in kinds) if share else 0

@@ -1,4 +1,4 @@
-"""The files that ship with the shapes world."""
+"""The files that are included in the shapes world."""
 
 from __future__ import annotations
 

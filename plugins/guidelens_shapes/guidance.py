@@ -1,4 +1,4 @@
-"""The embedded BLIP as a guidance model, with the default scales that a sweep chose (see the model card)."""
+"""The included BLIP as a guidance model. A sweep chose its default scales (see the model card)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,12 @@ def load_guidance(
     label_smoothing: float = 0.0,
     clean: bool = True,
 ) -> BlipGuidance:
-    """Load the shipped BLIP.
+    """Load the included BLIP, or one from ``weights``.
 
-    :param variant: ``x0`` was also trained on the generator's x0 predictions; ``clean`` only on rendered pictures
+    :param variant: ``x0`` was also trained on x0 predictions of the generator, ``clean`` only on rendered pictures
         and blurred or noisy versions of them.
-    :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped variant.
-    :param itm: see :class:`guidelens_blip.BlipOptions`.
-    :param label_smoothing: likewise.
-    :param clean: likewise.
+    :param weights: a file of ``guidelens shapes train-blip``, instead of an included variant.
+    :param itm: see :class:`guidelens_blip.BlipOptions`, like the next two.
     """
     return load_blip(
         weights or (BLIP if variant == "x0" else BLIP_CLEAN),

@@ -1,8 +1,7 @@
-"""The sentences of the shapes world: descriptions, their wordings, and whether they are true of a scene.
+"""The sentences of the shapes world: descriptions, their wordings, and their truth in a scene.
 
-A :class:`Description` is the meaning of a caption. :func:`wording` writes it as text, :func:`read` reads
-text back (any wording), :func:`claims` lists what a picture must show, :func:`holds` checks one claim
-against a scene.
+A :class:`Description` is the meaning of a caption. :func:`wording` writes it as text, and :func:`read` parses any
+wording. :func:`claims` lists what a picture must show, and :func:`holds` checks one claim against a scene.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Item, Scene
 RELATIONS = ("left of", "right of", "above", "below")
 OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
 RELATION_MARGIN = 3.0
-"""Least distance in pixels along its axis for a relation to hold between two centres."""
+"""Smallest distance in pixels between two centres, along the axis of a relation, for the relation to hold."""
 
 _NUMBERS = {1: "a", 2: "two", 3: "three"}
 _PLURALS = {"circle": "circles", "square": "squares", "triangle": "triangles", "cross": "crosses"}
@@ -35,7 +34,7 @@ _OPENINGS = ("a picture of", "an image of", "a drawing of", "there is")
 
 @dataclass(frozen=True)
 class Phrase:
-    """``count`` objects of a shape; None leaves colour or size open. A count of 1 means at least one."""
+    """``count`` objects of a shape. None means any colour or size. A count of 1 means at least one."""
 
     shape: str
     colour: str | None = None
@@ -43,7 +42,7 @@ class Phrase:
     count: int = 1
 
     def matches(self, item: Item) -> bool:
-        """Whether an object is of this kind."""
+        """Return whether an object is of this kind."""
         return (
             item.shape == self.shape and self.colour in (None, item.colour) and self.size in (None, item.size)
         )
@@ -51,7 +50,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says. ``relation`` stands between the first two phrases."""
+    """The meaning of a caption. ``relation`` relates the first two phrases."""
 
     phrases: tuple[Phrase, ...]
     relation: str | None = None
@@ -68,7 +67,7 @@ class Claim:
 
 
 def claims(description: Description) -> list[Claim]:
-    """List the assertions of a description: one a phrase, then the relation, then the background."""
+    """Return the claims of a description: one per phrase, then the relation, then the background."""
     listed = [Claim("count" if p.count > 1 else "object", (p,)) for p in description.phrases]
     if description.relation is not None:
         listed.append(Claim("relation", description.phrases[:2], description.relation))
@@ -78,10 +77,10 @@ def claims(description: Description) -> list[Claim]:
 
 
 def holds(claim: Claim, scene: Scene) -> bool:
-    """Whether a claim is true of a scene.
+    """Return whether a claim is true of a scene.
 
-    An object claim asks for at least one match, a count claim for exactly so many, a relation for two
-    different objects that stand so, by at least :data:`RELATION_MARGIN` pixels along the axis named.
+    An object claim needs at least one match, and a count claim exactly the number. A relation needs two different
+    objects in this order, with at least :data:`RELATION_MARGIN` pixels between them along its axis.
     """
     if claim.kind == "background":
         return scene.background == claim.value
@@ -98,13 +97,13 @@ def holds(claim: Claim, scene: Scene) -> bool:
 
 
 def related(a: Item, relation: str, b: Item) -> bool:
-    """Whether ``a`` stands in ``relation`` to ``b``."""
+    """Return whether ``relation`` holds between ``a`` and ``b``."""
     distance = {"left of": b.x - a.x, "right of": a.x - b.x, "above": b.y - a.y, "below": a.y - b.y}[relation]
     return distance >= RELATION_MARGIN
 
 
 def true_of(description: Description, scene: Scene) -> bool:
-    """Whether every claim of a description holds."""
+    """Return whether every claim of a description holds."""
     return all(holds(claim, scene) for claim in claims(description))
 
 
@@ -112,10 +111,10 @@ def true_of(description: Description, scene: Scene) -> bool:
 
 
 def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Description:
-    """Describe a scene truthfully, all of it (``full``) or a random part of it.
+    """Return a true description of a scene, or with ``full=False`` of a random part of it.
 
-    Objects of one kind are named together, with their number. A full description of two kinds that are one
-    object each says how they stand, along the axis on which they are farther apart.
+    Objects of one kind are named together, with their number. A full description of two objects of different
+    kinds states their relation, along the axis on which they are farther apart.
     """
     chosen = list(scene.items)
     rng.shuffle(chosen)
@@ -141,7 +140,7 @@ def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Descrip
 
 
 def describe_relation(scene: Scene, rng: random.Random) -> Description:
-    """Say how the two objects of a scene stand, naming both by colour and shape, either of them first."""
+    """Describe the relation of the two objects of a scene, by colour and shape, in random order."""
     first, second = rng.sample(scene.items, 2)
     phrases = tuple(Phrase(item.shape, item.colour) for item in (first, second))
     return Description(phrases, _dominant_relation(first, second))
@@ -158,9 +157,9 @@ def corrupt(
 ) -> Description | None:
     """Change one attribute, relation or count so that the description becomes false of the scene.
 
-    :param kind: ``colour``, ``shape``, ``size``, ``count``, ``relation`` or ``background``; None: any that
-        is named, the relation half of the time, since it is the hardest to learn.
-    :returns: None where a few tries find no false variant (the kind is not named, say).
+    :param kind: ``colour``, ``shape``, ``size``, ``count``, ``relation`` or ``background``. None: any that the
+        description has, half of the time the relation, as it is the hardest to learn.
+    :returns: None if a few tries find no false variant, for example because the description lacks the kind.
     """
     common = ["colour", "shape", "colour", "shape", "size", "count", "background"]
     kinds = [kind] if kind else common + ["relation"] * (len(common) if description.relation else 0)
@@ -202,7 +201,7 @@ def _change(description: Description, kind: str, rng: random.Random) -> Descript
 
 
 def _other(choices: Sequence, current: object, rng: random.Random):  # type: ignore[no-untyped-def]
-    """Any of the choices but the current one; the current one where there is no other."""
+    """Return a random other choice than the current one, or the current one if it is the only choice."""
     return rng.choice([choice for choice in choices if choice != current] or [current])
 
 
@@ -210,7 +209,7 @@ def _other(choices: Sequence, current: object, rng: random.Random):  # type: ign
 
 
 def wording(description: Description, rng: random.Random | None = None) -> str:
-    """Write a description as English; without ``rng`` in its plainest wording."""
+    """Write a description as English. Without ``rng``, use the simplest wording."""
 
     def pick(words: Sequence[str]) -> str:
         return words[0] if rng is None else rng.choice(words)
@@ -241,9 +240,9 @@ def _noun_phrase(phrase: Phrase, pick) -> str:  # type: ignore[no-untyped-def]
 
 
 def misspell(text: str, rng: random.Random) -> str:
-    """Swap, drop, double or replace one letter of one word of four letters or more; the text always changes.
+    """Swap, drop, double or replace one letter of a word of at least four letters. The text always changes.
 
-    :raises ValueError: no word is that long.
+    :raises ValueError: no word has four letters.
     """
     words = text.split(" ")
     long = [i for i, word in enumerate(words) if len(word) >= 4]
@@ -304,7 +303,7 @@ _JOINT = re.compile(r"^(?:,? and |, )")
 
 @lru_cache(maxsize=4096)
 def read(text: str) -> Description | None:
-    """Read a caption; None where it is not a sentence of this world (a misspelt one, say)."""
+    """Parse a caption. Return None if it is not a sentence of this world, for example because of a typo."""
     rest = re.sub(r"\s+", " ", text.strip().lower().rstrip(" .!"))
     rest = _OPENING.sub("", rest)
     background = None

@@ -1,4 +1,4 @@
-"""Scores of pictures of the shapes world against their prompts, read by :mod:`guidelens_shapes.parse`."""
+"""Scores of pictures of the shapes world against their prompts. :mod:`guidelens_shapes.parse` reads the pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ logger = logging.getLogger("guidelens.shapes.metrics")
 
 
 def _columns(**declared: tuple[str, str]) -> tuple[Column, ...]:
-    """Return columns in [0, 1], higher better, by name: each with its role and meaning."""
+    """Return columns by name, each in [0, 1] with higher values better, with its role and meaning."""
     return tuple(Column(name, meaning, role, 0.0, 1.0) for name, (role, meaning) in declared.items())
 
 
@@ -84,7 +84,7 @@ class ShapesMetric:
         ]
 
     def score_reading(self, reading: ParsedScene, prompt: Prompt) -> dict[str, float]:
-        """Score one picture that was read already."""
+        """Score one picture from its reading."""
         scores = {"fidelity": reading.fidelity}
         description = read(prompt.target)
         if description is None:
@@ -127,7 +127,7 @@ def _detail_scores(description: Description, items: Sequence[Item]) -> dict[str,
 
 
 def _share_of_details(phrase: Phrase, item: Item) -> float:
-    """Return the share of what a phrase says of its kind that an object has."""
+    """Return the share of the attributes in a phrase that an object has."""
     said = {"shape": phrase.shape, "colour": phrase.colour, "size": phrase.size}
     named = {name: value for name, value in said.items() if value is not None}
     return sum(getattr(item, name) == value for name, value in named.items()) / len(named)
@@ -138,7 +138,7 @@ def _recall(phrases: Sequence[Phrase], items: Sequence[Item]) -> float:
 
 
 def _binding(phrases: Sequence[Phrase], items: Sequence[Item]) -> float | None:
-    """Of the kinds whose colour and shape both appear, the share that appear together; None without any."""
+    """Return the share of kinds that appear, among those whose colour and shape both appear, or None without any."""
     both = [p for p in phrases if p.colour is not None and _colour_and_shape_appear(p, items)]
     bound = sum(any(o.colour == p.colour and o.shape == p.shape for o in items) for p in both)
     return bound / len(both) if both else None

@@ -1,8 +1,8 @@
-"""Read a picture back into a scene, without any network: the judge that no model can flatter.
+"""Parse a picture into a scene, without a network. It serves as ground truth.
 
-Pixels are explained as ``background + alpha (colour - background)`` for the palette colour that leaves the
-least residual; connected pixels with alpha above one half are an object; its shape, centre and radius are
-those whose rendered coverage fits alpha best. What fits no colour or no shape is not an object.
+Each pixel is modelled as ``background + alpha (colour - background)``, with the palette colour that leaves the
+smallest residual. Connected pixels with alpha above one half are an object. Its shape, centre and radius are those
+whose rendered coverage fits alpha best. Pixels that fit no colour or shape are not an object.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from .world import BACKGROUNDS, COLOURS, SHAPES, SIZE, Item, Scene, coverage, re
 Array = NDArray[np.float32]
 
 MIN_AREA = 12
-"""Fewer pixels are a speck, not an object (the smallest object covers 26)."""
+"""Smallest number of pixels of an object. The smallest rendered object covers 26."""
 MIN_FIT = 0.7
-"""Least overlap (intersection over union, soft) of an object with the best-fitting shape."""
+"""Smallest overlap (soft intersection over union) of an object with the best-fitting shape."""
 MIN_OUTLINE = 0.72
-"""The same of the pixels that are more than half covered: blur does not lower it, a missing half does."""
+"""The same for pixels that are more than half covered. Blur does not lower this overlap, but a missing half does."""
 GOOD_FIT = 0.85
-"""An overlap below it makes the parser look for several touching objects instead of one."""
+"""Below this overlap, the parser looks for several touching objects."""
 MAX_COLOUR_ERROR = 60.0
 """Largest distance in RGB (0..255, Euclidean) of an object's median colour from its palette colour."""
 MAX_COLOUR_SHARE = 0.4
@@ -71,12 +71,14 @@ class ParsedScene:
 
 
 def parse(image: Array) -> ParsedScene:
-    """Read a picture (3, SIZE, SIZE) in [-1, 1]; values outside are clipped.
+    """Read a picture (3, SIZE, SIZE) in [-1, 1]. Values outside this range are clipped.
 
-    :raises ValueError: another shape.
+    :raises ValueError: the picture has another shape.
     """
     if image.shape != (3, SIZE, SIZE):
-        raise ValueError(f"the shapes world has pictures of shape (3, {SIZE}, {SIZE}), not {image.shape}")
+        raise ValueError(
+            f"pictures of the shapes world must have the shape (3, {SIZE}, {SIZE}), not {image.shape}"
+        )
     pixels = np.nan_to_num((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0).astype(np.float32)
     name, ground, error = _background(pixels)
     scene = Scene(name, tuple(_read_items(pixels, ground)))
@@ -84,7 +86,7 @@ def parse(image: Array) -> ParsedScene:
 
 
 def _read_items(pixels: Array, ground: Array) -> list[Item]:
-    """Return the objects; none where hardly anything of the picture is background."""
+    """Return the objects. There are none if too little of the picture is background."""
     if np.mean(np.linalg.norm(pixels - ground, axis=-1) <= BACKGROUND_REACH) < MIN_BACKGROUND:
         return []
     alpha, colour = _explain(pixels, ground)
@@ -92,7 +94,7 @@ def _read_items(pixels: Array, ground: Array) -> list[Item]:
     for mask, parts in _objects(alpha, colour):
         found = [_items(part, pixels, ground, k) for part, k in parts]
         if len(parts) > 1 and not all(found):
-            # Not several objects of different colours, then, but perhaps one whose colour lies between two.
+            # Then it is perhaps one object with a colour between two of the palette.
             whole = _items(mask, pixels, ground, _nearest_colour(pixels[mask]))
             found = [whole] if whole else found
         items += [item for several in found for item in several]
@@ -123,7 +125,7 @@ def _background(pixels: Array) -> tuple[str, Array, float]:
         np.bincount(nearest[distance.min(-1) < BACKGROUND_REACH], minlength=len(_BACKGROUND_NAMES)).argmax()
     )
     mine = pixels[(nearest == k) & (distance[..., k] < BACKGROUND_REACH)]
-    # Edges of objects pass for a background here and there: what is not most of the picture does not count.
+    # Some edge pixels look like another background, so the background must cover most of the picture.
     whole = mine if len(mine) >= MIN_BACKGROUND * SIZE**2 else pixels.reshape(-1, 3)
     ground = np.median(whole, axis=0)
     return _BACKGROUND_NAMES[k], ground, float(np.linalg.norm(ground - _BACKGROUND_TABLE[k]))
@@ -151,7 +153,7 @@ def _objects(
         mask = labels == label
         strong = mask & (alpha > 0.75)
         votes = np.bincount(colour[strong], minlength=len(_COLOUR_NAMES))
-        # A second colour must have an inside: some other colour often explains the rim of an object best.
+        # A second colour must have inner pixels, because another colour often fits the rim of an object best.
         inside = [k for k in range(len(votes)) if ndimage.binary_erosion(strong & (colour == k)).any()]
         main = [k for k in inside if votes[k] >= MIN_AREA]
         parts = [(mask, int(votes.argmax()))]
@@ -174,7 +176,7 @@ def _nearest_of(masks: list[NDArray[np.bool_]]) -> NDArray[np.intp]:
 
 
 def _items(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> list[Item]:
-    """Fit one object, or, where one does not fit well, the several that touch in this mask."""
+    """Fit one object, or if it does not fit well, several touching objects."""
     whole, fit = _fit(mask, pixels, ground, k)
     if fit < GOOD_FIT:
         for iterations in (1, 2, 3):
@@ -215,7 +217,7 @@ def _fit(mask: NDArray[np.bool_], pixels: Array, ground: Array, k: int) -> tuple
 
 
 def _is_colour(inner: Array, median: Array, ground: Array, k: int) -> bool:
-    """Whether the pixels (N, 3) inside an object are plainly palette colour ``k``."""
+    """Return whether the pixels (N, 3) inside an object have palette colour ``k``."""
     wanted = _COLOUR_TABLE[k]
     limit = min(MAX_COLOUR_ERROR, MAX_COLOUR_SHARE * float(np.linalg.norm(wanted - ground)))
     stray = np.linalg.norm(inner - wanted, axis=-1) > MAX_COLOUR_ERROR
@@ -225,7 +227,7 @@ def _is_colour(inner: Array, median: Array, ground: Array, k: int) -> bool:
 def _refine(
     share: Array, shape: str, x: float, y: float, radius: float
 ) -> tuple[float, str, float, float, float]:
-    """Descend on the squared error of coverage over centre and radius by shrinking coordinate steps."""
+    """Minimise the squared error of coverage over centre and radius, with shrinking coordinate steps."""
 
     def error(at: tuple[float, float, float]) -> float:
         return float(((coverage(shape, *at) - share) ** 2).sum())

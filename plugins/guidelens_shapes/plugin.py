@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 
 
 def _generator(weights: Path | None = None) -> Generator:
-    """The embedded UNet.
+    """Load the included UNet, or one from ``weights``.
 
-    :param weights: a file of ``guidelens shapes train-generator``, in place of the shipped one.
+    :param weights: a file of ``guidelens shapes train-generator``, instead of the included one.
     """
     from guidelens_guided_diffusion import load_generator
 
@@ -34,14 +34,13 @@ def _guidance(
     label_smoothing: float = 0.0,
     clean: bool = True,
 ) -> GuidanceModel:
-    """The embedded BLIP.
+    """Load the included BLIP, or one from ``weights``.
 
-    :param variant: ``x0`` was also trained on the generator's x0 predictions, ``clean`` on rendered pictures
-        alone (as the paper's models were on photos alone).
-    :param weights: a file of ``guidelens shapes train-blip``, in place of a shipped one.
-    :param itm: ``nll`` is -log p(match); ``margin`` the difference of the logits, which does not saturate.
-    :param label_smoothing: share of CAP's target probability spread over the vocabulary.
-    :param clean: read prompts in lower case and without ``.!"()*#:;~``, as BLIP's training did with its captions.
+    :param variant: ``x0`` was also trained on x0 predictions of the generator, ``clean`` on rendered pictures only.
+    :param weights: a file of ``guidelens shapes train-blip``, instead of an included one.
+    :param itm: ``nll``: -log p(match). ``margin``: the difference of the logits, which does not saturate.
+    :param label_smoothing: share of CAP's target probability that is spread over the vocabulary.
+    :param clean: clean prompts as BLIP's training cleaned its captions: lower case, without ``.!"()*#:;~``.
     """
     from .guidance import load_guidance
 
@@ -49,10 +48,9 @@ def _guidance(
 
 
 def _metric(details: bool = False) -> Metric:
-    """Scores of what a picture shows of its prompt.
+    """Build the metric.
 
-    :param details: also recall by order of mention and by size, details of the object named first, and binding where
-        there was something to bind.
+    :param details: add recall by order and by size, details of the object named first, and ``binding_shown``.
     """
     from .metrics import ShapesMetric
 
@@ -72,7 +70,7 @@ def register_generators(register: Register) -> None:
     register(
         "shapes",
         _generator,
-        summary="guided-diffusion UNet, 32x32 coloured shapes, shipped",
+        summary="guided-diffusion UNet for 32x32 coloured shapes, included in guidelens",
         requires=("torch", "safetensors"),
         default=True,
     )
@@ -83,7 +81,7 @@ def register_guidance_models(register: Register) -> None:
     register(
         "shapes",
         _guidance,
-        summary="BLIP (ITC, ITM, CAP) for coloured shapes, shipped",
+        summary="BLIP (ITC, ITM, CAP) for coloured shapes, included in guidelens",
         requires=("torch", "safetensors", "tokenizers"),
         default=True,
     )
@@ -111,17 +109,19 @@ def register_studies(register: RegisterStudies) -> None:
         "findings", folder / "findings.toml", summary="the paper's claims on the shapes world, 12 minutes"
     )
     register(
-        "findings-quick", folder / "findings-quick.toml", summary="the same with few pictures, 2 minutes"
+        "findings-quick",
+        folder / "findings-quick.toml",
+        summary="the paper's claims on the shapes world with few pictures, 2 minutes",
     )
     register(
         "presets",
         folder / "presets.toml",
-        summary="published guidance methods side by side, 96 pictures, 20 minutes",
+        summary="published guidance methods compared, 96 pictures, 20 minutes",
     )
     register(
         "replication",
         folder / "replication.toml",
-        summary="the findings again, on other prompts and noise, 12 minutes",
+        summary="the study findings with other prompts and noise, 12 minutes",
     )
 
 

@@ -1,7 +1,7 @@
 """Prompt sets of the shapes world, by category after DrawBench (Saharia et al. 2022).
 
-Prompts are drawn with a seed and belong, by a hash of their text, to one of two parts: ``sweep`` (a
-quarter) for choosing settings, ``test`` for scores. No prompt is in both.
+Prompts are drawn with a seed. A hash of the text assigns each prompt to one of two splits: ``sweep`` (a quarter) for
+choosing settings, ``test`` for scores.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .language import RELATIONS, Description, Phrase, misspell, read, wording
 from .world import BACKGROUNDS, COLOURS, SHAPES, SIZES, place
 
 _MISSES = 5000
-"""A category counts as exhausted when so many draws in a row bring no new prompt."""
+"""A category is exhausted after this many draws in a row without a new prompt."""
 
 DEMO = (
     ("a red circle above a blue square", "positional"),
@@ -33,10 +33,9 @@ def shapes_prompts(
 ) -> list[Prompt]:
     """Draw ``limit`` different prompts of a category, or of each category for ``all``.
 
-    :param category: ``demo`` is four fixed prompts; ``misspellings`` keeps the clean prompt as the reference
-        that metrics use.
-    :param limit: None: 20, and all four of ``demo``.
-    :param seed: the same seed draws the same prompts; a larger ``limit`` continues the list.
+    :param category: ``demo`` has four fixed prompts. In ``misspellings``, metrics use the clean prompt.
+    :param limit: number of prompts. None: 20, or all four of ``demo``.
+    :param seed: seed of the prompts. A larger ``limit`` continues the list.
     :param split: ``test``, or ``sweep`` for prompts that never appear under ``test``.
     :raises UsageError: the category has fewer than ``limit`` prompts, or an option is out of range.
     """
@@ -52,12 +51,12 @@ def shapes_prompts(
     if category == "all":
         return [prompt for name in _DRAW for prompt in _drawn(name, limit, seed, split)]
     if category not in _DRAW:
-        raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(_DRAW)}")
+        raise UsageError(f"unknown category {category!r}; choose demo, all, {', '.join(_DRAW)}")
     return _drawn(category, limit, seed, split)
 
 
 def split_of(text: str) -> Split:
-    """Which part a prompt belongs to, by a hash of its text."""
+    """Return the split of a prompt, by a hash of its text."""
     return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"
 
 
@@ -74,12 +73,12 @@ def _drawn(category: str, limit: int, seed: int, split: Split) -> list[Prompt]:
         if len(found) == limit:
             return list(found.values())
     raise UsageError(
-        f"the category {category!r} has only {len(found)} prompts in its {split} part, not {limit}"
+        f"the category {category!r} has only {len(found)} prompts in the split {split}, not {limit}"
     )
 
 
 def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1) -> Phrase:
-    """A random kind; its size is named with probability ``size``."""
+    """Return a phrase of a random kind, with its size with probability ``size``."""
     return Phrase(
         rng.choice(SHAPES),
         rng.choice(tuple(COLOURS)),
@@ -89,7 +88,7 @@ def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1) -> Phrase:
 
 
 def _phrases(rng: random.Random, count: int, *, size: float = 0.0) -> tuple[Phrase, ...]:
-    """Different kinds, in colour or in shape."""
+    """Return phrases that differ in colour or shape."""
     chosen: list[Phrase] = []
     while len(chosen) < count:
         phrase = _phrase(rng, size=size)
@@ -116,7 +115,7 @@ def _counting(rng: random.Random) -> Prompt:
 
 
 def _has_room(phrases: tuple[Phrase, ...]) -> bool:
-    """Whether the world has such scenes: three large objects hardly fit, and two large squares seldom."""
+    """Return whether such a scene is likely: three large objects or two large squares rarely fit."""
     kinds = [(p.colour or "red", p.shape, p.size or "small") for p in phrases for _ in range(p.count)]
     return place(random.Random(0), kinds, tries=150) is not None
 
@@ -142,7 +141,7 @@ def _misspelt(rng: random.Random) -> Prompt:
     clean = rng.choice((_single, _positional))(rng).text
     while True:
         text = misspell(clean, rng)
-        if read(text) is None:  # "grey" for "gray" is no typo
+        if read(text) is None:  # "grey" for "gray" is not a typo
             return Prompt(text, reference=clean)
 
 

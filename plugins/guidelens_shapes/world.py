@@ -1,7 +1,7 @@
 """The shapes world: its vocabulary, random scenes, and the anti-aliased renderer.
 
-A scene is one to three coloured shapes that do not overlap, on a plain background, drawn at 32x32 pixels. The
-vocabulary is fixed so that results compare over time; extend it in a second world.
+A scene has one to three coloured shapes, without overlap, on a plain background, at 32x32 pixels. The vocabulary is
+fixed to keep results comparable over time. To extend it, make a second world.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ SHAPES = ("circle", "square", "triangle", "cross")
 SIZES: dict[str, tuple[float, float]] = {"small": (4.0, 5.2), "large": (7.0, 8.5)}
 """Radius ranges in pixels."""
 SIZE_BOUNDARY = 6.1
-"""A radius below it is small: halfway between the two ranges."""
+"""A smaller radius is ``small``. The value is halfway between the two ranges."""
 GAP = 1.5
-"""Least distance in pixels between two objects, measured between circles of radius x reach.
+"""Smallest distance in pixels between two objects, measured between circles of radius x reach.
 
-Corners stick out of these circles a little: in one scene of 400 with several objects, two corners share less than
-one pixel between them.
+Corners extend a little beyond these circles. In one of 400 scenes with several objects, two corners overlap by less
+than one pixel.
 """
-_REACH = {"circle": 1.0, "square": 1.18, "triangle": 1.0, "cross": 1.0}  # a square's corners stick out
+_REACH = {"circle": 1.0, "square": 1.18, "triangle": 1.0, "cross": 1.0}  # a square's corners extend farther
 MAX_OBJECTS = 3
 
 
@@ -75,8 +75,8 @@ def random_scene(rng: random.Random, num_items: int | None = None) -> Scene:
     """Draw a scene.
 
     :param rng: the only source of randomness.
-    :param num_items: 1 to 3; None draws it with probabilities 0.4, 0.4, 0.2. A quarter of the scenes of several
-        objects repeat one kind (colour, shape, size), so that counts above one are seen often enough.
+    :param num_items: 1 to 3. None draws it with probabilities 0.4, 0.4, 0.2. A quarter of the scenes with several
+        objects repeat one kind (colour, shape, size), so that counts above one are frequent enough.
     """
     count = num_items or rng.choices((1, 2, 3), (0.4, 0.4, 0.2))[0]
     same_kind = count > 1 and rng.random() < 0.25
@@ -95,7 +95,7 @@ def _random_kind(rng: random.Random) -> tuple[str, str, str]:
 def place(
     rng: random.Random, kinds: Sequence[tuple[str, str, str]], tries: int = 30
 ) -> tuple[Item, ...] | None:
-    """Place kinds (colour, shape, size) without overlap, or return None where the first few tries find no room."""
+    """Place kinds (colour, shape, size) without overlap, or return None if a few tries find no room."""
     for _ in range(tries):
         items: list[Item] = []
         for colour, shape, size in kinds:
@@ -116,15 +116,15 @@ def _reach(item: Item) -> float:
 
 
 _AXIS = np.arange(SIZE, dtype=np.float32)
-# Half widths relative to the radius, chosen so that all four shapes look equally large.
+# Half widths relative to the radius. With these, all four shapes look equally large.
 _SQUARE, _CROSS_LENGTH, _CROSS_WIDTH, _TRIANGLE = 0.88, 1.0, 0.36, 1.12
 
 
 def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float32]:
     """Return how much of each pixel (SIZE, SIZE) the shape covers, in [0, 1].
 
-    The signed distance to the outline, clipped to one pixel, stands in for the exact area: edges come out
-    anti-aliased and vary smoothly with position and radius.
+    The signed distance to the outline, clipped to one pixel, approximates the exact area. So edges are anti-aliased
+    and vary smoothly with position and radius.
     """
     dx, dy = _AXIS[None, :] - np.float32(x), _AXIS[:, None] - np.float32(y)
     if shape == "circle":
@@ -143,7 +143,7 @@ def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float3
         slanted = np.abs(dx) * np.float32(math.sqrt(3) / 2) - dy * np.float32(0.5)
         distance = np.maximum(slanted, dy) - side / 2
     else:
-        raise ValueError(f"no shape {shape!r}; the world has {', '.join(SHAPES)}")
+        raise ValueError(f"unknown shape {shape!r}; choose {', '.join(SHAPES)}")
     return np.clip(0.5 - distance, 0.0, 1.0).astype(np.float32)
 
 

@@ -103,7 +103,7 @@ def test_draw_is_seeded(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["draw", "an elephant", "--out", "x.png"], "'an elephant' is no sentence of the shapes world"),
+        (["draw", "an elephant", "--out", "x.png"], "'an elephant' is not a sentence of the shapes world"),
         (["draw", "a red circle", "--out", "x.jpg"], "the file name must end in .png"),
         (["draw", "two circles, two squares and two crosses", "--out", "x.png"], "at most 3 objects"),
         (["draw", "a red circle"], "Missing option '--out'"),
@@ -113,8 +113,11 @@ def test_draw_is_seeded(tmp_path: Path) -> None:
         (["train-generator", "--out", "d", "--images", "3", "--batch-size", "4"], "less than one batch of 4"),
         (["train-blip", "--out", "d", "--batch-size", "4"], "4 is not in the range x>=16"),
         (["train-blip", "--out", "d", "--pairs", "10"], "--pairs 10 is less than one batch of 64"),
-        (["train-blip", "--out", "d", "--x0-share", "0.5"], "--x0 FILE and --x0-share above 0 go together"),
-        (["train-blip", "--out", "d", "--x0", "f"], "--x0 FILE and --x0-share above 0 go together"),
+        (
+            ["train-blip", "--out", "d", "--x0-share", "0.5"],
+            "--x0 FILE and --x0-share above 0 need each other",
+        ),
+        (["train-blip", "--out", "d", "--x0", "f"], "--x0 FILE and --x0-share above 0 need each other"),
         (["train-blip", "--out", "d", "--degraded-share", "1.5"], "1.5 is not in the range 0.0<=x<=1.0"),
         (["train-blip", "--out", "d", "--init", "absent.pt"], "--init absent.pt: No such file"),
         (["evaluate-blip", "--count", "10"], "10 is not in the range x>=200"),
@@ -164,10 +167,10 @@ def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(generator, "train_generator", interrupted)
     result = run("train-generator", "--out", tmp_path / "gen")
     assert result.exit_code == 130
-    assert "starts anew, since no checkpoint was written yet" in result.stderr
+    assert "starts from the beginning, because there is no checkpoint yet" in result.stderr
     (tmp_path / "gen" / "last.pt").touch()
     result = run("train-generator", "--out", tmp_path / "gen")
-    assert "goes on from its last checkpoint" in result.stderr
+    assert "resumes from the last checkpoint" in result.stderr
 
 
 @pytest.mark.slow

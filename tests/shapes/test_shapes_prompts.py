@@ -86,10 +86,10 @@ def test_the_scored_categories_hold_200_prompts() -> None:
     ("arguments", "message"),
     [
         ({"limit": 0}, "limit must be at least 1, not 0"),
-        ({"category": "animals"}, r"no category 'animals'; choose demo, all, single"),
+        ({"category": "animals"}, r"unknown category 'animals'; choose demo, all, single"),
         (
             {"category": "counting", "limit": 5000},
-            r"'counting' has only \d+ prompts in its test part, not 5000",
+            r"'counting' has only \d+ prompts in the split test, not 5000",
         ),
     ],
 )

@@ -311,5 +311,5 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         ):
             train_generator(tmp_path, GENERATOR)
     torch.save({"some": "thing"}, tmp_path / "last.pt")
-    with pytest.raises(GuidelensError, match=r"last\.pt is no state of a training: choose another"):
+    with pytest.raises(GuidelensError, match=r"last\.pt is not the state of a training: choose another"):
         train_generator(tmp_path, GENERATOR)

@@ -87,7 +87,7 @@ def test_coverage_grows_with_the_radius_and_moves_with_the_centre(shape: str) ->
 
 
 def test_unknown_shape() -> None:
-    with pytest.raises(ValueError, match=r"no shape 'star'.*circle, square"):
+    with pytest.raises(ValueError, match=r"unknown shape 'star'.*circle, square"):
         coverage("star", 16, 16, 5)
 
 

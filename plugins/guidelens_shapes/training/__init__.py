@@ -1,1 +1,1 @@
-"""How the shipped weights were made: ``guidelens shapes train-generator`` and ``train-blip``."""
+"""Training of the included weights: ``guidelens shapes train-generator`` and ``train-blip``."""

@@ -1,4 +1,4 @@
-"""Training of the embedded BLIP: a small one, on rendered scenes.
+"""Training of a small BLIP on rendered scenes.
 
 The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling
 (LM), here with what a world with ground truth allows: pairs of a batch that happen to be true are no negatives, and
@@ -47,13 +47,13 @@ CONFIG = BlipConfig(
 
 @dataclass(frozen=True)
 class BlipTraining:
-    """Settings of a run; the defaults are those of the shapes world.
+    """Settings of a training. The defaults are those of the shapes world.
 
-    :param vision_only: the dense loss alone, the phase before any text.
+    :param vision_only: train on the dense loss only, before the phase with text.
     :param degraded_share: share of pictures that are blurred, faded and noised.
-    :param pair_share: share of the rendered scenes that show two kinds for certain.
-    :param relation_share: share of the scenes of two kinds whose caption is about how they stand.
-    :param x0_share: share of pictures that are the generator's own x0 predictions (needs an :class:`X0Set`).
+    :param pair_share: share of the rendered scenes that always show two kinds.
+    :param relation_share: share of the scenes with two kinds whose caption states their relation.
+    :param x0_share: share of pictures that are x0 predictions of the generator (needs an :class:`X0Set`).
     """
 
     pairs: int = 400_000
@@ -78,7 +78,7 @@ class BlipTraining:
 
 
 class Trainer(nn.Module):
-    """The model with the heads that only training needs."""
+    """The model, and the heads that only training uses."""
 
     def __init__(self, config: BlipConfig, world: BlipWorld) -> None:
         super().__init__()
@@ -91,10 +91,10 @@ class Trainer(nn.Module):
         self.image_head = nn.Linear(config.vision_width, world.num_places)
 
     def dense_loss(self, embeds: Tensor, scenes: list[Any]) -> Tensor:
-        """Per-patch attributes and centre of the object there; the background from [CLS].
+        """Predict each patch's attributes and the centre of its object, and the background from [CLS].
 
-        The centre is absolute: without it the features keep no trace of where a patch is, and no head can
-        learn relations from them.
+        Centres are absolute. Without them the features would not encode the position of a patch, and no head could
+        learn relations.
         """
         labels, centres = self.world.patch_targets(scenes, self.grid)
         *logits, centre = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
@@ -134,7 +134,7 @@ class Trainer(nn.Module):
         return {"itc": itc, "itm": itm, "lm": self._lm(embeds, ids[:half], mask[:half]), "dense": dense}
 
     def _itm(self, pairs: Pairs, embeds: Tensor, ids: Tensor, mask: Tensor, similarity: Tensor) -> Tensor:
-        """Match the pair, its false caption, and an image of the batch that the caption resembles but is false of."""
+        """Return the matching loss of the pair, its false caption, and a similar image that contradicts the caption."""
         half = len(embeds)
         weights = similarity.T.softmax(dim=1).masked_fill(pairs.truth.T, 0.0) + 1e-6 * ~pairs.truth.T
         wrong_image = torch.multinomial(weights, 1)[:, 0]
@@ -150,7 +150,7 @@ class Trainer(nn.Module):
         return (loss[:half].mean() + loss[half:].mean()) / 2
 
     def _lm(self, embeds: Tensor, ids: Tensor, mask: Tensor) -> Tensor:
-        """Mean negative log-likelihood of the true caption's tokens."""
+        """Return the mean negative log-likelihood of the true caption's tokens."""
         targets = ids.masked_fill(mask == 0, -100)[:, 1:]
         inputs = ids.clone()
         inputs[:, 0] = self.blip.wordpiece.dec
@@ -159,10 +159,10 @@ class Trainer(nn.Module):
 
 
 def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
-    """Return labels (B, grid*grid, 3) of the object covering most of each patch, and its centre (B, grid*grid, 2).
+    """Return labels (B, grid*grid, 3) of the object that covers most of each patch, and centres (B, grid*grid, 2).
 
-    Centres are (x, y) from the middle of the picture, in units of a quarter of its side. Patches covered by less
-    than a fifth carry the last label of each kind: nothing.
+    Centres are (x, y) from the middle of the picture, in units of a quarter of its side. If less than a fifth of a
+    patch is covered, its labels are the last of each kind, which mean "nothing".
     """
     names = tuple(COLOURS), SHAPES, tuple(SIZES)
     labels = torch.tensor([len(kind) for kind in names]).repeat(len(scenes), grid * grid, 1)
@@ -210,12 +210,12 @@ def train_blip(
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
     save_every: int = 250,
 ) -> Path:
-    """Train, resuming where ``folder`` left off, and write ``blip.safetensors`` there.
+    """Train, or resume the training in ``folder``, and write ``blip.safetensors`` there.
 
     :param world: the world to train on.
     :param init: a ``last.pt`` of an earlier phase to start from.
     :param x0: x0 predictions of the generator, for ``settings.x0_share``.
-    :param progress: called after each step with (steps done, steps in all, running losses).
+    :param progress: called after each step with (steps done, total steps, running losses).
     :returns: the path of the weights (the EMA).
     """
     run = Run(folder, asdict(settings))
@@ -273,7 +273,7 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     if x0 is not None:
         more_scenes, more_images = x0.draw(rng, from_generator)
         scenes, images = scenes + more_scenes, torch.cat([images, more_images])
-    torch.manual_seed(step)  # the draw of wrong images in the matching loss
+    torch.manual_seed(step)  # for the choice of wrong images in the matching loss
     with torch.autocast("cpu", torch.bfloat16):
         if settings.vision_only:
             return {"dense": model.dense_loss(model.blip.visual_encoder(images), scenes)}

@@ -1,4 +1,4 @@
-"""What the training of a BLIP asks of a world: its scenes, their captions, and what each patch of a picture shows."""
+"""The interface of a world for the training of a BLIP: scenes, captions, and the labels of each patch."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Pairs:
-    """A batch: images (B, 3, H, W) in [-1, 1], a true and a false caption each, and which captions are true of which.
+    """A batch of images (B, 3, H, W) in [-1, 1], each with a true and a false caption.
 
-    ``truth[i, j]`` is whether caption j is true of image i; the diagonal is True.
+    ``truth[i, j]``: caption j is true of image i. The diagonal is True.
     """
 
     scenes: list[Any]
@@ -27,18 +27,18 @@ class Pairs:
 
 @dataclass(frozen=True)
 class BlipWorld:
-    """A world as the training of a BLIP sees it. Scenes are the world's own objects, passed through.
+    """A world for the training of a BLIP. Scenes are objects of the world, which training does not look into.
 
     :param vocab: the WordPiece vocabulary.
-    :param label_sizes: how many values each attribute of a thing has, besides "nothing".
-    :param num_places: how many values :attr:`place_labels` has.
+    :param label_sizes: number of values of each attribute of a thing, without "nothing".
+    :param num_places: number of values of :attr:`place_labels`.
     :param random_scene: (rng, number of things or None) -> scene.
     :param picture: scene -> (3, H, W) in [-1, 1].
     :param draw_scenes: (rng, B, share of scenes of two kinds) -> scenes and their pictures (B, 3, H, W).
     :param draw_pairs: (rng, scenes, pictures, share of captions about a relation) -> captions.
-    :param patch_targets: (scenes, patches a side) -> labels (B, patches, attributes), where the size of an attribute
-        stands for nothing, and centres (B, patches, 2) of the thing there.
-    :param place_labels: scenes -> label (B,) of the ground of each.
+    :param patch_targets: (scenes, patches per side) -> labels (B, patches, attributes), where the number of values of
+        an attribute means "nothing", and centres (B, patches, 2) of the thing in each patch.
+    :param place_labels: scenes -> label (B,) of the ground of each scene.
     """
 
     vocab: Path

@@ -1,4 +1,4 @@
-"""What both trainings share: seeded batches, learning-rate schedule, EMA, checkpoints, and the log."""
+"""Shared parts of both trainings: seeded batches, learning-rate schedule, EMA, checkpoints and log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 
 def step_seed(seed: int, step: int) -> int:
-    """Return the seed of one training step, so that a resumed run draws what an unbroken one would."""
+    """Return the seed of one training step, so that a resumed run draws the same as an uninterrupted one."""
     return (seed * 1_000_003 + step) & 0x7FFF_FFFF_FFFF_FFFF
 
 
@@ -30,7 +30,7 @@ def step_rngs(seed: int, step: int) -> tuple[random.Random, torch.Generator]:
 
 
 def learning_rate(step: int, total: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then half a cosine down to zero at ``total``."""
+    """Return the learning rate: linear warm-up, then half a cosine down to 0 at ``total``."""
     if step < warmup:
         return peak * (step + 1) / warmup
     done = min(1.0, (step - warmup) / max(1, total - warmup))
@@ -46,17 +46,17 @@ class Ema:
         self.average = [p.detach().clone() for p in self.live]
 
     def update(self, step: int) -> None:
-        """Take in the live parameters after ``step``."""
+        """Update the averages with the parameters after ``step``."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(self.average, [p.detach() for p in self.live], 1 - decay)
 
     def restore(self, saved: Iterable[Tensor]) -> None:
-        """Take over the averages of a checkpoint."""
+        """Restore the averages of a checkpoint."""
         for average, value in zip(self.average, saved, strict=True):
             average.copy_(value)
 
     def swap(self) -> None:
-        """Exchange live and averaged values; call twice to come back."""
+        """Exchange current and averaged values. A second call undoes the first."""
         for average, live in zip(self.average, self.live, strict=True):
             value = live.detach().clone()
             live.data.copy_(average)
@@ -65,7 +65,7 @@ class Ema:
 
 @dataclass
 class Run:
-    """A training's folder: its checkpoint, its log, and the rule for resuming."""
+    """The folder of a training: its checkpoint and log, and how to resume."""
 
     folder: Path
     config: dict[str, Any]
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def checkpoint(self) -> Path:
-        """The state to resume from."""
+        """The file with the state to resume from."""
         return self.folder / "last.pt"
 
     def load(self) -> dict[str, Any] | None:
@@ -88,7 +88,7 @@ class Run:
             return None
         state: dict[str, Any] = read_torch(self.checkpoint, f"the training in {self.folder}")
         if not isinstance(state, dict) or "config" not in state:
-            raise GuidelensError(f"{self.checkpoint} is no state of a training: choose another folder")
+            raise GuidelensError(f"{self.checkpoint} is not the state of a training: choose another folder")
         for key, value in self.config.items():
             if state["config"].get(key) != value:
                 raise GuidelensError(
@@ -110,7 +110,7 @@ class Run:
 
 
 def optimizer_for(parameters: Iterable[nn.Parameter], weight_decay: float) -> torch.optim.AdamW:
-    """AdamW that decays matrices only; the learning rate is set at every step."""
+    """Return AdamW with weight decay for matrices only. The learning rate is set at every step."""
     trainable = [p for p in parameters if p.requires_grad]
     groups = [
         {"params": [p for p in trainable if p.ndim >= 2], "weight_decay": weight_decay},
@@ -126,7 +126,7 @@ def take_step(
     rate: float,
     clip: float = 1.0,
 ) -> float:
-    """Back-propagate, clip the gradient norm and step; return the norm before clipping."""
+    """Back-propagate, clip the gradient norm and take a step. Return the norm before clipping."""
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)

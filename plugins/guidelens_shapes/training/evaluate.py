@@ -1,7 +1,7 @@
-"""How good the embedded models are, apart from any guidance: the numbers of the model cards.
+"""Evaluation of the included models without guidance, for the model cards.
 
-``evaluate_blip`` judges the guidance model on held-out scenes (seeds that training never uses) through the same
-interface that guidance uses; ``evaluate_generator`` reads unconditional samples with the parser.
+``evaluate_blip`` evaluates the guidance model on held-out scenes (with seeds that training never uses), through the
+interface that guidance uses. ``evaluate_generator`` parses unconditional samples.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ..world import COLOURS, SHAPES, Scene, random_scene, render
 from .x0 import predict_x0_set
 
 HELD_OUT = 90_000_000
-"""Offset of the seeds of held-out scenes."""
+"""Offset of the seeds for held-out scenes."""
 OBJECTIVES = ("itc", "itm", "cap")
 NAMES = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 Progress = Callable[[str], None]
@@ -41,7 +41,7 @@ def _pictures(scenes: Sequence[Scene]) -> Tensor:
 
 @torch.no_grad()
 def naming(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> dict[str, float]:
-    """32-way zero-shot naming of single objects ("a red circle"): accuracy of each head's least loss."""
+    """Return each head's accuracy in 32-way zero-shot naming of single objects ("a red circle"), by smallest loss."""
     prompts = [wording(Description((Phrase(shape, colour),))) for colour, shape in NAMES]
     text = model.encode_text(prompts)
     target = torch.tensor([NAMES.index((s.items[0].colour, s.items[0].shape)) for s in scenes])
@@ -54,7 +54,7 @@ def naming(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> dict
 
 @torch.no_grad()
 def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int) -> dict[str, float]:
-    """ITM accuracy (threshold 1/2) on true captions and on captions false by one attribute, relation or count."""
+    """Return ITM's accuracy (threshold 1/2) on true captions and on captions with one change."""
     rng = random.Random(seed)
     right: dict[str, list[bool]] = {}
     for kind in ("true", "colour", "shape", "size", "count", "relation", "background"):
@@ -81,9 +81,9 @@ def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed:
 def retrieval(
     model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int, pool: int = 100
 ) -> float:
-    """ITC recall@1 of the own caption among ``pool`` scenes with distinct full captions, image to text.
+    """Return ITC's image-to-text recall@1 among ``pool`` scenes with distinct full captions.
 
-    :raises UsageError: too few scenes for one pool.
+    :raises UsageError: there are too few scenes for one pool.
     """
     rng = random.Random(seed)
     hits, total = 0, 0
@@ -103,7 +103,7 @@ def retrieval(
 
 @torch.no_grad()
 def captioning(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> float:
-    """Share of greedy captions that can be read and whose assertions are all true."""
+    """Return the share of greedy captions that can be parsed and are true."""
     captions = [c for k in range(0, len(images), 100) for c in model.caption(images[k : k + 100])]
     readings = [read(caption) for caption in captions]
     pairs = zip(readings, scenes, strict=True)
@@ -115,7 +115,7 @@ def captioning(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> 
 def evaluate_blip(
     model: BlipGuidance, generator: Any = None, *, count: int = 2000, progress: Progress = lambda _: None
 ) -> dict[str, Any]:
-    """Return all scores of a guidance model; with a generator also naming on its x0 predictions by timestep.
+    """Return all scores of a guidance model. With a generator, include naming on its x0 predictions by timestep.
 
     :param count: number of held-out scenes of each kind.
     :param generator: a :class:`guidelens_guided_diffusion.GuidedDiffusionGenerator`.
@@ -152,9 +152,9 @@ def evaluate_generator(
     seed: int = 10_000,
     progress: Progress = lambda _: None,
 ) -> dict[str, Any]:
-    """Return how readable unconditional samples are.
+    """Return scores of unconditional samples.
 
-    ``good``: share with fidelity >= 0.9 and a background of the palette, the target of the project's issue.
+    ``good`` is the share with fidelity >= 0.9 and a background of the palette.
     """
     engine = Engine(generator, None, Sampling(steps=steps), batch_size=50)
     readings = []

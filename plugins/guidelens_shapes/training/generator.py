@@ -1,4 +1,4 @@
-"""Training of an embedded generator: a small guided-diffusion UNet on rendered scenes of a world.
+"""Training of a small guided-diffusion UNet on rendered scenes of a world.
 
 v-prediction (Salimans & Ho 2022, eq. for v in appendix D) on the cosine schedule (Nichol & Dhariwal 2021, eq. 17):
 v = sqrt(abar) eps - sqrt(1 - abar) x0, loss ||v_theta - v||^2 with t uniform. With epsilon-prediction the colour
@@ -22,7 +22,7 @@ from ..world import random_scene, render
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
 
 DrawPictures = Callable[[random.Random, int], Tensor]
-"""Draws pictures (B, 3, H, W) in [-1, 1] of random scenes, given the source of randomness and B."""
+"""(rng, B) -> pictures (B, 3, H, W) in [-1, 1] of random scenes."""
 
 UNET_FLAGS: dict[str, Any] = {
     "image_size": 32,
@@ -44,7 +44,7 @@ def draw_shapes(rng: random.Random, count: int) -> Tensor:
 
 @dataclass(frozen=True)
 class GeneratorTraining:
-    """Settings of a run; the defaults made the shipped weights of the shapes world."""
+    """Settings of a training. The included weights of the shapes world were trained with the defaults."""
 
     images: int = 400_000
     batch_size: int = 32
@@ -71,12 +71,12 @@ def train_generator(
     save_every: int = 500,
     compiled: bool = False,
 ) -> Path:
-    """Train, resuming where ``folder`` left off, and write ``generator.safetensors`` there.
+    """Train, or resume the training in ``folder``, and write ``generator.safetensors`` there.
 
-    :param draw: the world whose pictures to train on.
-    :param init: a ``last.pt`` of an earlier training, whose averaged weights to start from.
-    :param progress: called after each step with (steps done, steps in all, loss).
-    :param compiled: run the network through ``torch.compile``, about a fifth faster after two minutes.
+    :param draw: draws pictures of a world.
+    :param init: the ``last.pt`` of an earlier training. Training starts from its averaged weights.
+    :param progress: called after each step with (steps done, total steps, loss).
+    :param compiled: run the network with ``torch.compile``: about a fifth faster, after two minutes of compilation.
     :returns: the path of the weights (the EMA).
     """
     run = Run(folder, asdict(settings))
@@ -125,7 +125,7 @@ def train_generator(
 def _loss(
     model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int, draw: DrawPictures
 ) -> Tensor:
-    """Mean squared error of v over one freshly drawn batch."""
+    """Return the mean squared error of v over a new batch."""
     rng, noise_rng = step_rngs(settings.seed, step)
     x0 = draw(rng, settings.batch_size)
     index = torch.randint(0, process.num_steps, (len(x0),), generator=noise_rng)

@@ -1,4 +1,4 @@
-"""Image-text pairs for training the embedded BLIP: scenes, captions, false captions, degraded pictures."""
+"""Image-text pairs for training BLIP: scenes, captions, false captions, degraded pictures."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from ..language import (
 from ..world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SHAPES, SIZES, Scene, random_scene, render
 from .blip_world import Pairs
 
-_ANY = -1  # an attribute that a phrase leaves open
+_ANY = -1  # an attribute that a phrase does not give
 _NONE = -2  # an object or phrase that is not there
 
 
@@ -39,12 +39,11 @@ def draw_pairs(
     full_share: float = 0.5,
     typo_share: float = 0.06,
 ) -> Pairs:
-    """Caption scenes truthfully and falsely.
+    """Write a true and a false caption for each scene.
 
-    :param relation_share: share of the scenes of two different kinds whose caption names these and how they
-        stand, and little else.
+    :param relation_share: share of the scenes with two kinds whose caption mainly states their relation.
     :param full_share: share of captions that describe the whole scene.
-    :param typo_share: share of true captions with one misspelt word, as web text has them.
+    :param typo_share: share of true captions with one misspelt word, as in web text.
     """
     descriptions, captions, false_captions = [], [], []
     for scene in scenes:
@@ -66,7 +65,7 @@ def _two_kinds(scene: Scene) -> bool:
 
 
 def _elsewhere(scene: Scene, rng: random.Random) -> Description:
-    """A description of some other scene that is false of this one."""
+    """Return a description of another scene that is false of this one."""
     while True:
         description = describe(random_scene(rng), rng)
         if corrupted := corrupt(description, scene, rng):
@@ -77,7 +76,7 @@ def _elsewhere(scene: Scene, rng: random.Random) -> Description:
 
 
 def truth_matrix(scenes: Sequence[Scene], descriptions: Sequence[Description]) -> NDArray[np.bool_]:
-    """Return (scenes, descriptions): what :func:`guidelens_shapes.language.true_of` says, for all pairs at once."""
+    """Return :func:`guidelens_shapes.language.true_of` for all pairs: (scenes, descriptions)."""
     items = np.array([_scene_row(scene) for scene in scenes])  # (S, item, 5): colour, shape, size, x, y
     texts = np.array([_text_row(description) for description in descriptions])  # (D, phrase, 4)
     colour, shape, size, x, y = (items[:, None, None, :, k] for k in range(5))  # (S, 1, 1, item)
@@ -141,7 +140,7 @@ def _text_row(description: Description) -> list[tuple[int, ...]]:
 def draw_scenes(rng: random.Random, count: int, pair_share: float = 0.0) -> tuple[list[Scene], Tensor]:
     """Draw scenes and their clean pictures (B, 3, H, W).
 
-    :param pair_share: share of the scenes that show two objects of different kinds for certain.
+    :param pair_share: share of the scenes that always show two objects of different kinds.
     """
     pairs = round(pair_share * count)
     scenes = [_scene_of_two_kinds(rng) if i < pairs else random_scene(rng) for i in range(count)]
@@ -155,7 +154,7 @@ def _scene_of_two_kinds(rng: random.Random) -> Scene:
 
 
 def degrade(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, fade towards the mean and add noise, each by a random amount: a stand-in for early x0 predictions."""
+    """Blur, fade towards the mean and add noise, each by a random amount. Imitates early x0 predictions."""
     batch = len(images)
     mean = images.mean((2, 3), keepdim=True)
     fade = torch.rand(batch, 1, 1, 1, generator=generator) ** 2 * 0.7
@@ -193,7 +192,7 @@ def _gaussian(sigma: float) -> Tensor:
 
 
 class CaptionIds:
-    """Word-by-word cache of a WordPiece tokenizer: training sees the same hundred words all the time."""
+    """Word-by-word cache of a WordPiece tokenizer, as training uses the same hundred words."""
 
     def __init__(self, wordpiece: WordPiece, max_length: int) -> None:
         self._pieces: Callable[[str], list[int]] = lru_cache(maxsize=100_000)(wordpiece.ids)

@@ -1,7 +1,7 @@
-"""Guidance by the embedded models, measured: the sweep that chose the default scales, and the scores of the cards.
+"""Scores of guided sampling: the sweep that chose the default scales, and the scores of the model cards.
 
-Both draw prompts with :func:`guidelens_shapes.prompts.shapes_prompts`, the sweep from its ``sweep`` half and the
-scores from its ``test`` half, and read the pictures with :class:`guidelens_shapes.metrics.ShapesMetric`.
+Both draw prompts with :func:`guidelens_shapes.prompts.shapes_prompts`: the sweep from the split ``sweep``, the scores
+from the split ``test``. :class:`guidelens_shapes.metrics.ShapesMetric` scores the pictures.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Constant:
-    """A schedule that holds the weights of objectives constant."""
+    """A schedule with constant weights."""
 
     constant: Mapping[str, float]
 
     def weights(self, progress: float) -> Mapping[str, float]:
-        """The same weights at any progress."""
+        """Return the same weights at any progress."""
         return self.constant
 
 
 def score_schedules(
     engine: Engine, schedules: Mapping[str, Schedule], prompts: Sequence[Prompt], seeds: Sequence[int]
 ) -> Iterator[tuple[str, dict[str, float]]]:
-    """Draw every prompt under every schedule with every seed; yield (name of the schedule, scores)."""
+    """Draw every prompt with every schedule and seed. Yield (name of the schedule, scores)."""
     metric = ShapesMetric()
     cells = [(name, prompt, seed) for name in schedules for prompt in prompts for seed in seeds]
     samples = [Sample(prompt.text, schedules[name], seed) for name, prompt, seed in cells]
@@ -60,9 +60,9 @@ def sweep_scales(
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> list[dict[str, Any]]:
-    """Try scales c_k of each objective alone, on ``limit`` single-object and ``limit`` positional prompts.
+    """Try scales c_k of each objective alone.
 
-    The prompts are of the sweep half.
+    Uses ``limit`` single-object and ``limit`` positional prompts of the sweep split.
 
     :returns: one row per objective and scale, with mean scores over all and alignment by category.
     """
@@ -101,9 +101,9 @@ def score_guidance(
     dtype: str = "float32",
     progress: Progress = lambda _: None,
 ) -> dict[str, dict[str, float]]:
-    """Score schedules at the default scales on ``limit`` prompts of the test half of a category."""
+    """Score schedules at the default scales on ``limit`` prompts of a category, from the test split."""
     engine = Engine(generator, guidance, Sampling(steps=steps, dtype=dtype), batch_size=batch_size)
-    prompts = shapes_prompts(category, limit, seed=0, split="test")  # type: ignore[arg-type]  # checked there
+    prompts = shapes_prompts(category, limit, seed=0, split="test")  # type: ignore[arg-type]  # checked by shapes_prompts
     scored: dict[str, list[dict[str, float]]] = {name: [] for name in schedules}
     for name, scores in score_schedules(engine, schedules, prompts, seeds):
         scored[name].append(scores)

@@ -1,7 +1,7 @@
-"""The generator's own x0 predictions of noised scenes, on which the guidance model is also trained and judged.
+"""x0 predictions of the generator for noised scenes, to train and evaluate the guidance model on.
 
-During sampling the guidance model never sees a finished picture, it sees x0 predictions: blurred at the noisy end,
-sharp at the clean one. An :class:`X0Set` holds such predictions with the scenes they come from.
+During sampling the guidance model sees x0 predictions, not finished pictures. They are blurred at the noisy end and
+sharp at the clean end. An :class:`X0Set` holds such predictions with their scenes.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DrawScene = Callable[[random.Random, int | None], Any]
 
 @dataclass(frozen=True)
 class X0Set:
-    """x0 predictions (N, 3, H, W) at training timesteps (N,); picture i shows ``scene(i)``."""
+    """x0 predictions (N, 3, H, W) at training timesteps (N,). Picture i shows ``scene(i)``."""
 
     images: Tensor
     timesteps: Tensor
@@ -38,13 +38,13 @@ class X0Set:
     num_items: int = 0
     """Objects per scene; 0: as ``random_scene`` draws them."""
     random_scene: DrawScene = random_scene
-    """How the world draws a scene."""
+    """Draws a scene of the world."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def scene(self, index: int) -> Any:
-        """The scene that was noised to make picture ``index``."""
+        """Return the scene of picture ``index``."""
         return self.random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
 
     def draw(self, rng: random.Random, count: int) -> tuple[list[Any], Tensor]:
@@ -63,8 +63,8 @@ class X0Set:
     def load(cls, path: Path, random_scene: DrawScene = random_scene) -> X0Set:
         """Read a set that :meth:`save` wrote.
 
-        :param random_scene: of the world that the set was made in.
-        :raises GuidelensError: the file is missing, unreadable, or no such set.
+        :param random_scene: draws a scene of the set's world.
+        :raises GuidelensError: the file is missing, unreadable, or not such a set.
         """
         try:
             tensors = load_file(path)
@@ -87,12 +87,12 @@ def predict_x0_set(
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> X0Set:
-    """Noise ``count`` scenes to random timesteps and let the generator predict x0.
+    """Noise ``count`` scenes to random timesteps, and predict x0 with the generator.
 
     :param num_items: objects per scene; 0: as ``random_scene`` draws them.
-    :param random_scene: how the world draws a scene.
+    :param random_scene: draws a scene of the world.
     :param picture: scene -> picture (3, H, W) in [-1, 1].
-    :param timesteps: the range to draw from, both ends included; None: all of the process.
+    :param timesteps: the range to draw from, including both ends; None: all timesteps of the process.
     :param progress: called with (done, count).
     """
     process = DiffusionProcess(generator.alphas_cumprod)

@@ -283,7 +283,7 @@ def test_plugins_list_json(tmp_path: Path) -> None:
     assert shift == {
         "kind": "schedule",
         "name": "shift",
-        "summary": "linearly from one objective to another, by default from cap to itc",
+        "summary": "linear change from one objective to another; default: from cap to itc",
         "default": False,
         "requires": [],
         "missing": [],

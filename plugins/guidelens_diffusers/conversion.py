@@ -1,8 +1,8 @@
-"""The same network in diffusers: a guided-diffusion UNet's flags and weights as a ``UNet2DModel``.
+"""Convert a guided-diffusion UNet's flags and weights to a ``UNet2DModel`` of diffusers.
 
-Both describe the UNet of Ho et al. 2020 as Dhariwal & Nichol 2021 extended it. A ``UNet2DModel`` counts levels
-where guided-diffusion counts stages, keeps q, k and v apart, and knows one width of attention heads; what it
-cannot express, :func:`conversion_problems` names.
+Both describe the UNet of Ho et al. 2020 with the extensions of Dhariwal & Nichol 2021. A ``UNet2DModel`` numbers
+levels instead of stages, has separate layers for q, k and v, and one width for all attention heads.
+:func:`conversion_problems` lists what it cannot express.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ _ENDS = {
 
 
 def as_unet2d_model(flags: Mapping[str, Any], state: Mapping[str, Tensor]) -> UNet2DModel:
-    """Build the ``UNet2DModel`` that computes what a guided-diffusion UNet does.
+    """Build the ``UNet2DModel`` that computes the same as a guided-diffusion UNet.
 
-    Its parameters are views of the tensors in ``state`` wherever possible, so it takes next to no memory.
+    Where possible, its parameters are views of the tensors in ``state``, so it needs little memory.
 
     :param flags: the constructor flags of guided-diffusion's UNet, all of them.
     :param state: its state dict.
@@ -59,7 +59,7 @@ def as_unet2d_model(flags: Mapping[str, Any], state: Mapping[str, Tensor]) -> UN
 
 
 def conversion_problems(flags: Mapping[str, Any]) -> list[str]:
-    """Return what keeps a ``UNet2DModel`` from expressing a guided-diffusion UNet; empty where nothing does."""
+    """Return why a ``UNet2DModel`` cannot express a guided-diffusion UNet, or nothing if it can."""
     problems = []
     widths = _widths(flags)
     if widths[0] != flags["model_channels"]:
@@ -89,13 +89,13 @@ def _attends(flags: Mapping[str, Any], level: int) -> bool:
 
 
 def _attended_widths(flags: Mapping[str, Any]) -> set[int]:
-    """The channels at which there is attention; the middle block always has it."""
+    """Return the channels of the levels with attention. The middle block always has attention."""
     widths = _widths(flags)
     return {widths[-1], *(width for level, width in enumerate(widths) if _attends(flags, level))}
 
 
 def _head_dim(flags: Mapping[str, Any]) -> int | None:
-    """The channels of a head; None: one head of all channels."""
+    """Return the channels of a head, or None for one head with all channels."""
     if flags["num_head_channels"] != -1:
         return int(flags["num_head_channels"])
     return None if flags["num_heads"] == 1 else _attended_widths(flags).pop() // int(flags["num_heads"])
@@ -135,7 +135,7 @@ def _config(flags: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Pair:
-    """Modules that correspond: diffusers's name, guided-diffusion's, and of which kind they are."""
+    """Two corresponding modules: diffusers's name, guided-diffusion's name, and their type."""
 
     ours: str
     theirs: str
@@ -195,7 +195,7 @@ def _up(flags: Mapping[str, Any]) -> Iterator[_Pair]:
 
 
 def _layer(state: Mapping[str, Tensor], ours: str, theirs: str) -> Iterator[tuple[str, Tensor]]:
-    """Yield a layer's weight and bias; a skip connection of equal channels has neither."""
+    """Yield a layer's weight and bias. A skip connection between equal channels has neither."""
     for kind in ("weight", "bias"):
         if f"{theirs}.{kind}" in state:
             yield f"{ours}.{kind}", state[f"{theirs}.{kind}"]

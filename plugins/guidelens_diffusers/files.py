@@ -1,4 +1,4 @@
-"""A pipeline's files: which network, scheduler and decoder a directory holds, read and checked."""
+"""Find the files of a pipeline, and read and check the configuration of its network, scheduler and decoder."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class ModelFiles:
 
 @dataclass(frozen=True)
 class PipelineFiles:
-    """What a directory holds.
+    """The checked files of a pipeline.
 
     :param directory: the pipeline's, with its text encoders if it has some.
     :param scheduler: the scheduler's configuration.

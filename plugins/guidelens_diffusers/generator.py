@@ -177,7 +177,7 @@ class DiffusersGenerator(nn.Module):
         return evaluate(self.network, self.kind, x, times, self.class_label, conditions)
 
     def checkpointing(self, enabled: bool) -> None:
-        """Recompute activations in the backward pass, or keep them; the numbers are the same."""
+        """Recompute activations in the backward pass, or keep them. The results are the same."""
         models: list[Any] = [self.network, *([] if self.decode is None else [self.decode.vae])]
         for model in models:
             if not getattr(model, "_supports_gradient_checkpointing", False):

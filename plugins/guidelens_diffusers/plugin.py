@@ -38,18 +38,18 @@ def diffusers(
 
     :param path: the directory of a pipeline (with ``unet`` or ``transformer``, and ``scheduler``) or of a network
         alone; or a model id of the Hugging Face hub, such as ``google/ddpm-celebahq-256``.
-    :param revision: of a hub id: branch, tag or commit.
-    :param subfolder: where in the directory or repository the pipeline is.
-    :param unet: the network's directory in the pipeline; ``unet_ema``, say, where training kept an average. Default:
-        ``unet`` or ``transformer``, else the directory itself.
-    :param variant: of the weights' file: ``fp16`` reads ``diffusion_pytorch_model.fp16.safetensors``.
-    :param scheduler: a ``scheduler_config.json``, or a directory that holds one, in place of the pipeline's.
-    :param decoder: a directory or hub id of an autoencoder that decodes latents in place of the pipeline's, such as the
-        AutoencoderTiny ``madebyollin/taesd``: less memory, coarser pictures.
-    :param class_label: the class that a class-conditional network draws. A UNet needs it; a DiT draws its null class
+    :param revision: branch, tag or commit of a hub id.
+    :param subfolder: the pipeline's subfolder in the directory or repository.
+    :param unet: the network's directory in the pipeline, such as ``unet_ema``. Default: ``unet`` or ``transformer``,
+        else the directory itself.
+    :param variant: variant of the weights: ``fp16`` reads ``diffusion_pytorch_model.fp16.safetensors``.
+    :param scheduler: a ``scheduler_config.json``, or its directory, instead of the pipeline's.
+    :param decoder: a directory or hub id of an autoencoder that decodes latents, instead of the pipeline's. The
+        AutoencoderTiny ``madebyollin/taesd``, for example, needs less memory and gives coarser pictures.
+    :param class_label: the class that a class-conditional network draws. A UNet needs it. A DiT draws its null class
         without it.
-    :param image_size: height and width in pixels; default: the network's own.
-    :param download: fetch a hub id that is not in the Hugging Face cache; otherwise nothing is downloaded.
+    :param image_size: height and width in pixels; default: the network's.
+    :param download: download a hub id that is not in the Hugging Face cache.
     :raises UsageError: options that do not fit the model.
     :raises GuidelensError: nothing is there, it cannot be read, or guidance cannot work with such a model.
     """

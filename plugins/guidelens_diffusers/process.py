@@ -1,7 +1,7 @@
 """The training process that a scheduler's configuration describes: noise levels, prediction, variance.
 
-A scheduler of diffusers is a way to sample; guidelens samples itself, and takes from the configuration only
-what the network was trained with.
+A scheduler of diffusers is a sampler. guidelens has its own samplers, and reads only the training process from the
+configuration.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ VARIANCES: dict[str, FixedVariance | None] = {
 
 @dataclass(frozen=True, eq=False)
 class TrainingProcess:
-    """What a network was trained with.
+    """The training process of a network.
 
     :param alphas_cumprod: (T,) float64.
     :param learned_variance: whether the output's second half interpolates log Sigma; None: not said, so that

@@ -1,1 +1,1 @@
-"""Guidance models as metrics: any of them judges any pictures."""
+"""Guidance models as metrics: any guidance model can score any pictures."""

@@ -18,10 +18,10 @@ def _judge(
 ) -> Metric:
     """Score pictures by a guidance model's objectives.
 
-    :param guidance: the guidance model that judges; in quotes where its spelling has a comma.
-    :param objectives: which, joined by ``+`` (``itm+cap``); empty: all.
+    :param guidance: the guidance model, in quotes if its spelling has a comma.
+    :param objectives: the objectives, joined by ``+`` (``itm+cap``); default: all.
     :param probability: exp(-loss) instead of -loss, in columns ``p-OBJECTIVE@MODEL``.
-    :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
+    :param device: device of the guidance model: auto, cpu, cuda, cuda:N or mps.
     """
     import torch
     from guidelens.metrics.judge import Judge
@@ -45,4 +45,8 @@ def register_metrics(register: Register) -> None:
 def register_studies(register: RegisterStudies) -> None:
     """Offer ``judges``."""
     path = Path(__file__).parent / "studies" / "judges.toml"
-    register("judges", path, summary="guides judging each other, on the shapes world, 216 pictures")
+    register(
+        "judges",
+        path,
+        summary="guidance models score each other's pictures, on the shapes world, 216 pictures",
+    )

@@ -15,10 +15,10 @@ from guidelens.weights import WeightsFile, locate
 from .published import COCO, SETS, PublishedSet
 
 FOLDER = "GUIDELENS_PROMPTS"
-"""Environment variable: the folder in which published sets are looked for before the cache."""
+"""Environment variable with the folder of published sets, which is searched before the cache."""
 
 _OTHER_NAMES = {COCO.files[0].filename: "coco_captions.tsv"}
-"""Names under which a file in that folder is known as well."""
+"""Other names that a file in that folder may have."""
 
 
 def _file(
@@ -26,11 +26,11 @@ def _file(
 ) -> Sequence[Prompt]:
     """Read prompts from a file.
 
-    :param path: CSV, TSV, JSON, JSON lines, or text, one prompt a line; - is standard input.
-    :param column: the column with the prompts; empty: prompt, prompts, caption, captions or text.
+    :param path: CSV, TSV, JSON, JSON lines, or text with one prompt per line; - reads standard input.
+    :param column: the column with the prompts; default: prompt, prompts, caption, captions or text.
     :param category: only prompts of these categories, joined by ``+``.
-    :param limit: number of prompts; None: all.
-    :param seed: None takes the first prompts; a number draws ``limit`` at random.
+    :param limit: number of prompts; default: all.
+    :param seed: draw ``limit`` prompts at random with this seed; default: take the first ones.
     """
     return select(
         read_prompts(path, column), categories=_categories(category), limit=limit, seed=seed, name=str(path)
@@ -45,11 +45,10 @@ def _factory(published: PublishedSet) -> Callable[..., Sequence[Prompt]]:
     ) -> Sequence[Prompt]:
         """Read a published prompt set from the cache, where ``guidelens weights fetch`` puts it.
 
-        :param path: its file, or the folder of its files; none looks in the folder that GUIDELENS_PROMPTS names, then
-            in the cache.
+        :param path: its file, or the folder of its files; default: the folder GUIDELENS_PROMPTS, then the cache.
         :param category: only prompts of these categories, joined by ``+`` (``Colors+Counting``).
-        :param limit: number of prompts; None: all.
-        :param seed: None takes the first prompts; a number draws ``limit`` at random.
+        :param limit: number of prompts; default: all.
+        :param seed: draw ``limit`` prompts at random with this seed; default: take the first ones.
         """
         prompts: list[Prompt] = []
         for file, name in _located(published, path):
@@ -66,7 +65,7 @@ def _categories(text: str) -> list[str]:
 def _located(published: PublishedSet, path: Path | None) -> list[tuple[Path, str]]:
     """Return the files of a set, each with its category.
 
-    :raises GuidelensError: some are missing; says where they are published, under which licence, and what to run.
+    :raises GuidelensError: some are missing. The message gives their origin and licence, and the command to run.
     """
     if path is not None and (path.suffix or not path.is_dir()) and len(published.files) == 1:
         return [(path, published.parts[0][1])]

@@ -15,9 +15,9 @@ def register_schedules(register: Register) -> None:
     """Offer ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
     for name, summary in PAPER_OBJECTIVES.items():
         register(name, partial(_alone, name), summary=summary)
-    register("objective", SingleObjective, summary="any one objective alone (objective:name=NAME)")
-    register("shift", Shift, summary="linearly from one objective to another, by default from cap to itc")
-    register("blend", Blend, summary="constant weights (blend:itc=0.5,cap=0.5, which is the default)")
+    register("objective", SingleObjective, summary="a single objective (objective:name=NAME)")
+    register("shift", Shift, summary="linear change from one objective to another; default: from cap to itc")
+    register("blend", Blend, summary="constant weights of several objectives; default: itc=0.5,cap=0.5")
     register(
         "curve",
         curve,

@@ -19,7 +19,7 @@ PAPER_OBJECTIVES = {
     "itm": "image-text matching alone",
     "cap": "captioning alone",
 }
-"""The objectives of Kong & Kwak (2023) and what each is alone; schedules go by their names."""
+"""The objectives of Kong & Kwak (2023), with summaries. Each is also the name of a schedule."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,14 +44,14 @@ class SingleObjective:
 
 @dataclass(frozen=True, repr=False)
 class Shift:
-    """Turns linearly from one objective to another: w_start(t) = 1 - t, w_end(t) = t.
+    """Linear change from one objective to another: w_start(t) = 1 - t, w_end(t) = t.
 
-    SHIFT of Kong & Kwak (2023): from CAP, which composes the scene while there is mostly noise, to ITC, which
-    perfects its salient object.
+    SHIFT of Kong & Kwak (2023) goes from CAP, which composes the scene at high noise, to ITC, which refines the
+    salient object.
 
     :param start: the objective at t = 0.
     :param end: the objective at t = 1.
-    :raises UsageError: if the two are the same.
+    :raises UsageError: the two are the same.
     """
 
     start: str = "cap"
@@ -74,11 +74,10 @@ class Shift:
 
 
 class Blend:
-    """Objectives mixed at constant weights: w_k(t) = w_k. BLEND of Kong & Kwak (2023).
+    """Constant weights of several objectives: w_k(t) = w_k. BLEND of Kong & Kwak (2023).
 
-    :param weights: by objective; any finite number, none for ITC and CAP at a half each. They are used as
-        given and not normalised.
-    :raises UsageError: for a weight that is not finite, or weights that are all 0.
+    :param weights: finite weights by objective, which are not normalised. Default: 0.5 for ITC and CAP.
+    :raises UsageError: a weight is not finite, or all weights are 0.
     """
 
     def __init__(self, **weights: float) -> None:

@@ -1,4 +1,4 @@
-"""Answers that come back in files: of offline pages, Label Studio and MTurk, validated by models."""
+"""Read and validate files of answers from offline pages, Label Studio and MTurk."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Name = Annotated[str, Field(min_length=1, max_length=1000)]
 class RaterAnswers:
     """One rater's answers to one item, by question.
 
-    :param rater: the code of a rater of this survey (offline), or what the platform calls them.
+    :param rater: the code of a rater of this survey (offline), or the platform's name for the rater.
     """
 
     rater: str
@@ -46,7 +46,7 @@ class OfflineAnswer(_StrictModel):
 
 
 class OfflineFile(_StrictModel):
-    """What an offline page saves."""
+    """The file that an offline page saves."""
 
     survey: str
     code: Name
@@ -54,20 +54,20 @@ class OfflineFile(_StrictModel):
 
 
 class TaskData(_StrictModel):
-    """What our export put into a task of Label Studio."""
+    """Data of a Label Studio task, as our export wrote it."""
 
     survey: str
     item: Number
 
 
 class Annotator(_StrictModel):
-    """An annotator of Label Studio, where they are written out."""
+    """An annotator of Label Studio, if the export has more than an id."""
 
     id: Number
 
 
 class Annotation(_StrictModel):
-    """One annotator's result; other parts than choices are ignored."""
+    """One annotator's result. Parts other than choices are ignored."""
 
     completed_by: Number | Name | Annotator
     result: list[dict[str, Any]]
@@ -96,7 +96,7 @@ class Choices(_StrictModel):
 
 
 class Assignment(BaseModel):
-    """A row of MTurk's batch results; its cells are text."""
+    """A row of MTurk's batch results. Its cells are text."""
 
     survey: str = Field(alias="Input.survey")
     item: Number = Field(alias="Input.item")
@@ -106,9 +106,9 @@ class Assignment(BaseModel):
 
 
 def read_answers(survey: SurveyFile, form: str, text: str) -> list[RaterAnswers]:
-    """Read a file of answers in a format and check all of it.
+    """Read and check a file of answers.
 
-    :raises UsageError: for a file of another survey or format, or an answer that an item does not have.
+    :raises UsageError: the file is of another survey or format, or an item does not have an answer.
     """
     items = {item.id: item for item in survey.items()}
     try:
@@ -187,7 +187,7 @@ def _mturk(survey: SurveyFile, items: _Items, text: str) -> _Answers:
 
 
 def _mturk_answer(row: Mapping[str, str], name: str, where: str) -> int:
-    """Return an answer from ``Answer.NAME``, or from the one column ``Answer.NAME.VALUE`` that says true."""
+    """Return an answer from ``Answer.NAME``, or from the one column ``Answer.NAME.VALUE`` that is true."""
     head = f"Answer.{name}."
     ticked = [c.removeprefix(head) for c, v in row.items() if c.startswith(head) and v.lower() == "true"]
     texts = [row[head[:-1]]] if head[:-1] in row else ticked
@@ -221,7 +221,7 @@ def _item(items: _Items, number: int) -> StoredItem:
 
 
 def _first(error: ValidationError) -> str:
-    """Return the first problem in one line: where, what, which value."""
+    """Return the first problem in one line: place, problem and value."""
     problem = error.errors()[0]
     where = ".".join(map(str, problem["loc"]))
     value = "" if problem["type"] in ("missing", "json_invalid") else f", got {str(problem['input'])[:60]!r}"

@@ -1,4 +1,4 @@
-"""``guidelens survey``: blinded ratings of a study's pictures by people, and what they say."""
+"""``guidelens survey``: blinded ratings of a study's pictures by people, and their statistics."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _FILE = click.argument("file", metavar="FILE", type=UserPath(path_type=Path))
 
 @click.group()
 def survey() -> None:
-    """Ask people: blinded ratings of a study's pictures in a browser, and their statistics.
+    """Collect blinded ratings of a study's pictures by people, and print statistics.
 
-    A survey is one file: the design, the pictures, the votes. docs/survey.md goes through one from
-    beginning to end.
+    One file holds a survey: its design, pictures and votes. docs/survey.md shows a complete
+    example.
     """
 
 
@@ -35,7 +35,7 @@ def survey() -> None:
     type=click.Choice(("pairwise", "rating", "forced-choice")),
     default="pairwise",
     show_default=True,
-    help="Two pictures, ties allowed; one picture, 1 to 5; or one of every condition, choose the best.",
+    help="pairwise: two pictures, with ties; rating: one picture, 1 to 5; forced-choice: the best of all.",
 )
 @click.option(
     "--questions",
@@ -44,58 +44,64 @@ def survey() -> None:
     metavar="NAMES",
     help="Known questions: realism, alignment, preference.",
 )
+@click.option("--question", "own", multiple=True, metavar="NAME=TEXT", help="Your own question. Repeatable.")
 @click.option(
-    "--question", "own", multiple=True, metavar="NAME=TEXT", help="A question of your own. Repeatable."
+    "--items", type=int, help="Items per rater, without repeats and checks.  [default: 20, or all there are]"
 )
-@click.option("--items", type=int, help="Items of each rater, extras aside.  [default: 20, or all there are]")
-@click.option("--raters", type=int, default=10, show_default=True, help="Raters to plan for.")
-@click.option("--repeats", type=click.IntRange(min=0), help="Items asked twice.  [default: a tenth]")
-@click.option("--checks", type=click.IntRange(min=0), help="Items that say what to answer.  [default: 3]")
-@click.option("--overlap", type=int, default=3, show_default=True, help="Raters per item to aim at.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the design.")
+@click.option("--raters", type=int, default=10, show_default=True, help="Number of raters to plan for.")
+@click.option(
+    "--repeats", type=click.IntRange(min=0), help="Number of items to ask twice.  [default: a tenth]"
+)
+@click.option(
+    "--checks",
+    type=click.IntRange(min=0),
+    help="Number of attention checks.  [default: 3, or 1 with fewer than 10 items]",
+)
+@click.option("--overlap", type=int, default=3, show_default=True, help="Intended number of raters per item.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the design.")
 @click.option(
     "--compare",
     default="schedule",
     show_default=True,
     metavar="COLUMN",
-    help="What the conditions differ in.",
+    help="Column whose values are the conditions.",
 )
 @click.option(
     "--where",
     multiple=True,
     metavar="COLUMN=VALUE",
-    help="Take only such pictures. Repeatable.",
+    help="Use only pictures with this value. Repeatable.",
 )
-@click.option("--title", default="Pictures and sentences", show_default=True, help="What raters read on top.")
+@click.option("--title", default="Pictures and sentences", show_default=True, help="Title that raters see.")
 @click.option(
     "--consent",
     type=UserPath(path_type=Path, dir_okay=False, exists=True),
-    help="A text file, a paragraph a line, in place of the built-in consent.",
+    help="A text file with one paragraph per line, instead of the built-in consent.",
 )
-@click.option("--contact", default="", metavar="TEXT", help="Whom raters can ask, at the foot of every page.")
+@click.option("--contact", default="", metavar="TEXT", help="Contact at the foot of every page.")
 @click.option(
     "--exclude-failed-checks",
     type=click.IntRange(min=0),
     metavar="N",
-    help="Leave out raters who fail more checks than this.  [default: a third of the checks]",
+    help="Exclude raters who fail more checks than this.  [default: a third of the checks]",
 )
 @click.option(
     "--exclude-faster",
     type=float,
     metavar="SECONDS",
-    help="Leave out raters whose median time per screen is shorter.  [default: 1]",
+    help="Exclude raters whose median time per screen is below this.  [default: 1]",
 )
 @click.option(
     "--min-answered",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Leave out raters who answer a smaller share of their screens.  [default: 0.5]",
+    help="Exclude raters who answer less than this share of their screens.  [default: 0.5]",
 )
 @click.option(
     "--min-consistency",
     type=click.FloatRange(0, 1),
     metavar="SHARE",
-    help="Leave out raters who answer a smaller share of repeated questions alike.  [default: 0]",
+    help="Exclude raters who answer less than this share of repeated questions consistently.  [default: 0]",
 )
 @click.option(
     "--out",
@@ -108,10 +114,9 @@ def create_command(
     out: Path | None, exclude_failed_checks: int | None, exclude_faster: float | None,
     min_answered: float | None, min_consistency: float | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Create a balanced survey of the pictures in STUDY_DIR.
+    """Create a balanced survey of the pictures in STUDY_DIR, the directory of a study or comparison.
 
-    STUDY_DIR holds a study or a comparison. The rules that exclude raters are fixed here, before the first
-    answer.
+    The exclusion rules for raters are fixed here, before the first answer.
     """
     from .create import create_survey, read_where
     from .store import DEFAULT_NAME
@@ -153,13 +158,13 @@ def create_command(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on."
 )
 @click.option(
-    "--root-path", default="", metavar="PATH", help="Path below which a proxy shows it, such as /rate."
+    "--root-path", default="", metavar="PATH", help="Path of the survey behind a proxy, such as /rate."
 )
 def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
     """Serve the survey in FILE until Ctrl-C. Votes are on disk before they are confirmed.
 
-    Only this machine can reach it, unless --host says otherwise; from elsewhere it opens with a
-    link of "guidelens survey links" only.
+    By default only this machine can reach the server. With another --host, raters need a link
+    from "guidelens survey links".
     """
     from .store import SurveyFile
 
@@ -176,11 +181,12 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
     path = root_path.strip("/") + ("/" if root_path.strip("/") else "")
     path += "" if local else f"join/{opened.meta['open']}"
     if not local:
-        console.echo_line("warning", "plain HTTP can be read on the way: put a proxy with TLS before it")
+        console.echo_line("warning", "HTTP is not encrypted: use a proxy with TLS")
 
     def say(port: int) -> None:
         console.print_out(
-            f"open link: http://{shown_host(host)}:{port}/{path}\nCtrl-C stops; the same command goes on"
+            f"open link: http://{shown_host(host)}:{port}/{path}\n"
+            "press Ctrl-C to stop; run the same command to continue"
         )
 
     serve(opened, host=host, port=port, root_path=root_path, on_listening=say)
@@ -189,7 +195,10 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
 @survey.command("links")
 @_FILE
 @click.option(
-    "--url", default="http://127.0.0.1:8000", show_default=True, help="Where raters reach the server."
+    "--url",
+    default="http://127.0.0.1:8000",
+    show_default=True,
+    help="Address at which raters reach the server.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def links_command(file: Path, url: str, as_json: bool) -> None:
@@ -218,10 +227,10 @@ def links_command(file: Path, url: str, as_json: bool) -> None:
     "--out",
     type=UserPath(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write results.html, figure.svg and .png, results.json and votes.csv there.",
+    help="Write results.html, figure.svg, figure.png, results.json and votes.csv to this directory.",
 )
 def results_command(file: Path, as_json: bool, out: Path | None) -> None:
-    """Print what the votes in FILE say; also while the survey is running."""
+    """Print the results of the survey in FILE. It may still be running."""
     from .statistics import results
     from .store import SurveyFile
 
@@ -248,11 +257,11 @@ def _print(found: SurveyResults) -> None:
 
     screen = console.out()
     screen.print(
-        f"{found.title}: answers of {plural(len(found.included), 'rater')} count, {plural(found.prompts, 'prompt')}",
+        f"{found.title}: {plural(len(found.included), 'rater')} included, {plural(found.prompts, 'prompt')}",
         markup=False,
     )
     for rater in found.excluded:
-        screen.print(f"left out: rater {rater.rater}: {'; '.join(rater.excluded)}", markup=False)
+        screen.print(f"excluded: rater {rater.rater}: {'; '.join(rater.excluded)}", markup=False)
     if found.consistency is not None:
         screen.print(
             f"repeated questions were answered alike in {found.consistency:.0%} of cases", markup=False
@@ -294,23 +303,20 @@ _FORMATS = ("offline", "label-studio", "mturk", "csv")
     type=click.Choice(_FORMATS),
     default="offline",
     show_default=True,
-    help="What to write.",
+    help="Format to write.",
 )
 @click.option(
     "--out", type=UserPath(path_type=Path), metavar="PATH", required=True,
     help="A directory (offline, label-studio, mturk), or a file (csv).",
 )  # fmt: skip
-@click.option("--url", default="", help="mturk: where the server has the pictures.")
+@click.option("--url", default="", help="Address of the server that has the pictures, for mturk.")
 def export_command(file: Path, form: str, out: Path, url: str) -> None:
-    """Export the survey for raters without the server.
-
-    The format csv exports the raw votes instead.
-    """
+    """Export the survey for raters without a server, or its raw votes (csv)."""
     from .exchange import export
     from .store import SurveyFile
 
     if form == "mturk" and not url:
-        raise UsageError("--format mturk needs --url: where the workers' browsers find the pictures")
+        raise UsageError("--format mturk needs --url URL: the address of the server that has the pictures")
     written = export(SurveyFile(file, read_only=True), form, out, url=url)
     console.print_out(
         f"{plural(len(written), 'file')}: {out}" if len(written) > 1 else f"written: {written[0]}"
@@ -326,10 +332,10 @@ def export_command(file: Path, form: str, out: Path, url: str) -> None:
     type=click.Choice(_FORMATS[:3]),
     default="offline",
     show_default=True,
-    help="What they are.",
+    help="Format of the answers.",
 )
 def import_command(file: Path, answers: tuple[Path, ...], form: str) -> None:
-    """Read answers that came back into FILE. Reading a file twice changes nothing."""
+    """Import returned answers into FILE. Importing a file twice changes nothing."""
     from .exchange import import_answers
     from .store import SurveyFile
 

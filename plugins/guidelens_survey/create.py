@@ -1,4 +1,4 @@
-"""Making a survey from the directory of a study or a comparison: chooses pictures, blinds them, draws the design."""
+"""Create a survey from the directory of a study or comparison: select and blind pictures, draw the design."""
 
 from __future__ import annotations
 
@@ -49,27 +49,27 @@ def create_survey(
     contact: str = "",
     rules: Mapping[str, Any] | None = None,
 ) -> SurveyFile:
-    """Draw a survey over a run's pictures and write its file.
+    """Draw a survey of a run's pictures and write its file.
 
-    Pictures are copied in, encoded anew without metadata and padded to one length, under random names.
+    Pictures are encoded again without metadata, padded to equal length, and stored under random names.
 
     :param directory: of ``guidelens compare`` or ``guidelens study run``.
     :param path: the new file.
     :param design: ``pairwise`` (two pictures, ties allowed), ``rating`` (one picture, 1 to 5) or
         ``forced-choice`` (a picture of every condition, one is chosen).
     :param questions: names of known questions, or ``name=Text?``.
-    :param items: how many each rater gets, without repeats and checks; by default 20, or as many as there are.
-    :param repeats: items that are asked twice; by default a tenth.
-    :param checks: items that say what to answer; by default 3, or 1 with fewer than 10 items.
-    :param overlap: raters per item to aim at; agreement cannot be told from one.
+    :param items: items per rater, without repeats and checks. Default: 20, or as many as there are.
+    :param repeats: number of items that are asked twice. Default: a tenth.
+    :param checks: number of attention checks. Default: 3, or 1 with fewer than 10 items.
+    :param overlap: intended number of raters per item. Agreement needs at least two.
     :param compare: column of the study's table whose values are the conditions.
     :param where: column -> value of the cells to take.
     :param rules: values of :class:`guidelens_survey.design.Rules` that differ from its defaults.
-    :raises UsageError: where the pictures do not give such a survey, or the file exists.
+    :raises UsageError: the pictures do not suffice for the survey, or the file exists.
     """
     asked = wording.questions(questions, design) if design in KINDS else []
     if not consent.strip():
-        raise UsageError("the consent is empty: raters must read what they agree to")
+        raise UsageError("the consent text is empty: write what raters agree to")
     study = load_study(directory)
     table = select(study, compare, where or {})
     conditions = list(dict.fromkeys(name for cells in table.values() for name in cells))
@@ -102,7 +102,7 @@ def _counts(items: int, raters: int, repeats: int | None, checks: int | None) ->
 
 
 def _identity() -> dict[str, Any]:
-    """Return what is new with every survey: its name, the key that signs its forms, the token of its open link."""
+    """Return the random identity of a survey: its name, the key that signs forms, the token of the open link."""
     return {
         "format": FORMAT,
         "guidelens": __version__,
@@ -116,7 +116,7 @@ def _identity() -> dict[str, Any]:
 def select(study: StudyResults, compare: str, where: Mapping[str, str]) -> dict[Unit, dict[str, CellRecord]]:
     """Return unit -> condition -> the cell that shows it.
 
-    :raises UsageError: for an unknown column, no cell, or several for one place.
+    :raises UsageError: a column is unknown, or a unit and condition have no cell or several.
     """
     cells = [(cell, _columns(cell)) for cell in study.cells if cell["status"] == "done"]
     if not cells:
@@ -182,7 +182,7 @@ def _images(
 
 
 def encode(picture: Image) -> bytes:
-    """Return a picture's pixels as PNG, and nothing else of it."""
+    """Return a picture's pixels as PNG, without metadata."""
     from PIL import Image as images
 
     plain = images.new("RGB", picture.size)
@@ -191,7 +191,7 @@ def encode(picture: Image) -> bytes:
 
 
 def pad(png: bytes, length: int) -> bytes:
-    """Make a PNG ``length`` bytes long (at least 12 more than it is): its size says nothing about it."""
+    """Pad a PNG to ``length`` bytes (at least 12 more than it has), so that its size reveals nothing."""
     content = bytes(length - len(png) - 12)
     chunk = struct.pack(">I", len(content)) + _PADDING + content
     chunk += struct.pack(">I", zlib.crc32(_PADDING + content))
@@ -200,7 +200,7 @@ def pad(png: bytes, length: int) -> bytes:
 
 
 def _stored(plan: Plan, tokens: Mapping[tuple[Unit, str], str]) -> list[StoredItem]:
-    """Number the items at random: an id says nothing about what is shown."""
+    """Number the items at random, so that an id reveals nothing about the conditions."""
     places = [(s, p) for s, seat in enumerate(plan.seats) for p in range(len(seat))]
     ids = dict(zip(places, random.SystemRandom().sample(range(1, len(places) + 1), len(places)), strict=True))
     stored = []
@@ -221,13 +221,13 @@ def _stored(plan: Plan, tokens: Mapping[tuple[Unit, str], str]) -> list[StoredIt
                 item.expected if is_check else None,
             )
         )
-    return sorted(stored, key=lambda item: item.repeats is not None)  # a repeat refers to one that is there
+    return sorted(stored, key=lambda item: item.repeats is not None)  # a repeat refers to an earlier row
 
 
 def read_where(spellings: Sequence[str]) -> dict[str, str]:
     """Read ``COLUMN=VALUE`` words.
 
-    :raises UsageError: for a word of another form.
+    :raises UsageError: a word has another form.
     """
     found = {}
     for word in spellings:

@@ -1,6 +1,6 @@
-"""The design of a survey: which rater sees which pictures, in what order and place; balanced and seeded.
+"""The design of a survey: a balanced, seeded plan of the pictures that each rater sees, with order and place.
 
-Nothing here touches files or pictures: a design is drawn from names alone, so its balance can be tested.
+A design is drawn from names only, without files or pictures, so that tests can check its balance.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ PAIRWISE, RATING, FORCED_CHOICE = "pairwise", "rating", "forced-choice"
 KINDS = (PAIRWISE, RATING, FORCED_CHOICE)
 
 REAL, REPEAT, CHECK = "real", "repeat", "check"
-"""Kinds of items: what counts; the same again, sides swapped; one that says what to answer."""
+"""Kinds of items: one that counts, its repetition with swapped sides, and an attention check."""
 
 T = TypeVar("T")
 
@@ -28,7 +28,7 @@ RATINGS = 5
 
 @dataclass(frozen=True)
 class Unit:
-    """Pictures that differ in nothing but the condition: one prompt, one seed."""
+    """Pictures that differ only in the condition: one prompt and one seed."""
 
     prompt: str
     seed: int
@@ -52,7 +52,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is drawn: ``seats[r]`` are the items of rater r, in order."""
+    """A drawn design: ``seats[r]`` are the items of rater r, in order."""
 
     kind: str
     conditions: tuple[str, ...]
@@ -61,7 +61,7 @@ class Plan:
 
 
 def answers(kind: str, places: int) -> range:
-    """Return the answers an item may have: 1..places (0 for a tie of two), or 1..5 for a rating."""
+    """Return the possible answers to an item: 1..places (0 for a tie of two), or 1..5 for a rating."""
     if kind == PAIRWISE:
         return range(TIE, 3)
     return range(1, 1 + (RATINGS if kind == RATING else places))
@@ -81,13 +81,17 @@ def draw(
 ) -> Plan:
     """Draw a design of ``raters`` seats with ``items`` items each, plus ``repeats`` and ``checks``.
 
-    A **contrast** is what one item compares: two conditions (pairwise), one (rating) or all (forced choice).
-    Over the whole survey, and for each rater, contrasts occur equally often up to one; each contrast meets its
-    units (so, its prompts) equally often up to one, and each condition of a pair stands left equally often up to
-    one. No rater meets one item twice, repeats aside. As many units are used as leave about ``overlap`` raters
-    per item, but every prompt is used.
+    A **contrast** is what one item compares: two conditions (pairwise), one (rating) or all (forced choice). The
+    following numbers differ by at most one:
 
-    :raises UsageError: for numbers that cannot be met.
+    - how often each contrast occurs, in the survey and for each rater;
+    - how often a contrast uses each of its units, and so each prompt;
+    - how often each condition of a pair is on the left.
+
+    No rater sees an item twice, except for repeats. The number of units is chosen to get about ``overlap`` raters
+    per item. Every prompt is used.
+
+    :raises UsageError: the numbers are not possible.
     """
     contrasts = _contrasts(kind, conditions)
     pool = _pool(units, len(contrasts), items, raters, overlap, seed)
@@ -112,18 +116,16 @@ def _contrasts(kind: str, conditions: Sequence[str]) -> list[tuple[str, ...]]:
     if kind not in KINDS:
         raise UsageError(f"unknown design {kind!r}; there are {', '.join(KINDS)}")
     if len(set(conditions)) < 2:
-        raise UsageError(
-            f"a survey compares two conditions or more, here there is {', '.join(conditions) or 'none'}"
-        )
+        raise UsageError(f"a survey needs at least two conditions, found {', '.join(conditions) or 'none'}")
     if kind == PAIRWISE:
         return list(combinations(conditions, 2))
     return [(name,) for name in conditions] if kind == RATING else [tuple(conditions)]
 
 
 def most_items(kind: str, conditions: Sequence[str], units: Sequence[Unit]) -> int:
-    """Return how many different items one rater can get; 1 where there are no units at all.
+    """Return how many different items one rater can get, or 1 without any units.
 
-    :raises UsageError: for an unknown design, or fewer than two conditions.
+    :raises UsageError: the design is unknown, or there are fewer than two conditions.
     """
     seeds: dict[str, int] = {}
     for unit in units:
@@ -134,7 +136,7 @@ def most_items(kind: str, conditions: Sequence[str], units: Sequence[Unit]) -> i
 def _pool(
     units: Sequence[Unit], contrasts: int, items: int, raters: int, overlap: int, seed: int
 ) -> list[Unit]:
-    """Choose units, the same number of each prompt, in rounds that go through all prompts."""
+    """Choose units in rounds over all prompts, the same number for each prompt."""
     for name, value in (("items", items), ("raters", raters), ("overlap", overlap)):
         if value < 1:
             raise UsageError(f"--{name} {value}: give a number from 1 on")
@@ -159,8 +161,8 @@ def _pool(
 def _place(visit: int, start: int, pool: Sequence[Unit], prompts: int, places: int) -> tuple[Unit, int]:
     """Return the unit of a contrast's ``visit``-th occurrence, and how far its places are rotated.
 
-    Visits go through rounds of prompts; contrasts start at different prompts. Places rotate by one from visit to
-    visit; where that would tie a prompt to a place, or a unit, another turn per round or cycle undoes it.
+    Visits go through rounds of prompts, and contrasts start at different prompts. Places rotate by one from visit to
+    visit. A further rotation per round or cycle keeps prompts and units from always having the same place.
     """
     cycle, within = divmod(visit, len(pool))
     round_, position = divmod(within, prompts)
@@ -171,14 +173,14 @@ def _place(visit: int, start: int, pool: Sequence[Unit], prompts: int, places: i
 def _with_extras(
     items: list[Item], kind: str, repeats: int, checks: int, rng: random.Random
 ) -> tuple[Item, ...]:
-    """Insert repeats, far from what they repeat, and checks, spread over the session."""
+    """Insert repeats, far from the items that they repeat, and checks, spread over the session."""
     if repeats > len(items) // 2:
         raise UsageError(f"--repeats {repeats}: at most half of the {len(items)} items")
     early = len(items) // 2 or 1
     again = [(i, _again(items[i])) for i in sorted(rng.sample(range(early), repeats))]
     sequence: list[tuple[Item, int]] = [(item, -1) for item in items]
     for original, item in again:
-        # A repeat comes half a session later: late enough not to be remembered as such.
+        # A repeat comes half a session later, so that raters are unlikely to recognise it.
         position = next(i for i, (found, _) in enumerate(sequence) if found is items[original])
         low = min(len(sequence), position + max(1, len(items) // 3))
         sequence.insert(rng.randint(low, len(sequence)), (item, original))
@@ -212,15 +214,14 @@ def _shuffled(values: Sequence[T], rng: random.Random) -> list[T]:
 
 @dataclass(frozen=True)
 class Rules:
-    """When a rater is left out: fixed when the survey is made, before there is any answer.
+    """Exclusion rules for raters, fixed when the survey is created, before the first answer.
 
-    :raises UsageError: for a number that no rule can have, such as NaN or a share above 1.
-
-    :param failed_checks: more failed checks than this exclude.
-    :param seconds: a median time per item below this excludes.
-    :param answered: a share of answered items below this excludes.
-    :param same_answer: giving one answer in more than this share of items (ten or more) excludes.
-    :param consistency: a share of repeats answered alike below this excludes; 0 never does.
+    :param failed_checks: exclude raters with more failed checks.
+    :param seconds: exclude raters with a smaller median time per item.
+    :param answered: exclude raters with a smaller share of answered items.
+    :param same_answer: exclude raters who give one answer in a larger share of at least ten items.
+    :param consistency: exclude raters with a smaller share of consistent repeats. 0 excludes nobody.
+    :raises UsageError: a number is out of range, such as NaN or a share above 1.
     """
 
     failed_checks: int = 1
@@ -238,5 +239,5 @@ class Rules:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, float]) -> Rules:
-        """Read what is stored."""
+        """Read stored rules."""
         return cls(**values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""The survey's figure as shapes, written as SVG or as PNG: bars per question and condition, with intervals."""
+"""The survey's figure, as SVG or PNG: bars per question and condition, with intervals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ AXES = {
 
 @dataclass(frozen=True)
 class Box:
-    """A filled rectangle, with what a pointer over it is told."""
+    """A filled rectangle with a tooltip."""
 
     x: float
     y: float
@@ -52,7 +52,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Text:
-    """Text on the baseline at (x, y), which is its ``start``, ``middle`` or ``end``."""
+    """Text on a baseline. (x, y) is its ``start``, ``middle`` or ``end``."""
 
     x: float
     y: float

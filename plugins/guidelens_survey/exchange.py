@@ -30,12 +30,12 @@ OFFLINE, LABEL_STUDIO, MTURK, CSV = "offline", "label-studio", "mturk", "csv"
 IMPORTED = (OFFLINE, LABEL_STUDIO, MTURK)
 """Formats of answers."""
 MAX_ANSWERS = 100_000_000
-"""Bytes of a file with answers that are read."""
+"""Largest size of a file of answers, in bytes."""
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did."""
+    """The result of an import."""
 
     raters: int
     stored: int
@@ -45,10 +45,12 @@ class Imported:
 def export(survey: SurveyFile, form: str, out: Path, *, url: str = "") -> list[Path]:
     """Write a survey in a format and return the files.
 
-    ``offline``: a page per planned rater, which needs nothing else and gives a file of answers at the end.
-    ``label-studio``: ``tasks.json`` with the pictures inside, and ``labeling.xml``. ``mturk``: ``input.csv`` and
-    ``layout.html``, with pictures from the server at ``url``. ``csv``: the raw votes, in the file ``out``.
-    None but the last names a condition.
+    - ``offline``: a self-contained page per planned rater, which saves a file of answers at the end.
+    - ``label-studio``: ``tasks.json`` with the pictures inside, and ``labeling.xml``.
+    - ``mturk``: ``input.csv`` and ``layout.html``, with pictures from the server at ``url``.
+    - ``csv``: the raw votes, in the file ``out``.
+
+    Only ``csv`` contains names of conditions.
     """
     if form == CSV:
         return _write({out: votes_csv(survey)})
@@ -66,12 +68,12 @@ def export(survey: SurveyFile, form: str, out: Path, *, url: str = "") -> list[P
 
 
 def import_answers(survey: SurveyFile, form: str, path: Path) -> Imported:
-    """Read a file of answers. What is stored already stays as it is.
+    """Read a file of answers. Answers that are already stored do not change.
 
-    Raters of other platforms get a number; what they are called there is not stored.
+    Raters of other platforms get a number. Their names on the platform are not stored.
 
-    :raises UsageError: for a file of another survey or format, or an answer that an item does not have; nothing of
-        the file is stored then.
+    :raises UsageError: the file is of another survey or format, or an item does not have an answer. Nothing of the
+        file is stored then.
     """
     try:
         if not path.is_file():
@@ -117,10 +119,10 @@ VOTE_COLUMNS = (
 
 
 def votes_csv(survey: SurveyFile) -> str:
-    """Return the raw votes of all raters, excluded ones too: a line each, with what the item showed.
+    """Return the raw votes of all raters, including excluded ones, one per line.
 
-    ``shown`` are the conditions by place, joined by ``|``; ``chosen`` is the condition chosen, ``tie``, or empty
-    for a rating, whose value is ``answer``. Text that a spreadsheet would compute gets an apostrophe in front.
+    ``shown`` has the conditions by place, joined by ``|``. ``chosen`` is the chosen condition, or ``tie``, or empty
+    for a rating, whose value is ``answer``. Text that a spreadsheet would read as a formula starts with an apostrophe.
     """
     items = {item.id: item for item in survey.items()}
     sources = {rater.id: rater.source for rater in survey.raters()}
@@ -161,7 +163,7 @@ def _write(files: Mapping[Path, str | bytes]) -> list[Path]:
 
 
 def _visit(survey: SurveyFile, form: str, name: str) -> str:
-    """Return what is stored of a platform's name for a rater: a keyed hash."""
+    """Return the keyed hash that is stored instead of a platform's name for a rater."""
     key = bytes.fromhex(survey.meta["secret"])
     return hmac.new(key, f"{form}\n{name}".encode("utf-8", "surrogatepass"), hashlib.sha256).hexdigest()
 

@@ -1,4 +1,4 @@
-"""The survey's section of a page: the figure and all tables, for its own page and for a run's report."""
+"""The survey's figure and tables as HTML, for its own page and for a run's report."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ TITLE = "What people said"
 
 
 def fragment(results: SurveyResults, title: str = TITLE) -> Markup:
-    """Return the figure and all tables as HTML without a heading of its own, for a page of any style.
+    """Return the figure and all tables as HTML without a heading, for a page of any style.
 
-    :param title: what the heading above it says, to tell apart the parts of several surveys on one page.
+    :param title: the heading above the fragment, to distinguish several surveys on one page.
     """
     return Markup(environment().get_template("fragment.html.j2").render(**_values(results), title=title))
 
@@ -75,19 +75,19 @@ def _values(results: SurveyResults) -> dict[str, Any]:
 
 
 def foresight(power: Power) -> str:
-    """Say what a study of this size finds, and how many raters find other differences."""
+    """Return which difference a study of this size finds, and how many raters other differences need."""
     enough = [f"{raters} for {effect}" for effect, raters in power.raters.items() if raters is not None]
     never = [effect for effect, raters in power.raters.items() if raters is None]
     parts = [
         f"A study of this size finds a difference of {number(power.detectable)} with a probability of 80 %.",
         f"Raters needed, with as many prompts: {', '.join(enough)}." if enough else "",
-        f"For {', '.join(never)} more prompts are needed, whatever the raters." if never else "",
+        f"For {', '.join(never)} more prompts are needed; more raters do not suffice." if never else "",
     ]
     return " ".join(filter(None, parts))
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Write a number, or a dash for none."""
+    """Format a number, or a dash for None and NaN."""
     if value is None or not math.isfinite(value):
         return "–"
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")

@@ -22,7 +22,7 @@ class Limits:
 
 
 class Buckets:
-    """Lets ``burst`` requests of a name through at once, then ``rate`` a second; remembers the latest names."""
+    """Token buckets: allow ``burst`` requests of a name at once, then ``rate`` per second. Keep the latest names."""
 
     def __init__(self, rate: float, burst: int, *, remember: int = 10_000) -> None:
         self.rate, self.burst, self.remember = rate, burst, remember
@@ -30,7 +30,7 @@ class Buckets:
         self._lock = threading.Lock()
 
     def allow(self, name: str, now: float | None = None) -> bool:
-        """Take one request of ``name``; False where there are too many."""
+        """Count one request of ``name``. Return False if there are too many."""
         now = time.monotonic() if now is None else now
         with self._lock:
             level, then = self._levels.pop(name, (float(self.burst), now))

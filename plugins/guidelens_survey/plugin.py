@@ -1,4 +1,4 @@
-"""Surveys as a guidelens plugin: the command, and what people said in the report of a study."""
+"""Register surveys: the command ``survey``, and a section with results in the report of a study."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The survey's web pages: FastAPI, rendered on the server, complete without JavaScript.
+"""The survey's web pages with FastAPI. They are rendered on the server and work without JavaScript.
 
 A rater's address holds a random code and nothing else identifies them. No address, name, header or size tells which
 condition a picture shows: pictures have random names, one length and the same headers. Every form is signed for its
@@ -34,13 +34,13 @@ from .store import Rater, StoredItem, SurveyFile, new_token
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 16_384
-"""Bytes of a form that are read; ours need a few hundred."""
+"""Largest size of a form, in bytes. The survey's forms have a few hundred."""
 
 BODY_SECONDS = 20.0
-"""How long a form may take to arrive."""
+"""Time limit in seconds for a form to arrive."""
 
 VISIT = "visit"
-"""The one cookie: a random name, so that the open link leads back to where its visitor was."""
+"""The only cookie: a random name, with which the open link finds the visitor's progress."""
 
 _STATIC = {"survey.css": "text/css", "survey.js": "text/javascript"}
 _PICTURE = "private, max-age=86400, immutable"
@@ -50,7 +50,7 @@ _AGREE = "Please tick the box if you want to take part."
 
 
 class Refused(Exception):
-    """A request that gets a page saying why instead of what it asked for."""
+    """A refused request. Its answer is a page with the reason."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -72,7 +72,7 @@ def create_app(
     if prefix and not prefix.startswith("/"):
         raise UsageError(f"root path {root_path!r}: it begins with a slash, such as /rate")
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    site = _Site(survey, local, limits or Limits(), prefix)
+    site = _SurveyPages(survey, local, limits or Limits(), prefix)
     app.add_exception_handler(Refused, site.refused)
     app.add_exception_handler(GuidelensError, site.failed)
     app.add_exception_handler(sqlite3.Error, site.failed)
@@ -94,7 +94,7 @@ def create_app(
     return Gate(app, local=local, prefix=prefix, refusal=site.refusal)
 
 
-class _Site:
+class _SurveyPages:
     """The pages. Reading the file takes microseconds and happens in place; what waits for the disk has a thread."""
 
     def __init__(self, survey: SurveyFile, local: bool, limits: Limits, prefix: str) -> None:
@@ -103,7 +103,7 @@ class _Site:
         self.by_address = Buckets(limits.address_rate, limits.address_burst)
         self.joins = Buckets(limits.join_rate, limits.join_burst)
         self.secret = bytes.fromhex(survey.meta["secret"])
-        # The design does not change while it is served; a session's items are read once.
+        # The design does not change while it is served, so a session's items are read once.
         self.seats: dict[int, list[StoredItem]] = {}
         for item in survey.items():
             self.seats.setdefault(item.seat, []).append(item)
@@ -115,28 +115,28 @@ class _Site:
         self.pages = environment()
 
     async def refused(self, request: Request, error: Exception) -> Response:
-        """Answer with a page that says why."""
+        """Answer with a page that gives the reason."""
         assert isinstance(error, Refused)
         return self.refusal(error.status, error.message)
 
     async def gone(self, request: Request, error: Exception) -> Response:
-        """Answer nobody: the rater closed the page while it was sent."""
+        """Send an empty answer, because the rater closed the page."""
         return Response(status_code=400)
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Say that nothing was stored, where the file could not be read or written (a full disk, say)."""
+        """Answer that nothing was stored, because the file could not be read or written (for example, disk full)."""
         logger.error("%s: %s", request.method, error)
         message = "This could not be stored just now. Please go back and try again in a minute."
         return self.refusal(503, message)
 
     async def home(self, request: Request) -> Response:
-        """Lead to the open link where only this machine can ask, else say that a link is needed."""
+        """Redirect to the open link on a local server. Otherwise answer that a link is needed."""
         if self.local:
             return self.to(f"/join/{self.survey.meta['open']}")
         raise Refused(404, "Please use the link that you were given.")
 
     async def join_page(self, request: Request, token: str) -> Response:
-        """Ask for consent, or lead back a visitor who was here before."""
+        """Ask for consent, or redirect a returning visitor."""
         self.check_open(request, token)
         visit = request.cookies.get(VISIT, "")
         known = self.survey.visitor(visit) if visit else None
@@ -156,14 +156,12 @@ class _Site:
         return response
 
     async def join(self, request: Request, token: str) -> Response:
-        """Make a rater of a visitor who consents; once, however often the form arrives."""
+        """Make a visitor who consents a rater, only once if the form arrives again."""
         self.check_open(request, token)
         form = await self.form(request)
         visit = request.cookies.get(VISIT, "")
         if not (_is_token(visit) and self.is_signed(form.get("signature", ""), "join", visit)):
-            raise Refused(
-                403, "This form is not valid any more. Please open the link again, with cookies allowed."
-            )
+            raise Refused(403, "This form is no longer valid. Please allow cookies and open the link again.")
         if form.get("agree") != "1":
             return self.consent_form(f"/join/{token}", self.sign("join", visit), problem=_AGREE)
         if self.survey.visitor(visit) is None:
@@ -174,7 +172,7 @@ class _Site:
         return self.to(f"/r/{rater.code}")
 
     async def continue_(self, request: Request, code: str) -> Response:
-        """Lead a rater to where they stopped."""
+        """Redirect a rater to the screen where they stopped."""
         rater = await self.rater(request, code)
         return self.to(await self.next_address(rater))
 
@@ -184,7 +182,7 @@ class _Site:
         return self.consent_form(f"/r/{rater.code}/consent", self.sign("consent", rater.code))
 
     async def consent(self, request: Request, code: str) -> Response:
-        """Note the consent of the holder of a personal link."""
+        """Store the consent of the holder of a personal link."""
         rater = await self.rater(request, code)
         form = await self.form(request)
         signed = self.is_signed(form.get("signature", ""), "consent", rater.code)
@@ -195,7 +193,7 @@ class _Site:
         return await self.step(rater, form, "consent", "consented")
 
     async def instructions(self, request: Request, code: str) -> Response:
-        """Show what to do, with examples."""
+        """Show the instructions, with examples."""
         rater = await self.rater(request, code)
         if rater.consented is None:
             return self.to(f"/r/{code}/consent")
@@ -209,12 +207,12 @@ class _Site:
         )
 
     async def begin(self, request: Request, code: str) -> Response:
-        """Note that the instructions were read."""
+        """Store that the instructions were read."""
         rater = await self.rater(request, code)
         return await self.step(rater, await self.form(request), "instructions", "instructed")
 
     async def item_page(self, request: Request, code: str, number: str) -> Response:
-        """Show a screen: the next one, or the one before it to change its answers."""
+        """Show the next screen, or the one before it to change its answers."""
         rater = await self.rater(request, code)
         items, answered = self.items(rater), self.survey.answered(rater)
         current = _first_open(items, answered)
@@ -225,7 +223,7 @@ class _Site:
         return self.item(rater, at, answered.get(items[at].id, {}), revise=at < current)
 
     async def vote(self, request: Request, code: str, number: str) -> Response:
-        """Store the answers of a screen, then lead to the next."""
+        """Store the answers of a screen, and redirect to the next."""
         rater = await self.rater(request, code)
         form = await self.form(request)
         items, at = self.items(rater), _number(number)
@@ -242,7 +240,7 @@ class _Site:
         if at > current:  # only a signed form of another moment could be ahead; never leave a gap
             return self.to(await self.next_address(rater))
         seconds = max(0.0, time.time() - float(shown))
-        # Back by one, and no further: an older form that arrives again changes nothing.
+        # Only the previous screen can change. An older form that arrives again changes nothing.
         revise = revise and at == current - 1
         try:
             await run_in_threadpool(self.survey.vote, rater, items[at], given, seconds=seconds, revise=revise)
@@ -251,7 +249,7 @@ class _Site:
         return self.to(await self.next_address(rater))
 
     async def thanks(self, request: Request, code: str) -> Response:
-        """Thank, and show the completion code."""
+        """Show thanks and the completion code."""
         rater = await self.rater(request, code)
         if rater.finished is None:
             return self.to(await self.next_address(rater))
@@ -271,7 +269,7 @@ class _Site:
         headers = {"Cache-Control": "private, max-age=300"}
         return Response(self.files[name], media_type=_STATIC[name], headers=headers)
 
-    # What the pages above share.
+    # Helpers of the pages above.
 
     def to(self, address: str) -> RedirectResponse:
         return RedirectResponse(f"{self.prefix}{address}", 303)

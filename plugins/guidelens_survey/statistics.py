@@ -1,4 +1,4 @@
-"""What the votes say: means and Bradley-Terry scores with intervals, agreement, consistency, exclusions, power.
+"""Statistics of the votes: means and Bradley-Terry scores with intervals, agreement, consistency, exclusions, power.
 
 Raters and prompts are both samples: the same rater answers many items, the same prompt meets many raters. Intervals
 therefore resample both (Owen 2007, "The pigeonhole bootstrap"): raters with replacement and, independently, prompts
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 PRIOR = 0.1
-"""Wins that each of a pair is given over the other beforehand, so that one that always wins has a finite score."""
+"""Wins that each condition of a pair starts with, so that a condition that always wins has a finite score."""
 
 _NO_ALPHA = "no item has two raters yet, or all answers are the same"
 _POWER = 0.8
@@ -39,7 +39,7 @@ _REACH = 1.959964 + 0.841621
 
 @dataclass(frozen=True)
 class Interval:
-    """An estimate with its 95 % interval (NaN where none can be given)."""
+    """An estimate with its 95 % interval (NaN if there is none)."""
 
     value: float
     low: float
@@ -65,7 +65,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class RaterReport:
-    """What is known about a rater, and why they are left out, if they are."""
+    """Statistics of a rater, and the reasons for exclusion, if any."""
 
     rater: int
     source: str
@@ -133,17 +133,17 @@ class SurveyResults:
 
     @property
     def included(self) -> list[RaterReport]:
-        """Raters whose answers count."""
+        """Raters who are included."""
         return [rater for rater in self.raters if not rater.excluded]
 
     @property
     def excluded(self) -> list[RaterReport]:
-        """Raters who are left out."""
+        """Raters who are excluded."""
         return [rater for rater in self.raters if rater.excluded]
 
     @property
     def consistency(self) -> float | None:
-        """Mean over the raters that count of their share of repeats answered alike; None without repeats."""
+        """Mean share of consistent repeats over the included raters, or None without repeats."""
         shares = [rater.consistency for rater in self.included if rater.consistency is not None]
         return statistics.fmean(shares) if shares else None
 
@@ -154,7 +154,7 @@ class SurveyResults:
 
 
 def results(survey: SurveyFile, *, resamples: int = RESAMPLES, seed: int = 0) -> SurveyResults:
-    """Compute the results of a survey from its file, at any moment."""
+    """Compute the results of a survey from its file. The survey may still be running."""
     items = {item.id: item for item in survey.items()}
     reports = rater_reports(survey, items)
     kept = {report.rater for report in reports if not report.excluded}
@@ -180,7 +180,9 @@ def results(survey: SurveyFile, *, resamples: int = RESAMPLES, seed: int = 0) ->
         asked,
         chance,
         len(prompts),
-        ["there is one prompt: the intervals say nothing about others"] if len(prompts) == 1 else [],
+        ["there is only one prompt, so the intervals do not cover other prompts"]
+        if len(prompts) == 1
+        else [],
     )
 
 

@@ -29,7 +29,7 @@ APPLICATION = 0x676C7376
 """SQLite's application id of our files ("glsv")."""
 
 DEFAULT_NAME = "survey.db"
-"""What a survey's file is called where nothing else is said."""
+"""Default name of a survey's file."""
 
 SEATS_PER_RATER = 10
 """An open link closes once this many times the planned raters have answered something."""
@@ -90,11 +90,11 @@ class Rater:
 
 
 class SurveyFile:
-    """Reads and writes a survey's file; safe to share between threads.
+    """Read and write a survey's file. Threads can share it.
 
     :param read_only: leave the file, and what lies beside it, as it is: to look at a survey that may be served at
         this moment, or that lies where nothing can be written.
-    :raises UsageError: where the file is missing or not a survey.
+    :raises UsageError: the file is missing or not a survey.
     """
 
     def __init__(self, path: str | Path, *, read_only: bool = False) -> None:
@@ -125,17 +125,17 @@ class SurveyFile:
 
     @property
     def questions(self) -> list[Question]:
-        """What every item asks."""
+        """The questions of every item."""
         return [Question(**question) for question in self.meta["questions"]]
 
     @property
     def conditions(self) -> list[str]:
-        """What is compared, in the study's order."""
+        """The compared conditions, in the study's order."""
         return list(self.meta["conditions"])
 
     @property
     def rules(self) -> Rules:
-        """When raters are left out; fixed when the survey was made."""
+        """The exclusion rules for raters, fixed when the survey was created."""
         return Rules.from_dict(self.meta["rules"])
 
     def items(self, seat: int | None = None) -> list[StoredItem]:
@@ -161,7 +161,7 @@ class SurveyFile:
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def raters(self) -> list[Rater]:
-        """Return all raters, those with personal links who never came included."""
+        """Return all raters, including holders of personal links who never came."""
         return [Rater(*row) for row in self._db.execute(f"{_RATER} ORDER BY id")]
 
     def rater(self, code: str) -> Rater | None:
@@ -169,7 +169,7 @@ class SurveyFile:
         return self._one_rater("code = ?", code)
 
     def visitor(self, visit: str) -> Rater | None:
-        """Return the rater that an open link's visit became, if it did."""
+        """Return the rater of an open link's visit, or None if the visitor has not consented."""
         return self._one_rater("visit = ?", visit)
 
     def join(self, visit: str, source: str = "open") -> Rater | None:
@@ -296,7 +296,7 @@ class SurveyFile:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def close(self) -> None:
-        """Close this thread's connection; others close with their threads."""
+        """Close this thread's connection. Other connections close with their threads."""
         connection = getattr(self._local, "db", None)
         if connection is not None:
             connection.close()
@@ -347,7 +347,7 @@ class SurveyFile:
 
 
 class _Job:
-    """Work of one thread that another may do."""
+    """Work of one thread that another thread may run."""
 
     def __init__(self, work: Callable[[sqlite3.Connection], Any]) -> None:
         self.work = work
@@ -417,12 +417,12 @@ def _known_or_new(db: sqlite3.Connection, name: str, source: str, now: float) ->
 
 
 def new_token() -> str:
-    """Return 128 random bits for an address."""
+    """Return a random token of 128 bits for an address."""
     return secrets.token_urlsafe(16)
 
 
 def new_completion() -> str:
-    """Return a code that is easy to copy by hand: no letter or digit that looks like another."""
+    """Return a code that is easy to copy by hand, without letters or digits that look alike."""
     return "".join(secrets.choice("ABCDEFGHJKMNPQRSTUVWXYZ23456789") for _ in range(10))
 
 

@@ -1,4 +1,4 @@
-"""The texts that raters read: questions, answers, consent, what a check says."""
+"""The texts that raters read: questions, answers, consent and attention checks."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]{0,30}")
 
 @dataclass(frozen=True)
 class Question:
-    """A question that every item asks: a short name for tables, and what raters read."""
+    """A question of every item: a short name for tables, and the text that raters read."""
 
     name: str
     text: str
@@ -81,7 +81,7 @@ def questions(spellings: Sequence[str], kind: str) -> list[Question]:
 
 
 def choices(kind: str, places: int) -> list[tuple[int, str]]:
-    """Return the answers of an item with their labels, as they stand on the screen."""
+    """Return the answers of an item with their labels, in the order of the screen."""
     if kind == PAIRWISE:
         return [(1, "Left"), (0, "No difference"), (2, "Right")]
     if kind == RATING:
@@ -91,13 +91,13 @@ def choices(kind: str, places: int) -> list[tuple[int, str]]:
 
 
 def instruction(kind: str, expected: int, places: int) -> str:
-    """Return what a check shows in place of the sentence."""
+    """Return the text that an attention check shows instead of the sentence."""
     label = dict(choices(kind, places))[expected]
     return f"This screen checks attention. Please answer “{label}” to every question here."
 
 
 def minutes(screens: int, asked: int) -> int:
-    """Return about how many minutes a session takes: three seconds to look at a screen, two for each answer."""
+    """Estimate the minutes of a session: three seconds per screen and two per answer."""
     return max(1, ceil(screens * (3 + 2 * asked) / 60))
 
 

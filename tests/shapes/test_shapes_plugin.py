@@ -121,7 +121,7 @@ def test_draw_is_seeded(tmp_path: Path) -> None:
         (["train-blip", "--out", "d", "--degraded-share", "1.5"], "1.5 is not in the range 0.0<=x<=1.0"),
         (["train-blip", "--out", "d", "--init", "absent.pt"], "--init absent.pt: No such file"),
         (["evaluate-blip", "--count", "10"], "10 is not in the range x>=200"),
-        (["evaluate-blip", "--clean-only", "--generator", "g"], "choose one"),
+        (["evaluate-blip", "--clean-only", "--generator", "g"], "exclude each other"),
         (["evaluate-generator", "--steps", "0"], "0 is not in the range 1<=x<=1000"),
     ],
 )

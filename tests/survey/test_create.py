@@ -148,7 +148,7 @@ def test_the_commands(tmp_path: Path) -> None:
         survey.vote(rater, item, {"realism": item.expected or 1, "mood": item.expected or 0}, seconds=5)
     shown = run_command("results", file, "--out", str(tmp_path / "out"))
     assert shown.exit_code == 0, shown.output
-    assert "answers of 1 rater count" in shown.output
+    assert "1 rater included" in shown.output
     assert (tmp_path / "out" / "figure.svg").is_file()
     numbers = json.loads(run_command("results", file, "--json").output)
     assert [q["n"] for q in numbers["questions"]] == [6, 6]

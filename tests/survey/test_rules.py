@@ -34,4 +34,4 @@ def test_an_empty_consent_is_refused(run: Path, tmp_path: Path, text: str) -> No
     path.write_text(text)
     done = CliRunner().invoke(cli, ["survey", "create", str(run), "--consent", str(path)])
     assert done.exit_code == 2
-    assert "the consent is empty" in done.stderr
+    assert "the consent text is empty" in done.stderr

@@ -1,4 +1,4 @@
-"""What every request passes first: hosts, origins, path prefix, safety headers, and time limits of connections."""
+"""Checks of every request: hosts, origins and path prefix. Security headers, and time limits of connections."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 logger = logging.getLogger(__name__)
 
 HEAD_SECONDS = 20.0
-"""How long a connection may take to send the head of a request, its first one or a later one."""
+"""Time limit in seconds for a connection to send the head of a request."""
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
@@ -37,7 +37,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(.+)")
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host to listen on is this machine alone."""
+    """Return whether a host to listen on is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -50,10 +50,9 @@ def shown_host(host: str) -> str:
 
 
 class Gate:
-    """Refuses requests for foreign hosts and forms of other sites, and puts safety headers on every answer.
+    """Refuse requests for other hosts and forms from other sites, and add security headers to every answer.
 
-    :param local: requests must name this machine, so that a web page elsewhere cannot reach the server by a name
-        of its own.
+    :param local: requests must name this machine as host. This prevents access from web pages by DNS rebinding.
     :param refusal: makes the page of a refused request from its status and message.
     :param prefix: path below which a proxy shows the pages, such as ``/rate``; the proxy may take it off or not.
     """
@@ -65,7 +64,7 @@ class Gate:
         self._warned: set[tuple[str, str]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
+        """Refuse a request, or pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -109,7 +108,7 @@ class Gate:
         return None
 
     def _warn(self, first: str, second: str, message: str) -> None:
-        """Log a refusal, once per pair of hosts and for a few pairs only: anyone can send them."""
+        """Log a refusal once per pair of hosts, and for a few pairs only, as anyone can send such requests."""
         if (first, second) not in self._warned and len(self._warned) < 20:
             self._warned.add((first, second))
             logger.warning(message, first, second)
@@ -134,25 +133,25 @@ def _origin_host(text: str) -> str | None:
 
 
 class ImpatientProtocol(H11Protocol):
-    """HTTP/1.1 on a connection that is closed where the head of a request takes longer than :data:`HEAD_SECONDS`.
+    """HTTP/1.1 with a time limit: a connection closes if a request's head takes longer than :data:`HEAD_SECONDS`.
 
-    uvicorn waits without end for the first request of a connection, and for the rest of a head that has begun.
+    uvicorn alone has no limit for the first request of a connection, and for the rest of an incomplete head.
     """
 
     _waiting: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Start to wait for the first request."""
+        """Start the time limit for the first request."""
         super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Wait on while the head is not complete."""
+        """Continue the time limit while the head is incomplete."""
         super().data_received(data)
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no longer."""
+        """Stop the time limit."""
         self._stop()
         super().connection_lost(exc)
 

@@ -1,4 +1,4 @@
-"""A server of one application, until it is interrupted."""
+"""Serve one application until interrupted."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from guidelens.errors import GuidelensError
 from .gate import ImpatientProtocol
 
 CONNECTIONS = 1000
-"""Connections at once; more get 503."""
+"""Largest number of connections at once. Further ones get status 503."""
 
 LAST_SECONDS = 2
-"""How long answers that are being sent may take once the server is to stop."""
+"""Time limit in seconds for unfinished answers when the server stops."""
 
 
 def serve_app(
@@ -26,10 +26,10 @@ def serve_app(
 
     :param host: the address to listen on.
     :param on_listening: called with the port (chosen by the system for port 0) once browsers can connect.
-    :raises GuidelensError: where the address cannot be listened on.
+    :raises GuidelensError: cannot listen on the address.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio turns Nagle's delay off (40 ms for a picture after its head) only where the protocol is named.
+    # asyncio disables Nagle's algorithm (a delay of 40 ms per picture) only if the protocol is given.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -38,8 +38,8 @@ def serve_app(
             raise GuidelensError(f"cannot listen on {host} port {port}: {error.strerror or error}") from error
         listener.listen(2048)
         on_listening(listener.getsockname()[1])
-        # No access log: it would keep addresses together with codes. No proxy headers: anyone can send them.
-        # People think for longer than the usual five seconds: keep their connections.
+        # No access log, as it would link addresses to codes. No proxy headers, as anyone can send them.
+        # People think longer than the default of five seconds, so keep their connections.
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -1,4 +1,4 @@
-// A whole session without a server: answers stay in the browser until they are saved as a file.
+// A session without a server: answers stay in the browser until the rater saves them as a file.
 (() => {
   const content = JSON.parse(document.getElementById("content").textContent);
   const name = `guidelens ${content.survey} ${content.code}`;
@@ -11,7 +11,7 @@
   };
   let state = { consented: false, instructed: false, answers: [] };
   try { state = JSON.parse(localStorage.getItem(name)) ?? state; } catch { /* kept in memory only */ }
-  const keep = () => { try { localStorage.setItem(name, JSON.stringify(state)); } catch { /* likewise */ } };
+  const keep = () => { try { localStorage.setItem(name, JSON.stringify(state)); } catch { /* kept in memory only */ } };
   let revising = false;
   let since = 0;
 

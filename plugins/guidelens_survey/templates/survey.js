@@ -1,4 +1,4 @@
-// Keys, enlarging, and loading the next pictures early; the pages work without any of it.
+// Keys, enlarged pictures, and preloading of the next pictures. The pages also work without this script.
 (() => {
   const form = document.getElementById("answers");
   const dialog = document.getElementById("large");

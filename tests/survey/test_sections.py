@@ -93,7 +93,7 @@ def test_a_section_tells_all(run: Path, design: str) -> None:
         "answered alike",
     ):
         assert words in found.text
-    assert "3 raters of the 4 who took part count (1 left out" in found.text
+    assert "Included: 3 of 4 raters (1 excluded" in found.text
     assert ("Bradley-Terry score" in found.text) == (design == "pairwise")
 
 
@@ -135,7 +135,7 @@ def test_nobody_who_counts_is_said(run: Path) -> None:
     answer(make_in(run), raters=2, hasty=2)
     ((_, text),) = study_sections(run)
     found = read(text)
-    assert "0 raters of the 2 who took part count (2 left out" in found.text
+    assert "Included: 0 of 2 raters (2 excluded" in found.text
     assert "svg" not in found.seen
     assert found.text.count("median of 0.1 s per screen") == 2
 
@@ -218,7 +218,7 @@ def test_a_server_goes_on_while_its_file_is_read(run: Path) -> None:
         reader.mark(rater, "finished")
     reader.close()
     assert (run / "survey.db-wal").stat().st_size > 0
-    assert "2 raters of the 2" in study_sections(run)[0][1]
+    assert "Included: 2 of 2 raters" in study_sections(run)[0][1]
 
 
 def test_what_a_killed_server_left_is_read_and_left(run: Path) -> None:
@@ -235,7 +235,7 @@ def test_what_a_killed_server_left_is_read_and_left(run: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(survey.path)], check=True, env={**os.environ})
     before = state(run)
     assert before["survey.db-wal"][0]
-    assert "1 rater of the 1 who took part" in read(study_sections(run)[0][1]).text
+    assert "Included: 1 of 1 rater" in read(study_sections(run)[0][1]).text
     after = state(run)
     assert {name: after[name][0] for name in ("survey.db", "survey.db-wal")} == {
         name: before[name][0] for name in ("survey.db", "survey.db-wal")

@@ -38,6 +38,7 @@ def make_run(
                         "prompt": prompt,
                         "category": "",
                         "reference": None,
+                        "facts": [],
                         "schedule": schedule,
                         "seed": seed,
                         "generator": "g",

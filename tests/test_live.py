@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_world
+import torch
 from guidelens import Engine, PluginManager, Sample, Sampling, UsageError, compare
 from guidelens.hookspecs import Register, hookimpl
 from guidelens.pictures import open_picture, to_levels
@@ -145,6 +146,20 @@ def test_latents_are_shown_decoded() -> None:
     for step in run.steps():
         assert [view.picture.shape for view in step.views] == [(8, 8, 3)] * 3
     assert run.settings.image_shape == (3, 8, 8)
+
+
+@pytest.mark.cuda
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu() -> None:
+    plugins = PluginManager.load(["guidelens.testing.tiny"], environment={})
+    pictures = []
+    for device in ("cpu", "cuda"):
+        run = LiveRun(
+            LiveModels(plugins, device=device), "a circle", ["itc", "shift"], sampling=Sampling(steps=4)
+        )
+        pictures.append([view.picture.astype(int) for step in run.steps() for view in step.views])
+    for ours, theirs in zip(*pictures, strict=True):
+        assert np.abs(ours - theirs).max() <= 2
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import closing
 from typing import Any
 
 from guidelens.errors import GuidelensError
@@ -123,10 +124,11 @@ class JobQueue:
 
 def _perform(job: Job) -> None:
     try:
-        for event in job.work():
-            if job.cancelled.is_set():
-                return
-            job.tell(event)
+        with closing(job.work()) as events:
+            for event in events:
+                if job.cancelled.is_set():
+                    return
+                job.tell(event)
     except GuidelensError as error:
         job.tell(("error", {"message": _one_line(error)}))
     except Exception as error:  # a mistake of ours: the page shows it, and the next job runs

@@ -170,6 +170,11 @@ def test_draw_a_curve(opened: Open) -> None:
     assert page.inner_text(".spec") == "curve:cap=1@0/0@1,itc=0@0/1@1"
     page.click("text=Keep")
     assert page.locator("#curve").is_hidden()
+    page.click("#draw-curve")
+    page.locator(".handle >> nth=0").focus()
+    redrawn(page, lambda: page.keyboard.press("ArrowUp"))
+    assert page.locator("#schedules .chip", has_text="curve").count() == 2  # the kept one, and the next
+    redrawn(page, lambda: page.locator("#schedules .remove").last.click())
     redrawn(page, lambda: page.locator("#schedules .remove").last.click())
     assert page.locator(".column h2").all_inner_texts() == ["unguided", "turn"]
 

@@ -15,6 +15,7 @@ const options = await ask("/api/options");
 const stage = new Stage();
 const chosen = new Map(); // schedule -> its chip
 let running = null; // { control, recording }
+const kept = new Set(); // curves that stay when the editor goes on
 let drawn = null; // the schedule in the curve editor, where it is used
 
 // -- controls
@@ -109,7 +110,7 @@ const useCurve = debounced(SOON, async (spec) => {
   const known = spec ? await weightsOf(spec) : null;
   const old = drawn && chosen.get(drawn)?.node;
   if (known) addSchedule(known, { before: old?.nextSibling ?? null });
-  if (drawn && drawn !== spec) {
+  if (drawn && drawn !== spec && !kept.has(drawn)) {
     chosen.get(drawn)?.node.remove();
     chosen.delete(drawn);
   }
@@ -119,8 +120,8 @@ const useCurve = debounced(SOON, async (spec) => {
 
 const editor = new CurveEditor(byId("curve"), {
   onChange: (spec) => useCurve(spec),
-  onKeep: () => {
-    drawn = null; // the chip stays, and the editor goes on with a new one
+  onKeep: (spec) => {
+    kept.add(spec);
     toggleCurve(false);
   },
   weightsOf,
@@ -303,13 +304,19 @@ async function share(kind) {
 
 // -- start
 
+function describe({ name, summary, missing, needs }) {
+  const lacks = missing.length ? ` (needs ${missing.join(", ")})` : "";
+  const wants = needs.length ? ` (write ${name}:${needs.map((option) => `${option}=…`).join(",")})` : "";
+  return `${name}: ${summary}${lacks || wants}`;
+}
+
 function fillOptions() {
   const { defaults } = options;
   byId("examples").replaceChildren(...options.examples.map((text) => el("option", { value: text })));
   byId("prompt").value = options.examples[0] ?? "";
   for (const [id, key] of [["generators", "generators"], ["guidance-models", "guidance"]]) {
     byId(id).replaceChildren(
-      ...options[key].map((each) => el("option", { value: each.name, label: `${each.name}: ${each.summary}` })),
+      ...options[key].map((each) => el("option", { value: each.name, label: describe(each) })),
     );
   }
   byId("generator").value = defaults.generator;

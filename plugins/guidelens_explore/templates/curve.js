@@ -4,7 +4,7 @@ import { clamp, download, el, svg } from "./dom.js";
 
 const WIDTH = 320;
 const HEIGHT = 170;
-const LEFT = 26;
+const LEFT = 30;
 const RIGHT = 10;
 const TOP = 12;
 const BOTTOM = 22;
@@ -158,8 +158,8 @@ export class CurveEditor {
     const label = (x, y, text, anchor = "middle") => svg("text", { x, y, "text-anchor": anchor }, text);
     this.plot.replaceChildren(
       svg("path", { class: "grid", d: `M${LEFT} ${this._y(0)}H${WIDTH - RIGHT}M${LEFT} ${this._y(this.top)}H${WIDTH - RIGHT}` }),
-      label(LEFT - 6, this._y(0) + 4, "0", "end"),
-      label(LEFT - 6, this._y(this.top) + 4, `${rounded(this.top)}`, "end"),
+      label(LEFT - 12, this._y(0) + 4, "0", "end"),
+      label(LEFT - 12, this._y(this.top) + 4, `${rounded(this.top)}`, "end"),
       label(LEFT, HEIGHT - 6, "noise", "start"),
       label(WIDTH - RIGHT, HEIGHT - 6, "picture", "end"),
       ...names.filter((name) => name !== this.active).map(line),

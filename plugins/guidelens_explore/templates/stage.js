@@ -175,7 +175,7 @@ export class Stage {
     const overlay = byId("overlay");
     const chosen = overlay.value;
     overlay.replaceChildren(
-      el("option", { value: "-" }, "none"),
+      el("option", { value: "-" }, "no overlay"),
       el("option", { value: "" }, "where guidance pulls"),
       ...start.objectives.map((name) => el("option", { value: name }, `where ${name} pulls`)),
     );

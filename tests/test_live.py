@@ -125,6 +125,12 @@ def test_nothing_runs_ahead_and_closing_stops(models: LiveModels) -> None:
     assert generator.evaluated == 3
 
 
+def test_the_shapes_world_is_read_by_its_parser() -> None:
+    models = LiveModels(PluginManager.load(environment={}), device="cpu")
+    *_, last = LiveRun(models, "a red circle", ["shift"], sampling=Sampling(steps=2)).steps()
+    assert all({"alignment", "fidelity"} <= set(view.scores or ()) for view in last.views)
+
+
 class LatentWorld:
     """A generator of latents of another shape than its pictures."""
 

@@ -24,15 +24,21 @@ function path(values, total, low, high, height) {
 const box = (height, ...children) =>
   svg("svg", { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", "aria-hidden": "true" }, ...children);
 
-// The weights of a schedule over progress. lines: [{name, colour, values}]
+const same = (a, b) => a.values.every((value, i) => value === b.values[i]);
+
+// The weights of a schedule over progress. lines: [{colour, values}]. A line on another one is dashed: both are seen.
 export function sparkline(lines, height = 28) {
   const all = lines.flatMap((line) => line.values);
   const low = Math.min(0, ...all);
   const high = Math.max(1, ...all);
   return box(
     height,
-    ...lines.map((line) =>
-      svg("path", { class: "line", colour: line.colour, d: path(line.values, line.values.length, low, high, height) }),
+    ...lines.map((line, i) =>
+      svg("path", {
+        class: lines.slice(0, i).some((below) => same(below, line)) ? "line dashed" : "line",
+        colour: line.colour,
+        d: path(line.values, line.values.length, low, high, height),
+      }),
     ),
   );
 }

@@ -58,11 +58,30 @@ def test_the_tables_are_those_of_the_record(findings: ModuleType) -> None:
     text = findings.PAGE.read_text(encoding="utf-8")
     assert findings.page(text, json.loads(findings.RECORD.read_text(encoding="utf-8"))) == text
     assert {name for _, name, _ in findings.BLOCK.findall(text)} == {
+        "agreed",
         "claims",
         "questions",
         "means",
         "rounding",
     }
+
+
+def test_agreed_are_the_questions_decided_alike_whatever_the_rounding(findings: ModuleType) -> None:
+    def study(**verdicts: str) -> dict[str, object]:
+        questions = [
+            {"question": name, "text": f"text of {name}", "verdict": verdict, "mean": 0.25}
+            for name, verdict in verdicts.items()
+        ]
+        return {"claims": [{"questions": questions}]}
+
+    first = study(a="supported", b="undecided", c="contradicted", d="supported", e="supported")
+    second = study(a="supported", b="undecided", c="contradicted", d="contradicted", e="supported")
+    rounding = {"first": {"changed": ["e: supported, undecided"]}}
+    found = {"studies": {"first": first, "second": second}, "rounding": rounding}
+    text = findings.page("<!-- generated: agreed -->\n<!-- end -->", found)
+    assert "**supported**: text of a (`a`, +0.25 and +0.25)" in text
+    assert "**contradicted**: text of c" in text
+    assert not re.search(r"text of [bde]", text)
 
 
 def test_no_verdict_stands_outside_the_tables(findings: ModuleType) -> None:

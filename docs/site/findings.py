@@ -157,7 +157,9 @@ def _agreed(found: Record) -> str:
     studies = found["studies"]
     if not studies:
         return _NOTHING
-    changed = {line.partition(":")[0] for runs in found["rounding"].values() for line in runs["changed"]}
+    changed = {
+        line.partition(":")[0] for runs in found.get("rounding", {}).values() for line in runs["changed"]
+    }
     lines = []
     for claims in zip(*(study["claims"] for study in studies.values()), strict=True):
         for answers in zip(*(claim["questions"] for claim in claims), strict=True):

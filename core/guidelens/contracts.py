@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 CONTRACT_VERSION = 1
 """Major version of everything in this module and of :mod:`guidelens.hookspecs`."""
 
+LARGEST = 1e100
+"""Largest magnitude of a number in results: sums and squares of such numbers are finite."""
+
 Prediction = Literal["epsilon", "x0", "v"]
 Reads = Literal["x0", "x_t"]
 FixedVariance = Literal["small", "large"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import logging
-import math
 import sys
 import threading
 import weakref
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from .contracts import LARGEST
 from .errors import GuidelensError, UsageError
 from .words import plural
 
@@ -352,8 +352,8 @@ def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[di
                 raise ValueError(f"column {column!r} is not among its columns {', '.join(order)}")
             if isinstance(value, str | bool) or not hasattr(type(value), "__float__"):
                 raise TypeError(f"{column} is a {type(value).__name__}, not a number")
-            if not math.isfinite(float(value)):
-                raise ValueError(f"{column} is {value}, not a finite number")
+            if not abs(float(value)) <= LARGEST:
+                raise ValueError(f"{column} is {value}, not a finite number{_bound(float(value))}")
     return [{column: float(answer[column]) for column in order if column in answer} for answer in answers]
 
 
@@ -399,6 +399,10 @@ def _check_tensor(value: Any, what: str) -> None:
         raise ComponentError(f"{what} {_kind(value)}, not a tensor")
     if value.is_complex():
         raise ComponentError(f"{what} complex numbers; real ones are wanted")
+
+
+def _bound(value: float) -> str:
+    return f" of at most {LARGEST:g}" if abs(value) > LARGEST else ""
 
 
 def _check_untouched(shown: Tensor, before: int, what: str) -> None:

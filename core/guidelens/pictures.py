@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +61,7 @@ def png_bytes(picture: Image) -> bytes:
     return buffer.getvalue()
 
 
-def open_picture(path: Path) -> Image:
+def open_picture(path: Path | IO[bytes]) -> Image:
     """Open a picture and read it fully.
 
     :raises OSError: when there is no such file, or it is not a picture; a damaged one may also raise

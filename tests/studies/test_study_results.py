@@ -137,7 +137,7 @@ def test_nonfinite_steps_are_kept_step_by_step(
 def test_snapshots_of_large_pictures_are_reduced() -> None:
     pred_x0 = torch.linspace(-1, 1, 256).expand(1, 3, 128, 256)
     recorder = StepRecorder(1, (0.0,))
-    recorder(SimpleNamespace(index=0, nonfinite=torch.tensor([False]), pred_x0=pred_x0, gradients={}))  # type: ignore[arg-type]
+    recorder(SimpleNamespace(index=0, nonfinite=torch.tensor([False]), preview=pred_x0, gradients={}))  # type: ignore[arg-type]
     kept = recorder.snapshots()
     assert kept.shape == (1, 1, SNAPSHOT_SIDE // 2, SNAPSHOT_SIDE, 3)
     np.testing.assert_allclose(kept[0, 0, 0, [0, -1], 0], [1.5, 253.5], atol=0.6)  # means of four levels

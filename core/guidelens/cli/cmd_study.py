@@ -350,9 +350,15 @@ def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: 
     from guidelens.claims.evaluate import evaluate
     from guidelens.claims.table import as_dicts, verdict_lines
     from guidelens.report.study import write_study_report
+    from guidelens.runs.telemetry import again
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)
+    if damaged := loaded.damaged():
+        console.echo_line(
+            "warning",
+            f"{plural(len(damaged), 'file')} missing or damaged, {damaged[0]} first; {again(directory)}",
+        )
     verdicts = evaluate(loaded, _claims(get_manager(ctx), loaded))
     path = write_study_report(loaded, verdicts, get_manager(ctx).report_sections())
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,12 +12,14 @@ from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.pictures import from_levels, png_bytes
 from guidelens.runs.config import sampling_of
-from guidelens.runs.telemetry import Telemetry, load_batch
+from guidelens.runs.telemetry import Telemetry, load_batch, recorded_hash
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from guidelens.studies.results import StudyResults
+
+logger = logging.getLogger(__name__)
 
 STRIPS = "trajectories"
 """Folder beside the page with a strip of x0 predictions per cell, an animation of it, and maps of saliency."""
@@ -150,16 +153,19 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
 
 
 def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
-    """Return the steps of all finished cells, each file read once; what cannot be read is left out."""
+    """Return the steps of all finished cells, each file read once; what cannot be read is left out, with a warning."""
     from guidelens.runs.store import RESULTS, read_rows
 
     rows, _ = read_rows(study.directory / RESULTS)
     found: dict[str, Telemetry] = {}
-    for name in dict.fromkeys(row["telemetry"] for row in rows.values() if row.get("telemetry")):
+    files = {row["telemetry"]: recorded_hash(row, "telemetry") for row in rows.values()}
+    for name, known in files.items():
         try:
-            found.update(load_batch(study.directory / name))
-        except GuidelensError:
-            continue  # the page says less about these cells; the pictures and scores are there
+            found.update(load_batch(study.directory / name, known))
+        except GuidelensError as error:
+            logger.warning(
+                "%s", error
+            )  # the page says less about these cells; the pictures and scores are there
     return {key: found[key] for key in rows if key in found}
 
 

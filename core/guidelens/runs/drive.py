@@ -13,6 +13,7 @@ from guidelens.runs.execute import CellGroup, Executor, Outcome, Task, make_task
 from guidelens.runs.record import rescored
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.store import RunStore
+from guidelens.runs.telemetry import batch_file, recorded_hash
 
 if TYPE_CHECKING:
     from guidelens.runs.config import Cell
@@ -110,12 +111,13 @@ class Driver:
         sort_rows(self.store, plan.batches)
 
     def _compute(self, todo: Iterable[Sequence[str]], executor: Executor, extra: Mapping[str, Any]) -> None:
-        """Compute batches of keys and write those of their cells that are not on disk yet."""
+        """Compute batches of keys and write those of their cells that are not on disk yet.
+
+        A batch replaces its telemetry. So cells on disk whose row names this file are written again if it has
+        changed, as it does with other versions.
+        """
         extra = {"metrics": tuple(metric.name for metric in self.metrics), **extra}
-        tasks = [
-            make_task(self._home[batch[0]], batch, [k for k in batch if k not in self.store.rows], **extra)
-            for batch in todo
-        ]
+        tasks = [make_task(self._home[batch[0]], batch, self._wanted(batch), **extra) for batch in todo]
         self._work = math.fsum(_work(task) for task in tasks)
         ordered = getattr(executor, "order", list)(tasks)
         with closing(executor.outcomes(self._feed(ordered), self._progress)) as outcomes:
@@ -131,15 +133,37 @@ class Driver:
             yield task
 
     def _commit(self, task: Task, outcome: Outcome) -> None:
-        self.store.add(outcome.pictures, list(outcome.rows.values()), outcome.telemetry)
+        kept = {key for key, row in outcome.rows.items() if self._agrees(key, row)}
+        new = {key: row for key, row in outcome.rows.items() if key not in kept}
+        pictures = {key: picture for key, picture in outcome.pictures.items() if key in new}
+        self.computed += len(new.keys() - self.store.rows.keys())
+        self.store.add(pictures, list(new.values()), outcome.telemetry)
         if outcome.failures:
-            new = {key: self._failure(key, task, outcome) for key in outcome.failures}
-            self.store.replace_failures({**self.store.failures, **new}.values())
-        self.computed += len(outcome.rows)
+            failed = {
+                key: self._failure(key, task, outcome)
+                for key in outcome.failures
+                if key not in self.store.rows
+            }
+            self.store.replace_failures({**self.store.failures, **failed}.values())
         self._running.pop(_name(task), None)
         self._work_done += _work(task)
         self._update_means()
         self._report()
+
+    def _wanted(self, batch: Sequence[str]) -> list[str]:
+        """Return the cells of a batch that are not there, and those whose telemetry the batch replaces."""
+        rows, file = self.store.rows, batch_file(batch)
+        return [key for key in batch if key not in rows or rows[key]["telemetry"] == file]
+
+    def _agrees(self, key: str, row: Mapping[str, Any]) -> bool:
+        """Whether the row of a cell that is there names the same telemetry, byte for byte, as a new ``row``."""
+        known = self.store.rows.get(key)
+        same = recorded_hash(row, "telemetry")
+        return (
+            known is not None
+            and known["telemetry"] == row["telemetry"]
+            and recorded_hash(known, "telemetry") == same
+        )
 
     def _failure(self, key: str, task: Task, outcome: Outcome) -> dict[str, Any]:
         cell, failure = task.cells[key], outcome.failures[key]
@@ -154,7 +178,8 @@ class Driver:
         }
 
     def _progress(self, task: Task, share: float) -> None:
-        self._running[_name(task)] = (len(task.wanted), _work(task), share)
+        new = sum(key not in self.store.rows for key in task.wanted)
+        self._running[_name(task)] = (new, _work(task), share)
         self._report()
 
     def _report(self) -> None:

@@ -20,7 +20,7 @@ from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.provenance import provenance
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score
-from guidelens.runs.telemetry import StepRecorder, batch_file, pack
+from guidelens.runs.telemetry import StepRecorder, batch_file, pack, sha256_of
 
 if TYPE_CHECKING:
     from guidelens.engine import Engine, Step
@@ -253,12 +253,14 @@ def _compute(task: Task, cache: ComponentCache, report: TaskProgress | None) -> 
     weights = [cell.schedule.table(task.settings.steps).by_objective for cell in cells]
     where = cache.provenance(task.settings)
     outcome = Outcome(telemetry={file: pack(list(task.cells), results, weights, recorder)})
+    steps = sha256_of(outcome.telemetry[file])
     for (key, cell), result, picture, scored in zip(
         task.cells.items(), results, pictures, scores, strict=True
     ):
         if key in task.wanted:
             outcome.pictures[key] = png_bytes(picture)
-            outcome.rows[key] = make_row(key, cell, task.settings, result, scored, file, where)
+            hashes = {"image": sha256_of(outcome.pictures[key]), "telemetry": steps}
+            outcome.rows[key] = make_row(key, cell, task.settings, result, scored, file, hashes, where)
     return outcome
 
 

@@ -104,11 +104,13 @@ def make_row(
     result: Result,
     scores: Scores,
     telemetry: str,
+    sha256: Mapping[str, str],
     provenance: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return the row of a finished cell.
 
     :param telemetry: the file with its steps.
+    :param sha256: of the picture (``image``) and of that file (``telemetry``).
     :param provenance: where it was computed, see :func:`guidelens.runs.provenance.provenance`.
     """
     return {
@@ -132,6 +134,7 @@ def make_row(
         "nonfinite_steps": int(result.nonfinite_steps),
         "seconds": round(float(result.seconds), 3),
         "telemetry": telemetry,
+        "sha256": dict(sha256),
         **provenance,
     }
 

@@ -12,13 +12,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import TEMPORARY, explained, write_file
 from guidelens.pictures import is_whole_png, open_picture
 from guidelens.runs.config import FORMAT
+from guidelens.runs.schema import COMPARISON_CONFIG, FAILED, ROW, STUDY_CONFIG, explain, shortened
 from guidelens.runs.telemetry import FOLDER as TELEMETRY
-from guidelens.runs.telemetry import is_whole
+from guidelens.runs.telemetry import is_whole, recorded_hash, sha256_of
 from guidelens.words import plural
 
 if TYPE_CHECKING:
@@ -77,7 +80,7 @@ class RunStore:
                 self.config = read_config(self.directory, self.kind)
                 self._sweep()
                 self._load_rows()
-                self.failures = read_rows(self.path(FAILURES))[0]
+                self.failures = read_failures(self.directory)
         except BaseException:
             self._lock.release()
             raise
@@ -154,6 +157,12 @@ class RunStore:
         """Return the picture of a cell, fully read."""
         return open_picture(self.path(image_name(key)))
 
+    def _has_picture(self, key: str, sha256: str) -> bool:
+        path = self.path(image_name(key))
+        if not sha256:
+            return is_whole_png(path)
+        return path.is_file() and sha256_of(path.read_bytes()) == sha256
+
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         path = self.path(RESULTS)
         with explained(f"cannot write {path}"), open(path, "ab") as file:
@@ -177,17 +186,20 @@ class RunStore:
     def _load_rows(self) -> None:
         path = self.path(RESULTS)
         rows, damaged = read_rows(path)
-        files = {row["telemetry"] for row in rows.values() if row.get("telemetry")}
-        whole = {name for name in files if is_whole(self.path(name))}
+        files = {(row["telemetry"], recorded_hash(row, "telemetry")) for row in rows.values()}
+        whole = {file for file in files if is_whole(self.path(file[0]), file[1])}
         kept = {
             key: row
             for key, row in rows.items()
-            if is_whole_png(self.path(image_name(key))) and row.get("telemetry", "") in {"", *whole}
+            if (row["telemetry"], recorded_hash(row, "telemetry")) in whole
+            and self._has_picture(key, recorded_hash(row, "image"))
         }
         if len(kept) < len(rows):
             lost = len(rows) - len(kept)
             logger.warning(
-                "%s: %s without a readable picture or telemetry; dropped", path, plural(lost, "row")
+                "%s: %s with a missing or damaged picture or telemetry; computed again",
+                path,
+                plural(lost, "row"),
             )
         if damaged or len(kept) < len(rows):
             self.write(RESULTS, b"".join(map(_line, kept.values())))
@@ -209,20 +221,29 @@ def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | No
     path = directory / CONFIG
     if not path.exists():
         return None
+    with explained(f"cannot read {path}"):
+        content = path.read_bytes()
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        stated = from_json(content, allow_inf_nan=False)
     except ValueError:
-        config = None
-    if not isinstance(config, dict) or "guidelens_format" not in config:
+        stated = None
+    if not isinstance(stated, dict) or "guidelens_format" not in stated:
         raise UsageError(f"{path} is not the configuration of a guidelens run; choose another --out")
-    if config["guidelens_format"] != FORMAT:
+    if stated["guidelens_format"] != FORMAT:
         raise UsageError(
-            f"{path} has format {config['guidelens_format']}, this version reads {FORMAT}; "
+            f"{path} has format {shortened(stated['guidelens_format'])}, this version reads {FORMAT}; "
             "choose another --out"
         )
-    found = config.get("kind", COMPARISON)
+    found = STUDY if stated.get("kind", COMPARISON) == STUDY else COMPARISON
     if kind is not None and found != kind:
         raise UsageError(f"{directory} holds a {found}, not a {kind}; choose another --out")
+    schema = STUDY_CONFIG if found == STUDY else COMPARISON_CONFIG
+    try:
+        config: dict[str, Any] = schema.validate_json(content)
+    except ValidationError as error:
+        raise UsageError(
+            f"{path} is damaged: {explain(error)}; restore the file, or choose another --out"
+        ) from None
     return config
 
 
@@ -242,22 +263,35 @@ def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
 
     :raises GuidelensError: when another line than the last is not a row.
     """
+    return _read_lines(path, ROW, "a result row")
+
+
+def read_failures(directory: Path) -> dict[str, dict[str, Any]]:
+    """Return the rows of ``failures.jsonl`` by key; a torn last line is left out.
+
+    :raises GuidelensError: when another line is not such a row.
+    """
+    return _read_lines(directory / FAILURES, FAILED, "a row of a failure")[0]
+
+
+def _read_lines(path: Path, schema: TypeAdapter[Any], what: str) -> tuple[dict[str, dict[str, Any]], bool]:
     if not path.exists():
         return {}, False
-    lines = path.read_bytes().split(b"\n")
+    with explained(f"cannot read {path}"):
+        lines = path.read_bytes().split(b"\n")
     whole, rest = lines[:-1], lines[-1]
     rows: dict[str, dict[str, Any]] = {}
     for i, line in enumerate(whole):
         try:
-            row = json.loads(line)
-            rows[row["key"]] = row
-        except (ValueError, TypeError, KeyError):
+            row = schema.validate_json(line)
+        except ValidationError as error:
             # Only the end of a file can be torn; anything else is damage that a rerun should not paper over.
-            if i == len(whole) - 1 and not rest:
+            if i == len(whole) - 1 and not rest and error.errors()[0]["type"] == "json_invalid":
                 return rows, True
             raise GuidelensError(
-                f"{path}: line {i + 1} is not a result row; remove the line and run again"
+                f"{path}, line {i + 1} is not {what}: {explain(error)}; remove the line and run the same command again"
             ) from None
+        rows[row["key"]] = row
     return rows, bool(rest) or len(rows) < len(whole)
 
 
@@ -281,4 +315,5 @@ def refuse_foreign(directory: Path) -> None:
 
 
 def _line(row: Mapping[str, Any]) -> bytes:
-    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    text = json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+    return text.encode(errors="replace")  # a plugin's message may hold half a character

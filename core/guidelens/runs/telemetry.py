@@ -16,7 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from guidelens.contracts import LARGEST
 from guidelens.errors import GuidelensError
+from guidelens.files import explained
+from guidelens.guarding import one_line
 from guidelens.pictures import to_levels
 
 if TYPE_CHECKING:
@@ -212,39 +215,82 @@ def _arrays(
     return arrays
 
 
-def batch_keys(path: Path) -> list[str]:
+def batch_keys(path: Path, sha256: str = "") -> list[str]:
     """Return the keys of a batch's cells, in the order in which they were computed.
 
     :raises GuidelensError: when the file cannot be read.
     """
-    return list(load_batch(path))
+    return list(load_batch(path, sha256))
 
 
-def load_telemetry(path: Path, key: str) -> Telemetry:
+def load_telemetry(directory: Path, row: Mapping[str, Any]) -> Telemetry:
     """Return the telemetry of one cell from its batch's file.
 
     :raises GuidelensError: when the file cannot be read or does not hold the cell.
     """
-    found = load_batch(path, key).get(key)
+    path = directory / row["telemetry"]
+    found = load_batch(path, recorded_hash(row, "telemetry"), row["key"]).get(row["key"])
     if found is None:
-        raise GuidelensError(f"{path} holds nothing of the cell {key}; run the study again")
+        raise GuidelensError(f"{path} holds nothing of the cell {row['key']}; {again(path.parent.parent)}")
     return found
 
 
-def load_batch(path: Path, only: str | None = None) -> dict[str, Telemetry]:
+def load_batch(path: Path, sha256: str = "", only: str | None = None) -> dict[str, Telemetry]:
     """Return the telemetry of all cells of a batch's file by key, or of one of them.
 
-    :raises GuidelensError: when the file cannot be read.
+    :param sha256: of the file, as a row has it; empty: not known.
+    :raises GuidelensError: when the file cannot be read, or has changed since it was written.
     """
     import numpy as np
 
+    with explained(f"cannot read {path}"):
+        content = path.read_bytes()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        if sha256 and sha256_of(content) != sha256:
+            raise ValueError("it has changed since it was written")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
+        _check(arrays)
         keys = [str(key) for key in arrays["keys"]]
         return {key: _of_row(arrays, row) for row, key in enumerate(keys) if only in (None, key)}
-    except (OSError, ValueError, KeyError, IndexError, zipfile.BadZipFile) as error:
-        raise GuidelensError(f"cannot read {path}: {error}; run the study again") from error
+    except Exception as error:  # numpy and zipfile raise many things for a damaged archive
+        raise GuidelensError(f"{path} is damaged: {one_line(error)}; {again(path.parent.parent)}") from error
+
+
+def again(directory: Path) -> str:
+    """Return the advice for a damaged file of a run in ``directory``."""
+    return f"guidelens study resume {directory}, or the command that made the run, computes it again"
+
+
+def _check(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise ValueError where arrays have not the shapes of :func:`pack`."""
+    batch, steps = arrays["nonfinite"].shape
+    shapes = {"keys": (batch,), "nonfinite": (batch, steps)}
+    if "snapshot_steps" in arrays:
+        (kept,) = arrays["snapshot_steps"].shape
+        _, _, height, width, channels = arrays["snapshots"].shape
+        shapes |= {"snapshots": (batch, kept, height, width, channels), "snapshot_steps": (kept,)}
+        if not ((arrays["snapshot_steps"] >= 0) & (arrays["snapshot_steps"] < steps)).all():
+            raise ValueError("snapshots of steps that there are not")
+    for name, values in arrays.items():
+        kind = name.partition("/")[0]
+        expected = (batch, steps) if kind in SERIES else shapes.get(name)
+        if kind == "saliency":
+            expected = (batch, kept, *values.shape[2:4])
+        elif kind == "saliency_peaks":
+            expected = (batch, kept)
+        if values.shape != expected:
+            raise ValueError(f"the array {name!r} has the shape {values.shape}")
+
+
+def sha256_of(content: bytes) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def recorded_hash(row: Mapping[str, Any], file: str) -> str:
+    """Return the SHA-256 that a row has of its ``image`` or ``telemetry``; empty where it has none."""
+    return str(row.get("sha256", {}).get(file, ""))
 
 
 def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
@@ -262,9 +308,15 @@ def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
     return Telemetry(**parts, nonfinite=arrays["nonfinite"][row])
 
 
-def is_whole(path: Path) -> bool:
-    """Say whether a telemetry file is there to its end (the index of a zip file is its last part)."""
-    return zipfile.is_zipfile(path)
+def is_whole(path: Path, sha256: str = "") -> bool:
+    """Say whether a telemetry file is there as it was written.
+
+    :param sha256: of the file, as a row has it; without it, whether the file is there to its end (the index of a zip
+        file is its last part).
+    """
+    if not sha256:
+        return zipfile.is_zipfile(path)
+    return path.is_file() and sha256_of(path.read_bytes()) == sha256
 
 
 def summary(result: Result) -> dict[str, dict[str, float]]:
@@ -290,13 +342,13 @@ def _share_negative(values: Sequence[float]) -> float:
 
 
 def _reduced(series: Mapping[str, Sequence[float]], reduce: Any) -> dict[str, float]:
-    finite = {name: [v for v in values if math.isfinite(v)] for name, values in sorted(series.items())}
+    finite = {name: [v for v in values if abs(v) <= LARGEST] for name, values in sorted(series.items())}
     return {name: float(f"{reduce(values):.{DIGITS}g}") for name, values in finite.items() if values}
 
 
 def step_series(directory: Path, row: Mapping[str, Any]) -> dict[str, dict[str, list[float | None]]]:
     """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row, one number a step, None where inactive."""
-    telemetry = load_telemetry(directory / row["telemetry"], row["key"])
+    telemetry = load_telemetry(directory, row)
     return {
         kind: {
             name: [float(f"{v:.{DIGITS}g}") if math.isfinite(v) else None for v in values.tolist()]

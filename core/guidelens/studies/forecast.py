@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.runs.execute import CellGroup, ComponentCache
-from guidelens.runs.store import FAILURES, RESULTS, STUDY, earlier_config, read_rows
+from guidelens.runs.store import RESULTS, STUDY, earlier_config, read_failures, read_rows
 
 from .expand import Expansion, expand
 from .file import Study
@@ -99,7 +99,7 @@ def forecast(
         refuse_other(Path(out), old, study)
         if old is not None:
             done = set(read_rows(Path(out) / RESULTS)[0])
-            failed = set() if retry_failed else set(read_rows(Path(out) / FAILURES)[0]) - done
+            failed = set() if retry_failed else set(read_failures(Path(out))) - done
     expansion = expand(study, plugins, cache, perturb=perturb)
     keys = set(expansion.prompts)
     size = chosen_batch_size(batch_size or study.batch_size, old, cache, expansion)

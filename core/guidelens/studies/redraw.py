@@ -15,7 +15,7 @@ from guidelens.runs.config import Cell, RunSettings
 from guidelens.runs.execute import ComponentCache, Task, check_fingerprints, compute
 from guidelens.runs.provenance import provenance_differences
 from guidelens.runs.store import RESULTS, read_rows
-from guidelens.runs.telemetry import batch_keys
+from guidelens.runs.telemetry import batch_keys, recorded_hash
 from guidelens.schedules import NamedSchedule, ScheduleTable
 from guidelens.words import plural
 
@@ -156,7 +156,7 @@ def _batch(study: StudyResults, row: Mapping[str, Any], settings: RunSettings) -
 
     :raises GuidelensError: where the directory no longer says what one of them was.
     """
-    keys = batch_keys(study.directory / row["telemetry"])
+    keys = batch_keys(study.directory / row["telemetry"], recorded_hash(row, "telemetry"))
     described = {**study.keys, **read_rows(study.directory / RESULTS)[0]}
     tables = {(s["name"], s.get("steps", settings.steps)): s["weights"] for s in study.config["schedules"]}
     cells = {}

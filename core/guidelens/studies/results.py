@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import json
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
+
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.guarding import one_line
 from guidelens.pictures import open_picture
 from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
-from guidelens.runs.store import COMPARISON, FAILURES, RESULTS, STUDY, read_config, read_rows
-from guidelens.runs.telemetry import Telemetry, load_telemetry
+from guidelens.runs.schema import MEMBER, explain, shortened
+from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
+from guidelens.runs.telemetry import Telemetry, again, load_telemetry, recorded_hash, sha256_of
 from guidelens.sampling import split_steps
-from guidelens.text import split_lines
 
 from .expand import pair_id
 from .run import CELLS, recorded_study
@@ -98,9 +101,8 @@ class StudyResults:
     @cached_property
     def cells(self) -> CellRecords:
         """Every cell that the study asks for, once per grid that asks for it, with what came of it."""
-        rows = read_rows(self.directory / RESULTS)[0]
-        failures = read_rows(self.directory / FAILURES)[0]
-        members = read_members(self.directory) if self._is_study else self._of_comparison(rows)
+        rows, failures = self._rows, read_failures(self.directory)
+        members = self._members() if self._is_study else self._of_comparison(rows)
         return CellRecords(_joined(member, rows, failures) for member in members)
 
     @cached_property
@@ -141,7 +143,7 @@ class StudyResults:
 
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
-        return load_telemetry(self.directory / self.row(key)["telemetry"], key)
+        return load_telemetry(self.directory, self.row(key))
 
     def image(self, key: str) -> Image:
         """Return the picture of a cell.
@@ -149,10 +151,23 @@ class StudyResults:
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
         row = self.row(key)
+        path, known = self.directory / row["image"], recorded_hash(row, "image")
         try:
-            return open_picture(self.directory / row["image"])
-        except (OSError, SyntaxError, ValueError) as error:
-            raise GuidelensError(f"cannot read {self.directory / row['image']}: {error}") from error
+            content = path.read_bytes()
+            if known and sha256_of(content) != known:
+                raise ValueError("it has changed since it was written")
+            return open_picture(io.BytesIO(content))
+        except Exception as error:  # a damaged picture can make the decoder raise anything
+            raise GuidelensError(f"cannot read {path}: {one_line(error)}; {again(self.directory)}") from error
+
+    def damaged(self) -> list[str]:
+        """Return the files of pictures and telemetry that are missing or not as they were written."""
+        files = {
+            (row[kind], recorded_hash(row, kind))
+            for row in self._rows.values()
+            for kind in ("image", "telemetry")
+        }
+        return sorted(name for name, known in files if not _as_written(self.directory / name, known))
 
     @property
     def _is_study(self) -> bool:
@@ -166,6 +181,17 @@ class StudyResults:
         if key not in self.keys:
             raise UsageError(f"{self.directory} has no cell {key!r}")
         return self.keys[key]
+
+    def _members(self) -> list[dict[str, Any]]:
+        """Return the rows of ``cells.jsonl``, which are of grids and settings of this study."""
+        members = read_members(self.directory)
+        grids = {grid["name"] for grid in self.config["grids"]}
+        for i, member in enumerate(members, start=1):
+            for name, known in (("grid", grids), ("settings", self.config["settings"])):
+                if member[name] not in known:
+                    what = f"config.json has no {name} {shortened(member[name])}"
+                    raise _damaged(self.directory, f"line {i}: {what}")
+        return members
 
     def _of_comparison(self, rows: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
         """Return a comparison's rows as members of one grid."""
@@ -220,11 +246,26 @@ def read_members(directory: Path) -> list[dict[str, Any]]:
     """
     path = directory / CELLS
     try:
-        return [json.loads(line) for line in split_lines(path.read_text(encoding="utf-8"))]
-    except (OSError, ValueError) as error:
-        raise GuidelensError(
-            f"cannot read {path}: {error}; guidelens study resume {directory} writes it"
-        ) from error
+        lines = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise _damaged(directory, str(error.strerror)) from error
+    members = []
+    for i, line in enumerate(lines[:-1] if lines[-1] == b"" else lines, start=1):
+        try:
+            members.append(MEMBER.validate_json(line))
+        except ValidationError as error:
+            raise _damaged(directory, f"line {i}: {explain(error)}") from None
+    return members
+
+
+def _damaged(directory: Path, what: str) -> GuidelensError:
+    return GuidelensError(
+        f"cannot read {directory / CELLS}: {what}; guidelens study resume {directory} writes it"
+    )
+
+
+def _as_written(path: Path, sha256: str) -> bool:
+    return path.is_file() and (not sha256 or sha256_of(path.read_bytes()) == sha256)
 
 
 def _joined(

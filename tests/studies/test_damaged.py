@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -267,3 +268,47 @@ def test_errors_name_file_line_key_and_value(study: Path, tmp_path: Path) -> Non
     assert "settings.x.generator' is missing; restore the file" in check(
         guidelens("study", "resume", str(run))
     )
+
+
+def test_flipped_bits_are_noticed_and_computed_again(study: Path, tmp_path: Path) -> None:
+    run = copied(study, tmp_path)
+    before = {path: path.read_bytes() for path in run.rglob("*.[pn][np][gz]")}
+    pictures = [path for path in before if path.suffix == ".png"]
+    files = [path for path in before if path.suffix == ".npz"]
+    assert (len(pictures), len(files)) == (2, 1)
+    for n, path in enumerate((*pictures, *files * 20)):
+        content = bytearray(before[path])
+        content[(37 * n + 50) % len(content)] ^= 1 << n % 8
+        path.write_bytes(content)
+        warned = guidelens("study", "report", str(run)).stderr
+        assert (
+            f"1 file missing or damaged, {path.relative_to(run)} first; guidelens study resume {run}"
+            in warned
+        )
+        done = guidelens("study", "resume", str(run))
+        assert done.exit_code == 0, done.output
+        assert "missing or damaged picture or telemetry; computed again" in " ".join(done.stderr.split())
+        assert {path: path.read_bytes() for path in before} == before
+
+
+def test_rows_of_a_batch_agree_with_the_telemetry_that_replaces_theirs(study: Path, tmp_path: Path) -> None:
+    """As after an upgrade that draws other pictures: the neighbour of a lost picture is of the old telemetry."""
+    run = copied(study, tmp_path)
+    rows, whole = rows_of(run), rows_of(study)
+    (run / rows[0]["image"]).unlink()
+    telemetry = run / rows[0]["telemetry"]
+    telemetry.write_bytes(telemetry.read_bytes() + b"other")
+    for each in rows:
+        each["sha256"]["telemetry"] = hashlib.sha256(telemetry.read_bytes()).hexdigest()
+    (run / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    done = guidelens("study", "resume", str(run))
+    assert "(1 drawn, 1 were there)" in done.stdout
+    assert [each["sha256"] for each in rows_of(run)] == [each["sha256"] for each in whole]
+
+
+def test_rows_without_hashes_are_read(study: Path, tmp_path: Path) -> None:
+    run = copied(study, tmp_path)
+    rows = [{k: v for k, v in each.items() if k != "sha256"} for each in rows_of(run)]
+    (run / "results.jsonl").write_text("".join(json.dumps(each) + "\n" for each in rows))
+    assert guidelens("study", "report", str(run)).exit_code == 0
+    assert "(0 drawn, 2 were there)" in guidelens("study", "resume", str(run)).stdout

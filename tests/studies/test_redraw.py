@@ -93,7 +93,10 @@ def test_rows_say_where_they_were_computed(run: Path) -> None:
 def test_a_difference_is_one_line_with_its_size_and_what_changed(run: Path, tiny: PluginManager) -> None:
     row, other = rows_of(run)[1], rows_of(run)[4]
     (run / row["image"]).write_bytes((run / other["image"]).read_bytes())
-    change_row(run, row["key"], versions={**row["versions"], "torch": "1.0"}, device="cpu OTHER")
+    hashes = {**row["sha256"], "image": other["sha256"]["image"]}
+    change_row(
+        run, row["key"], versions={**row["versions"], "torch": "1.0"}, device="cpu OTHER", sha256=hashes
+    )
     again = redraw(run, row["key"], plugins=tiny)
     assert not again.same
     assert 0 < again.largest <= 255
@@ -153,7 +156,12 @@ def test_the_command(run: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         f"{row['key']}: the run's picture, bit for bit (in a batch of 3)",
     )
     assert (tmp_path / "again.png").read_bytes() == Path(row["image"]).read_bytes()
-    Path(row["image"]).write_bytes(Path(rows_of(run)[4]["image"]).read_bytes())
+    other = rows_of(run)[4]
+    Path(row["image"]).write_bytes(Path(other["image"]).read_bytes())
+    damaged = guidelens("redraw", ".", row["key"])
+    assert damaged.exit_code == 1
+    assert "it has changed since it was written" in damaged.output
+    change_row(run, row["key"], sha256={**row["sha256"], "image": other["sha256"]["image"]})
     differs = guidelens("redraw", ".", row["key"])
     assert differs.exit_code == 1
     assert "versions, threads and device are as they were" in differs.output

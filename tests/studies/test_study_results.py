@@ -260,6 +260,6 @@ def test_what_holds_no_study_is_told(tmp_path: Path, toy: Path) -> None:
         path.write_bytes(b"PK")
     shutil.copy(toy / "cells.jsonl", out / "cells.jsonl")
     loaded = load_study(out)
-    with pytest.raises(GuidelensError, match="run the study again"):
+    with pytest.raises(GuidelensError, match="it has changed since it was written; guidelens study resume"):
         loaded.telemetry(loaded.cells[0]["key"])
     assert TOY in loaded.config["study"]["text"]

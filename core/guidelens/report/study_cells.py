@@ -153,7 +153,7 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
 
 
 def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
-    """Return the steps of all finished cells, each file read once; what cannot be read is left out, with a warning."""
+    """Return the steps of all finished cells, each file read once; what cannot be read is left out."""
     from guidelens.runs.store import RESULTS, read_rows
 
     rows, _ = read_rows(study.directory / RESULTS)

@@ -245,9 +245,9 @@ def load_batch(path: Path, sha256: str = "", only: str | None = None) -> dict[st
 
     with explained(f"cannot read {path}"):
         content = path.read_bytes()
+    if sha256 and sha256_of(content) != sha256:
+        raise GuidelensError(f"{path} is damaged: {CHANGED}; {again(path.parent.parent)}")
     try:
-        if sha256 and sha256_of(content) != sha256:
-            raise ValueError("it has changed since it was written")
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         _check(arrays)
@@ -281,6 +281,9 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
             expected = (batch, kept)
         if values.shape != expected:
             raise ValueError(f"the array {name!r} has the shape {values.shape}")
+
+
+CHANGED = "it has changed since it was written"
 
 
 def sha256_of(content: bytes) -> str:

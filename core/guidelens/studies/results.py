@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import explained
 from guidelens.guarding import one_line
 from guidelens.pictures import open_picture
 from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
-from guidelens.runs.telemetry import Telemetry, again, load_telemetry, recorded_hash, sha256_of
+from guidelens.runs.telemetry import CHANGED, Telemetry, again, load_telemetry, recorded_hash, sha256_of
 from guidelens.sampling import split_steps
 
 from .expand import pair_id
@@ -152,10 +153,11 @@ class StudyResults:
         """
         row = self.row(key)
         path, known = self.directory / row["image"], recorded_hash(row, "image")
-        try:
+        with explained(f"cannot read {path}"):
             content = path.read_bytes()
-            if known and sha256_of(content) != known:
-                raise ValueError("it has changed since it was written")
+        if known and sha256_of(content) != known:
+            raise GuidelensError(f"{path} is damaged: {CHANGED}; {again(self.directory)}")
+        try:
             return open_picture(io.BytesIO(content))
         except Exception as error:  # a damaged picture can make the decoder raise anything
             raise GuidelensError(f"cannot read {path}: {one_line(error)}; {again(self.directory)}") from error

@@ -147,6 +147,8 @@ ROWS: dict[str, Damage] = {
     "reference is a number": row(reference=3),
     "threads none": row(threads=0),
     "hash is no hash": row(sha256={"image": "x", "telemetry": "y"}),
+    "facts are text": row(facts="x"),
+    "fact without a kind": row(facts=[{}]),
     "unknown key": row(__class__="x"),
     "row is a list": first_line("results.jsonl", b"[1, 2]"),
     "row is cut": first_line("results.jsonl", b'{"key": "0000'),
@@ -252,6 +254,15 @@ def test_commands_on_a_damaged_comparison(name: str, comparison: Path, tmp_path:
         check(guidelens(*command, str(run)))
     check(guidelens("redraw", str(run), key))
     check(guidelens(*COMPARE, "--out", str(run)))
+
+
+def test_what_is_not_damaged_is_read(study: Path, comparison: Path, tmp_path: Path) -> None:
+    for original in (study, comparison):
+        run = copied(original, tmp_path / original.parent.name)
+        for command in (("study", "report"), ("study", "export")):
+            assert check(guidelens(*command, str(run)), (0,)) == ""
+        check(guidelens("redraw", str(run), rows_of(run)[1]["key"]), (0,))
+    check(guidelens(*COMPARE, "--out", str(run)), (0,))
 
 
 def test_errors_name_file_line_key_and_value(study: Path, tmp_path: Path) -> None:

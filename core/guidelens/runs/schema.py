@@ -13,6 +13,7 @@ from typing_extensions import NotRequired, TypedDict
 
 from guidelens.contracts import LARGEST
 from guidelens.errors import UsageError
+from guidelens.prompts import facts_of
 from guidelens.runs.config import KEY_LENGTH, sampling_of
 from guidelens.sampling import options
 
@@ -28,6 +29,15 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 TelemetryFile = Annotated[str, Field(pattern=r"^telemetry/[0-9a-f]{20}\.npz$")]
 Numbers = dict[str, Number]
 Texts = dict[str, str]
+
+
+def _check_facts(listed: list[Any]) -> list[Any]:
+    facts_of(listed)
+    return listed
+
+
+Facts = Annotated[list[Any], AfterValidator(_check_facts)]
+"""The facts of a prompt, see :class:`guidelens.Fact`."""
 
 
 def _own_picture(row: Any) -> Any:
@@ -63,6 +73,7 @@ class Row(TypedDict):
     prompt: str
     category: str
     reference: str | None
+    facts: NotRequired[Facts]
     schedule: str
     seed: Seed
     generator: str
@@ -125,6 +136,7 @@ class Member(TypedDict):
     pair: str
     clean: str
     reference: str | None
+    facts: NotRequired[Facts]
     edits: Count
     objective_scales: dict[str, Finite]
     notes: list[str]
@@ -198,6 +210,7 @@ class PromptRecord(TypedDict):
     text: str
     category: str
     reference: str | None
+    facts: NotRequired[Facts]
 
 
 @with_config(_STRICT)
@@ -271,6 +284,7 @@ class StudyConfig(_Run):
     kind: Literal["study"]
     study: StudyRecord
     grids: list[GridRecord]
+    notes: NotRequired[list[NoteRecord]]
     settings: dict[str, Settings]
     snapshots: list[Annotated[float, Field(ge=0, le=1)]]
     plugins: list[str]

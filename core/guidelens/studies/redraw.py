@@ -180,5 +180,5 @@ def _cell(row: Mapping[str, Any], weights: Mapping[str, list[float]], steps: int
     names = tuple(sorted(weights))
     values = torch.tensor([weights[name] for name in names], dtype=torch.float64).reshape(len(names), steps).T
     table = ScheduleTable(row["schedule"], names, values)
-    prompt = Prompt(row["prompt"], row["category"], row["reference"], facts_of(row["facts"]))
+    prompt = Prompt(row["prompt"], row["category"], row["reference"], facts_of(row.get("facts", ())))
     return Cell(prompt, NamedSchedule(row["schedule"], table), row["seed"])

@@ -208,6 +208,7 @@ class StudyResults:
                 **{
                     name: row[name]
                     for name in ("prompt", "category", "reference", "facts", "schedule", "seed")
+                    if name in row
                 },
                 **_form(row, forms),
                 **{name: row[name] for name in ("generator", "guidance", "steps", "sampler", "scale")},

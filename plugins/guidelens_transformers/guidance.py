@@ -88,7 +88,8 @@ class FeatureGuidance(TransformersGuidance):
 
     def image_features(self, images: Tensor) -> Tensor:
         """Return the normalised features (B, D) of images (B, 3, H, W) in [-1, 1]."""
-        features: Tensor = self.network.image_features(images)  # type: ignore[attr-defined]
+        with without_downcasts(self.dtype):
+            features: Tensor = self.network.image_features(images)  # type: ignore[attr-defined]
         return features
 
 

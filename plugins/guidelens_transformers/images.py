@@ -16,6 +16,8 @@ DIFFERENTIABLE = "torchvision"
 _WITHOUT_SPLITTING = ("do_image_splitting", "do_pan_and_scan", "crop_to_patches")
 """Settings that cut a picture into tiles. They are turned off: one picture is one set of tokens."""
 
+_LANCZOS, _BICUBIC = 1, 3  # of PIL.Image.Resampling
+"""Lanczos exists on CPUs only, in float32. Bicubic takes its place everywhere, as transformers does on GPUs."""
 _NESTED = ("Idefics", "SmolVLM")
 """Image processors that take a list of pictures for each text."""
 
@@ -47,6 +49,8 @@ class ImageInputs:
         self.settings: dict[str, Any] = {
             name: False for name in _WITHOUT_SPLITTING if hasattr(processor, name)
         }
+        if getattr(processor, "resample", None) == _LANCZOS:
+            self.settings["resample"] = _BICUBIC
         normalised = bool(getattr(processor, "do_normalize", True))
         self._mean = _per_channel(processor.image_mean if normalised else 0.0)
         self._std = _per_channel(processor.image_std if normalised else 1.0)

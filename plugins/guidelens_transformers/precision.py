@@ -11,8 +11,11 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 
+_MAKERS = (torch.zeros, torch.ones, torch.empty)
+
+
 class KeepFloat64(TorchFunctionMode):
-    """Leaves float64 tensors as they are where code asks for float32, inside the block.
+    """Leaves float64 tensors as they are where code asks for float32, and makes new ones float64, inside the block.
 
     Many models of transformers normalise and take softmax in float32, whatever their own precision is. Finite
     differences in float64 would only see rounding then.
@@ -33,8 +36,8 @@ class KeepFloat64(TorchFunctionMode):
                 return first
             if func in (Tensor.to, Tensor.type):
                 args = tuple(torch.float64 if value is torch.float32 else value for value in args)
-            if named.get("dtype") is torch.float32:
-                named["dtype"] = torch.float64
+        if named.get("dtype") is torch.float32 or (func in _MAKERS and "dtype" not in named):
+            named["dtype"] = torch.float64
         return func(*args, **named)
 
 

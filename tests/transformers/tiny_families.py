@@ -94,7 +94,9 @@ def siglip(folder: Path) -> Path:
 
 
 def siglip2(folder: Path) -> Path:
-    tokenizer = byte_tokenizer("<pad>", "<eos>", around=("", "<eos>"), pad_token="<pad>", model_max_length=64)
+    tokenizer = byte_tokenizer(
+        "<pad>", "<eos>", "<bos>", "<unk>", around=("", "<eos>"), pad_token="<pad>", model_max_length=64
+    )
     text = {
         **_tower(TEXT),
         "vocab_size": len(tokenizer),
@@ -211,6 +213,140 @@ def llava(folder: Path) -> Path:
     return save(folder, transformers.LlavaForConditionalGeneration(config), processor)
 
 
+def paligemma(folder: Path) -> Path:
+    tokenizer = byte_tokenizer(
+        "<pad>", "<eos>", "<bos>", "<image>", bos_token="<bos>", eos_token="<eos>", pad_token="<pad>"
+    )
+    config = transformers.PaliGemmaConfig(
+        vision_config=_siglip_tower(),
+        text_config=transformers.GemmaConfig(**TEXT, vocab_size=len(tokenizer)),
+        image_token_index=3,
+        projection_dim=32,
+        hidden_size=32,
+    )
+    images = transformers.SiglipImageProcessor(size=QUARTERS)
+    images.image_seq_length = 16
+    processor = transformers.PaliGemmaProcessor(images, tokenizer)
+    return save(folder, transformers.PaliGemmaForConditionalGeneration(config), processor)
+
+
+def gemma3(folder: Path) -> Path:
+    special = ("<pad>", "<eos>", "<bos>", "<start_of_image>", "<end_of_image>", "<image_soft_token>")
+    tokenizer = byte_tokenizer(
+        *special,
+        "<|im_start|>",
+        "<|im_end|>",
+        around=("<bos>", ""),
+        bos_token="<bos>",
+        eos_token="<eos>",
+        pad_token="<pad>",
+        extra_special_tokens={
+            "boi_token": "<start_of_image>",
+            "eoi_token": "<end_of_image>",
+            "image_token": "<image_soft_token>",
+        },
+    )
+    config = transformers.Gemma3Config(
+        vision_config=_siglip_tower(),
+        text_config=transformers.Gemma3TextConfig(**TEXT, vocab_size=len(tokenizer), sliding_window=512),
+        mm_tokens_per_image=4,
+        boi_token_index=3,
+        eoi_token_index=4,
+        image_token_index=5,
+    )
+    images = transformers.Gemma3ImageProcessor(size=QUARTERS)
+    processor = transformers.Gemma3Processor(
+        images,
+        tokenizer,
+        image_seq_length=4,
+        chat_template="<bos>" + TURNS.format(image="<start_of_image>"),
+    )
+    return save(folder, transformers.Gemma3ForConditionalGeneration(config), processor)
+
+
+def qwen2_5_vl(folder: Path) -> Path:
+    special = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>")
+    tokenizer = byte_tokenizer(
+        *special, "<|image_pad|>", "<|video_pad|>", eos_token="<|im_end|>", pad_token="<|endoftext|>"
+    )
+    text = {**TEXT, "vocab_size": len(tokenizer)}
+    del text["head_dim"]
+    config = transformers.Qwen2_5_VLConfig(
+        text_config={**text, "rope_parameters": {"rope_type": "default", "mrope_section": [1, 1, 2]}},
+        vision_config={
+            "depth": 2,
+            "hidden_size": 32,
+            "intermediate_size": 48,
+            "num_heads": 4,
+            "out_hidden_size": 32,
+            "patch_size": 8,
+            "window_size": 32,
+            "fullatt_block_indexes": [1],
+        },
+        image_token_id=5,
+        video_token_id=6,
+        vision_start_token_id=3,
+        vision_end_token_id=4,
+    )
+    sizes = {"patch_size": 8, "size": {"shortest_edge": 32 * 32, "longest_edge": 64 * 64}}
+    processor = transformers.Qwen2_5_VLProcessor(
+        transformers.Qwen2VLImageProcessor(**sizes),
+        tokenizer,
+        transformers.Qwen2VLVideoProcessor(**sizes),
+        chat_template=TURNS.format(image="<|vision_start|><|image_pad|><|vision_end|>"),
+    )
+    return save(folder, transformers.Qwen2_5_VLForConditionalGeneration(config), processor)
+
+
+def _idefics3(kind: str, folder: Path) -> Path:
+    rows = [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
+    tokenizer = byte_tokenizer(
+        "<pad>",
+        "<|im_start|>",
+        "<end_of_utterance>",
+        "<image>",
+        "<fake_token_around_image>",
+        "<global-img>",
+        "<|im_end|>",
+        *rows,
+        bos_token="<|im_start|>",
+        eos_token="<end_of_utterance>",
+        pad_token="<pad>",
+        extra_special_tokens={
+            "fake_image_token": "<fake_token_around_image>",
+            "image_token": "<image>",
+            "end_of_utterance_token": "<end_of_utterance>",
+            "global_image_token": "<global-img>",
+        },
+    )
+    config = getattr(transformers, f"{kind}Config")(
+        vision_config={**_tower(VISION), "max_image_size": {"longest_edge": SIZE}},
+        text_config=transformers.LlamaConfig(**TEXT, vocab_size=len(tokenizer), pad_token_id=0),
+        image_token_id=3,
+        scale_factor=2,
+        pad_token_id=0,
+    )
+    edge = {"longest_edge": SIZE}
+    images = getattr(transformers, f"{kind}ImageProcessor")(size=edge, max_image_size=edge)
+    video = [transformers.SmolVLMVideoProcessor(size=edge, max_image_size=edge)] if kind == "SmolVLM" else []
+    processor = getattr(transformers, f"{kind}Processor")(
+        images, tokenizer, *video, image_seq_len=4, chat_template=TURNS.format(image="<image>")
+    )
+    return save(folder, getattr(transformers, f"{kind}ForConditionalGeneration")(config), processor)
+
+
+def idefics3(folder: Path) -> Path:
+    return _idefics3("Idefics3", folder)
+
+
+def smolvlm(folder: Path) -> Path:
+    return _idefics3("SmolVLM", folder)
+
+
+def _siglip_tower() -> Any:
+    return transformers.SiglipVisionConfig(**_tower(VISION), vision_use_head=False, projection_dim=32)
+
+
 def _tower(config: dict[str, int]) -> dict[str, int]:
     """Return the settings that a two-tower model's parts know."""
     return {name: value for name, value in config.items() if name not in ("num_key_value_heads", "head_dim")}
@@ -218,9 +354,17 @@ def _tower(config: dict[str, int]) -> dict[str, int]:
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {
     "clip": clip,
+    "siglip": siglip,
+    "siglip2": siglip2,
     "blip-retrieval": blip_retrieval,
     "blip-captioning": blip_captioning,
+    "blip2-retrieval": blip2,
     "llava": llava,
+    "paligemma": paligemma,
+    "gemma3": gemma3,
+    "qwen2.5-vl": qwen2_5_vl,
+    "idefics3": idefics3,
+    "smolvlm": smolvlm,
 }
 """Name of a family -> what writes a tiny random model of it into a folder."""
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-
 _MAKERS = (torch.zeros, torch.ones, torch.empty)
 
 

@@ -1,13 +1,17 @@
-"""Register the metric ``judge``, and the study ``judges``."""
+"""Register the metrics ``judge``, ``vqascore`` and ``facts``, and the study ``judges``."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from guidelens.contracts import Metric
+from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, RegisterStudies, hookimpl
 from guidelens.plugins import Component
+
+if TYPE_CHECKING:
+    from guidelens.metrics.questions import YesNoModel
 
 
 def _judge(
@@ -33,11 +37,67 @@ def _judge(
     return Judge(model, guidance.spec, wanted or None, probability=probability, device=where)
 
 
+def _vqascore(
+    guidance: Annotated[Component, "guidance"], objective: str = "", device: str = "auto"
+) -> Metric:
+    """Score pictures by the probability that a model says yes to the prompt.
+
+    :param guidance: a guidance model with vqa or itm; in quotes where its spelling has a comma.
+    :param objective: vqa or itm; default: vqa if the model has it.
+    :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
+    """
+    from guidelens.metrics.facts import VqaScore
+
+    return VqaScore(_yes_no(guidance, objective, device))
+
+
+def _facts(
+    guidance: Annotated[Component, "guidance"],
+    objective: str = "",
+    threshold: float = 0.5,
+    device: str = "auto",
+) -> Metric:
+    """Score pictures by yes/no questions about each assertion of the prompt: objects, attributes, counts, relations.
+
+    :param guidance: a guidance model with vqa or itm; in quotes where its spelling has a comma.
+    :param objective: vqa or itm; default: vqa if the model has it.
+    :param threshold: least probability of a yes, between 0 and 1.
+    :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
+    """
+    from guidelens.metrics.facts import FactsMetric
+
+    if not 0 < threshold < 1:
+        raise UsageError(f"threshold must be between 0 and 1, not {threshold}")
+    return FactsMetric(_yes_no(guidance, objective, device), threshold)
+
+
+def _yes_no(guidance: Component, objective: str, device: str) -> YesNoModel:
+    import torch
+    from guidelens.metrics.questions import YesNoModel
+    from guidelens.networks import place, resolve_device
+
+    where = resolve_device(device)
+    model = place(guidance.build(), where, torch.float32)
+    return YesNoModel(model, guidance.spec, objective, device=where)
+
+
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Offer ``judge``."""
+    """Offer ``judge``, ``vqascore`` and ``facts``."""
     register(
         "judge", _judge, summary="a guidance model's objectives as scores: itm@MODEL", requires=("torch",)
+    )
+    register(
+        "vqascore",
+        _vqascore,
+        summary="probability that a guidance model (vqa or itm) says yes to the prompt",
+        requires=("torch",),
+    )
+    register(
+        "facts",
+        _facts,
+        summary="yes/no questions about each assertion of a prompt: recall, binding, relation, count",
+        requires=("torch",),
     )
 
 

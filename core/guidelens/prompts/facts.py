@@ -31,6 +31,7 @@ _IRREGULAR = {
     "woman": "women",
 }
 _ENDINGS = (("ss", "sses"), ("x", "xes"), ("ch", "ches"), ("sh", "shes"), ("z", "zes"), ("s", "s"))
+_BACK = {many: one for one, many in _IRREGULAR.items() if one not in ("people",)}
 _SINGULAR = ("bus", "lens", "octopus", "cactus", "canvas", "gas")
 _AN_BUT_CONSONANT = ("one", "uni", "use", "eur")
 _ARTICLES = ("a ", "an ", "the ", "some ")
@@ -47,6 +48,20 @@ def plural_of(noun: str) -> str:
     if last.endswith("y") and last[-2:-1] not in "aeiou":
         return f"{noun[:-1]}ies"
     return f"{noun}s"
+
+
+def singular_of(noun: str) -> str:
+    """Return the singular of a noun in either form: ``traffic lights``, ``wine glass``."""
+    before, space, last = noun.rpartition(" ")
+    if last in _BACK:
+        return f"{before}{space}{_BACK[last]}"
+    if not _looks_plural(last) or len(last) < 4:
+        return noun
+    if last.endswith("ies") and len(last) > 4:
+        return f"{noun[:-3]}y"
+    if last.endswith(("sses", "xes", "ches", "shes", "zes", "oes", "buses")):
+        return noun[:-2]
+    return noun[:-1]
 
 
 def with_article(noun: str) -> str:

@@ -17,7 +17,7 @@ MODULES = {
     ),
     "runs": (
         "Runs and studies",
-        ["guidelens.comparison", "guidelens.studies.run", "guidelens.studies.results"],
+        ["guidelens.comparison", "guidelens.runs.live", "guidelens.studies.run", "guidelens.studies.results"],
     ),
     "questions": (
         "Claims, metrics, prompts",

@@ -14,6 +14,7 @@ _EPILOG = """\b
 Examples:
   guidelens explore
   guidelens explore --guidance shapes:variant=clean --port 9000
+  guidelens explore -p ./mirror.py --no-open
   guidelens explore --generator guided-diffusion:checkpoint=a.pt --guidance blip --device cuda
 """
 

@@ -289,3 +289,11 @@ def test_paths_of_models_are_relative_to_the_file(tmp_path: Path) -> None:
     given = expander.study.with_models(generator="guided-diffusion:checkpoint=a.pt")
     cli = _Expander(given, plugins, plugin_component_cache(plugins, "cpu"), None)
     assert cli._spec("generator", "guided-diffusion:checkpoint=a.pt") == "guided-diffusion:checkpoint=a.pt"
+
+
+def test_curves_are_read_beside_the_file_and_named_as_it_names_them(expanded: Expand, tmp_path: Path) -> None:
+    (tmp_path / "mine.json").write_text('{"itc": [[0, 0], [1, 1]]}')
+    text = 'schedules = "curve:file=mine.json"\nprompts = ["rain"]\nseeds = 1\ndevice = "cpu"\nsteps = 3\n'
+    found = expanded(text)
+    assert column(found, "schedule") == ["curve:file=mine.json"]
+    assert found.schedules[("curve:file=mine.json", 3)] == {"itc": [0.0, 0.5, 1.0]}

@@ -280,10 +280,12 @@ class _Expander:
         return found
 
     def _schedule(self, spec: str) -> NamedSchedule:
-        component = self.plugins.resolve("schedule", spec)
-        if component.spec not in self._schedules:
-            self._schedules[component.spec] = NamedSchedule(component.spec, component.build())
-        return self._schedules[component.spec]
+        """Return a schedule under the name that the study writes, also where that has a path from its folder."""
+        name = self.plugins.resolve("schedule", spec).spec
+        if name not in self._schedules:
+            schedule = self.plugins.build("schedule", self._spec("schedule", spec))
+            self._schedules[name] = NamedSchedule(name, schedule)
+        return self._schedules[name]
 
     def _table(self, schedule: NamedSchedule, steps: int, guidance: str) -> NamedSchedule:
         """Return a schedule as a table, checked against the objectives of the guidance model."""

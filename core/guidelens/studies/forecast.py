@@ -39,7 +39,7 @@ class PlannedStudy:
     """A study before it is run: what claims are asked of, all cells missing."""
 
     config: dict[str, Any]
-    cells: Sequence[Mapping[str, Any]]
+    cells: Sequence[dict[str, Any]]
 
     @classmethod
     def of(cls, study: Study, expansion: Expansion) -> PlannedStudy:

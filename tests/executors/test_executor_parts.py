@@ -13,6 +13,7 @@ from guidelens.cli.main import cli
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.executors import ray as ray_module
 from guidelens.executors.ray import RayExecutor, RayOptions, ray_executor
+from guidelens.executors.sent_files import FileReceiver, _files
 from guidelens.executors.task_queue import ATTEMPTS, TaskQueue, longest_first
 from guidelens.executors.worker_setup import (
     PluginRequest,
@@ -22,6 +23,7 @@ from guidelens.executors.worker_setup import (
     make_worker_setup,
 )
 from guidelens.plugins import PluginManager
+from guidelens.plugins.spelling import format_component, parse_component
 from guidelens.studies.file import parse_study
 from guidelens.studies.run import run_study
 from toy_study import TOY, TOY_PLUGINS
@@ -160,3 +162,23 @@ def test_room_and_gpus() -> None:
     assert ray_module._gpus("auto", {}) == 0
     with pytest.raises(UsageError, match="no GPU"):
         ray_module._gpus("cuda", {})
+
+
+def test_components_with_files_are_spelled_anew(tmp_path: Path) -> None:
+    weights = tmp_path / "a,b.pt"
+    weights.write_bytes(b"numbers")
+    receiver = FileReceiver()
+    receiver._local = {str(weights): "/cache/a,b.pt"}
+    assert receiver.missing([str(weights), str(tmp_path / "c.pt"), str(tmp_path)]) == (
+        str(tmp_path / "c.pt"),
+        str(tmp_path),
+    )
+    inner = format_component("blip", [("checkpoint", str(weights)), ("clean", "true")])
+    component = format_component("judge", [("model", inner), ("n", "3")])
+    assert _files(component) == {str(weights)}
+    name, options = parse_component(receiver.spelled(component))
+    assert (name, options["n"]) == ("judge", "3")
+    assert parse_component(options["model"]) == ("blip", {"checkpoint": "/cache/a,b.pt", "clean": "true"})
+    for other in ("blip", "blip:checkpoint=relative.pt", "blip:'", "x:a=b"):
+        assert receiver.spelled(other) == other
+        assert _files(other) == set()

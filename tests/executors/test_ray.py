@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import guidelens.executors.ray as ray_module
 import pytest
-from guidelens.executors import task_queue
+from guidelens.executors import sent_files, task_queue
 from guidelens.executors.ray import RayOptions, ray_executor
 from guidelens.plugins import PluginManager
 from guidelens.runs.drive import Progress
@@ -33,12 +34,32 @@ def register_metrics(register):
 '''
 
 
+WEIGHTY = """
+import hashlib
+from pathlib import Path
+
+from guidelens.hookspecs import hookimpl
+from tiny_world import TinyGenerator
+
+
+class Weighty(TinyGenerator):
+    def __init__(self, weights: Path) -> None:
+        super().__init__(hashlib.sha256(weights.read_bytes()).hexdigest())
+
+
+@hookimpl
+def register_generators(register):
+    register("weighty", Weighty, summary="has a file")
+"""
+
+
 class Nodes:
     """A cluster of two nodes with one core each, to which tests add others."""
 
-    def __init__(self) -> None:
+    def __init__(self, cache: Path) -> None:
         from ray.cluster_utils import Cluster
 
+        self.cache = cache
         self.made: Any = Cluster()
         for _ in range(2):
             self.add()
@@ -54,14 +75,16 @@ class Nodes:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[Nodes]:
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     with pytest.MonkeyPatch.context() as patch:
         folders = (Path(plugin).parent for plugin in TOY_PLUGINS)
         patch.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)))  # a plugin of theirs imports another
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_worker_niceness", "0")
         patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # loopback
-        made = Nodes()
+        cache = tmp_path_factory.mktemp("cache")
+        patch.setenv("GUIDELENS_CACHE", str(cache))
+        made = Nodes(cache)
         try:
             yield made
         finally:
@@ -188,3 +211,33 @@ def test_a_node_with_another_version_of_a_plugin_is_refused(
     refused = [r.message for r in caplog.records if "a worker cannot start" in r.message]
     assert any("it has the plugin versioned_extra in version" in message for message in refused)
     assert all("versioned_extra" in message for message in refused)
+
+
+def test_weights_that_only_the_driver_has_are_sent_once(
+    nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A path below /proc/self/fd is a file for this process alone."""
+    monkeypatch.setattr(sent_files, "BLOCK", 1000)
+    weights = tmp_path / "weights.bin"
+    weights.write_bytes(bytes(range(256)) * 10)
+    plugin = tmp_path / "weighty.py"
+    plugin.write_text(WEIGHTY)
+    puts: list[str] = []
+    send = sent_files.FileSender.send
+    monkeypatch.setattr(
+        sent_files.FileSender, "send", lambda self, path: (puts.append(path), send(self, path))[1]
+    )
+    with weights.open("rb") as file:
+        number = fcntl.fcntl(file, fcntl.F_DUPFD, 700)
+        try:
+            text = TOY.replace("steps = [3, 4]", "steps = 3").replace('"explode", ', "")
+            text = text.replace('generator = "tiny"', f'generator = "weighty:weights=/proc/self/fd/{number}"')
+            done = run(tmp_path / "ray", nodes.address, text, more=(str(plugin),))
+        finally:
+            os.close(number)
+    assert (done.computed, done.failed) == (8, 0)
+    assert 1 <= len(puts) <= 2, "each worker asks once"
+    received = list(nodes.cache.glob("received/*/*"))
+    assert [path.read_bytes() for path in received if not path.name.endswith(".lock")] == [
+        weights.read_bytes()
+    ]

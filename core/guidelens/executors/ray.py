@@ -18,6 +18,7 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.execute import ComponentCache, Executor, Outcome, Outcomes, Task, TaskProgress
 
 from .ray_cluster import LOCAL, HeadWatch, RayOptions, connection, in_short, leave_with_head
+from .sent_files import FileReceiver, FileSender, MissingFiles, SentFile, files_of
 from .task_queue import TaskQueue, longest_first
 from .worker_setup import WorkerSetup, compute_alike, make_component_cache, make_worker_setup
 
@@ -108,6 +109,7 @@ class _ActorPool:
         client = options.address.startswith("ray://")
         self._head = HeadWatch(options.address if client else ray.get_runtime_context().gcs_address)
         self._head_is_gone = False
+        self._sender = FileSender()
         self._starting: dict[Any, Any] = {}
         self._free: list[Any] = []
         self._busy: dict[Any, tuple[Any, Task]] = {}
@@ -132,7 +134,7 @@ class _ActorPool:
             while self._free and (task := upcoming or queue.take()) is not None:
                 upcoming = None
                 actor = self._free.pop()
-                self._busy[actor.compute.remote(task)] = actor, task
+                self._busy[actor.compute.remote(task, files_of(task))] = actor, task
             if not self._busy and upcoming is None and self._free:
                 return  # someone was free, and there was nothing to do
             ready, _ = ray.wait([*self._busy, *self._starting], num_returns=1, timeout=POLL)
@@ -185,7 +187,7 @@ class _ActorPool:
 
         actor, task = self._busy.pop(ref)
         try:
-            outcome: Outcome = ray.get(ref)
+            outcome: Outcome | MissingFiles = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:  # the actor, its machine, or what it had returned is lost
@@ -195,6 +197,10 @@ class _ActorPool:
             self._start()
             self._waiting_since = time.monotonic()
             return queue.lost(task, reason)
+        if isinstance(outcome, MissingFiles):
+            sent = [self._sender.send(path) for path in outcome.paths]
+            self._busy[actor.compute.remote(task, files_of(task), sent)] = actor, task
+            return None
         self._free.append(actor)
         return outcome
 
@@ -237,19 +243,29 @@ class _Worker:
         import torch
 
         torch.set_num_threads(threads)
+        self._files = FileReceiver()
         leave_with_head(ray.get_runtime_context().gcs_address)
 
     def prepare(self, setup: WorkerSetup) -> str:
         """Load plugins; return what keeps this machine from computing the study, or nothing."""
         try:
-            self._component_cache = make_component_cache(setup)
+            self._component_cache = make_component_cache(setup, self._files.spelled)
         except GuidelensError as error:
             return f"{socket.gethostname()}: {error}"
         return ""
 
-    def compute(self, task: Task) -> Outcome:
-        """Compute a task; see :func:`guidelens.runs.execute.compute`."""
-        return compute_alike(task, self._component_cache)
+    def compute(
+        self, task: Task, files: Sequence[str], sent: Sequence[SentFile] = ()
+    ) -> Outcome | MissingFiles:
+        """Compute a task; see :func:`guidelens.runs.execute.compute`.
+
+        :param files: paths that its components name.
+        :param sent: those that this worker said were missing.
+        """
+        for file in sent:
+            self._files.receive(file)
+        missing = self._files.missing(files)
+        return MissingFiles(missing) if missing else compute_alike(task, self._component_cache)
 
 
 def _gpus(device: str, resources: dict[str, float]) -> int:

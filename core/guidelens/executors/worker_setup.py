@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -66,12 +66,15 @@ def make_worker_setup(plugins: PluginManager, device: str) -> WorkerSetup:
     return WorkerSetup(tuple(requests), device, __version__, torch.__version__, loaded)
 
 
-def make_component_cache(setup: WorkerSetup) -> ComponentCache:
+def make_component_cache(
+    setup: WorkerSetup, spelled: Callable[[str], str] = lambda component: component
+) -> ComponentCache:
     """Load the plugins of a setup and return a cache that builds their components.
 
     A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
     variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the setup.
 
+    :param spelled: returns a component as this machine spells it, with its own paths.
     :raises GuidelensError: for another version of guidelens, PyTorch or a plugin, or a plugin that cannot be loaded.
     """
     import torch
@@ -87,7 +90,11 @@ def make_component_cache(setup: WorkerSetup) -> ComponentCache:
             raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
     plugins = PluginManager.load([_local(request) for request in setup.requests], environment={})
     _check_plugins(plugins.versions(), dict(setup.plugins))
-    return ComponentCache(plugins.build, device=setup.device, versions=plugins.version_of)
+    return ComponentCache(
+        lambda kind, component: plugins.build(kind, spelled(component)),
+        device=setup.device,
+        versions=lambda kind, component: plugins.version_of(kind, spelled(component)),
+    )
 
 
 def _check_plugins(here: Mapping[str, str], there: Mapping[str, str]) -> None:

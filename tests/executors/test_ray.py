@@ -201,16 +201,22 @@ def test_a_node_with_another_version_of_a_plugin_is_refused(
     monkeypatch.syspath_prepend(tmp_path / "one")
     text = TOY.replace("steps = [3, 4]", "steps = 3").replace('"explode", ', "")
     path = os.environ["PYTHONPATH"]
-    added = [nodes.add(env_vars={"PYTHONPATH": f"{tmp_path / v}{os.pathsep}{path}"}) for v in ("one", "two")]
+    added = []
     try:
+        added.append(nodes.add(env_vars={"PYTHONPATH": f"{tmp_path / 'two'}{os.pathsep}{path}"}))
+        with pytest.raises(
+            GuidelensError, match=r"no worker could be started on the cluster: .*versioned_extra"
+        ):
+            run(tmp_path / "none", nodes.address, text, more=("versioned_extra",), workers=3)
+        refused = [r.message for r in caplog.records if "a worker cannot start" in r.message]
+        assert len(refused) == 3
+        assert any("it has the plugin versioned_extra in version" in message for message in refused)
+        added.append(nodes.add(env_vars={"PYTHONPATH": f"{tmp_path / 'one'}{os.pathsep}{path}"}))
         done = run(tmp_path / "ray", nodes.address, text, more=("versioned_extra",), workers=4)
+        assert (done.computed, done.failed) == (8, 0), "the node with the same version computes all"
     finally:
         for node in added:
             nodes.remove(node)
-    assert (done.computed, done.failed) == (8, 0), "the node with the same version computes all"
-    refused = [r.message for r in caplog.records if "a worker cannot start" in r.message]
-    assert any("it has the plugin versioned_extra in version" in message for message in refused)
-    assert all("versioned_extra" in message for message in refused)
 
 
 def test_weights_that_only_the_driver_has_are_sent_once(

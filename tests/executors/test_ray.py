@@ -10,6 +10,7 @@ from typing import Any
 
 import guidelens.executors.ray as ray_module
 import pytest
+from guidelens.errors import GuidelensError
 from guidelens.executors import sent_files, task_queue
 from guidelens.executors.ray import RayOptions, ray_executor
 from guidelens.plugins import PluginManager

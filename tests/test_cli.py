@@ -313,7 +313,7 @@ def test_plugins_list_and_show() -> None:
         listed,
         flags=re.MULTILINE,
     )
-    assert "    schedules: itc, itm, cap, objective, shift, blend\n" in listed
+    assert "    schedules: none, itc, itm, cap, objective, shift, blend, curve\n" in listed
     shown = CliRunner().invoke(cli, ["plugins", "show", "schedules"]).stdout
     assert re.search(r"^  start=text +default: cap$", shown, flags=re.MULTILINE)
     assert re.search(r"^  name=text +needed$", shown, flags=re.MULTILINE)

@@ -6,14 +6,16 @@ import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import tiny_world
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
-from guidelens.cli.progress import duration
+from guidelens.cli.progress import _PlainLines, duration
 from guidelens.report.study_cells import cell_command, request_words
+from guidelens.runs.drive import Progress
 from PIL import Image
 
 Guidelens = Callable[..., Result]
@@ -151,7 +153,8 @@ def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
     ("arguments", "code", "message"),
     [
         (("compare", "", "--out", "r"), 2, "prompt 1 of 1 is empty"),
-        (("compare", "a"), 2, "--out"),
+        (("compare", "a", "--scale", "1,big", "--out", "r"), 2, "must be a finite number, got 'big'"),
+        (("generate", "a", "--scale", "1,2", "--out", "x.png"), 2, "got '1,2'"),
         (
             ("compare", "a", "--prompts", "tiny-prompts", "--out", "r"),
             2,
@@ -176,7 +179,6 @@ def test_a_failing_metric_ends_in_exit_code_1(guidelens: Guidelens) -> None:
         (("compare", "a", "--out", "file.txt/run"), 1, "cannot use"),
         (("compare", "a", "--out", "foreign"), 2, "holds no guidelens run"),
         (("generate", " ", "--schedule", "turn", "--out", "x.png"), 2, "is empty"),
-        (("generate", "a", "--out", "x.png"), 2, "--schedule"),
         (("generate", "a", "--schedule", "nope", "--out", "x.png"), 2, "'nope'"),
         (("generate", "a", "--schedule", "turn", "--out", "x.jpg"), 2, "the file name must end in .png"),
         (("generate", "a", "--schedule", "turn", "--out", "x.png", "--trajectory", "x.mp4"), 2, "'x.mp4'"),
@@ -211,9 +213,15 @@ def test_other_settings_are_refused(guidelens: Guidelens) -> None:
 
 def test_generate_scores_by_the_metrics_that_are_named(guidelens: Guidelens) -> None:
     run = ("generate", "a dot above", "--schedule", "turn", "--steps", "2", "--out", "x.png")
-    assert guidelens(*run).stdout.split()[0::2] == ["bright:", "above:", "picture:"]
+    assert guidelens(*run).stdout.split()[0::2] == ["bright:", "above:", "picture:", "enlarged:"]
     named = guidelens(*run, "--metric", "contrast", "--metric", "brightness").stdout.splitlines()
-    assert [line.partition(":")[0] for line in named] == ["contrast", "bright", "above", "picture"]
+    assert [line.partition(":")[0] for line in named] == [
+        "contrast",
+        "bright",
+        "above",
+        "picture",
+        "enlarged",
+    ]
     unknown = guidelens(*run, "--metric", "contrst")
     assert (unknown.exit_code, "did you mean 'contrast'" in unknown.stderr) == (2, True)
     twice = guidelens(*run, "--metric", "shapes", "--metric", "shapes:details=true")
@@ -245,6 +253,78 @@ def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
     assert (wrong.exit_code, "no integer stride visits exactly 37 of 100" in wrong.stderr) == (2, True)
 
 
+def test_generate_chooses_schedule_and_file_and_a_size_that_can_be_seen(guidelens: Guidelens) -> None:
+    result = guidelens("generate", "A dot, above!", "--steps", "2", "--size", "50")
+    assert result.exit_code == 0, result.output
+    assert result.stdout.splitlines()[0] == "schedule: only-itc"
+    assert result.stdout.splitlines()[-2:] == ["picture: a-dot-above.png", "enlarged: a-dot-above-48.png"]
+    with Image.open("a-dot-above.png") as small, Image.open("a-dot-above-48.png") as large:
+        assert (small.size, large.size) == ((8, 8), (48, 48))
+        assert large.getpixel((47, 5)) == small.getpixel((7, 0))
+    alone = guidelens("generate", "a dot", "--steps", "2", "--size", "0", "--json")
+    data = json.loads(alone.stdout)
+    assert data["scores"].keys() == {"bright"}
+    assert (data["picture"], data["schedule"], "enlarged" in data) == ("a-dot.png", "only-itc", False)
+
+
+def test_compare_sweeps_a_number(guidelens: Guidelens) -> None:
+    """Each value has the run that it would have alone; the page has all of them."""
+    words = ("compare", "a dot above", "--sampler", "ddim", "--steps", "3", "--seeds", "1")
+    result = guidelens(*words, "--scale", "0.5, 2", "--eta", "1,0.5", "--out", "run")
+    assert result.exit_code == 0, result.output
+    labels = ["eta 1, scale 0.5", "eta 1, scale 2", "eta 0.5, scale 0.5", "eta 0.5, scale 2"]
+    assert [line[:-1] for line in result.stdout.splitlines() if line.startswith("eta")] == labels
+    page = Path("run", "index.html").read_text(encoding="utf-8")
+    assert all(f'<p class="group variant">{label}</p>' in page for label in labels)
+    assert "--eta 1,0.5 --scale 0.5,2" in page
+    alone = guidelens(*words, "--scale", "2", "--eta", "0.5", "--out", "alone")
+    assert alone.exit_code == 0
+    assert [row["key"] for row in rows("run/eta-0.5_scale-2")] == [row["key"] for row in rows("alone")]
+    again = guidelens(*words, "--scale", "0.5, 2", "--eta", "1,0.5", "--out", "run")
+    assert again.stdout.count("(0 drawn, 2 were there)") == 4
+
+
+def test_compare_names_its_directory_after_the_command(guidelens: Guidelens) -> None:
+    words = ("compare", "A dot above", "--steps", "2", "--seeds", "1")
+    first = guidelens(*words).stdout.splitlines()[-1]
+    (directory,) = Path("runs").iterdir()
+    assert directory.name.startswith("a-dot-above-")
+    assert first == f"page: {directory / 'index.html'}"
+    assert "2 were there" in guidelens(*words).stdout
+    guidelens(*words, "--scale", "2")
+    assert len(list(Path("runs").iterdir())) == 2
+
+
+def test_compare_prints_json_and_opens_the_page(
+    guidelens: Guidelens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    result = guidelens("compare", "a dot", "--steps", "2", "--seeds", "1", "--out", "r", "--json", "--open")
+    data = json.loads(result.stdout)
+    assert data["comparisons"][""]["pictures"] == 2
+    bright = data["comparisons"][""]["estimates"]["turn"]["bright"]
+    assert bright["n"] == 1
+    assert bright["low"] is None  # one picture has no interval
+    assert opened == [Path("r", "index.html").resolve().as_uri()]
+
+
+def test_a_log_has_at_most_ten_lines_of_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 100_000, 60))
+    monkeypatch.setattr("time.monotonic", lambda: next(clock))
+    printed: list[str] = []
+    monkeypatch.setattr(
+        "guidelens.cli.console.err", lambda: SimpleNamespace(print=lambda t, **_: printed.append(t))
+    )
+    report = _PlainLines()
+    for run in range(2):
+        for done in range(301):
+            report(Progress(300, 0, float(done), {}, "", 0, done / 300))
+        assert len(printed) == 10 * (run + 1)
+    assert printed[0].startswith("30 of 300 pictures; ")
+    assert printed[9].startswith("300 of 300 pictures; ")
+
+
 def test_generate_writes_picture_and_trajectory(guidelens: Guidelens) -> None:
     result = guidelens(
         *("generate", "a dot above", "--schedule", "turn", "--seed", "3", "--steps", "4"),
@@ -252,7 +332,7 @@ def test_generate_writes_picture_and_trajectory(guidelens: Guidelens) -> None:
     )
     assert result.exit_code == 0, result.output
     lines = result.stdout.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["bright", "above", "picture", "trajectory"]
+    assert [line.split(":")[0] for line in lines] == ["bright", "above", "picture", "enlarged", "trajectory"]
     with Image.open("new/x.png") as picture:
         assert picture.size == (8, 8)
         corner = picture.getpixel((0, 0))

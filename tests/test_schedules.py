@@ -10,7 +10,8 @@ import pytest
 from guidelens import PluginManager, UsageError
 from guidelens.contracts import Schedule
 from guidelens.runs.resolve import default_components
-from guidelens_schedules import Blend, Curve, Shift, SingleObjective
+from guidelens.schedules import tabulate
+from guidelens_schedules import Blend, Curve, Shift, SingleObjective, Unguided
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,3 +164,10 @@ def test_a_curve_is_drawn_only_when_it_is_named(manager: PluginManager) -> None:
     names = [component.spec for component in default_components(manager, "schedule")]
     assert "curve" not in names
     assert {"itc", "shift", "blend"} <= set(names)
+
+
+def test_none_guides_nothing(manager: PluginManager) -> None:
+    schedule = manager.build("schedule", "none")
+    assert schedule == Unguided()
+    assert repr(schedule) == "none"
+    assert tabulate(schedule, 5).by_objective == {}

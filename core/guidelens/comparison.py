@@ -109,6 +109,50 @@ def compare(
         return _result(store, planned, driver)
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """The result of :func:`compare_sweep`: a comparison for each value, and one page of all of them."""
+
+    page: Path
+    comparisons: dict[str, Comparison]
+    """By label, as ``scale 0.3``; those after a stopped one are missing."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``should_stop`` ended it. The page exists only if every value has some picture."""
+        return any(comparison.stopped for comparison in self.comparisons.values())
+
+
+def compare_sweep(
+    prompts: str | Iterable[str | Prompt] | None = None,
+    *,
+    out: str | Path,
+    samplings: Mapping[str, Sampling],
+    **options: Any,
+) -> Sweep:
+    """Compare under several samplings, each in a directory of its own below ``out``, and write one page of all.
+
+    :param samplings: by what each is called, as ``scale 0.3``; the page has a row of pictures for each.
+    :param options: as for :func:`compare`.
+    :raises UsageError, GuidelensError: as :func:`compare`.
+    """
+    from guidelens.files import write_file
+    from guidelens.report.page import render_sweep
+
+    directory = Path(out)
+    found: dict[str, Comparison] = {}
+    for label, sampling in samplings.items():
+        part = directory / label.replace(", ", "_").replace(" ", "-")
+        found[label] = compare(prompts, out=part, sampling=sampling, **options)
+        if found[label].stopped:
+            break
+    page = directory / PAGE
+    if all(label in found and found[label].rows for label in samplings):
+        runs = {label: comparison.directory for label, comparison in found.items()}
+        write_file(page, render_sweep(runs, directory).encode())
+    return Sweep(page, found)
+
+
 def write_pages(store: RunStore) -> None:
     """Write ``grid.png`` and ``index.html`` of a comparison."""
     from guidelens.report.grid import draw_grid

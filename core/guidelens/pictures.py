@@ -92,3 +92,17 @@ def is_whole_png(path: Path) -> bool:
 
 
 _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+def enlarged(picture: Image, side: int) -> Image:
+    """Return a picture enlarged by a whole factor, pixel by pixel, up to ``side`` on its longer side.
+
+    One that cannot be doubled within ``side`` is returned as it is.
+    """
+    from PIL import Image as images
+
+    factor = side // max(picture.size)
+    if factor < 2:
+        return picture
+    width, height = picture.size
+    return picture.resize((width * factor, height * factor), images.Resampling.NEAREST)

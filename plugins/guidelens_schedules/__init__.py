@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .curve import Curve
-from .schedules import Blend, Shift, SingleObjective
+from .schedules import Blend, Shift, SingleObjective, Unguided
 
-__all__ = ["Blend", "Curve", "Shift", "SingleObjective"]
+__all__ = ["Blend", "Curve", "Shift", "SingleObjective", "Unguided"]

@@ -1,4 +1,4 @@
-"""Register the schedules: each objective alone, ``shift``, ``blend`` and ``curve``."""
+"""Register the schedules: no guidance, each objective alone, ``shift``, ``blend`` and ``curve``."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from functools import partial
 from guidelens.hookspecs import Register, hookimpl
 
 from .curve import curve
-from .schedules import PAPER_OBJECTIVES, Blend, Shift, SingleObjective
+from .schedules import PAPER_OBJECTIVES, Blend, Shift, SingleObjective, Unguided
 
 
 @hookimpl
 def register_schedules(register: Register) -> None:
-    """Offer ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
+    """Offer ``none``, ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
+    register("none", Unguided, summary="no guidance: what the generator draws by itself")
     for name, summary in PAPER_OBJECTIVES.items():
         register(name, partial(_alone, name), summary=summary)
     register("objective", SingleObjective, summary="a single objective (objective:name=NAME)")

@@ -23,6 +23,18 @@ PAPER_OBJECTIVES = {
 
 
 @dataclass(frozen=True, repr=False)
+class Unguided:
+    """No objective at any time: the generator draws from the same noise by itself."""
+
+    def weights(self, progress: float) -> Mapping[str, float]:
+        """Return no weights."""
+        return {}
+
+    def __repr__(self) -> str:
+        return "none"
+
+
+@dataclass(frozen=True, repr=False)
 class SingleObjective:
     """One objective throughout: w_name(t) = 1. The baselines ITC, ITM and CAP of Kong & Kwak (2023).
 

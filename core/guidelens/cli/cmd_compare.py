@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,8 @@ from guidelens.words import plural
 
 from . import console
 from .completion import complete_component
-from .options import SectionedCommand, Setup, get_manager, setup_options
+from .options import SectionedCommand, Setup, get_manager, sweep_options
+from .outputs import default_directory, json_option, open_option, open_page, print_json
 from .paths import UserPath
 from .prompt_options import DRAWING, PromptChoice, prompt_options
 from .sections import option
@@ -27,6 +29,7 @@ _EPILOG = """\b
 Examples:
   guidelens compare "a red circle above a blue square" "two small green triangles" \\
       --schedule itc --schedule shift --seeds 4 --steps 50 --out runs/first
+  guidelens compare "two small green triangles" --schedule none --schedule cap --scale 0.3,1,3 --open
   guidelens compare --limit 20 --seeds 2 --out runs/built-in-prompts
   guidelens compare "a red circle" --schedule blend:itc=0.3,cap=0.7 --seeds 0,3,7-9 --out runs/blend
 
@@ -85,66 +88,107 @@ and metrics to a directory later. Other settings need another directory. See doc
 @option(
     "--out",
     type=UserPath(path_type=Path),
-    required=True,
     section=DRAWING,
-    help="Directory for pictures, results.jsonl, grid.png and the page index.html.",
+    help="Directory for pictures, results.jsonl, grid.png and the page index.html.  "
+    "[default: below runs, named after the command]",
 )
-@setup_options
+@json_option
+@open_option("page")
+@sweep_options
 @click.pass_context
-def compare(ctx: click.Context, chosen: PromptChoice, out: Path, setup: Setup, **grid: Any) -> None:
+def compare(
+    ctx: click.Context,
+    chosen: PromptChoice,
+    out: Path | None,
+    as_json: bool,
+    open_it: bool,
+    setup: Setup,
+    **grid: Any,
+) -> None:
     """Draw prompts under several schedules and compare them.
 
     Each prompt is drawn under each schedule with each seed. Pictures of one prompt with the same seed start
     from the same noise. The command prints a table of scores (mean and 95 % interval over prompts), then the
-    path of a page with all pictures.
+    path of a page with all pictures. An option that is a number takes several, with commas between them
+    (--scale 0,0.3,1,3): then there is a run for each, and the page has a row of pictures for each.
     """
+    from guidelens.comparison import PAGE
+
     from .interrupts import INTERRUPTED
 
     manager = get_manager(ctx)
     prompts = chosen.read(manager)
-    command = _command(chosen.after_reading(prompts), grid, manager, setup, out)
+    words = _command_words(chosen.after_reading(prompts), grid, manager, setup)
+    out = out or default_directory(prompts[0].text, words)
+    command = shlex.join([*words[:2], "--out", str(out), *words[2:]])
     grid = {
         name: value or None if name in ("schedules", "metrics") else value for name, value in grid.items()
     }
     result = _compare(prompts, setup, out=out, plugins=manager, command=command, **grid)
-    if result is None or result.stopped:
+    if result is None or any(part.stopped for part in result.values()):
         console.echo_line(
             "interrupted", f"finished pictures are in {out}; run the same command again to resume"
         )
         ctx.exit(INTERRUPTED)
-    _print_result(result)
-    for metric, reason, count in result.failures:
+    page = out / PAGE
+    if as_json:
+        print_json({"page": page, "comparisons": {label: _as_data(part) for label, part in result.items()}})
+    else:
+        for label, part in result.items():
+            _print_result(part, label)
+        console.out().print(f"page: {page}", markup=False, soft_wrap=True)
+    if open_it:
+        open_page(page)
+    failed = [failure for part in result.values() for failure in part.failures]
+    pictures = sum(len(part.rows) for part in result.values())
+    for metric, reason, count in failed:
         console.echo_line(
-            "error", f"metric {metric} failed on {count} of {plural(len(result.rows), 'picture')}: {reason}"
+            "error", f"metric {metric} failed on {count} of {plural(pictures, 'picture')}: {reason}"
         )
-    if result.failures:
+    if failed:
         ctx.exit(1)
 
 
-def _compare(prompts: list[Prompt], setup: Setup, **wanted: Any) -> Comparison | None:
-    """Compute the comparison with progress on the terminal; None after a second Ctrl-C.
+def _as_data(result: Comparison) -> dict[str, Any]:
+    """Return a comparison as the data that ``--json`` prints."""
+    return {
+        "directory": result.directory,
+        "pictures": len(result.rows),
+        "drawn": result.computed,
+        "estimates": {
+            schedule: {column: asdict(estimate) for column, estimate in scores.items()}
+            for schedule, scores in result.estimates.items()
+        },
+        "failures": result.failures,
+    }
+
+
+def _compare(prompts: list[Prompt], setup: Setup, **wanted: Any) -> dict[str, Comparison] | None:
+    """Compute the comparisons with progress on the terminal, by label; None after a second Ctrl-C.
 
     Finished batches are on disk then. Nothing of the unfinished batch was written.
     """
     from guidelens.comparison import compare as run
+    from guidelens.comparison import compare_sweep
 
     from .interrupts import PATIENCE, gentle_interrupts
     from .progress import comparison_progress
 
     try:
         with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
-            return run(
-                prompts,
-                sampling=setup.sampling,
-                generator=setup.generator,
-                guidance=setup.guidance,
-                device=setup.device,
-                batch_size=setup.batch_size,
-                on_progress=report,
-                on_note=lambda note: console.echo_line("warning", str(note)),
-                should_stop=should_stop,
+            options = {
+                "generator": setup.generator,
+                "guidance": setup.guidance,
+                "device": setup.device,
+                "batch_size": setup.batch_size,
+                "on_progress": report,
+                "on_note": lambda note: console.echo_line("warning", str(note)),
+                "should_stop": should_stop,
                 **wanted,
-            )
+            }
+            if setup.swept:
+                return compare_sweep(prompts, samplings=setup.samplings, **options).comparisons
+            return {"": run(prompts, sampling=setup.sampling, **options)}
     except KeyboardInterrupt:
         return None
 
@@ -158,29 +202,31 @@ _GRID_FLAGS = {
 }
 
 
-def _command(
-    chosen: PromptChoice, grid: dict[str, Any], manager: PluginManager, setup: Setup, out: Path
-) -> str:
-    """Return the command line that repeats the run."""
+def _command_words(
+    chosen: PromptChoice, grid: dict[str, Any], manager: PluginManager, setup: Setup
+) -> list[str]:
+    """Return the command line that repeats the run, without ``--out``."""
     words = ["guidelens", "compare", *chosen.options()]
     for name, flag in _GRID_FLAGS.items():
         values = grid[name] if isinstance(grid[name], tuple) else (grid[name],)
         words += [word for value in values if value not in (0, "") for word in (flag, str(value))]
     words += [word for request in manager.requests() for word in ("-p", request)]
-    words += [*setup.arguments(), "--out", str(out)]
+    words += setup.arguments()
     # Prompts last, after "--": one may begin with a dash.
-    return shlex.join([*words, *(["--", *chosen.texts] if chosen.texts else [])])
+    return [*words, *(["--", *chosen.texts] if chosen.texts else [])]
 
 
 COLUMNS_WITH_INTERVAL = 2
 """Number of columns of the printed table with intervals. More would not fit a terminal."""
 
 
-def _print_result(result: Comparison) -> None:
+def _print_result(result: Comparison, label: str) -> None:
     from rich.table import Table
     from rich.text import Text
 
     screen = console.out()
+    if label:
+        screen.print(f"{label}:", markup=False)
     columns = list(next(iter(result.estimates.values()), {}))
     if columns:
         sizes = {(e.n) for scores in result.estimates.values() for e in scores.values()}
@@ -210,7 +256,6 @@ def _print_result(result: Comparison) -> None:
                 screen.print(f"  {schedule}  {spec}  {change.mean:+.2f}{interval} n={change.n}", markup=False)
     drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
     screen.print(f"{plural(len(result.rows), 'picture')} ({drawn})", markup=False)
-    screen.print(f"page: {result.page}", markup=False, soft_wrap=True)
 
 
 def _cell(estimate: Estimate, *, with_n: bool, brief: bool) -> str:

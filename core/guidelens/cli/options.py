@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import click
@@ -13,7 +14,7 @@ from guidelens.sampling import PRESETS, Sampling, options
 from guidelens.sampling.options import COMPUTING, DTYPES, GUIDANCE, SAMPLING, TIMING, VIEWS
 
 from .completion import complete_component, complete_plugin
-from .sampling_flags import sampling_flags, sampling_of
+from .sampling_flags import Swept, sampling_flags, sampling_of
 from .sections import SectionedCommand, option
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ __all__ = [
     "plugin_option",
     "repeats_option",
     "setup_options",
+    "sweep_options",
 ]
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -55,6 +57,18 @@ class Setup:
     sampling: Sampling = field(default_factory=Sampling)
     device: str = "auto"
     batch_size: int | str = 16
+    swept: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Options with several values, in commands that take them; ``sampling`` has the first of each."""
+
+    @property
+    def samplings(self) -> dict[str, Sampling]:
+        """One sampling for each combination of swept values, by its label, as ``scale 0.3``; the empty one without."""
+        found = {}
+        for values in itertools.product(*self.swept.values()):
+            chosen = dict(zip(self.swept, values, strict=True))
+            label = ", ".join(f"{name.replace('_', ' ')} {_spelled(value)}" for name, value in chosen.items())
+            found[label] = replace(self.sampling, **chosen)
+        return found
 
     def arguments(self) -> list[str]:
         """Return the command-line arguments that ask for this, those at their default left out."""
@@ -68,7 +82,19 @@ class Setup:
             for word in (f"--{name.replace('_', '-')}", str(value))
         ]
         base = None if self.preset is None else Sampling.preset(self.preset)
-        return [*words, *self.sampling.arguments(base)]
+        unswept = base or Sampling()
+        shared = replace(self.sampling, **{name: getattr(unswept, name) for name in self.swept})
+        words += shared.arguments(base)
+        for known in options():
+            if known.name in self.swept:
+                words += [known.flag, ",".join(map(_spelled, self.swept[known.name]))]
+        return words
+
+
+def _spelled(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return "none" if value is None else str(value)
 
 
 def setup_options(function: F) -> F:
@@ -77,18 +103,28 @@ def setup_options(function: F) -> F:
     Use it with ``cls=SectionedCommand``. ``--plugin`` is shown too, although it is read before the command
     line is.
     """
+    return _with_setup(function, _setup_declarations(sweeps=False))
 
+
+def sweep_options(function: F) -> F:
+    """As :func:`setup_options`; options that are numbers take several, with commas between (``Setup.swept``)."""
+    return _with_setup(function, _setup_declarations(sweeps=True))
+
+
+def _with_setup(function: F, declarations: Sequence[Declaration]) -> F:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         values = {known.name: kwargs.pop(known.name) for known in options()}
         chosen = {
             name: kwargs.pop(name) for name in ("generator", "guidance", "preset", "device", "batch_size")
         }
+        swept = {name: value.values for name, value in values.items() if isinstance(value, Swept)}
+        values |= {name: several[0] for name, several in swept.items()}
         sampling = sampling_of(click.get_current_context(), chosen["preset"], values)
-        return function(*args, setup=Setup(sampling=sampling, **chosen), **kwargs)
+        return function(*args, setup=Setup(sampling=sampling, swept=swept, **chosen), **kwargs)
 
     decorated: Any = wrapper
-    for declare in reversed(_SETUP_OPTIONS):
+    for declare in reversed(declarations):
         decorated = declare(decorated)
     return decorated
 
@@ -187,28 +223,29 @@ def repeats_option(section: str) -> Declaration:
     )
 
 
-_SETUP_OPTIONS = (
-    generator_option(),
-    guidance_option(),
-    plugin_option(),
-    option(
-        "--preset",
-        type=click.Choice(tuple(PRESETS)),
-        section=MODELS,
-        help="Start from the options of a published method; other flags override them.  [default: none]",
-    ),
-    *sampling_flags(SAMPLING, GUIDANCE, TIMING, VIEWS),
-    device_option(),
-    *sampling_flags(COMPUTING),
-    option(
-        "--batch-size",
-        type=BatchSize(),
-        default=16,
-        show_default=True,
-        section=COMPUTING,
-        help="Pictures computed at once; auto: as many as should fit into memory.",
-    ),
-)
+def _setup_declarations(*, sweeps: bool) -> tuple[Declaration, ...]:
+    return (
+        generator_option(),
+        guidance_option(),
+        plugin_option(),
+        option(
+            "--preset",
+            type=click.Choice(tuple(PRESETS)),
+            section=MODELS,
+            help="Start from the options of a published method; other flags override them.  [default: none]",
+        ),
+        *sampling_flags(SAMPLING, GUIDANCE, TIMING, VIEWS, sweeps=sweeps),
+        device_option(),
+        *sampling_flags(COMPUTING),
+        option(
+            "--batch-size",
+            type=BatchSize(),
+            default=16,
+            show_default=True,
+            section=COMPUTING,
+            help="Pictures computed at once; auto: as many as should fit into memory.",
+        ),
+    )
 
 
 def get_manager(ctx: click.Context) -> PluginManager:

@@ -1,6 +1,4 @@
-"""Progress of long computations: live on a terminal, a plain line now and then elsewhere. All of it on
-stderr.
-"""
+"""Progress of long computations, on stderr: one line that changes on a terminal, at most ten lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,10 +13,13 @@ from guidelens.words import plural
 from . import console
 
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.table import Table
 
     from guidelens.engine import Step
     from guidelens.runs.drive import Progress
+
+LINES = 10
+"""Maximum number of plain lines: one after each tenth of the work."""
 
 SECONDS_BETWEEN_LINES = 5.0
 """At most one plain line in this time."""
@@ -71,7 +72,7 @@ def comparison_progress() -> Iterator[Reporter]:
             def show(progress: Progress) -> None:
                 nonlocal pace
                 pace = pace or Pace()
-                live.update(_panel(progress, pace.text(progress)))
+                live.update(_line(progress, pace.text(progress)))
 
             yield show
     else:
@@ -81,14 +82,18 @@ def comparison_progress() -> Iterator[Reporter]:
 class _PlainLines:
     def __init__(self) -> None:
         self._pace: Pace | None = None
-        self._last = -math.inf
+        self._last = time.monotonic()
+        self._parts = 0
 
     def __call__(self, progress: Progress) -> None:
         self._pace = self._pace or Pace()
         now = time.monotonic()
-        if now - self._last < SECONDS_BETWEEN_LINES and progress.share < 1:
+        parts_done = math.floor(progress.share * LINES)
+        if parts_done < self._parts:  # the next run of a sweep
+            self._parts = 0
+        if parts_done <= self._parts or (now - self._last < SECONDS_BETWEEN_LINES and progress.share < 1):
             return
-        self._last = now
+        self._last, self._parts = now, parts_done
         parts = [_counted(progress), self._pace.text(progress)]
         means = ", ".join(f"{name} {mean:.2f}" for name, (mean, n) in progress.means.items() if n)
         parts.append(f"{progress.column}: {means}" if means else "")
@@ -100,27 +105,18 @@ def _counted(progress: Progress) -> str:
     return f"{int(progress.done)} of {plural(progress.total, 'picture')}{failed}"
 
 
-def _panel(progress: Progress, pace: str) -> Group:
-    from rich.console import Group
+def _line(progress: Progress, pace: str) -> Table:
     from rich.progress_bar import ProgressBar
     from rich.table import Table
     from rich.text import Text
 
-    bar = Table.grid(padding=(0, 2))
-    bar.add_row(
-        ProgressBar(total=progress.total, completed=progress.done, width=40),
+    line = Table.grid(padding=(0, 2))
+    line.add_row(
+        ProgressBar(total=progress.total, completed=progress.done, width=30),
         Text(_counted(progress)),
         Text(pace, style="dim"),
     )
-    if not progress.column:
-        return Group(bar)
-    means = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    means.add_column("schedule")
-    means.add_column(f"{progress.column} so far", justify="right")
-    means.add_column("n", justify="right")
-    for name, (mean, n) in progress.means.items():
-        means.add_row(Text(name), f"{mean:.2f}" if n else "-", str(n))
-    return Group(bar, means)
+    return line
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -13,17 +14,33 @@ from guidelens.sampling import Option, Sampling, options
 from .sections import option
 
 
-class OptionValue(click.ParamType):
-    """A value of an option, checked as the option says."""
+@dataclass(frozen=True)
+class Swept:
+    """Several values of an option, each to be drawn with."""
 
-    def __init__(self, known: Option) -> None:
+    values: tuple[Any, ...]
+
+
+class OptionValue(click.ParamType):
+    """A value of an option, checked as the option says.
+
+    :param sweeps: also accept several values with commas between them, as :class:`Swept`.
+    """
+
+    def __init__(self, known: Option, *, sweeps: bool = False) -> None:
         self._option = known
+        self._sweeps = sweeps
         names = {int: "N", float: "X", str: "TEXT"}
         self.name = known.metavar or names.get(known.kind, "VALUE")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the value that a text stands for."""
+        if isinstance(value, Swept):
+            return value
         try:
+            if self._sweeps and isinstance(value, str) and "," in value:
+                parts = [part.strip() for part in value.split(",") if part.strip()]
+                return Swept(tuple(dict.fromkeys(self._option.parse(part) for part in parts)))
             return self._option.parse(value) if isinstance(value, str) else self._option.read(value)
         except ValueError as error:
             self.fail(str(error), param, ctx)
@@ -48,8 +65,16 @@ def _read_pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[s
     return pairs
 
 
-def sampling_flag(known: Option) -> Callable[[Any], Any]:
-    """Return the declaration of an option's flag, which names its default in its help."""
+def can_be_swept(known: Option) -> bool:
+    """Whether an option is a number, so that a comma can only mean another value."""
+    return known.kind in (int, float) and known.reader is None
+
+
+def sampling_flag(known: Option, *, sweeps: bool = False) -> Callable[[Any], Any]:
+    """Return the declaration of an option's flag, which names its default in its help.
+
+    :param sweeps: the flag of a number takes several of them, with commas between.
+    """
     default = known.default_text
     page = f" See {known.page}." if known.page else ""
     help = known.help + page + (f"  [default: {default}]" if default else "")
@@ -66,7 +91,11 @@ def sampling_flag(known: Option) -> Callable[[Any], Any]:
             section=known.section,
             help=help,
         )
-    kind = click.Choice(known.choices) if known.choices else OptionValue(known)
+    kind = (
+        click.Choice(known.choices)
+        if known.choices
+        else OptionValue(known, sweeps=sweeps and can_be_swept(known))
+    )
     return option(
         known.flag,
         known.name,
@@ -78,9 +107,13 @@ def sampling_flag(known: Option) -> Callable[[Any], Any]:
     )
 
 
-def sampling_flags(*sections: str) -> list[Callable[[Any], Any]]:
+def sampling_flags(*sections: str, sweeps: bool = False) -> list[Callable[[Any], Any]]:
     """Return the declarations of the flags in these sections, all of them where none is named."""
-    return [sampling_flag(known) for known in options() if not sections or known.section in sections]
+    return [
+        sampling_flag(known, sweeps=sweeps)
+        for known in options()
+        if not sections or known.section in sections
+    ]
 
 
 def sampling_of(ctx: click.Context, preset: str | None, values: dict[str, Any]) -> Sampling:

@@ -16,7 +16,7 @@ from guidelens.runs.resolve import resolve_components
 from guidelens.runs.scoring import Scores, check_columns, score
 from guidelens.runs.telemetry import StepRecorder, Telemetry, single_telemetry
 from guidelens.sampling import Sampling
-from guidelens.schedules import one_schedule
+from guidelens.schedules import NamedSchedule, one_schedule
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -41,13 +41,15 @@ class Drawing:
     settings: RunSettings
     telemetry: Telemetry | None = None
     """Telemetry of every step, with x0 and saliency maps at some; None without ``keep_saliency``."""
+    schedule: str = ""
+    """The name of the schedule that it was drawn under."""
     notes: tuple[Note, ...] = ()
     """What the reader should know about the prompt and the settings."""
 
 
 def draw(
     prompt: str | Prompt,
-    schedule: str | Schedule,
+    schedule: str | Schedule | None = None,
     *,
     seed: int = 0,
     sampling: Sampling | None = None,
@@ -64,6 +66,7 @@ def draw(
 
     The picture equals that of the same cell of a comparison, up to rounding.
 
+    :param schedule: None: the first default schedule that guides.
     :param sampling: how the picture is drawn; None: the defaults.
     :param keep_frames: keep the predicted x0 of every step.
     :param keep_saliency: keep x0 and saliency maps at :data:`MAPS_KEPT` of the guided steps, evenly spaced.
@@ -80,7 +83,7 @@ def draw(
     )
     check_columns(item.as_dict() for item in parts.metrics)
     settings, recorded = assemble(parts.generator, parts.guidance, sampling or Sampling())
-    schedule_used = one_schedule(parts.schedules).tabulated(settings.steps)
+    schedule_used = _one_schedule(parts.schedules, settings.steps, chosen=schedule is not None)
     check_schedules([schedule_used], settings.objectives, parts.guidance.name, settings.steps)
     weights = schedule_used.table(settings.steps).by_objective
     engine = Engine(parts.generator.component, parts.guidance.component, settings, device=device)
@@ -98,8 +101,17 @@ def draw(
         result=result,
         settings=recorded,
         telemetry=single_telemetry(result, weights, recorder) if recorder is not None else None,
+        schedule=schedule_used.name,
         notes=tuple(notes),
     )
+
+
+def _one_schedule(schedules: Sequence[NamedSchedule], steps: int, *, chosen: bool) -> NamedSchedule:
+    """Return the only schedule that the caller chose, or the first of the default ones that guides."""
+    if chosen:
+        return one_schedule(schedules).tabulated(steps)
+    tables = [schedule.tabulated(steps) for schedule in schedules]
+    return next((each for each in tables if each.table(steps).by_objective), tables[0])
 
 
 class _Frames:

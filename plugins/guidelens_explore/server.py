@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import logging
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from importlib import resources
@@ -29,8 +28,6 @@ from .catalogue import catalogue, schedule_weights
 from .drawing import draw
 from .jobs import Event, JobQueue, Work
 from .tries import Try
-
-logger = logging.getLogger("guidelens.explore")
 
 MAX_BODY = 65_536
 """Bytes of a request that are read."""
@@ -57,6 +54,8 @@ class _EventStream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events."""
+        # From version 2.4 on, Starlette notices a lost connection only when it sends; a waiting job sends nothing.
+        scope = {**scope, "asgi": {**scope.get("asgi", {}), "spec_version": "2.3"}}
         try:
             await super().__call__(scope, receive, send)
         finally:

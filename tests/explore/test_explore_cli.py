@@ -46,6 +46,7 @@ def test_a_session_that_ctrl_c_ends() -> None:
                     assert next(events(answer.iter_lines()))
                     process.send_signal(signal.SIGINT)
                     assert process.wait(30) in (0, 130)
+            assert "Traceback" not in process.stdout.read()
         finally:
             process.kill()
 

@@ -1,4 +1,4 @@
-"""Register the metrics ``judge``, ``vqascore`` and ``facts``, and the study ``judges``."""
+"""Register the metrics ``judge``, ``vqascore``, ``facts`` and ``realism``, and the study ``judges``."""
 
 from __future__ import annotations
 
@@ -71,6 +71,24 @@ def _facts(
     return FactsMetric(_yes_no(guidance, objective, device), threshold)
 
 
+def _realism(
+    guidance: Annotated[Component, "guidance"], scale: float = 100.0, device: str = "auto"
+) -> Metric:
+    """Score how much nearer pictures are to "Good photo." than to "Bad photo.", without a reference (CLIP-IQA).
+
+    :param guidance: a guidance model with itc, such as CLIP; in quotes where its spelling has a comma.
+    :param scale: factor of the cosines in the softmax; 1 for a model whose itc has the learned temperature.
+    :param device: where it judges: auto, cpu, cuda, cuda:N or mps.
+    """
+    import torch
+    from guidelens.metrics.realism import Realism
+    from guidelens.networks import place, resolve_device
+
+    where = resolve_device(device)
+    model = place(guidance.build(), where, torch.float32)
+    return Realism(model, guidance.spec, scale, device=where)
+
+
 def _yes_no(guidance: Component, objective: str, device: str) -> YesNoModel:
     import torch
     from guidelens.metrics.questions import YesNoModel
@@ -83,7 +101,7 @@ def _yes_no(guidance: Component, objective: str, device: str) -> YesNoModel:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Offer ``judge``, ``vqascore`` and ``facts``."""
+    """Offer ``judge``, ``vqascore``, ``facts`` and ``realism``."""
     register(
         "judge", _judge, summary="a guidance model's objectives as scores: itm@MODEL", requires=("torch",)
     )
@@ -97,6 +115,12 @@ def register_metrics(register: Register) -> None:
         "facts",
         _facts,
         summary="yes/no questions about each assertion of a prompt: recall, binding, relation, count",
+        requires=("torch",),
+    )
+    register(
+        "realism",
+        _realism,
+        summary="photo quality of single pictures without a reference (CLIP-IQA), by a model with itc",
         requires=("torch",),
     )
 

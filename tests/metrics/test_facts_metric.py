@@ -38,7 +38,7 @@ PICTURE = torch.zeros(1, 3, 8, 8)
 def scores(prompt: str | Prompt, *true: str, **options: Any) -> dict[str, float]:
     metric = FactsMetric(YesNoModel(Oracle(*true, **options), "oracle"))
     (found,) = metric.score(PICTURE, [prompt if isinstance(prompt, Prompt) else Prompt(prompt)])
-    return {name.removeprefix("fact_"): value for name, value in found.items()}
+    return {name.removeprefix("fact_").removesuffix("@oracle"): value for name, value in found.items()}
 
 
 def test_the_attribute_on_the_wrong_object() -> None:
@@ -73,7 +73,7 @@ def test_facts_of_the_prompt_come_before_the_parser() -> None:
     asked = Oracle("a zebra", "Is it a photograph?", objectives=("vqa", "itm"))
     metric = FactsMetric(YesNoModel(asked, "oracle"))
     (found,) = metric.score(PICTURE, [Prompt("a red car", facts=facts)])
-    assert found["fact_alignment"] == 1.0
+    assert found["fact_alignment@oracle"] == 1.0
     assert asked.asked == ["a zebra", "Is it a photograph?"]
 
 

@@ -38,7 +38,7 @@ def study(cells: list[dict[str, Any]], columns: list[list[str]] | None = None) -
         "study": {"name": "s"},
         "schedules": [{"name": n, "weights": {n: [1.0]}} for n in ("itc", "itm", "cap")],
         "metrics": [
-            {"columns": [{"name": name} for name in c]}
+            {"columns": [{"name": name, "role": "judgement" if "@" in name else "alignment"} for name in c]}
             for c in columns or [["itc@m", "itm@m"], ["itc@other"], ["truth", "more"]]
         ],
     }

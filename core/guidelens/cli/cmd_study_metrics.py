@@ -193,7 +193,7 @@ def distribution_command(
     for group, distance in found.items():
         console.print_out(
             f"{', '.join(map(str, group)):<{width}}  FID {distance.fid:.4g}  KID {distance.kid:.3g} "
-            f"(spread {distance.kid_spread:.1g})  {plural(distance.n, 'picture')}"
+            f"(spread {distance.kid_spread:.1g})  CMMD {distance.cmmd:.3g}  {plural(distance.n, 'picture')}"
         )
     console.print_out(f"reference: {reference}, {plural(len(pictures), 'picture')}; features: {features}")
     for note in dict.fromkeys(distance.note for distance in found.values() if distance.note):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from guidelens.contracts import Column, Fact, Prompt
+from guidelens.contracts import Column, Fact, FactKind, Prompt
 from guidelens.prompts.english import parse_prompt
 
 from .judge import AT
@@ -65,108 +64,124 @@ ROLES = {
     "relation": ("relation", "share of the relations that hold"),
     "count": ("count", "share of the numbers that are right"),
 }
-"""Column without its ``fact_`` -> its role and meaning. All are in [0, 1], and higher is better."""
+"""Name of a score of facts -> its role and meaning. All are in [0, 1], and higher is better."""
+
+
+def fact_columns(prefix: str, suffix: str, how: str) -> tuple[Column, ...]:
+    """Return the columns ``PREFIX_NAME SUFFIX`` of a metric that checks facts.
+
+    :param how: who says so, the end of each column's meaning.
+    """
+    return tuple(
+        Column(f"{prefix}_{name}{suffix}", f"{meaning}, {how}", role, 0.0, 1.0)
+        for name, (role, meaning) in ROLES.items()
+    )
+
+
+class FactReader:
+    """The facts of prompts: their own, or those that :func:`guidelens.prompts.english.parse_prompt` finds."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self._parsed: dict[str, tuple[Fact, ...]] = {}
+
+    def __call__(self, prompt: Prompt) -> tuple[Fact, ...]:
+        """Return the facts of a prompt. What the parser does not understand is a warning, once for each prompt."""
+        if prompt.facts:
+            return prompt.facts
+        if prompt.target not in self._parsed:
+            parsed = parse_prompt(prompt.target)
+            if parsed.rest or not parsed.facts:
+                what = "; ".join(parsed.rest) or "nothing to ask for"
+                logger.warning("facts: not understood in %r: %s", prompt.target, what)
+            self._parsed[prompt.target] = parsed.facts
+        return self._parsed[prompt.target]
+
+
+def check_facts(
+    facts: Sequence[Fact], texts: Sequence[str], probabilities: Sequence[float], threshold: float
+) -> list[Answer]:
+    """Return which facts hold: their probability is at least the threshold, and what they need holds as well.
+
+    :param texts: what was asked for each fact; empty: it could not be asked. It is not held against other facts.
+    :param probabilities: of yes; any number where nothing was asked.
+    """
+
+    def holds(position: int, above: tuple[int, ...] = ()) -> bool:
+        if not texts[position]:
+            return bool(above)
+        if position in above or probabilities[position] < threshold:  # needs that run in a circle do not hold
+            return False
+        return all(holds(needed, (*above, position)) for needed in facts[position].needs)
+
+    positions = range(len(facts))
+    return [Answer(facts[i], texts[i], probabilities[i], holds(i)) for i in positions]
+
+
+def fact_scores(answers: Sequence[Answer], shown: Collection[str]) -> dict[str, float]:
+    """Return the scores of one picture by the names in :data:`ROLES`. Those that do not apply are left out.
+
+    :param answers: facts that could not be asked do not count.
+    :param shown: the attributes that appear anywhere in the picture.
+    """
+    asked = [answer for answer in answers if answer.text]
+    if not asked:
+        return {}
+    of_kind = {kind: [a for a in asked if a.fact.kind == kind] for kind in get_args(FactKind)}
+    objects, attributes = of_kind["object"], of_kind["attribute"]
+    there = {answer.fact.subject for answer in objects if answer.holds}
+    main = objects[0].fact.subject if objects else ""
+    groups = {
+        "alignment": asked,
+        "recall": objects,
+        "recall_main": objects[:1],
+        "recall_rest": objects[1:],
+        "detail_main": [a for a in attributes + of_kind["count"] if main and a.fact.subject == main],
+        "binding": attributes,
+        "binding_shown": [a for a in attributes if a.fact.subject in there and a.fact.value in shown],
+        "relation": of_kind["relation"],
+        "count": of_kind["count"],
+    }
+    return {name: sum(a.holds for a in group) / len(group) for name, group in groups.items() if group}
 
 
 class FactsMetric:
     """Assertions of a prompt, asked one by one, in the manner of TIFA, DSG and GenEval 2.
 
     A fact holds if the probability of yes is at least the threshold and everything that it needs holds: a car that is
-    not there is not red. Facts come with the prompt (``Prompt.facts``) or from
-    :func:`guidelens.prompts.english.parse_prompt`. Columns that do not apply to a prompt are left out, and so are all
-    for a prompt without facts.
-
-    ``binding_shown`` also asks whether the attribute appears on anything ("something red").
+    not there is not red. Columns that do not apply to a prompt are left out, and so are all for a prompt without
+    facts. ``binding_shown`` also asks whether the attribute appears on anything ("something red").
     """
 
     def __init__(self, model: YesNoModel, threshold: float = 0.5) -> None:
         """Ask ``model``; a yes is a probability of at least ``threshold``."""
-        self.model, self.threshold = model, threshold
-        self.columns = tuple(
-            Column(f"fact_{name}", f"{meaning}, by {model.objective} of {model.name}", role, 0.0, 1.0)
-            for name, (role, meaning) in ROLES.items()
-        )
-        self._known: dict[str, tuple[Fact, ...]] = {}
-
-    def facts(self, prompt: Prompt) -> tuple[Fact, ...]:
-        """Return the facts that a prompt brings, or else those that the parser finds. Warns of what it does not."""
-        if prompt.facts:
-            return prompt.facts
-        if prompt.target not in self._known:
-            parsed = parse_prompt(prompt.target)
-            if parsed.rest or not parsed.facts:
-                what = "; ".join(parsed.rest) or "nothing to ask for"
-                logger.warning("facts: not understood in %r: %s", prompt.target, what)
-            self._known[prompt.target] = parsed.facts
-        return self._known[prompt.target]
+        self.model, self.threshold, self.facts = model, threshold, FactReader()
+        self.columns = fact_columns("fact", f"{AT}{model.name}", f"by {model.objective} of {model.name}")
 
     def answers(self, images: Tensor, prompts: Sequence[Prompt]) -> list[list[Answer]]:
         """Return the answer to every fact of the prompts, for each of images (B, 3, H, W) in [-1, 1]."""
         listed = [self.facts(prompt) for prompt in prompts]
         texts = [[self.model.asked(fact) for fact in facts] for facts in listed]
-        asked = [[text for text in row if text] for row in texts]
-        said = [iter(row) for row in self.model.probabilities(images, asked)]
-        found = []
-        for facts, row, probabilities in zip(listed, texts, said, strict=True):
-            values = [next(probabilities) if text else float("nan") for text in row]
-            holds = _holding(facts, values, self.threshold)
-            found.append([Answer(*parts) for parts in zip(facts, row, values, holds, strict=True)])
-        return found
+        said = self._said(images, texts)
+        return [
+            check_facts(facts, row, [known.get(text, 0.0) for text in row], self.threshold)
+            for facts, row, known in zip(listed, texts, said, strict=True)
+        ]
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
-        answers = [[a for a in row if a.text] for row in self.answers(images, prompts)]
-        anything = [
-            list(dict.fromkeys(f"something {a.fact.value}" for a in row if a.fact.kind == "attribute"))
-            for row in answers
-        ]
-        shown = self.model.probabilities(images, anything)
-        return [
-            {
-                f"fact_{name}": value
-                for name, value in self._scores(row, dict(zip(texts, said, strict=True))).items()
-            }
-            for row, texts, said in zip(answers, anything, shown, strict=True)
-        ]
+        answers = self.answers(images, prompts)
+        values = [[a.fact.value for a in row if a.fact.kind == "attribute"] for row in answers]
+        said = self._said(images, [[f"something {value}" for value in row] for row in values])
+        found = []
+        for row, listed, known in zip(answers, values, said, strict=True):
+            shown = {value for value in listed if known[f"something {value}"] >= self.threshold}
+            scores = fact_scores(row, shown)
+            found.append({f"fact_{name}{AT}{self.model.name}": value for name, value in scores.items()})
+        return found
 
-    def _scores(self, answers: Sequence[Answer], anything: Mapping[str, float]) -> dict[str, float]:
-        if not answers:
-            return {}
-        of_kind = {kind: [a for a in answers if a.fact.kind == kind] for kind in ("object", "attribute")}
-        objects, attributes = of_kind["object"], of_kind["attribute"]
-        scores = {"alignment": _share(answers)}
-        if objects:
-            main = objects[0].fact.subject
-            details = [a for a in answers if a.fact.subject == main and a.fact.kind in ("attribute", "count")]
-            scores |= {"recall": _share(objects), "recall_main": _share(objects[:1])}
-            scores |= {"recall_rest": _share(objects[1:])} if objects[1:] else {}
-            scores |= {"detail_main": _share(details)} if details else {}
-        there = {a.fact.subject for a in objects if a.holds}
-        both = [
-            a
-            for a in attributes
-            if a.fact.subject in there and anything[f"something {a.fact.value}"] >= self.threshold
-        ]
-        scores |= {"binding": _share(attributes)} if attributes else {}
-        scores |= {"binding_shown": _share(both)} if both else {}
-        for kind in ("relation", "count"):
-            of = [a for a in answers if a.fact.kind == kind]
-            scores |= {kind: _share(of)} if of else {}
-        return scores
-
-
-def _share(answers: Sequence[Answer]) -> float:
-    return sum(answer.holds for answer in answers) / len(answers)
-
-
-def _holding(facts: Sequence[Fact], probabilities: Sequence[float], threshold: float) -> list[bool]:
-    """Return which facts hold, with everything that they need. A circle of needs does not hold."""
-
-    def holds(position: int, above: tuple[int, ...] = ()) -> bool:
-        if math.isnan(probabilities[position]):  # it could not be asked, and is not held against others
-            return bool(above)
-        if position in above or probabilities[position] < threshold:
-            return False
-        return all(holds(needed, (*above, position)) for needed in facts[position].needs)
-
-    return [holds(position) for position in range(len(facts))]
+    def _said(self, images: Tensor, texts: Sequence[Sequence[str]]) -> list[dict[str, float]]:
+        """Return the probability of yes by text, for each picture."""
+        asked = [list(dict.fromkeys(filter(None, row))) for row in texts]
+        said = self.model.probabilities(images, asked)
+        return [dict(zip(row, values, strict=True)) for row, values in zip(asked, said, strict=True)]

@@ -134,9 +134,9 @@ def _judges(config: Mapping[str, Any], cells: Sequence[CellRecord]) -> list[str]
     scored = {column for cell in cells for column in cell["metrics"]}
     found: list[str] = []
     for metric in config["metrics"]:
-        columns = [column["name"] for column in metric["columns"] if column["name"] in scored]
-        judging = [column for column in columns if AT in column]
-        found += judging or columns[:1]
+        columns = [column for column in metric["columns"] if column["name"] in scored]
+        judging = [column for column in columns if column["role"] == "judgement"]
+        found += [column["name"] for column in judging or columns[:1]]
     return found
 
 

@@ -14,12 +14,13 @@ _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+|[\w-]+")
 _SETTINGS = ["*.json", "*.txt", "*.model", "*.jinja"]
 
 
-def locate(model: str, *, revision: str | None = None, download: bool = False) -> Path:
+def locate(model: str, *, revision: str | None = None, download: bool = False, component: str = "hf") -> Path:
     """Return the directory of a model, given as a directory or as a hub id.
 
     The fingerprint of a model hashes its content, so another revision with other weights never shares a key.
 
     :param revision: of a hub id: a branch, tag or commit.
+    :param component: what is loaded, for messages.
     :param download: fetch a hub id that is not in the cache; otherwise the network is never used.
     :raises UsageError: options that do not fit ``model``.
     :raises GuidelensError: it is neither here nor in the cache, or the download failed.
@@ -28,16 +29,16 @@ def locate(model: str, *, revision: str | None = None, download: bool = False) -
     if directory.is_dir():
         if revision is not None or download:
             option = "revision" if revision is not None else "download"
-            raise UsageError(f"hf:model={model} is a directory: leave out the option {option}")
+            raise UsageError(f"{component}:model={model} is a directory: leave out the option {option}")
         return directory
     if directory.exists() or not _HUB_ID.fullmatch(model):
-        raise GuidelensError(f"hf:model={model}: there is no such directory")
-    found = _snapshot(model, revision, download)
+        raise GuidelensError(f"{component}:model={model}: there is no such directory")
+    found = _snapshot(model, revision, download, component)
     logger.info("%s: revision %s", model, found.name)
     return found
 
 
-def _snapshot(model: str, revision: str | None, download: bool) -> Path:
+def _snapshot(model: str, revision: str | None, download: bool, component: str) -> Path:
     """Return the directory of a hub repository in the local cache, fetched first if ``download``."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
@@ -51,7 +52,7 @@ def _snapshot(model: str, revision: str | None, download: bool) -> Path:
             at = "" if revision is None else f" at revision {revision}"
             raise GuidelensError(
                 f"{model} is not a directory, and not in the Hugging Face cache{at}; to download it, add "
-                f"download=true: hf:model={model},download=true"
+                f"download=true: {component}:model={model},download=true"
             ) from None
     logger.warning("downloading %s from the Hugging Face hub; its license applies", model)
     try:
@@ -63,7 +64,7 @@ def _snapshot(model: str, revision: str | None, download: bool) -> Path:
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(
             f"cannot download {model} from the Hugging Face hub: {reason}; without a network, copy its directory here "
-            "and give hf:model=DIRECTORY"
+            f"and give {component}:model=DIRECTORY"
         ) from error
     return found
 

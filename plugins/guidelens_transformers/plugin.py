@@ -1,4 +1,4 @@
-"""Register models of the transformers library as the guidance model ``hf``."""
+"""Register models of the transformers library as the guidance model ``hf`` and the metric ``detect``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, hookimpl
 
 if TYPE_CHECKING:
+    from .detect import DetectMetric
     from .guidance import TransformersGuidance
 
 REQUIRES = ("torch", "torchvision", "transformers")
@@ -21,6 +22,18 @@ def register_guidance_models(register: Register) -> None:
         "hf",
         hf,
         summary="vision-language models of transformers: CLIP, SigLIP, BLIP, BLIP-2 and models that answer in words",
+        requires=REQUIRES,
+        install=INSTALL,
+    )
+
+
+@hookimpl
+def register_metrics(register: Register) -> None:
+    """Offer ``detect``."""
+    register(
+        "detect",
+        detect,
+        summary="objects, counts, places and colours of a prompt by a detector of transformers, as GenEval does",
         requires=REQUIRES,
         install=INSTALL,
     )
@@ -63,6 +76,36 @@ def hf(
     return load_guidance(
         locate(model, revision=revision, download=download), options, source=f"hf:model={model}"
     )
+
+
+def detect(
+    model: str,
+    revision: str | None = None,
+    download: bool = False,
+    threshold: float = 0.3,
+    device: str = "auto",
+) -> DetectMetric:
+    """Build the metric. The model has no default, because scores of different detectors are not comparable.
+
+    :param model: the directory of an OWL-ViT, OWLv2 or Grounding DINO, or its id on the Hugging Face hub.
+    :param revision: of a hub id: branch, tag or commit.
+    :param download: fetch a hub id that is not in the Hugging Face cache; otherwise nothing is downloaded.
+    :param threshold: least score of a box, between 0 and 1.
+    :param device: device of the model: auto, cpu, cuda, cuda:N or mps.
+    :raises UsageError: an option is out of range, or does not fit the model.
+    :raises GuidelensError: a file is missing or unreadable, or the model is not a detector.
+    """
+    from guidelens.networks import resolve_device
+
+    from .detect import DetectMetric, load_detector
+    from .files import locate
+
+    if not 0 < threshold < 1:
+        raise UsageError(f"threshold must be between 0 and 1, not {threshold}")
+    where = resolve_device(device)
+    source = f"detect:model={model}"
+    directory = locate(model, revision=revision, download=download, component="detect")
+    return DetectMetric(load_detector(directory, threshold, where, source=source))
 
 
 def _number(text: str) -> float:

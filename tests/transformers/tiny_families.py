@@ -355,15 +355,15 @@ def _tower(config: dict[str, int]) -> dict[str, int]:
 def owlv2(folder: Path) -> Path:
     """A detector; not a guidance model."""
     tokenizer = byte_tokenizer(
+        "!",
         "<|startoftext|>",
         "<|endoftext|>",
-        "!",
         around=("<|startoftext|>", "<|endoftext|>"),
         pad_token="!",
         model_max_length=64,
     )
     text = {**_tower(TEXT), "vocab_size": len(tokenizer), "max_position_embeddings": 64}
-    text |= {"bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2}
+    text |= {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     config = transformers.Owlv2Config(text_config=text, vision_config=VISION, projection_dim=32)
     images = transformers.Owlv2ImageProcessor(size=QUARTERS)
     processor = transformers.Owlv2Processor(images, tokenizer)

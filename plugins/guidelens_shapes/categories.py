@@ -17,3 +17,6 @@ Category = Literal[
     "all",
 ]
 Split = Literal["test", "sweep"]
+
+PairCategory = Literal["all", "colour", "shape", "swap", "relation"]
+"""What ``shapes-pairs`` changes in the wrong caption."""

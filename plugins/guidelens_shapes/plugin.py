@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.hookspecs import Register, RegisterStudies, hookimpl
 
-from .categories import Category, Split
+from .categories import Category, PairCategory, Split
 
 if TYPE_CHECKING:
     import click
@@ -65,6 +65,19 @@ def _prompts(
     return shapes_prompts(category, limit, seed, split)
 
 
+def _pairs(category: PairCategory = "all", limit: int = 25, seed: int = 0) -> Sequence[Prompt]:
+    """Rendered scenes with a right and a wrong caption, for ``guidelens probe``.
+
+    :param category: ``colour`` and ``shape`` change one attribute, ``swap`` exchanges the colours of two objects,
+        ``relation`` states the opposite relation.
+    :param limit: number of pairs of each category.
+    :param seed: draws scenes and captions.
+    """
+    from .caption_pairs import caption_pairs
+
+    return caption_pairs(category, limit, seed)
+
+
 @hookimpl
 def register_generators(register: Register) -> None:
     register(
@@ -100,6 +113,12 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_prompt_sets(register: Register) -> None:
     register("shapes", _prompts, summary="captions of coloured shapes, by category", default=True)
+    register(
+        "shapes-pairs",
+        _pairs,
+        summary="right and wrong captions of rendered scenes, for probe",
+        default=False,
+    )
 
 
 @hookimpl

@@ -34,6 +34,11 @@ _COMMANDS = {
         "calibrate",
         "Measure gradients of objectives and propose scales.",
     ),
+    "probe": (
+        "guidelens.cli.cmd_probe",
+        "probe",
+        "Measure objectives on pictures with a right and a wrong caption.",
+    ),
     "study": (
         "guidelens.cli.cmd_study",
         "study",

@@ -1,0 +1,58 @@
+"""The pictures of caption pairs: from the prompt set itself, or from files of a folder."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..contracts import Prompt
+from ..errors import GuidelensError, UsageError
+from ..guarding import call
+from ..pictures import open_picture, to_tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_PART = re.compile(r"(?P<name>.+)#xywh=(?P<x>\d+),(?P<y>\d+),(?P<w>\d+),(?P<h>\d+)")
+
+
+def picture_source(prompts: Any, folder: Path | None) -> Callable[[Prompt], Tensor]:
+    """Return what opens the picture of a pair, (3, H, W) in [-1, 1].
+
+    :param prompts: the prompt set; if it has ``picture_of(prompt)`` and no folder is given, that is asked.
+    :param folder: of the files that ``Prompt.picture`` names. ``NAME#xywh=X,Y,W,H`` is a part of a picture, in pixels.
+    :raises UsageError: the set has no pictures of its own, and no folder is given.
+    """
+    if folder is not None:
+        return lambda prompt: _from_file(prompt, folder)
+    if hasattr(prompts, "picture_of"):
+        return lambda prompt: call(prompts, "prompt set", "picture_of", prompt)  # type: ignore[no-any-return]
+    raise UsageError(
+        "the prompt set has no pictures of its own: give their folder with --images", setting="images"
+    )
+
+
+def _from_file(prompt: Prompt, folder: Path) -> Tensor:
+    """Return the picture of a pair.
+
+    :raises UsageError: the pair names no picture.
+    :raises GuidelensError: it cannot be read, or the part lies outside of it.
+    """
+    if not prompt.picture:
+        raise UsageError(f"{prompt.text!r} names no picture: the prompts need a column picture")
+    part = _PART.fullmatch(prompt.picture)
+    path = folder / (part["name"] if part else prompt.picture)
+    try:
+        picture = open_picture(path).convert("RGB")
+    except (OSError, SyntaxError, ValueError) as error:
+        raise GuidelensError(f"cannot read the picture {path}: {error}") from None
+    if part:
+        x, y, w, h = (int(part[name]) for name in "xywh")
+        if not (w and h and x + w <= picture.width and y + h <= picture.height):
+            raise GuidelensError(
+                f"{path} has {picture.width}x{picture.height} pixels; {prompt.picture} is outside"
+            )
+        picture = picture.crop((x, y, x + w, y + h))
+    return to_tensor(picture)

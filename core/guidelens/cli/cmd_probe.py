@@ -22,7 +22,7 @@ WHAT = "What to probe"
 _EPILOG = """\b
 Examples:
   guidelens probe shapes-pairs --out probes/shapes
-  guidelens probe sugarcrepe:category=swap_att,limit=200 --images val2017 --guidance blip --out probes/swap
+  guidelens probe sugarcrepe:category=swap_att,limit=200 --images val2017 --out probes/swap
   guidelens probe file:path=mine.csv --images runs/a/samples --out probes/mine
 """
 
@@ -31,7 +31,7 @@ Examples:
 @click.argument("pairs", metavar="PAIRS", shell_complete=complete_component("prompts"))
 @option(
     "--images",
-    type=UserPath(path_type=Path, exists=True, file_okay=False),
+    type=UserPath(path_type=Path, file_okay=False),
     metavar="DIR",
     section=WHAT,
     help="Folder with the pictures that PAIRS names.  [default: the prompt set's own pictures]",

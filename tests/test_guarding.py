@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import threading
 from collections.abc import Callable
@@ -14,7 +15,7 @@ import pytest
 import torch
 from guidelens import Engine, Sample
 from guidelens.contracts import Column, Prompt, TextBatch
-from guidelens.errors import GuidelensError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import (
     ComponentError,
     captured_output,
@@ -28,6 +29,7 @@ from guidelens.guarding import (
     weights_at,
 )
 from guidelens.networks import place
+from guidelens.plugins import PluginManager
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.sampling import Sampling
 from PIL import Image
@@ -327,7 +329,7 @@ def test_an_object_with_the_documented_to_is_placed() -> None:
         place(Immovable(), torch.device("cpu"), torch.float32)
 
 
-@pytest.mark.parametrize("shape", [(3, 0, 4), (3, 4), None, (3, 4.0, 4), (True, 4, 4)])
+@pytest.mark.parametrize("shape", [(3, 0, 4), (3, 4), None, (3, 4.0, 4), (True, 4, 4), (3, 10**9, 4)])
 def test_image_shapes_that_are_none(shape: Any) -> None:
     class Odd:
         image_shape = shape
@@ -425,3 +427,96 @@ def test_what_a_plugin_prints_is_shown_when_asked(caplog: pytest.LogCaptureFixtu
         print("hello\nthere")
     assert caplog.messages == ["plugin 'x' printed: hello there"]
     assert capsys.readouterr().out == ""
+
+
+FIXED = "{} = property(lambda self: {}, lambda self, value: None)"
+
+ODD = {
+    "alphas_cumprod": (
+        "generator",
+        FIXED.format("alphas_cumprod", None),
+        "alphas_cumprod must be a tensor, not None",
+    ),
+    "list": (
+        "generator",
+        FIXED.format("alphas_cumprod", [0.9]),
+        "alphas_cumprod must be a tensor, not a list",
+    ),
+    "prediction": ("generator", "prediction = 3", "prediction must be 'epsilon', 'x0' or 'v', not a int"),
+    "fingerprint": ("generator", FIXED.format("fingerprint", 3), "fingerprint must be text, not a int"),
+    "objectives": ("guidance", "objectives = None", "objectives must be a set of names, not None"),
+    "numbers": ("guidance", "objectives = frozenset({1})", "objectives must be a set of names"),
+    "text": ("guidance", "objectives = 'itc'", "objectives must be a set of names, not a str"),
+    "columns": ("metric", "columns = None", "columns must be a sequence of Column, not None"),
+    "exits": (
+        "generator",
+        "def __getattr__(self, name): raise SystemExit(3)",
+        "failed in its factory: SystemExit",
+    ),
+    "exits too": (
+        "guidance",
+        "def __getattr__(self, name): raise SystemExit(3)",
+        "failed in its factory: SystemExit",
+    ),
+    "lazily": (
+        "guidance",
+        "default_scales = property(lambda self: 1 / 0)",
+        "failed in its factory: ZeroDivisionError",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", ODD)
+def test_odd_attributes_are_noticed_when_a_component_is_built(tmp_path: Path, kind: str) -> None:
+    role, line, message = ODD[kind]
+    base = {"generator": "TinyGenerator", "guidance": "TinyGuidance", "metric": "Brightness"}[role]
+    hook = {"generator": "generators", "guidance": "guidance_models", "metric": "metrics"}[role]
+    path = write_module(
+        tmp_path,
+        "odd",
+        f"""
+        from guidelens.hookspecs import hookimpl
+        from tiny_world import {base}
+
+        class Odd({base}):
+            {line}
+
+        @hookimpl
+        def register_{hook}(register):
+            register("odd", Odd, summary="")
+        """,
+    )
+    manager = PluginManager.load([str(path)], environment={})
+    with pytest.raises(GuidelensError, match=message) as caught:
+        manager.build(role, "odd")
+    assert str(caught.value).startswith(f"{'guidance model' if role == 'guidance' else role} 'odd' of plugin")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("weight", [10**400, torch.ones(3), 1j, "1", None, True])
+def test_weights_that_are_no_numbers(weight: Any) -> None:
+    with pytest.raises(UsageError, match="must be a finite number, not") as caught:
+        weights_at(Weights({"itc": weight}), 0.5)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_signature_that_cannot_be_read_hides_no_other_plugin(tmp_path: Path) -> None:
+    path = write_module(
+        tmp_path,
+        "odd",
+        """
+        from guidelens.hookspecs import hookimpl
+
+        class Factory:
+            def __getattr__(self, name): raise SystemExit(5)
+            def __call__(self): pass
+
+        @hookimpl
+        def register_metrics(register):
+            register("odd", Factory(), summary="")
+        """,
+    )
+    done = run_cli("-p", str(path), "plugins", "list", "--json")
+    assert done.returncode == 0
+    assert {"odd", "shapes"} <= {plugin["name"] for plugin in json.loads(done.stdout)}
+    assert "failed in the signature of its factory" in done.stderr

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+LONGEST_SIDE = 1 << 16
+"""Pixels that a side of a picture may have."""
+
 _NAMES: dict[int, tuple[weakref.ref[Any], str]] = {}
 
 
@@ -320,7 +323,7 @@ def weights_at(schedule: Any, progress: float) -> Mapping[str, float]:
             raise ComponentError(
                 f"{who}: weights({progress:g}) names an objective {name!r}, which is not text"
             )
-        if isinstance(weight, bool) or not hasattr(type(weight), "__float__"):
+        if not _is_number(weight):
             raise UsageError(
                 f"the weight of {name!r} at progress {progress:g} in {who} must be a finite number, not {weight!r}"
             )
@@ -384,12 +387,26 @@ def _shape_of(generator: Any, name: str) -> tuple[int, int, int]:
     if not (
         isinstance(shape, Sequence | tuple)
         and len(shape) == 3
-        and all(isinstance(side, int) and not isinstance(side, bool) and side > 0 for side in shape)
+        and all(
+            isinstance(side, int) and not isinstance(side, bool) and 0 < side <= LONGEST_SIDE
+            for side in shape
+        )
     ):
         raise UsageError(
             f"{name_of(generator, 'generator')}: {name} must be (C, H, W), three positive integers, not {shape!r}"
         )
     return (shape[0], shape[1], shape[2])
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a value can be read as one float: a number, or a tensor with one element."""
+    if isinstance(value, bool) or not hasattr(type(value), "__float__"):
+        return False
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        return False
+    return True
 
 
 def _check_tensor(value: Any, what: str) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.plugins import KINDS
 
 from .cmd_check import check
@@ -20,6 +21,8 @@ from .sections import CommandGroup
 
 if TYPE_CHECKING:
     from guidelens.plugins import ComponentInfo, PluginInfo, PluginManager
+
+logger = logging.getLogger(__name__)
 
 
 @click.group(cls=CommandGroup)
@@ -140,7 +143,12 @@ def describe_plugin(
 
 
 def describe_component(component: ComponentInfo) -> dict[str, Any]:
-    """Return a component as JSON values."""
+    """Return a component as JSON values. One with a signature that cannot be read has no options."""
+    try:
+        options = component.options
+    except GuidelensError as error:
+        logger.warning("%s", error)
+        options = ()
     return {
         "kind": component.kind,
         "name": component.name,
@@ -156,6 +164,6 @@ def describe_component(component: ComponentInfo) -> dict[str, Any]:
                 "default": option.default_text,
                 "help": option.help or None,
             }
-            for option in component.options
+            for option in options
         ],
     }

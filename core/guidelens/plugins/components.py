@@ -12,6 +12,7 @@ from guidelens import contracts
 from guidelens.errors import GuidelensError
 from guidelens.guarding import captured_output, name_component, plugin_code
 
+from .attributes import attribute_problem
 from .requirements import is_installed, pip_command, requirements_of
 from .spelling import format_component
 from .values import OptionInfo, check_options, format_value, options_of
@@ -199,6 +200,8 @@ def _check_contract(info: ComponentInfo, built: Any) -> None:
             f"{info.title} of plugin {info.plugin!r} is unusable: its factory returned a "
             f"{type(built).__name__}, which lacks {', '.join(absent)}"
         )
+    if problem := attribute_problem(info.kind, built):
+        raise UnfitComponent(f"{info.title} of plugin {info.plugin!r} is unusable: {problem}")
 
 
 def _members(protocol: type) -> tuple[str, ...]:

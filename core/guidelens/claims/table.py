@@ -11,30 +11,39 @@ from guidelens.words import plural
 from .evaluate import NOT_MEASURED, Answer, Verdict
 
 
-def verdict_lines(verdicts: Sequence[Verdict]) -> list[str]:
-    """Write verdicts for a terminal: two lines per claim, and one per question below them."""
-    width = max((len(a.question.id) for v in verdicts for a in v.answers), default=0)
+def verdict_lines(verdicts: Sequence[Verdict], *, everything: bool = False) -> list[str]:
+    """Write verdicts for a terminal: a line per claim, and one per question below it.
+
+    :param everything: also list the questions that were not measured, each with what it needs, rather than count them.
+    """
     result = []
     for verdict in verdicts:
         result.append(f"{verdict.claim.id}  {verdict.headline.upper()}: {verdict.claim.text}")
-        result.append(f"  {verdict.of_which_parts}")
-        result += [f"  {a.question.id:<{width}}  {_line(a, verdict.interim)}" for a in verdict.answers]
+        missing = [answer for answer in verdict.answers if answer.result is None]
+        result += [
+            f"  {_line(answer, verdict.interim)}" for answer in verdict.answers if answer.result is not None
+        ]
+        if everything:
+            result += [f"  {NOT_MEASURED:<13} {a.question.text}: {a.needs}" for a in missing]
+        elif missing:
+            result.append(f"  {NOT_MEASURED:<13} {plural(len(missing), 'question')} (--all lists them)")
     return result
 
 
 def _line(answer: Answer, interim: bool) -> str:
-    if answer.result is None:
-        return f"{NOT_MEASURED}: {answer.needs}"
-    result, mean = answer.result, answer.result.estimate
+    """Write a measured question: its verdict, what it asks, and the numbers."""
+    result = answer.result
+    assert result is not None
+    mean = result.estimate
     interval = f" ({mean.low:+.2f} to {mean.high:+.2f})" if mean.has_interval else ""
     against = f" against {answer.question.against:g}" if answer.question.against else ""
     tested = f"p {_p(result.p)}" if math.isnan(answer.adjusted) else f"corrected p {_p(answer.adjusted)}"
-    needed = f", needs about {math.ceil(result.needed)} pairs" if result.needed < 1e6 else ""
     note = f" [{answer.note}]" if answer.note else ""
     pairs = f"{plural(mean.n, 'pair')} of {plural(answer.prompts, 'prompt')}"
-    numbers = f"{mean.mean:+.2f}{interval}{against}, {pairs}"
     verdict = f"{answer.verdict}{' (interim)' if interim else ''}"
-    return f"{verdict:<12} {numbers}, {tested}{needed}{note}"
+    return (
+        f"{verdict:<13} {answer.question.text}: {mean.mean:+.2f}{interval}{against}, {pairs}, {tested}{note}"
+    )
 
 
 def _p(value: float) -> str:

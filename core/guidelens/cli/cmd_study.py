@@ -13,23 +13,23 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
 from guidelens.words import plural
 
 from . import console
+from .cmd_study_files import new_command, show_command
 from .cmd_study_metrics import distribution_command, matrix_command
+from .cmd_study_report import report_command, write_report
 from .completion import complete_component
 from .options import BatchSize, get_manager
 from .paths import UserPath
 from .sections import CommandGroup
 
 if TYPE_CHECKING:
-    from guidelens.claims.questions import Claim
     from guidelens.plugins import PluginManager
     from guidelens.runs.execute import ComponentCache, Executor
     from guidelens.studies.file import Study
     from guidelens.studies.forecast import Forecast
-    from guidelens.studies.results import StudyResults
     from guidelens.studies.run import StudyRun
 
 RUNS = Path("runs")
@@ -181,7 +181,7 @@ def run_command(
     guidance: str | None,
     execution: _ExecutionOptions,
 ) -> None:
-    """Run a study: compute its missing cells.
+    """Run a study: compute its missing cells, then write its report.
 
     FILE is a study file (.toml); NAME is a study that a plugin offers (see guidelens study ls). Another
     generator or guidance model needs another directory. The exit code is 1 if cells or metrics failed, and
@@ -265,6 +265,9 @@ def _run(
     if done.stopped:
         _print_stopped(directory)
         ctx.exit(INTERRUPTED)
+    if done.reused + done.computed:
+        path, _ = write_report(directory, manager)
+        console.out().print(f"report: {path}", markup=False, soft_wrap=True)
     if not done.complete:
         ctx.exit(1)
 
@@ -337,55 +340,6 @@ def status_command(directory: Path, as_json: bool) -> None:
         screen.print(f"{plural(count, 'cell')}: {reason}", markup=False, soft_wrap=True)
 
 
-@study.command("report")
-@click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
-@click.option("--open", "open_it", is_flag=True, help="Open the report in the browser.")
-@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-@click.pass_context
-def report_command(ctx: click.Context, directory: Path, open_it: bool, as_json: bool) -> None:
-    """Print verdicts on claims for the study in DIR and write report.html.
-
-    Plugins register the claims. The verdicts on an unfinished study are marked as interim.
-    """
-    from guidelens.claims.evaluate import evaluate
-    from guidelens.claims.table import as_dicts, verdict_lines
-    from guidelens.report.study import write_study_report
-    from guidelens.runs.telemetry import again
-    from guidelens.studies.results import load_study
-
-    loaded = load_study(directory)
-    if damaged := loaded.damaged():
-        console.echo_line(
-            "warning",
-            f"{plural(len(damaged), 'file')} missing or damaged, {damaged[0]} first; {again(directory)}",
-        )
-    verdicts = evaluate(loaded, _claims(get_manager(ctx), loaded))
-    path = write_study_report(loaded, verdicts, get_manager(ctx).report_sections())
-    if as_json:
-        click.echo(json.dumps(as_dicts(verdicts), indent=2, ensure_ascii=False))
-    else:
-        missing = sum(cell["status"] != "done" for cell in loaded.keys.values())
-        if missing:
-            console.echo_line(
-                "warning",
-                f"{missing} of {plural(len(loaded.keys), 'picture')} missing: every verdict is interim",
-            )
-        for line in verdict_lines(verdicts):
-            click.echo(line)
-        console.out().print(f"report: {path}", markup=False, soft_wrap=True)
-    if open_it:
-        click.launch(str(path))
-
-
-def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
-    """Return the claims of the plugins of this call, and of those that the study was run with where they are there."""
-    try:
-        return manager.including(loaded.plugins()).claims()
-    except GuidelensError as error:
-        console.echo_line("warning", f"claims of plugins of this study are not asked: {error}")
-        return manager.claims()
-
-
 @study.command("export")
 @click.argument("directory", metavar="DIR", type=UserPath(path_type=Path))
 @click.option(
@@ -450,5 +404,8 @@ def ls_command(ctx: click.Context, folder: Path, as_json: bool) -> None:
         console.print_out(f"no plugin offers a study, and {folder} holds none")
 
 
+study.add_command(report_command)
+study.add_command(show_command)
+study.add_command(new_command)
 study.add_command(matrix_command)
 study.add_command(distribution_command)

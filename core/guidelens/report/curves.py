@@ -25,17 +25,25 @@ class Curve:
     points: Sequence[Estimate | None]
 
 
-def interval_chart(curves: Sequence[Curve], places: Sequence[str], title: str, axis: str) -> Markup:
+def interval_chart(
+    curves: Sequence[Curve],
+    places: Sequence[str],
+    title: str,
+    axis: str,
+    bounds: tuple[float, float] | None = None,
+) -> Markup:
     """Draw means with whiskers at evenly spaced places; points of one curve are joined where places are ordered.
 
     :param places: what stands below each place.
     :param title: what a screen reader says.
     :param axis: what the places are; empty: they have no order, and nothing is joined.
+    :param bounds: the ends of the y axis; None: [0, 1] where all lies there, else the range of it all.
     """
-    frame = _frame(*_bounds(curves))
+    frame = _frame(*(bounds or _bounds(curves)))
     step = (frame.end - frame.left) / max(1, len(places))
     middles = [frame.left + step * (i + 0.5) for i in range(len(places))]
-    parts = [text(x, frame.height - 14, words, "mid") for x, words in zip(middles, places, strict=True)]
+    parts = _zero(frame)
+    parts += [text(x, frame.height - 14, words, "mid") for x, words in zip(middles, places, strict=True)]
     for i, curve in enumerate(curves):
         shift = (i - (len(curves) - 1) / 2) * min(_SPREAD, step / (len(curves) + 1))
         parts += _marks(curve, [x + shift for x in middles], frame, joined=bool(axis))
@@ -63,9 +71,7 @@ def band_chart(
 ) -> Markup:
     """Draw means with bands over progress, the points of each curve evenly spaced from 0 to 1."""
     frame = _frame(*(bounds or _bounds(curves)))
-    parts: list[Markup] = []
-    if frame.low < 0 < frame.high:
-        parts.append(text(frame.left - 3, frame.y(0) + 3, "0", "end"))
+    parts = _zero(frame)
     for curve in curves:
         places = [
             (number(frame.x(i / max(1, len(curve.points) - 1))), point)
@@ -86,6 +92,11 @@ def band_chart(
 
 def _frame(low: float, high: float) -> Frame:
     return Frame(320.0, 170.0, 34.0, 6.0, 8.0, 26.0, low, high)
+
+
+def _zero(frame: Frame) -> list[Markup]:
+    """Return the label of 0 where it is inside the y axis."""
+    return [text(frame.left - 3, frame.y(0) + 3, "0", "end")] if frame.low < 0 < frame.high else []
 
 
 def _axis_name(frame: Frame, name: str) -> Markup:

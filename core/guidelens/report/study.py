@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from guidelens.claims.asking import Pair
-from guidelens.claims.evaluate import Answer, Verdict, evaluate
+from guidelens.claims.evaluate import Verdict, evaluate
 from guidelens.colours import NEUTRAL, palette
 from guidelens.errors import GuidelensError
 from guidelens.files import write_file
-from guidelens.report.charts import interval_mark
 from guidelens.report.page import is_fine, page_environment
 from guidelens.report.study_cells import (
     cell_data,
@@ -32,6 +29,7 @@ from guidelens.report.study_cells import (
 )
 from guidelens.report.study_charts import panels
 from guidelens.report.study_judges import breakable, inflated, matrix_views
+from guidelens.report.study_verdicts import count_text, effect_text, forest, p_text
 from guidelens.runs.store import COMPARISON, STUDY
 
 if TYPE_CHECKING:
@@ -41,25 +39,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 REPORT = "report.html"
-EXAMPLES = 3
-"""Prompts and seeds shown at each end of a question's values."""
-
-
-@dataclass(frozen=True)
-class AnswerView:
-    """A question as the page shows it."""
-
-    answer: Answer
-    mark: Markup
-    examples: list[tuple[str, list[Pair]]]
-
-
-@dataclass(frozen=True)
-class VerdictView:
-    """A claim as the page shows it."""
-
-    verdict: Verdict
-    answers: list[AnswerView]
 
 
 @dataclass(frozen=True)
@@ -122,7 +101,8 @@ def _render(
             fine=any(is_fine(table) for table in _tables(study).values()),
             name=study.name,
             summary=study.config.get("study", {}).get("summary", ""),
-            verdicts=[VerdictView(v, [_answer_view(a) for a in v.answers]) for v in verdicts],
+            forest=forest(verdicts),
+            numbers=numbers,
             sources=list(dict.fromkeys(v.claim.source for v in verdicts)),
             tested=sum(a.tested for v in verdicts for a in v.answers),
             panels=panels(study, telemetry, numbers),
@@ -148,44 +128,6 @@ def _render(
             ),
         )
     )
-
-
-def _answer_view(answer: Answer) -> AnswerView:
-    if answer.result is None:
-        return AnswerView(answer, Markup(""), [])
-    estimate = answer.result.estimate
-    edge = max(abs(v) for v in (estimate.mean, estimate.low, estimate.high, 1e-9) if math.isfinite(v))
-    return AnswerView(answer, interval_mark(estimate, (-edge, edge)), examples(answer))
-
-
-def examples(answer: Answer) -> list[tuple[str, list[Pair]]]:
-    """Return the prompts and seeds that speak most for and most against what the claim predicts."""
-    sign, zero = answer.question.direction, answer.question.against
-    ranked = sorted(answer.pairs, key=lambda pair: -sign * pair.value)
-    speaking = [p for p in ranked if sign * (p.value - zero) > 0][:EXAMPLES]
-    against = [p for p in reversed(ranked) if sign * (p.value - zero) < 0][:EXAMPLES]
-    return [
-        (title, pairs) for title, pairs in (("most for it", speaking), ("most against it", against)) if pairs
-    ]
-
-
-def p_text(p: float) -> str:
-    """Write a p value."""
-    if math.isnan(p):
-        return "–"
-    return "< 0.001" if p < 0.001 else f"{p:.3f}"
-
-
-def effect_text(value: float) -> str:
-    """Write an effect size."""
-    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
-
-
-def count_text(value: float) -> str:
-    """Write how many pairs would decide."""
-    if not math.isfinite(value):
-        return "–"
-    return f"{math.ceil(value)}" if value < 100_000 else "> 100 000"
 
 
 def _tables(study: StudyResults) -> dict[str, Mapping[str, Any]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
+from guidelens.colours import NEUTRAL, colour_number
 from guidelens.report.curves import Curve, band_chart, interval_chart
 from guidelens.stats import Estimate, estimate
 
@@ -47,6 +48,7 @@ def panels(
         elif len({c["edits"] for c in cells}) > 1:
             found += _over(grid, cells, main, palette, lambda c: int(c["edits"]), "edits of the prompt", "")
         elif cells:
+            found += _differences(grid, cells, palette)
             found += _by_column(grid, cells, palette)
         found += _cosines(grid, cells, telemetry, palette)
     return found
@@ -101,6 +103,47 @@ def _over(
     return result
 
 
+def _differences(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, int]) -> list[Panel]:
+    """Draw the paired difference of every schedule to one of them, by column.
+
+    That one is the unguided schedule where there is one, else the first. Cells are paired that share prompt, seed and
+    all settings.
+    """
+    names = list(dict.fromkeys(c["schedule"] for c in cells))
+    base = next((name for name in names if colour_number(name) == NEUTRAL), names[0])
+    by_side: dict[str, dict[tuple[str, ...], CellRecord]] = {name: {} for name in names}
+    for c in cells:
+        by_side[c["schedule"]][c["pair"], c["settings"], c["prompt"]] = c
+    columns = list(dict.fromkeys(name for c in cells for name in c["metrics"]))
+    others = [name for name in names if name != base]
+    found = {name: [_difference(by_side[name], by_side[base], c) for c in columns] for name in others}
+    ends = [abs(v) for row in found.values() for e in row if e is not None for v in (e.mean, e.low, e.high)]
+    edge = max((v for v in ends if math.isfinite(v)), default=0.0) or 1.0
+    result = []
+    for start in range(0, len(columns) if others else 0, 4):
+        part = slice(start, start + 4)
+        curves = [Curve(name, palette[name], row[part]) for name, row in found.items()]
+        spelled = [column.replace("_", " ") for column in columns[part]]
+        title = f"difference to {base}: {', '.join(spelled)}"
+        result.append(_panel(grid, title, curves, spelled, "", (-edge, edge)))
+    return result
+
+
+def _difference(
+    cells: Mapping[tuple[str, ...], CellRecord], base: Mapping[tuple[str, ...], CellRecord], column: str
+) -> Estimate | None:
+    """Estimate the mean of cell - base over the pairs that both have the column; None where no pair has."""
+    both = [
+        (cells[key], base[key])
+        for key in cells
+        if key in base and column in cells[key]["metrics"] and column in base[key]["metrics"]
+    ]
+    if not both:
+        return None
+    values = [one["metrics"][column] - other["metrics"][column] for one, other in both]
+    return estimate(values, [one["clean"] for one, _ in both], resamples=1999)
+
+
 def _by_column(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, int]) -> list[Panel]:
     columns = list(dict.fromkeys(name for c in cells for name in c["metrics"]))
     schedules = list(dict.fromkeys(c["schedule"] for c in cells))
@@ -120,8 +163,15 @@ def _by_column(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, int
     return result
 
 
-def _panel(grid: str, title: str, curves: Sequence[Curve], places: list[str], axis: str) -> Panel:
-    svg = interval_chart(curves, places, title, axis)
+def _panel(
+    grid: str,
+    title: str,
+    curves: Sequence[Curve],
+    places: list[str],
+    axis: str,
+    bounds: tuple[float, float] | None = None,
+) -> Panel:
+    svg = interval_chart(curves, places, title, axis, bounds)
     rows = [list(curve.points) for curve in curves]
     return Panel(grid, title, svg, [(c.name, c.colour) for c in curves], places, rows)
 

@@ -161,7 +161,7 @@ def test_schedules_are_held_to_the_guidance_model() -> None:
         UsageError, match=r"schedule 'cap' needs the objective 'cap', which toy lacks \(it has itc, itm\)"
     ):
         check_schedules([ITC, CAP], {"itc", "itm"}, "toy", 5)
-    with pytest.raises(UsageError, match="two schedules are called 'itc'"):
+    with pytest.raises(UsageError, match="two schedules have the name 'itc'"):
         check_schedules([ITC, ITC], {"itc"}, "toy", 5)
     with pytest.raises(
         UsageError, match="the weight of 'itc' at progress 0 must be a finite number, got nan"

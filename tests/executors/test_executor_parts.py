@@ -95,9 +95,9 @@ def test_other_versions_and_objects_are_refused() -> None:
     import torch
     from guidelens import __version__
 
-    with pytest.raises(GuidelensError, match=r"guidelens .* is run with 0\.0\.0"):
+    with pytest.raises(GuidelensError, match=r"guidelens .* runs with 0\.0\.0"):
         make_component_cache(WorkerSetup((), "cpu", "0.0.0", torch.__version__))
-    with pytest.raises(GuidelensError, match=r"PyTorch .* is run with 1\.0"):
+    with pytest.raises(GuidelensError, match=r"PyTorch .* runs with 1\.0"):
         make_component_cache(WorkerSetup((), "cpu", __version__, "1.0"))
     with pytest.raises(UsageError, match="object of this process"):
         make_worker_setup(PluginManager.load([tiny_world], environment={}), "cpu")
@@ -125,7 +125,7 @@ def test_options_that_make_no_sense() -> None:
         RayOptions(workers=0)
     with pytest.raises(UsageError, match="0 threads per worker"):
         RayOptions(threads=0)
-    with pytest.raises(UsageError, match="say cuda"):
+    with pytest.raises(UsageError, match="use cuda"):
         RayExecutor(WorkerSetup((), "cuda:1", "", ""), RayOptions())
 
 

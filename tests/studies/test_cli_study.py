@@ -150,7 +150,7 @@ def test_failures_are_told_with_the_exit_code(guidelens: Guidelens) -> None:
         (("run", "nothing"), "unknown study 'nothing'"),
         (("resume", "gone"), "gone holds no study; guidelens study run FILE --out DIR starts one"),
         (("status", "gone"), "gone holds no study"),
-        (("export", "gone"), "gone holds no study and no comparison"),
+        (("export", "gone"), "gone holds neither a study nor a comparison"),
         (("run", "toy.toml", "--batch-size", "0"), "'0' is neither a number from 1 on nor auto"),
         (("run", "toy.toml", "--device", "abacus"), "unknown device 'abacus'"),
     ],

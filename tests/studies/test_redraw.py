@@ -136,7 +136,7 @@ def test_models_that_were_objects_are_given_again(tmp_path: Path) -> None:
         sampling=Sampling(steps=2), **models,
     )  # fmt: skip
     key = done.rows[1]["key"]
-    with pytest.raises(UsageError, match="were objects, which no command can name"):
+    with pytest.raises(UsageError, match="were Python objects, which a command cannot build"):
         redraw(tmp_path, key)
     assert redraw(tmp_path, key, **models).same
 
@@ -196,7 +196,7 @@ def test_an_upgrade_between_two_starts_is_a_warning(
     assert notes == []  # nothing is drawn
     go_on(["a new circle"])
     assert notes == [
-        f"other versions drew what is there: 6 pictures with tiny_world {old} (now sha256 new). "
+        f"stored pictures were drawn with other versions: 6 pictures with tiny_world {old} (now sha256 new). "
         "New pictures may differ from them"
     ]
     assert json.loads((run / "config.json").read_text())["versions"] == before

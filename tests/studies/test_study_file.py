@@ -120,9 +120,9 @@ def test_every_guidance_option_may_be_given() -> None:
             "line 3: a grid has no key 'sampler' (did you mean 'samplers'?)",
         ),
         ("[[grid]]", 'line 1: the grid has no name; add name = "..."'),
-        ('[[grid]]\nname="a"\n[[grid]]\nname="a"', "line 4: two grids are called 'a'"),
+        ('[[grid]]\nname="a"\n[[grid]]\nname="a"', "line 4: two grids have the name 'a'"),
         ("[grid]\nname = 1", "line 1: grid must be written as [[grid]], a table for each"),
-        ('name = "a b"', "line 1: the name 'a b' must be of letters"),
+        ('name = "a b"', "line 1: the name 'a b' may only have letters"),
         (
             "steps = [5, 0]",
             "or numbers by section (10,10,5), got 0",

@@ -1,8 +1,8 @@
-"""Claims about objectives as questions to a study, and the statistics that answer them.
+"""Claims about objectives, as questions that a study answers, with statistics.
 
-Plugins bring the claims (the hook ``register_claims``); this package asks them of any study.
+Plugins define claims (hook ``register_claims``). This package evaluates them on any study.
 
-- :mod:`.questions`: what a claim compares; :mod:`.conditions` says which cells are meant.
-- :mod:`.asking`: the values of a question in a study; :mod:`.statistics` describes and tests them.
-- :mod:`.evaluate`: answers corrected for their number, and verdicts; :mod:`.table` writes them.
+- :mod:`.questions`: what a claim compares; :mod:`.conditions`: which cells it compares.
+- :mod:`.asking`: the values of a question in a study; :mod:`.statistics`: their estimates and tests.
+- :mod:`.evaluate`: corrected answers and verdicts; :mod:`.table`: verdicts as text.
 """

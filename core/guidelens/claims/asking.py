@@ -1,4 +1,4 @@
-"""The values of a question in a study: one per prompt and seed, between cells that share all it does not compare."""
+"""The values of a question in a study: one per prompt and seed, from cells that differ only in what it compares."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SHARED = (
 
 @dataclass(frozen=True)
 class Pair:
-    """One value: a prompt and seed under otherwise equal settings, with the cells it was taken from."""
+    """One value for a prompt and a seed under otherwise equal settings, with the keys of its cells."""
 
     value: float
     prompt: str
@@ -33,11 +33,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class MeasureSource:
-    """Where a measure is found in a cell.
+    """The entry of a cell from which a measure is read.
 
     :param table: ``metrics``, ``cosines`` or ``conflicts``.
-    :param sign: -1 where a smaller value of the column is the better one.
-    :param negative: the value is 1 where the entry is negative, else 0.
+    :param sign: -1 if smaller values of the column are better.
+    :param negative: the value is 1 if the entry is negative, else 0.
     """
 
     table: str
@@ -46,7 +46,7 @@ class MeasureSource:
     negative: bool = False
 
     def value(self, cell: CellRecord) -> float | None:
-        """Return the cell's value, more being better; None where it has none."""
+        """Return the cell's value (higher is better), or None if it has none."""
         value = (cell.get(self.table) or {}).get(self.name)
         if value is None or not math.isfinite(value):
             return None
@@ -60,7 +60,7 @@ class MeasureSource:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a study has drawn, or will draw, that questions can be asked of."""
+    """The cells of a study, drawn or planned, with what questions need to know about them."""
 
     grids: Sequence[Mapping[str, Any]]
     columns: Sequence[Mapping[str, Any]]
@@ -69,25 +69,23 @@ class Evidence:
 
     @classmethod
     def of(cls, config: Mapping[str, Any], cells: Sequence[CellRecord]) -> Evidence:
-        """Read a study's configuration: grids, what its metrics declare, and what its schedules do."""
+        """Read grids, declarations of metrics and patterns of schedules from a study's configuration."""
         columns = [column for metric in config["metrics"] for column in metric["columns"]]
         return cls(config.get("grids", []), columns, schedule_patterns(config), cells)
 
     def speaking(self, claim: Claim, question: Question) -> list[CellRecord]:
-        """Return the cells that speak to a question, each once.
-
-        Where grids say which claims (``F1``) or questions (``F1.scene``) they speak to, these are the cells of
-        those that name it; of all grids otherwise.
+        """Return the cells for a question, each once. Grids may list their claims (``F1``) or questions
+        (``F1.scene``). If some do, only the grids that list this question count; otherwise all grids.
         """
         names = {claim.id, question.id}
         speaking = {grid["name"] for grid in self.grids if names & set(grid.get("claims", ()))}
         stated = any(grid.get("claims") for grid in self.grids)
         cells = [cell for cell in self.cells if not stated or cell["grid"] in speaking]
-        # The grid is no setting: what two grids share is one picture. Options tell conditions of one picture apart.
+        # The grid is not a setting: a cell in two grids is one picture. Options distinguish conditions of one picture.
         return list({(cell["key"], canonical_json(cell["options"])): cell for cell in cells}.values())
 
     def reading(self, measure: Measure) -> MeasureSource | None:
-        """Return where a measure is found; None where no metric of the study has it."""
+        """Return the source of a measure, or None if no metric of the study has it."""
         if measure.kind in ("cosine", "conflict"):
             return MeasureSource(f"{measure.kind}s", measure.name)
         if measure.kind == "opposed":
@@ -103,12 +101,12 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a study can say to a question.
+    """The values of a study for a question.
 
-    :param needs: what it lacks; empty where it plans to measure it.
-    :param possible: prompts that will have all sides once everything is drawn.
-    :param pairs: the values that are there so far.
-    :param source: the columns they are read from.
+    :param needs: what the study lacks; empty if it measures the question.
+    :param possible: number of prompts that have all sides once everything is drawn.
+    :param pairs: the values so far.
+    :param source: the columns of the values.
     """
 
     needs: str = ""
@@ -118,7 +116,7 @@ class Asked:
 
 
 def ask(claim: Claim, question: Question, evidence: Evidence) -> Asked:
-    """Ask a study, finished or not, one question."""
+    """Collect the values of a study, finished or not, for one question."""
     cells = evidence.speaking(claim, question)
     patterns = evidence.patterns
     if question.over_steps:
@@ -156,7 +154,7 @@ def _pairs(
     cells: Sequence[CellRecord],
     patterns: Mapping[str, str],
 ) -> list[Pair]:
-    """Take the question's value wherever all its sides are; equal sides (two typos, say) are averaged."""
+    """Compute the question's value wherever all its sides exist. Equal sides (for example two typos) are averaged."""
     fixed = {name for term in question.terms for name in term.condition.columns}
     groups: dict[str, list[CellRecord]] = {}
     for cell in cells:
@@ -166,7 +164,7 @@ def _pairs(
         found = _value(question.terms, read, members, patterns)
         if found is not None:
             value, keys = found
-            # What is meant is drawn at random; all its wordings, forms and seeds are one cluster.
+            # Meanings are the random sample. All wordings, forms and seeds of a meaning are one cluster.
             prompt = members[0]["reference"] or members[0]["clean"]
             pairs.append(Pair(value, prompt, members[0]["seed"], keys))
     return pairs
@@ -191,7 +189,7 @@ def _value(
         ]
         for term, value_of in zip(terms, read, strict=True)
     ]
-    # A perturbation that one side lacks is none to charge the other with.
+    # A perturbation counts only if both sides have it.
     forms = [
         {c["perturbation"] for c, _ in s} for s, t in zip(sides, terms, strict=True) if t.condition.perturbed
     ]

@@ -1,4 +1,4 @@
-"""Which cells of a study a question means: by what their schedules do, and by their columns."""
+"""Select the cells of a study for a question, by the pattern of their schedules and by columns."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 NONE = "none"
 DEFAULTS = {"dose": "plain"}
-"""What a cell has whose study does not state the option."""
+"""Values of cells whose study does not set the option."""
 
 _TOLERANCE = 1e-6
 
@@ -21,7 +21,8 @@ Weights = Mapping[str, Sequence[float | None]]
 class Condition:
     """One side of a comparison.
 
-    :param pattern: what the schedule does (:func:`pattern_of`): ``itc``, ``shift:cap,itc``, ``blend:cap,itc``, ...
+    :param pattern: the pattern of the schedule (:func:`pattern_of`): ``itc``, ``shift:cap,itc``, ``blend:cap,itc``,
+        ...
     :param perturbed: False for clean prompts, True for perturbed ones.
     :param columns: values that the cell must have, by column; options count as columns.
     """
@@ -31,7 +32,7 @@ class Condition:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
     def holds(self, cell: Mapping[str, Any], patterns: Mapping[str, str]) -> bool:
-        """Say whether a cell is on this side. ``patterns`` is what each schedule does, by name."""
+        """Return whether a cell is on this side. ``patterns``: the pattern of each schedule by name."""
         if patterns.get(cell["schedule"]) != self.pattern:
             return False
         if (cell["perturbation"] != NONE) != self.perturbed:
@@ -47,16 +48,16 @@ class Condition:
 
 
 def pattern_label(pattern: str) -> str:
-    """Write what a schedule does in one word: ITC, SHIFT, BLEND."""
+    """Return the pattern as one word: ITC, SHIFT, BLEND."""
     return pattern.partition(":")[0].upper()
 
 
 def pattern_of(weights: Weights) -> str:
-    """Return what a schedule does, from its weights at every step.
+    """Return the pattern of a schedule from its weights at every step.
 
-    ``NAME`` where one objective alone is active; ``shift:A,B`` where A gives way to B; ``blend:A,B`` (in sorted
-    order) where several are active at constant weights; empty for anything else. A schedule is known by
-    what it does, whichever plugin it comes from.
+    ``NAME``: a single active objective. ``shift:A,B``: the weight moves from A to B. ``blend:A,B`` (in sorted order):
+    several objectives with constant weights. Empty: anything else. The pattern does not depend on the plugin or name
+    of the schedule.
     """
     active = {
         name: [0.0 if w is None else w for w in values] for name, values in weights.items() if any(values)
@@ -79,6 +80,7 @@ def _falls(values: Sequence[float]) -> bool:
 
 
 def schedule_patterns(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return what every schedule of a study does, by name: over the most steps, since one step shows no change."""
+    """Return the pattern of every schedule of a study by name, at its largest number of steps. A single step shows no
+    change."""
     schedules = sorted(config["schedules"], key=lambda schedule: schedule.get("steps", 0))
     return {schedule["name"]: pattern_of(schedule["weights"]) for schedule in schedules}

@@ -1,17 +1,18 @@
-"""Claims against the results of a study: estimates, tests corrected for their number, verdicts.
+"""Evaluate claims on the results of a study: estimates, corrected tests, verdicts.
 
-The rules, fixed:
+The rules are fixed:
 
-1. A question takes its value within each pair, cells that share clean prompt, seed and everything else that the
-   question does not compare. Pairs that lack a side are left out.
-2. It is tested by flipping signs by prompt, two-sided, and corrected after Holm over all questions that the study
-   plans to answer and that are not exploratory, whether or not they are answered yet.
+1. A question has one value per pair: cells with the same clean prompt, seed and everything else that the question
+does not compare. Pairs without one of the sides are left out.
+2. A two-sided sign-flip test by prompt gives its p. Holm's correction covers all questions that the study plans to
+answer, answered or not, except exploratory ones.
 3. *supported*: the corrected p is at most 0.05 and the mean is on the predicted side; *contradicted*: at most 0.05
-   and on the other side; *undecided* otherwise. Undecided is not "no difference": the interval says what is left.
-4. A claim is *contradicted* where one of its questions is; *supported* where every one was measured and is
-   supported; *supported in part* where those that were measured are; *undecided* otherwise.
-5. Of a study that is not finished every verdict is *interim*: it may change, and a verdict that was looked at
-   several times has had several chances to come out.
+and on the other side; *undecided* otherwise. Undecided does not mean "no difference": the interval shows the possible
+values.
+4. A claim is *contradicted* if one of its questions is; *supported* if all were measured and are supported;
+*supported in part* if all measured ones are supported; *undecided* otherwise.
+5. Every verdict of an unfinished study is *interim*: it may change, and looking at it several times makes false
+positives more likely.
 """
 
 from __future__ import annotations
@@ -41,11 +42,11 @@ _ORDER = (SUPPORTED, CONTRADICTED, UNDECIDED, NOT_MEASURED)
 
 
 class Study(Protocol):
-    """What questions are asked of: the results of a study, or the cells that one plans."""
+    """Anything that claims can be evaluated on: the results of a study, or its planned cells."""
 
     @property
     def config(self) -> dict[str, Any]:
-        """Grids, schedules with their weights, metrics with what their columns declare."""
+        """Grids, schedules with their weights, metrics with the declarations of their columns."""
         ...
 
     @property
@@ -56,14 +57,14 @@ class Study(Protocol):
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study says to one question.
+    """The answer of a study to one question.
 
     :param planned: whether the study draws what the question needs.
-    :param needs: what it would take, where it is not measured.
+    :param needs: what is missing, if it is not measured.
     :param result: the mean, as the question measures it, and the test of its difference from ``against``.
     :param adjusted: p after Holm; NaN for an exploratory question.
-    :param possible: prompts that can have all sides.
-    :param least: the smallest p after Holm that any outcome of the study can give it.
+    :param possible: number of prompts that can have all sides.
+    :param least: the smallest corrected p that the study can give, for any outcome.
     """
 
     question: Question
@@ -79,17 +80,17 @@ class Answer:
 
     @property
     def tested(self) -> bool:
-        """Whether it is one of those that the correction counts."""
+        """Whether the correction counts this question."""
         return self.planned and not self.question.exploratory
 
     @property
     def prompts(self) -> int:
-        """How many prompts the pairs are of."""
+        """The number of prompts of the pairs."""
         return len({pair.prompt for pair in self.pairs})
 
     @property
     def note(self) -> str:
-        """Say where no outcome whatever can decide the question."""
+        """Return why no outcome can decide the question, or an empty text."""
         if not self.least > ALPHA:
             return ""
         return f"no outcome can decide it: with {self.possible} prompts the corrected p is {self.least:.2g} or more"
@@ -97,9 +98,9 @@ class Answer:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study says to one claim.
+    """The verdict of a study on one claim.
 
-    :param interim: the study is not finished.
+    :param interim: whether the study is unfinished.
     """
 
     claim: Claim
@@ -121,7 +122,7 @@ class Verdict:
 
     @property
     def parts(self) -> dict[str, list[str]]:
-        """The names of the questions behind the verdict, by theirs."""
+        """The names of the questions by their verdict."""
         found: dict[str, list[str]] = {}
         for verdict in _ORDER:
             names = [
@@ -140,13 +141,11 @@ class Verdict:
 
 
 def evaluate(study: Study, claims: Sequence[Claim] | None = None) -> list[Verdict]:
-    """Ask a study, finished or not, every question of the claims.
+    """Evaluate claims on a study, finished or not. If its grids list claims or questions, all claims of the listed
+    sources are evaluated, each on the grids that list it. Otherwise all claims are evaluated on all grids. Unknown
+    names in these lists are logged as warnings.
 
-    Where its grids say which claims or questions they speak to, the claims of the sources that they name are asked,
-    each of these grids alone; all claims of all grids otherwise. What they name that nobody asks is logged as a
-    warning.
-
-    :param claims: None: those that the installed plugins register.
+    :param claims: None: all claims of the installed plugins.
     """
     if claims is None:
         from guidelens.plugins import PluginManager
@@ -172,7 +171,7 @@ def evaluate(study: Study, claims: Sequence[Claim] | None = None) -> list[Verdic
 
 
 def undecidable(study: Study, claims: Sequence[Claim]) -> dict[str, str]:
-    """Return the questions that no outcome of a study can decide, and why; none where its grids name no claims."""
+    """Return the questions that no outcome of a study can decide, with reasons; empty if its grids list no claims."""
     if not any(grid.get("claims") for grid in study.config.get("grids", [])):
         return {}
     answers = [answer for verdict in evaluate(study, claims) for answer in verdict.answers]
@@ -180,7 +179,7 @@ def undecidable(study: Study, claims: Sequence[Claim]) -> dict[str, str]:
 
 
 def overall(answers: Iterable[Answer]) -> str:
-    """Return the verdict of a claim from those of its questions (rule 4)."""
+    """Return the verdict of a claim from the verdicts of its questions (rule 4)."""
     verdicts = {answer.verdict for answer in answers if not answer.question.exploratory}
     measured = verdicts - {NOT_MEASURED}
     if CONTRADICTED in verdicts:
@@ -191,7 +190,7 @@ def overall(answers: Iterable[Answer]) -> str:
 
 
 def _warn_of_unknown(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> None:
-    """A misspelt name would leave a question unasked for want of cells that are there."""
+    """Warn about unknown names. With a misspelt name, a question would miss cells that exist."""
     names = {*(claim.id for claim in claims), *(q.id for claim in claims for q in claim.questions)}
     for grid in grids:
         for name in grid.get("claims", ()):
@@ -203,14 +202,14 @@ def _warn_of_unknown(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]
 
 
 def _of_named_sources(grids: Iterable[Mapping[str, Any]], claims: Sequence[Claim]) -> list[Claim]:
-    """Return the claims of the sources of which the grids name a claim; all claims where they name none."""
+    """Return all claims of the sources that the grids list; all claims if the grids list none."""
     named = {name for grid in grids for name in grid.get("claims", ())}
     sources = {claim.source for claim in claims if named & {claim.id, *(q.id for q in claim.questions)}}
     return [claim for claim in claims if claim.source in sources] if sources else list(claims)
 
 
 def _answer(question: Question, asked: Asked, interim: bool) -> Answer:
-    """Describe what was asked, before any correction."""
+    """Estimate the answer of a question, before any correction."""
     if asked.needs:
         return Answer(question, NOT_MEASURED, needs=asked.needs)
     if not asked.pairs:
@@ -242,7 +241,7 @@ def _answer(question: Question, asked: Asked, interim: bool) -> Answer:
 
 
 def _corrected(answers: Sequence[Answer]) -> list[Answer]:
-    """Correct every planned question for all of them, and draw its verdict (rules 2 and 3)."""
+    """Correct the p of every planned question and set its verdict (rules 2 and 3)."""
     tested = [answer.tested for answer in answers]
     adjusted = holm(
         [_p(answer) if counts else math.nan for answer, counts in zip(answers, tested, strict=True)]
@@ -261,7 +260,7 @@ def _corrected(answers: Sequence[Answer]) -> list[Answer]:
 
 
 def _p(answer: Answer) -> float:
-    """Return p of an answer; 1 where nothing is drawn yet, so that it counts and decides nothing."""
+    """Return p of an answer. It is 1 if nothing is drawn yet: the question counts, but is undecided."""
     return 1.0 if answer.result is None else answer.result.p
 
 

@@ -1,4 +1,4 @@
-"""What a claim asks of a study: a weighted sum over conditions, taken within each prompt and seed."""
+"""Questions of a claim: weighted sums over conditions, computed for each prompt and seed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ Kind = Literal["role", "column", "cosine", "conflict", "opposed"]
 
 @dataclass(frozen=True)
 class Measure:
-    """What is read off a cell.
-
-    Made by :func:`role`, :func:`column`, :func:`cosine`, :func:`conflict` and :func:`opposed`.
-    """
+    """A value of a cell. Made by :func:`role`, :func:`column`, :func:`cosine`, :func:`conflict` and :func:`opposed`."""
 
     kind: Kind
     name: str
@@ -26,36 +23,37 @@ class Measure:
 
 
 def role(name: str) -> Measure:
-    """Return the first column of the study's metrics that declares this role; better is more."""
+    """Return the measure of the first metric column that declares this role; higher is better."""
     return Measure("role", name)
 
 
 def column(name: str) -> Measure:
-    """Return the column of this very name; better is more."""
+    """Return the measure of the column with exactly this name; higher is better."""
     return Measure("column", name)
 
 
 def cosine(first: str, second: str) -> Measure:
-    """Return the mean over the steps of the cosine between the gradients of two objectives."""
+    """Return the measure "mean over the steps of the cosine between the gradients of two objectives"."""
     return Measure("cosine", "|".join(sorted((first, second))))
 
 
 def conflict(first: str, second: str) -> Measure:
-    """Return the share of the steps at which that cosine is negative."""
+    """Return the measure "share of the steps at which this cosine is negative"."""
     return Measure("conflict", "|".join(sorted((first, second))))
 
 
 def opposed(first: str, second: str) -> Measure:
-    """Return 1 for a picture whose mean cosine is negative, else 0: its mean is the share of such pictures."""
+    """Return the measure that is 1 for a picture with negative mean cosine, else 0. Its mean is the share of such
+    pictures."""
     return Measure("opposed", "|".join(sorted((first, second))))
 
 
 @dataclass(frozen=True)
 class Term:
-    """One summand: ``factor`` times ``measure`` of the cell under ``condition``.
+    """A term of a sum: ``factor`` times ``measure`` of the cell under ``condition``.
 
-    :param steps: ``fewest`` or ``most``: at the smallest or the largest number of steps that the study has under
-        the conditions of the question; empty: at any.
+    :param steps: ``fewest`` or ``most``: the smallest or largest number of steps of the study under the conditions of
+        the question; empty: any.
     """
 
     factor: float
@@ -66,12 +64,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Question:
-    """A number of which a claim predicts on which side of ``against`` it is.
+    """A number, and the claim's prediction whether it is above or below ``against``.
 
     :param id: the claim's id, a point, and a name: ``F1.scene``.
-    :param direction: 1 where the claim predicts more than ``against``, -1 where less.
-    :param against: what the number is compared with.
-    :param exploratory: it is shown with its interval, but no verdict is drawn from it.
+    :param direction: 1 if the claim predicts more than ``against``, -1 if less.
+    :param against: the value to compare with.
+    :param exploratory: only show the number with its interval, without a verdict.
     """
 
     id: str
@@ -83,7 +81,7 @@ class Question:
 
     @property
     def part(self) -> str:
-        """The name without that of the claim."""
+        """The name without the claim's id."""
         return self.id.partition(".")[2] or self.id
 
     @property
@@ -92,7 +90,7 @@ class Question:
         return any(term.steps for term in self.terms)
 
     def at(self, steps: Sequence[int]) -> Question:
-        """Return the question with ``fewest`` and ``most`` as the numbers of steps that they mean."""
+        """Return the question with ``fewest`` and ``most`` replaced by numbers of steps."""
         numbers = {"fewest": min(steps), "most": max(steps)}
         terms = tuple(
             replace(term, steps="", condition=_with_steps(term.condition, numbers[term.steps]))
@@ -109,12 +107,12 @@ def _with_steps(condition: Condition, steps: int) -> Condition:
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim: supported where every question that is not exploratory was measured and came out as predicted.
+    """A claim. It is supported if every question, except exploratory ones, was measured and came out as predicted.
 
-    :param id: what study files call it; no other claim's.
+    :param id: its unique name in study files.
     :param questions: every comparison that the claim implies.
-    :param source: who claims it, such as ``Kong & Kwak (2023)``. The claims of a source are reported together.
-    :param caveat: what the questions leave out.
+    :param source: its origin, such as ``Kong & Kwak (2023)``. The claims of a source are reported together.
+    :param caveat: what the questions do not cover.
     """
 
     id: str
@@ -125,5 +123,5 @@ class Claim:
 
 
 def difference(high: Condition, low: Condition, measure: Measure) -> tuple[Term, ...]:
-    """Return the terms of ``high - low`` in one measure."""
+    """Return the terms of ``high - low`` for one measure."""
     return (Term(1.0, high, measure), Term(-1.0, low, measure))

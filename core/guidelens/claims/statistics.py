@@ -1,6 +1,6 @@
-"""Paired differences over prompts and seeds: their mean, an interval, a test, and how many would decide.
+"""Paired differences over prompts and seeds: mean, interval, test, and the sample size that would decide.
 
-Pictures of one prompt are not independent, so prompts are what is resampled, and what the test flips.
+Pictures of one prompt are not independent. So intervals resample prompts, and the test flips prompts.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from guidelens.stats import Estimate, estimate
 ALPHA = 0.05
 POWER = 0.8
 RESAMPLES = 9999
-"""Sign flips are enumerated where there are at most so many, and drawn at random where there are more."""
+"""Up to this number, all sign flips are enumerated. If there are more, this number is drawn at random."""
 
 
 @dataclass(frozen=True)
 class Paired:
-    """What is known of the mean of paired differences.
+    """Estimate and test of the mean of paired differences.
 
     :param estimate: the mean with a 95 % interval, prompts resampled with all their seeds.
-    :param p: of the sign-flip test, two-sided; NaN where there is nothing to test.
-    :param effect: d_z, the mean over the standard deviation of the differences; NaN where they all agree.
-    :param needed: pairs with which a mean of this size would be found with a power of 0.8; NaN for a mean of 0.
+    :param p: two-sided p of the sign-flip test; NaN without differences.
+    :param effect: d_z, the mean divided by the standard deviation of the differences; NaN if all are equal.
+    :param needed: number of pairs that detects a mean of this size with a power of 0.8; NaN for a mean of 0.
     """
 
     estimate: Estimate
@@ -34,10 +34,10 @@ class Paired:
 
 
 def paired(values: Sequence[float], prompts: Sequence[str], *, alpha: float = ALPHA) -> Paired:
-    """Describe paired differences, each with the prompt it belongs to.
+    """Estimate and test paired differences, each with its prompt.
 
-    :param alpha: the level at which ``needed`` must be significant: that of the whole family over its size.
-    :raises ValueError: when the lengths differ or a value is not finite.
+    :param alpha: significance level for ``needed``: the level of all questions divided by their number.
+    :raises ValueError: the lengths differ or a value is not finite.
     """
     mean = estimate(values, prompts)
     deviation = _deviation(values)
@@ -74,7 +74,7 @@ def sign_flip(values: Sequence[float], prompts: Sequence[str], *, resamples: int
 
 
 def smallest_p(prompts: int) -> float:
-    """Return the smallest p that :func:`sign_flip` can give with so many prompts."""
+    """Return the smallest p that :func:`sign_flip` can give for this number of prompts."""
     if prompts < 2:
         return 1.0
     flips = 2.0**prompts
@@ -82,12 +82,12 @@ def smallest_p(prompts: int) -> float:
 
 
 def prompts_needed(alpha: float) -> int:
-    """Return the fewest prompts with which :func:`sign_flip` can give a p of at most ``alpha``."""
+    """Return the smallest number of prompts for which :func:`sign_flip` can give a p of at most ``alpha``."""
     return max(2, math.ceil(math.log2(2 / alpha)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Adjust p values for having asked so many questions (Holm 1979), in their order; NaN stays NaN.
+    """Adjust p values for multiple tests (Holm 1979). The order is kept, and NaN stays NaN.
 
     The smallest is multiplied by their number m, the next by m - 1, and so on; none is smaller than one before it.
     """
@@ -103,17 +103,17 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def pairs_needed(
     values: Sequence[float], prompts: Sequence[str], *, alpha: float = ALPHA, power: float = POWER
 ) -> float:
-    """Return how many pairs would find a mean of this size, if the true one is what was estimated.
+    """Return the number of pairs needed to detect a mean of this size, if the estimate is the true mean.
 
-    n (SE (z_{1-alpha/2} + z_power) / mean)^2, with SE the standard error of the mean over prompts (clusters)
-    and as many seeds a prompt as there are now: a normal approximation. Never less than the sign-flip test
-    needs prompts for.
+    n (SE (z_{1-alpha/2} + z_power) / mean)^2, with SE the standard error of the mean over prompts (clusters), for the
+    current number of seeds per prompt. This is a normal approximation. The result is never below what the sign-flip
+    test needs.
     """
     from scipy import stats
 
     n, sums = len(values), _sums(values, prompts)
     mean = math.fsum(values) / n if n else 0.0
-    if len(sums) < 2 or abs(mean) <= 1e-9 * max(map(abs, values)):  # what rounding leaves of a mean of 0
+    if len(sums) < 2 or abs(mean) <= 1e-9 * max(map(abs, values)):  # a mean of 0 up to rounding
         return math.nan
     least = prompts_needed(alpha) * n / len(sums)
     quantiles = float(stats.norm.isf(alpha / 2) + stats.norm.ppf(power))

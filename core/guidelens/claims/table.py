@@ -1,4 +1,4 @@
-"""Verdicts as lines of text, and as data."""
+"""Format verdicts as lines of text or as JSON values."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .evaluate import NOT_MEASURED, Answer, Verdict
 
 
 def verdict_lines(verdicts: Sequence[Verdict], *, everything: bool = False) -> list[str]:
-    """Write verdicts for a terminal: a line per claim, and one per question below it.
+    """Return verdicts as text for a terminal: one line per claim, then one per question.
 
-    :param everything: also list the questions that were not measured, each with what it needs, rather than count them.
+    :param everything: list the questions that were not measured, with what they need. Otherwise only count them.
     """
     result = []
     for verdict in verdicts:
@@ -51,7 +51,7 @@ def _p(value: float) -> str:
 
 
 def as_dicts(verdicts: Sequence[Verdict]) -> list[dict[str, Any]]:
-    """Return verdicts as JSON has them; numbers that do not exist are None."""
+    """Return verdicts as JSON values. NaN becomes None."""
     return [
         {
             "claim": verdict.claim.id,

@@ -1,5 +1,5 @@
-"""Executors beyond this process's own (:class:`guidelens.runs.execute.InProcess`).
+"""Executors that compute outside of this process. :class:`guidelens.runs.execute.InProcess` computes in it.
 
-- :mod:`.worker_setup` says what a worker elsewhere has to load; :mod:`.task_queue` which task comes first, and what is
-  tried again; :mod:`.devices` computes on several devices of this machine, :mod:`.ray` on a Ray cluster.
+- :mod:`.worker_setup`: what a worker has to load; :mod:`.task_queue`: order and retries of tasks; :mod:`.devices`:
+    several devices of this machine; :mod:`.ray`: a Ray cluster.
 """

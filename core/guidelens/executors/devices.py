@@ -1,7 +1,7 @@
-"""Computing a study on several devices of this machine: one worker process for each.
+"""Compute a study on several devices of this machine, with one worker process per device.
 
-A worker loads plugins and models once and computes batches as they were planned, so that pictures are those of one
-process. Only plain data travels; this process alone writes results.
+A worker loads plugins and models once and computes the planned batches, so the pictures equal those of a single
+process. Only plain data is exchanged. Only this process writes results.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ALL_GPUS = "cuda:all"
-"""Spelled in place of a device: every NVIDIA GPU of this machine."""
+"""The value of ``--device`` for all NVIDIA GPUs of this machine."""
 
 
 def all_gpus() -> list[str]:
     """Return the names of this machine's CUDA devices.
 
-    :raises UsageError: where there is none.
+    :raises UsageError: there is none.
     """
     import torch
 
@@ -43,11 +43,11 @@ def all_gpus() -> list[str]:
 
 
 def devices_executor(plugins: PluginManager, devices: Sequence[str]) -> Callable[[ComponentCache], Executor]:
-    """Return what :func:`guidelens.studies.run.run_study` takes as ``executor``, to compute on several devices.
+    """Return the argument ``executor`` of :func:`guidelens.studies.run.run_study` for several devices.
 
-    :param plugins: those of the run, the study's own included.
-    :param devices: one worker each; a device may be named twice.
-    :raises UsageError: for plugins that no other process can load.
+    :param plugins: the plugins of the run, including the study's own.
+    :param devices: one worker each; a device may appear twice.
+    :raises UsageError: a plugin cannot be loaded by another process.
     """
     setups = [make_worker_setup(plugins, device) for device in devices]
     return lambda cache: DevicesExecutor(setups)
@@ -60,13 +60,13 @@ class DevicesExecutor:
         self.setups = list(setups)
 
     def order(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return the order in which tasks are to be handed over."""
+        """Return the tasks in the order in which they should be taken."""
         return longest_first(tasks)
 
     def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
         """Compute tasks and yield each with its outcome, as they finish.
 
-        A task whose worker is lost is computed by another; after a few its cells fail.
+        If a worker is lost, another one computes its task. After several losses the cells of the task fail.
         """
         pool = _WorkerPool(self.setups)
         try:
@@ -76,7 +76,7 @@ class DevicesExecutor:
 
 
 class _WorkerPool:
-    """One process per setup, started when it gets its first task."""
+    """One process per setup. It is started for its first task."""
 
     def __init__(self, setups: Sequence[WorkerSetup]) -> None:
         self._setups = setups
@@ -85,7 +85,7 @@ class _WorkerPool:
         self._busy: dict[Future[Outcome], tuple[int, Task]] = {}
 
     def work(self, queue: TaskQueue) -> Iterator[tuple[Task, Outcome]]:
-        """Hand out tasks and yield outcomes until there are no more."""
+        """Give tasks to workers, and yield outcomes until all tasks are done."""
         while True:
             while self._free and (task := queue.take()) is not None:
                 self._start(self._free.pop(0), task)
@@ -104,7 +104,7 @@ class _WorkerPool:
                     yield task, outcome
 
     def close(self) -> None:
-        """End the workers; what they compute is waited for."""
+        """End the workers after their current tasks."""
         for worker in self._workers.values():
             worker.shutdown(wait=True, cancel_futures=True)
 
@@ -118,12 +118,12 @@ class _WorkerPool:
 
 
 def _ignore_interrupts() -> None:
-    # Ctrl-C reaches every process of a terminal; the starting one lets tasks in flight finish.
+    # Ctrl-C reaches every process of a terminal. Only the main process reacts: it lets running tasks finish.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _COMPONENT_CACHES: dict[WorkerSetup, ComponentCache] = {}
-"""Of a worker process, which has one."""
+"""The component cache of this worker process."""
 
 
 def _compute(setup: WorkerSetup, task: Task) -> Outcome:

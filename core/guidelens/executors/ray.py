@@ -1,7 +1,7 @@
-"""Computing a study on a Ray cluster, in this machine or beyond it: one actor per GPU or per few cores.
+"""Compute a study on a Ray cluster of one or more machines, with one actor per GPU or per few cores.
 
-An actor loads plugins and models once and computes batches as they were planned, so that pictures are those of
-one process. Only plain data travels; this process alone writes results.
+An actor loads plugins and models once and computes the planned batches, so the pictures equal those of a single
+process. Only plain data is exchanged. Only this process writes results.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = ["LOCAL", "RayExecutor", "RayOptions", "connection", "ray_executor"]
 logger = logging.getLogger(__name__)
 
 START_TIMEOUT = 300.0
-"""Seconds to wait for the first worker, and for the next one when all were lost."""
+"""Seconds to wait for the first worker, and for a new one after all were lost."""
 FAILED_STARTS = 3
-"""Workers that may be lost while starting, one after the other, before no more are started."""
+"""After this number of workers that failed to start in a row, no more are started."""
 POLL = 0.5
-"""Seconds between looks at whether something happened."""
+"""Seconds between polls for finished tasks."""
 GROWTH_SECONDS = 2.0
-"""Seconds between looks at whether machines joined the cluster."""
+"""Seconds between checks for new machines in the cluster."""
 
 
 def ray_executor(
     plugins: PluginManager, options: RayOptions | None = None
 ) -> Callable[[ComponentCache], Executor]:
-    """Return what :func:`guidelens.studies.run.run_study` takes as ``executor``, to compute on a Ray cluster.
+    """Return the argument ``executor`` of :func:`guidelens.studies.run.run_study` for a Ray cluster.
 
-    :param plugins: those of the run, the study's own included.
-    :raises UsageError: without Ray, or for plugins that no other process can load.
+    :param plugins: the plugins of the run, including the study's own.
+    :raises UsageError: Ray is missing, or a plugin cannot be loaded by another process.
     """
     if find_spec("ray") is None:
         raise UsageError('the executor ray needs Ray: pip install "guidelens[ray]"')
@@ -60,29 +60,28 @@ def ray_executor(
 class RayExecutor:
     """Computes tasks on actors; see :class:`guidelens.runs.execute.Executor`.
 
-    Ray is started, or connected to, when the first outcome is asked for, and left when the last was given or
-    the iterator is closed.
+    The connection to Ray opens with the first outcome, and closes after the last one or when the iterator is closed.
     """
 
     def __init__(self, setup: WorkerSetup, options: RayOptions) -> None:
         if ":" in setup.device:
-            raise UsageError(f"device {setup.device!r}: with Ray each worker has a GPU of its own; say cuda")
+            raise UsageError(f"device {setup.device!r}: with Ray each worker has its own GPU; use cuda")
         self.setup, self.options = setup, options
 
     def order(self, tasks: Sequence[Task]) -> list[Task]:
-        """Return the order in which tasks are to be handed over."""
+        """Return the tasks in the order in which they should be taken."""
         return longest_first(tasks)
 
     def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
         """Compute tasks and yield each with its outcome, as they finish.
 
-        A task whose worker is lost is computed by another; after a few its cells fail.
+        If a worker is lost, another one computes its task. After several losses the cells of the task fail.
 
-        :raises GuidelensError: where no worker can be started.
+        :raises GuidelensError: no worker can be started.
         """
         queue = TaskQueue(tasks)
         first = queue.take()
-        if first is None:  # nothing to do: Ray need not be started
+        if first is None:  # nothing to do, so do not start Ray
             return
         with connection(self.options):
             pool = _ActorPool(self.setup, self.options)
@@ -93,7 +92,7 @@ class RayExecutor:
 
 
 class _ActorPool:
-    """The actors of a run: those that start, those that are free, and those that compute."""
+    """The actors of a run: starting, idle and computing ones."""
 
     def __init__(self, setup: WorkerSetup, options: RayOptions) -> None:
         import ray
@@ -114,7 +113,7 @@ class _ActorPool:
         self._free: list[Any] = []
         self._busy: dict[Any, tuple[Any, Task]] = {}
         self._failed_starts = 0
-        self._reason = "none was placed: does the cluster have room?"
+        self._reason = "Ray placed none; does the cluster have free resources?"
         self._waiting_since = self._looked = time.monotonic()
         self._nodes = _alive(ray.nodes())
         for _ in range(options.workers or self._room()):
@@ -126,7 +125,7 @@ class _ActorPool:
         return _room(ray.nodes(), self._cores, self._gpus)
 
     def work(self, first: Task, queue: TaskQueue) -> Iterator[tuple[Task, Outcome]]:
-        """Hand out tasks and yield outcomes until there are no more."""
+        """Give tasks to workers, and yield outcomes until all tasks are done."""
         import ray
 
         upcoming: Task | None = first
@@ -136,7 +135,7 @@ class _ActorPool:
                 actor = self._free.pop()
                 self._busy[actor.compute.remote(task, files_of(task))] = actor, task
             if not self._busy and upcoming is None and self._free:
-                return  # someone was free, and there was nothing to do
+                return  # an actor was idle, and there was no task
             ready, _ = ray.wait([*self._busy, *self._starting], num_returns=1, timeout=POLL)
             for ref in ready:
                 if ref in self._starting:
@@ -149,7 +148,7 @@ class _ActorPool:
             self._check()
 
     def close(self) -> None:
-        """End all actors. Without a head nobody could be told, and they end by themselves."""
+        """End all actors. Without a head they cannot be reached, and end by themselves."""
         import ray
 
         if self._head_is_gone:
@@ -173,7 +172,7 @@ class _ActorPool:
             if self._failed_starts < FAILED_STARTS:
                 self._start()
             return
-        if trouble:  # this machine is not used; the others go on
+        if trouble:  # this machine is not used; the others continue
             logger.warning("a worker cannot start: %s", trouble)
             self._reason = trouble
             ray.kill(actor)
@@ -182,7 +181,7 @@ class _ActorPool:
         self._free.append(actor)
 
     def _finished(self, ref: Any, queue: TaskQueue) -> Outcome | None:
-        """Return what came of a task; None where it is to be computed again."""
+        """Return the outcome of a task, or None if it must be computed again."""
         import ray
 
         actor, task = self._busy.pop(ref)
@@ -190,7 +189,7 @@ class _ActorPool:
             outcome: Outcome | MissingFiles = ray.get(ref)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
-        except ray.exceptions.RayError as error:  # the actor, its machine, or what it had returned is lost
+        except ray.exceptions.RayError as error:  # the actor, its machine or its result is lost
             reason = in_short(error)
             logger.warning("a worker was lost: %s", reason)
             ray.kill(actor)
@@ -208,7 +207,7 @@ class _ActorPool:
         if self._head.is_gone():
             self._head_is_gone = True
             raise GuidelensError(
-                f"the head of the Ray cluster {self._options.address!r} is gone; what was finished is kept, and the "
+                f"the head of the Ray cluster {self._options.address!r} is gone; finished cells are kept, and the "
                 "same command continues"
             )
         self._grow()
@@ -218,7 +217,7 @@ class _ActorPool:
             raise GuidelensError(f"no worker could be started on the cluster: {self._reason}")
 
     def _grow(self) -> None:
-        """Start workers on machines that joined the cluster, unless their number was given."""
+        """Start workers on new machines of the cluster, unless the number of workers was given."""
         import ray
 
         if self._options.workers is not None or time.monotonic() - self._looked < GROWTH_SECONDS:
@@ -236,7 +235,7 @@ class _ActorPool:
 
 
 class _Worker:
-    """The actor: a component cache of its own, with a fixed number of threads."""
+    """The actor. It has its own component cache and a fixed number of threads."""
 
     def __init__(self, threads: int) -> None:
         import ray
@@ -269,20 +268,20 @@ class _Worker:
 
 
 def _gpus(device: str, resources: dict[str, float]) -> int:
-    """Return how many GPUs a worker takes: one where the cluster has some and the device lets it."""
+    """Return the number of GPUs of a worker: one if the cluster has GPUs and the device is not cpu."""
     there = resources.get("GPU", 0) >= 1
     if device == "cuda" and not there:
-        raise UsageError("device cuda: the cluster has no GPU; say cpu, or auto")
+        raise UsageError("device cuda: the cluster has no GPU; use cpu or auto")
     return int(there and device in ("auto", "cuda"))
 
 
 def _alive(nodes: Iterable[dict[str, Any]]) -> set[str]:
-    """Return the names of the machines that are in a cluster now."""
+    """Return the names of the current machines of a cluster."""
     return {node["NodeID"] for node in nodes if node["Alive"]}
 
 
 def _room(nodes: Iterable[dict[str, Any]], cores: float, gpus: int) -> int:
-    """Return how many workers fit into the machines of a cluster; at least 1, which may have to wait."""
+    """Return how many workers fit on the machines of a cluster, at least 1. A single worker may have to wait."""
     room = 0
     for node in nodes:
         if node["Alive"]:

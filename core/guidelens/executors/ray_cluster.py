@@ -1,4 +1,4 @@
-"""Connect to a Ray cluster, or start one on this machine; notice that its head is gone."""
+"""Connect to a Ray cluster, or start one on this machine, and detect when its head is gone."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from guidelens.errors import GuidelensError, UsageError
 
 LOCAL = "local"
 KNOCK_SECONDS = 1.0
-"""Seconds between looks at whether the head is there."""
+"""Seconds between checks of the head."""
 REFUSALS = 3
-"""Looks in a row at which nothing answers before the head counts as gone."""
+"""After this number of checks in a row without an answer, the head counts as gone."""
 
-_STORE_BYTES = 256 * 2**20  # of a local cluster: tasks and outcomes are small
+_STORE_BYTES = 256 * 2**20  # for a local cluster; tasks and outcomes are small
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # else workers wait behind all that runs on the machine, unlike one process
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's coming default; without it, it warns
+    "RAY_worker_niceness": "0",  # otherwise workers run at low priority, unlike a single process
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # Ray's future default; Ray warns without it
 }
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Whatever the system, this makes Ray take 127.0.0.1 for the address of the machine."""
+"""With this, Ray uses 127.0.0.1 as the address of the machine on every system."""
 _LONGEST_SOCKET = 107
-"""Bytes of a path of a Unix socket on Linux; macOS has 103, and Ray uses /tmp there."""
+"""Largest length in bytes of a Unix socket's path on Linux. macOS has 103, but Ray uses /tmp there."""
 _BELOW_TEMPORARY = len("/ray/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store")
 _UNAUTHENTICATED = re.compile("InvalidAuthToken|Unauthenticated|authentication token", re.IGNORECASE)
 _LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] ")
@@ -41,11 +41,11 @@ _LOG_LINE = re.compile(r"\[\d{4}-\d\d-\d\d [\d:,.]+ [A-Z] ")
 
 @dataclass(frozen=True)
 class RayOptions:
-    """How to spread work.
+    """How to distribute work.
 
-    :param workers: actors; None: as many as the cluster has room for.
-    :param threads: cores per actor, and threads of each.
-    :param address: of a running cluster (``auto``, ``HOST:PORT``, ``ray://HOST:PORT``); ``local`` starts one
+    :param workers: number of actors; None: as many as fit into the cluster.
+    :param threads: number of cores and threads per actor.
+    :param address: address of a running cluster (``auto``, ``HOST:PORT``, ``ray://HOST:PORT``); ``local`` starts one
         on this machine and ends it afterwards.
     """
 
@@ -61,16 +61,15 @@ class RayOptions:
 
 @contextmanager
 def connection(options: RayOptions) -> Iterator[None]:
-    """Connect to a cluster, or start one on this machine, and leave it at the end.
+    """Connect to a cluster, or start one on this machine, and disconnect at the end. An existing connection of the
+    caller is used and kept.
 
-    A connection that the caller has already is used and left as it is.
-
-    :raises GuidelensError: for a cluster that cannot be reached or started, or that asks for another token.
+    :raises GuidelensError: the cluster cannot be reached or started, or requires another token.
     """
     local = options.address == LOCAL
     variables = {**_QUIET, **(_LOOPBACK if local else _authentication())}
     with _environment(variables):
-        import ray  # reads some of these when it is imported
+        import ray  # Ray reads some of these on import
 
     if ray.is_initialized():
         yield
@@ -98,7 +97,7 @@ def connection(options: RayOptions) -> Iterator[None]:
 
 
 def _local_cluster(options: RayOptions, stack: ExitStack) -> dict[str, Any]:
-    """Return Ray's options of a cluster on this machine, for the time that ``stack`` is open."""
+    """Return Ray's options for a cluster on this machine. They are valid while ``stack`` is open."""
     cores = os.cpu_count() or 1
     workers = options.workers or max(1, cores // options.threads)
     settings = {
@@ -112,7 +111,7 @@ def _local_cluster(options: RayOptions, stack: ExitStack) -> dict[str, Any]:
 
 
 def _short_directory() -> tempfile.TemporaryDirectory[str] | None:
-    """Return a directory for Ray's sockets if the usual one has too long a path for them; None: it has not."""
+    """Return a directory for Ray's sockets if the path of the usual one is too long, else None."""
     if "RAY_TMPDIR" in os.environ or sys.platform != "linux":
         return None
     if len(os.fsencode(tempfile.gettempdir())) + _BELOW_TEMPORARY <= _LONGEST_SOCKET:
@@ -130,9 +129,8 @@ def _short_directory() -> tempfile.TemporaryDirectory[str] | None:
 
 
 def _authentication() -> dict[str, str]:
-    """Return the variable that makes Ray use a token, where this user has one.
-
-    Ray itself does so for ``auto`` only. A cluster without authentication takes connections with a token too.
+    """Return the variable that makes Ray use this user's token, if there is one. Ray itself uses it only for
+    ``auto``. A cluster without authentication also accepts connections with a token.
     """
     has_token = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
     return {"RAY_AUTH_MODE": "token"} if has_token or _token_file().is_file() else {}
@@ -144,7 +142,7 @@ def _token_file() -> Path:
 
 @contextmanager
 def _log_lines() -> Iterator[Callable[[], str]]:
-    """Keep what Ray's library logs to stderr, and yield a function that returns it; other lines are printed."""
+    """Capture what Ray's library logs to stderr, and yield a function that returns it. Other lines are printed."""
     sys.stderr.flush()
     with tempfile.TemporaryFile() as kept:
         outer = os.dup(2)
@@ -169,9 +167,9 @@ def _log_lines() -> Iterator[Callable[[], str]]:
 
 
 def knock(address: str) -> None:
-    """Raise where nothing listens at an address: Ray would try for minutes, and then end the process.
+    """Check that something listens at an address. Otherwise Ray would try for minutes and then end the process.
 
-    :raises GuidelensError: nothing answers at ``HOST:PORT`` or ``ray://HOST:PORT``; other addresses are Ray's to find.
+    :raises GuidelensError: nothing answers at ``HOST:PORT`` or ``ray://HOST:PORT``. Other addresses are not checked.
     """
     place = _host_and_port(address)
     if place is None:
@@ -183,11 +181,10 @@ def knock(address: str) -> None:
 
 
 class HeadWatch:
-    """Notices that the head of a cluster is gone: nothing listens at its address any more.
+    """Detects that the head of a cluster is gone, because nothing listens at its address. Ray itself waits a minute
+    for a new head and then ends the process.
 
-    Ray itself waits for a minute for a new head, and then ends the process.
-
-    :param address: of the head, ``HOST:PORT``.
+    :param address: address of the head, ``HOST:PORT``.
     """
 
     def __init__(self, address: str) -> None:
@@ -196,7 +193,8 @@ class HeadWatch:
         self._last = time.monotonic()
 
     def is_gone(self) -> bool:
-        """Look, at most every :data:`KNOCK_SECONDS`; True after :data:`REFUSALS` looks in a row without an answer."""
+        """Check at most every :data:`KNOCK_SECONDS`. Return True after :data:`REFUSALS` checks in a row without an
+        answer."""
         if self._place is None or time.monotonic() - self._last < KNOCK_SECONDS:
             return False
         self._last = time.monotonic()
@@ -211,20 +209,20 @@ class HeadWatch:
 def leave_with_head(address: str) -> None:
     """End this process soon after the head of its cluster is gone.
 
-    :param address: of the head, ``HOST:PORT``.
+    :param address: address of the head, ``HOST:PORT``.
     """
     watch = HeadWatch(address)
 
     def look() -> None:
         while not watch.is_gone():
             time.sleep(KNOCK_SECONDS)
-        os._exit(1)  # a computation in another thread has nobody left to give its result to
+        os._exit(1)  # nobody can receive the result of a computation in another thread
 
     threading.Thread(target=look, daemon=True, name="guidelens-head-watch").start()
 
 
 def _host_and_port(address: str) -> tuple[str, int] | None:
-    """Return the parts of ``HOST:PORT``; None for ``auto``, or a name that Ray knows."""
+    """Return the parts of ``HOST:PORT``; None for ``auto`` and other names that Ray resolves."""
     host, _, port = address.rpartition("//")[2].rpartition(":")
     return (host.strip("[]"), int(port)) if port.isascii() and port.isdecimal() and len(port) < 6 else None
 
@@ -243,7 +241,7 @@ def _no_cluster(address: str, error: BaseException, logged: str = "") -> Guidele
 
 @contextmanager
 def _environment(values: dict[str, str]) -> Iterator[None]:
-    """Set environment variables that are not set, for processes started meanwhile."""
+    """Set missing environment variables for processes that are started inside the block."""
     added = [name for name in values if name not in os.environ]
     os.environ.update({name: values[name] for name in added})
     try:

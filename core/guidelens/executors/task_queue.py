@@ -12,14 +12,13 @@ ATTEMPTS = 3
 
 
 def predicted_cost(task: Task) -> float:
-    """Return what a task costs in proportion to others: pictures x steps x numbers in a picture."""
+    """Return the relative cost of a task: pictures x steps x numbers per picture."""
     return float(len(task.cells) * task.settings.steps * math.prod(task.settings.image_shape))
 
 
 def longest_first(tasks: Sequence[Task]) -> list[Task]:
-    """Return tasks by falling predicted cost (Graham, 1969: the last worker then ends soon after the first).
-
-    Those of equal cost stay in their order, in which neighbours share their models.
+    """Return tasks by decreasing predicted cost. Then the last worker ends soon after the first (Graham, 1969). Tasks
+    of equal cost keep their order, because neighbours share models.
     """
     return sorted(tasks, key=predicted_cost, reverse=True)
 

@@ -1,4 +1,4 @@
-"""What a worker process, possibly on another machine, needs to build the same components."""
+"""The setup with which a worker process, possibly on another machine, builds the same components."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class PluginRequest:
     """A plugin to load.
 
-    :param text: as ``--plugin`` takes it.
-    :param content: of a ``.py`` file, for a machine that does not have it; None: the plugin is not a file.
+    :param text: its name, as for ``--plugin``.
+    :param content: content of a ``.py`` file, for machines without this file; None: the plugin is not a file.
     """
 
     text: str
@@ -29,11 +29,11 @@ class PluginRequest:
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """How a worker makes its component cache; plain data.
+    """How a worker makes its component cache, as plain data. A worker with other versions is refused.
 
-    :param version: of guidelens here; another one is refused.
-    :param torch: the version of PyTorch here; another one would round differently.
-    :param plugins: names and versions of the loaded plugins here; other versions may compute something else.
+    :param version: version of guidelens in this process.
+    :param torch: version of PyTorch in this process; another one would round differently.
+    :param plugins: names and versions of the loaded plugins; other versions may compute other results.
     """
 
     requests: tuple[PluginRequest, ...]
@@ -44,9 +44,9 @@ class WorkerSetup:
 
 
 def make_worker_setup(plugins: PluginManager, device: str) -> WorkerSetup:
-    """Return what a worker needs to build what ``plugins`` build here.
+    """Return the setup for workers with these plugins.
 
-    :raises UsageError: for a plugin that is an object of this process: no other can load it.
+    :raises UsageError: a plugin is an object of this process, which no other process can load.
     """
     import torch
 
@@ -71,11 +71,11 @@ def make_component_cache(
 ) -> ComponentCache:
     """Load the plugins of a setup and return a cache that builds their components.
 
-    A file that this machine lacks, or has otherwise, is written to a temporary directory. The environment
-    variable ``GUIDELENS_PLUGINS`` is not read: what it asked for is in the setup.
+    A file that this machine does not have with the same content is written to a temporary directory. The environment
+    variable ``GUIDELENS_PLUGINS`` is not read, because the setup already includes its plugins.
 
-    :param spelled: returns a component as this machine spells it, with its own paths.
-    :raises GuidelensError: for another version of guidelens, PyTorch or a plugin, or a plugin that cannot be loaded.
+    :param spelled: returns the spelling of a component on this machine, with its own paths.
+    :raises GuidelensError: another version of guidelens, PyTorch or a plugin, or a plugin that cannot be loaded.
     """
     import torch
 
@@ -87,7 +87,9 @@ def make_component_cache(
         ("PyTorch", torch.__version__, setup.torch),
     ):
         if here != there:
-            raise GuidelensError(f"it has {what} {here}, and the study is run with {there}; install the same")
+            raise GuidelensError(
+                f"it has {what} {here}, but the study runs with {there}; install the same version"
+            )
     plugins = PluginManager.load([_local(request) for request in setup.requests], environment={})
     _check_plugins(plugins.versions(), dict(setup.plugins))
     return ComponentCache(
@@ -98,26 +100,23 @@ def make_component_cache(
 
 
 def _check_plugins(here: Mapping[str, str], there: Mapping[str, str]) -> None:
-    """:raises GuidelensError: a plugin of the run has another version here, or is missing.
-
-    Built-in plugins may be missing: their packages are optional, and the run may not use them.
+    """:raises GuidelensError: a plugin of the run is missing or has another version. Built-in plugins may be missing,
+    because the run may not use them.
     """
     for name, wanted in there.items():
         if name in here and here[name] != wanted:
             raise GuidelensError(
-                f"it has the plugin {name} in version {here[name]}, and the study is run with {wanted}; install "
+                f"it has the plugin {name} in version {here[name]}, but the study runs with {wanted}; install "
                 "the same"
             )
         if name not in here and not wanted.startswith("guidelens "):
-            raise GuidelensError(
-                f"it lacks the plugin {name} ({wanted}), which the study is run with; install it"
-            )
+            raise GuidelensError(f"it lacks the plugin {name} ({wanted}), which the study uses; install it")
 
 
 def compute_alike(task: Task, cache: ComponentCache) -> Outcome:
-    """Compute a task with models that are the same as the driver's.
+    """Compute a task after checking the models.
 
-    :raises GuidelensError: where a model's weights are others than those the cells were planned with.
+    :raises GuidelensError: a model has other weights than the model with which the cells were planned.
     """
     check_fingerprints(task.settings, cache)
     return compute(task, cache)

@@ -1,4 +1,4 @@
-"""The same numbers on the device as on the CPU: a guided step of the networks, and finished pictures."""
+"""Compare a device with the CPU: a guided step of the networks, and finished pictures."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from .record import CaseResult
 
 PRECISIONS: tuple[Precision, ...] = ("float32", "tf32", "bfloat16")
 TOLERANCE = 1e-4
-"""For float32 without TF32: relative norm of the difference. Other precisions are reported."""
+"""Limit for float32 without TF32, as relative norm of the difference. Other precisions are only reported."""
 
 _DEMO_PROMPTS = ("a red circle", "a blue square above a green triangle")
 _LARGEST_PIXEL_DIFFERENCE = 0.02
-"""Mean over the pixels of a picture in [-1, 1]: 2.5 of 255 levels."""
+"""Limit of the mean difference between pictures in [-1, 1]: 2.5 of 255 levels."""
 
 
 def compare_step(
     context: CheckContext, reference: Callable[[], dict[str, Tensor]], kind: Precision
 ) -> CaseResult:
-    """Compare the network's output, the losses and the gradient to x_t with those of the CPU in float32.
+    """Compare the network's output, the losses and the gradient with respect to x_t with the CPU in float32.
 
     :param reference: returns :func:`reference_step`.
     """
@@ -43,13 +43,13 @@ def compare_step(
 
 
 def reference_step(context: CheckContext) -> dict[str, Tensor]:
-    """Return what a guided step is on the CPU in float32."""
+    """Return the tensors of a guided step on the CPU in float32."""
     return _step(context, "cpu", "float32")
 
 
 def _step(context: CheckContext, device: str, kind: Precision) -> dict[str, Tensor]:
     engine = Engine(context.generator, context.guidance, Sampling(dtype=dtype_of(kind)), device=device)
-    model = engine.guidance_model or context.guidance  # as it was placed
+    model = engine.guidance_model or context.guidance  # the instance that the engine moved to the device
     objectives = tuple(sorted(model.objectives))
     with frozen(engine.generator, model), tf32(kind == "tf32"):
         s = StepInputs.of(engine, model, context.settings.prompt, 1, objectives)
@@ -70,7 +70,7 @@ def _step(context: CheckContext, device: str, kind: Precision) -> dict[str, Tens
 
 
 def compare_pictures(context: CheckContext) -> CaseResult:
-    """Compare finished pictures of the generator and guidance model that are the defaults."""
+    """Compare finished pictures of the default generator and guidance model."""
     pictures = {device: _pictures(context, device) for device in ("cpu", context.settings.device)}
     here, there = pictures[context.settings.device], pictures["cpu"]
     mean = (here - there).abs().mean().item()

@@ -1,4 +1,4 @@
-"""The cases of a check, by part, in the order in which they run."""
+"""The cases of a check by part, in their order."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .record import CaseResult
 
 @dataclass(frozen=True)
 class Case:
-    """One thing to check.
+    """A case of a check.
 
     :param name: ``PART/...``, unique.
     :param run: runs it; may raise.
@@ -24,7 +24,7 @@ class Case:
 
 
 def cases(context: CheckContext) -> Iterator[Case]:
-    """Yield the cases of the parts that were asked for."""
+    """Yield the cases of the requested parts."""
     for part, of_part in _PARTS.items():
         if part in context.settings.parts:
             for name, run in of_part(context):

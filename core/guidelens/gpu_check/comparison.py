@@ -1,4 +1,4 @@
-"""A comparison from end to end: the command that a user would run, on the networks that are checked."""
+"""Run a comparison from end to end with the command line, on the networks of the check."""
 
 from __future__ import annotations
 

@@ -19,13 +19,13 @@ class CheckContext:
 
     @cached_property
     def generator(self) -> Generator:
-        """The generator that is checked."""
+        """The generator of the check."""
         built: Generator = self.settings.generator.build()
         return built
 
     @cached_property
     def guidance(self) -> GuidanceModel:
-        """The guidance model that is checked."""
+        """The guidance model of the check."""
         built: GuidanceModel = self.settings.guidance.build()
         return built
 
@@ -44,5 +44,5 @@ class CheckContext:
 
     @cached_property
     def demo(self) -> tuple[Generator, GuidanceModel]:
-        """The generator and the guidance model that are used where none is named."""
+        """The default generator and guidance model."""
         return self.manager.build("generator"), self.manager.build("guidance")

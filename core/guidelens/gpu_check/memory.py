@@ -1,4 +1,4 @@
-"""A batch that does not fit: it goes on in halves, and gives the same pictures."""
+"""Check that a batch that exceeds the memory is computed in halves, with the same pictures."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from .record import CaseResult
 
 _BATCH = 4
 _TOLERANCE = 0.05
-"""Halves change sums by rounding, in bfloat16."""
+"""Largest difference. Rounding in bfloat16 differs between a batch and its halves."""
 
 
 class _Limited:
-    """A generator that has memory for so many pictures at once and no more; for devices without a cap of their own."""
+    """A generator that accepts a limited number of pictures at once, for devices whose memory cannot be capped."""
 
     def __init__(self, generator: Generator, limit: int) -> None:
         self._generator, self._limit = generator, limit
@@ -43,7 +43,7 @@ class _Limited:
 
 
 def halving(context: CheckContext) -> CaseResult:
-    """Take a step with enough memory and one under a cap that the batch does not fit under."""
+    """Compare a step with enough memory with a step under a cap that is too small for the batch."""
     device = torch.device(context.settings.device)
     engine, first = _first_step(context, context.generator)
     with closing(engine.stream(_samples(context))) as stream:
@@ -74,7 +74,7 @@ def _samples(context: CheckContext) -> list[Sample]:
 
 @contextmanager
 def _capped(device: torch.device, limit: int) -> Iterator[None]:
-    """Let this process have ``limit`` bytes of the device's memory."""
+    """Limit this process to ``limit`` bytes of the device's memory."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(device).total_memory
     torch.cuda.set_per_process_memory_fraction(min(1.0, limit / total), device)

@@ -1,4 +1,4 @@
-"""The project's own tests that need a GPU, each file in a process of its own."""
+"""Run the project's GPU tests, each file in a separate process."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ _MARK = "mark.cuda"
 
 
 def files_for_cuda(folder: Path) -> list[Path]:
-    """Return the files of tests that need a GPU; the others may import what is not installed here."""
+    """Return the files with GPU tests. Other files may import packages that are not installed."""
     files = sorted(folder.rglob("test_*.py"))
     return [file for file in files if _MARK in file.read_text(encoding="utf-8")]
 
 
 def run_file(context: CheckContext, file: Path) -> CaseResult:
-    """Run the tests of ``file`` that are marked ``cuda``."""
+    """Run the tests in ``file`` with the mark ``cuda``."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"]

@@ -1,4 +1,4 @@
-"""The precisions that are checked; TF32 is float32 with the products of a GPU's tensor cores."""
+"""The precisions of a check. TF32 is float32 with products on a GPU's tensor cores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def dtype_of(precision: Precision) -> str:
 
 @contextmanager
 def tf32(allowed: bool) -> Iterator[None]:
-    """Allow or forbid TF32 in matrix products and convolutions inside."""
+    """Allow or forbid TF32 in matrix products and convolutions inside the block."""
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     try:

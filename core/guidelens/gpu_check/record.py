@@ -1,4 +1,4 @@
-"""The results of a check: written after every case, read again to go on."""
+"""The results of a check. They are saved after every case, and loaded to continue."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ State = Literal["ok", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class CaseResult:
-    """What one case found.
+    """The result of a case.
 
-    :param state: ``failed``: it ran, and a number was out of its range, or it could not run.
+    :param state: ``failed``: a number was out of its range, or the case could not run.
     :param values: numbers and names, as JSON values.
     :param message: why it failed or was skipped; empty otherwise.
-    :param seconds: that the case took, loading and compiling included.
+    :param seconds: duration of the case, including loading and compiling.
     """
 
     state: State
@@ -49,12 +49,12 @@ class CheckRecord:
         self.results: dict[str, CaseResult] = self._earlier()
 
     def is_done(self, name: str) -> bool:
-        """Whether a case needs no repetition: only successes are kept."""
+        """Whether a case has succeeded already. Others are repeated."""
         found = self.results.get(name)
         return found is not None and found.state == "ok"
 
     def add(self, name: str, result: CaseResult) -> None:
-        """Keep a result, and write all of them."""
+        """Add a result and save all results."""
         self.results[name] = result
         self.write()
 

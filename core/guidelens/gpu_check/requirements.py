@@ -1,4 +1,4 @@
-"""What this environment lacks for a check: everything at once, before anything runs."""
+"""Find all missing packages before a check starts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ _MARKER = re.compile(r"python_version\s*(<|>=)\s*['\"](\d+)\.(\d+)['\"]")
 
 
 def missing_requirements(components: Iterable[Component], *, tests: bool) -> tuple[str, ...]:
-    """Return what pip would have to install: dependencies of guidelens and of the components, and pytest for tests."""
+    """Return the packages that pip must install: dependencies of guidelens and the components, and pytest for
+    tests."""
     wanted = [*_needed_here(metadata.requires("guidelens") or ()), *(["pytest"] if tests else [])]
     missing = [name for name in wanted if not _is_installed(name)]
     for component in components:
@@ -23,13 +24,13 @@ def missing_requirements(components: Iterable[Component], *, tests: bool) -> tup
 
 
 def pip_install(missing: Sequence[str], wheels: Path | None) -> str:
-    """Return the command that installs ``missing``, from a folder of wheels where there is one."""
+    """Return the command that installs ``missing``, from a folder of wheels if one is given."""
     source = "" if wheels is None else f"--no-index --find-links {wheels} "
     return f"{sys.executable} -m pip install {source}{' '.join(missing)}"
 
 
 def _needed_here(stated: Iterable[str]) -> list[str]:
-    """Return the names of the distributions that this Python needs; extras are left out."""
+    """Return the names of the required distributions for this Python, without extras."""
     names = []
     for line in stated:
         requirement, _, marker = line.partition(";")

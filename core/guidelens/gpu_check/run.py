@@ -1,4 +1,4 @@
-"""Run the cases of a check, one by one, until they are done or time is up."""
+"""Run the cases of a check one by one, until all are done or the time limit is reached."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def check(
     *,
     on_case: Callable[[str, CaseResult | None], None] = lambda name, result: None,
 ) -> tuple[CheckRecord, list[str]]:
-    """Run every case that has no result yet; return the results, and the cases that time did not suffice for.
+    """Run every case that has not succeeded yet. Return the results, and the cases that did not run for lack of time.
 
     A case that fails or raises does not stop the others. Results of an earlier run with the same settings on the
     same machine are kept.
 
     :param on_case: called with the name of a case, first with None and then with its result.
-    :raises UsageError: for a device that is not there.
+    :raises UsageError: the device does not exist.
     :raises GuidelensError: if the results cannot be written.
     """
     record = CheckRecord(directory, describe_machine(torch.device(settings.device)), settings.identity())
@@ -58,7 +58,7 @@ def _result(case: Case) -> CaseResult:
     began = time.monotonic()
     try:
         found = case.run()
-    except Exception as error:  # whatever it is, the other cases have to run
+    except Exception as error:  # an error must not stop the other cases
         known = isinstance(error, GuidelensError) or is_out_of_memory(error)
         message = " ".join(str(error).split()) if known else f"{type(error).__name__}: {error}"
         found = CaseResult("failed", message=message[:500])

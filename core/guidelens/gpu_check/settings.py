@@ -1,4 +1,4 @@
-"""What a check is asked to do."""
+"""The settings of a check."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ PARTS = ("tests", "agreement", "bench", "comparison", "memory")
 class CheckSettings:
     """The networks, the device, and how much to measure.
 
-    :param generator: the component to check.
-    :param guidance: likewise.
-    :param device: as of :class:`~guidelens.engine.Engine`, resolved.
-    :param parts: of :data:`PARTS`.
-    :param prompt: what guides.
-    :param schedules: specs of the schedules that part ``comparison`` compares.
-    :param plugins: plugins asked for on the command line, handed on to processes.
+    :param generator: the generator to check.
+    :param guidance: the guidance model to check.
+    :param device: a device name, already resolved.
+    :param parts: some of :data:`PARTS`.
+    :param prompt: the prompt for all cases.
+    :param schedules: specs of the schedules for the part ``comparison``.
+    :param plugins: plugins from the command line, passed on to processes.
     :param batch_sizes: for the part ``bench``.
-    :param repeats: rounds of each measurement.
-    :param steps: of the comparison and of the demo pictures.
-    :param tests: folder with the project's tests; None leaves their part out.
-    :param minutes: no case begins after this time.
+    :param repeats: number of rounds of each measurement.
+    :param steps: sampling steps of the parts that draw pictures.
+    :param tests: folder with the project's tests; None skips the part ``tests``.
+    :param minutes: no case starts after this time.
     :raises UsageError: for a value out of range.
     """
 
@@ -56,7 +56,7 @@ class CheckSettings:
             raise UsageError(f"minutes must be positive, got {self.minutes:g}")
 
     def identity(self) -> dict[str, object]:
-        """Return what results depend on, as JSON values: results of another identity are not continued."""
+        """Return the settings that results depend on, as JSON values. A check with another identity starts again."""
         return {
             "generator": self.generator.spec,
             "guidance": self.guidance.spec,

@@ -1,4 +1,4 @@
-"""How fast: the benchmark of every precision and batch size, and which kernels take the time."""
+"""Measure speed: the benchmark for every precision and batch size, and the shares of kernels."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _KERNELS_SHOWN = 15
 class Measurement:
     """One call of the benchmark.
 
-    :param guided: with the guidance model, or with a stand-in that costs next to nothing.
-    :param against: an alternative of the generator that is measured beside it.
+    :param guided: with the guidance model, or with a stand-in that costs almost nothing.
+    :param against: an alternative of the generator to measure as well.
     """
 
     precision: Precision
@@ -46,7 +46,7 @@ class Measurement:
 
     @property
     def name(self) -> str:
-        """As in the results."""
+        """Its name in the results."""
         words = [self.precision, f"batch {self.batch}", "with guidance" if self.guided else "generator alone"]
         words += ["compiled"] if self.compiled else []
         words += [f"against {self.against}"] if self.against else []
@@ -54,7 +54,7 @@ class Measurement:
 
 
 def measurements(context: CheckContext) -> Iterator[Measurement]:
-    """Yield what to measure: the most telling first, since time may run out, and what compiles last."""
+    """Yield the measurements: the most important first, because time may run out, and those with compilation last."""
     sizes = dict.fromkeys(context.settings.batch_sizes)
     for precision in PRECISIONS:
         for guided in (True, False):
@@ -70,7 +70,7 @@ def measurements(context: CheckContext) -> Iterator[Measurement]:
 
 
 def measure(context: CheckContext, wanted: Measurement) -> CaseResult:
-    """Run the benchmark once; what is compiled is compiled beforehand, and the time of that is reported."""
+    """Run the benchmark once. Compilation happens before it, and its time is reported separately."""
     values: dict[str, Any] = {}
     try:
         with tf32(wanted.precision == "tf32"):
@@ -140,7 +140,7 @@ def _numbers(report: BenchReport) -> dict[str, Any]:
 
 
 def kernel_shares(context: CheckContext, batch: int) -> CaseResult:
-    """Profile one guided step in bfloat16; return the kernels with the largest shares of the device's time."""
+    """Profile a guided step in bfloat16. Return the kernels with the largest shares of the device's time."""
     on_cuda = context.settings.device.startswith("cuda")
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
     with closing(_steps(context, "bfloat16", batch)) as step:

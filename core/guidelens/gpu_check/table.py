@@ -21,7 +21,7 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 
 def markdown(record: CheckRecord) -> str:
-    """Return the page: the machine, what was checked, and a table per part."""
+    """Return the page: machine, settings, and a table per part."""
     machine, settings = record.machine, record.identity
     lines = ["# GPU check", ""]
     lines += _table(("", ""), [(name, str(value)) for name, value in {**machine, **settings}.items()])

@@ -1,7 +1,7 @@
-"""Distances between two sets of pictures, FID, KID and CMMD, with a feature extractor of one's choice.
+"""FID, KID and CMMD, distances between two sets of pictures, with a feature extractor of your choice.
 
-No extractor is fetched: Inception's weights, with which published FIDs are computed, are a download of their own
-(docs/metrics.md says how to use them). Distances under different extractors do not compare.
+No extractor is downloaded. Published FIDs use Inception, whose weights must be downloaded separately (see
+docs/metrics.md). Distances with different extractors are not comparable.
 """
 
 from __future__ import annotations
@@ -38,18 +38,18 @@ _CMMD_WIDTH = 10.0
 
 @dataclass(frozen=True)
 class Distance:
-    """How far a set of pictures is from a reference, lower is nearer.
+    """Distances between a set of pictures and a reference. Lower is nearer.
 
-    :param fid: the Frechet distance of Gaussians fit to the features (Heusel et al. 2017). It is biased upwards, the
-        more so the fewer pictures there are: only sets of equal size compare.
-    :param kid: the squared maximum mean discrepancy under the kernel (f.g / D + 1)^3 (Binkowski et al. 2018), which
-        is unbiased, and may come out negative; the mean over random subsets.
-    :param kid_spread: the standard deviation over the subsets; no standard error.
+    :param fid: the Frechet distance of Gaussians fit to the features (Heusel et al. 2017). Its upward bias grows as
+        the number of pictures falls: compare only sets of equal size.
+    :param kid: the squared maximum mean discrepancy under the kernel (f.g / D + 1)^3 (Binkowski et al. 2018),
+        averaged over random subsets. It is unbiased and may be negative.
+    :param kid_spread: the standard deviation over the subsets. This is not a standard error.
     :param cmmd: 1000 times the squared maximum mean discrepancy of the normalised features under a Gaussian kernel of
-        width 10 (Jayasumana et al. 2024), which assumes no Gaussian features. Published values are of CLIP ViT-L/14 at
+        width 10 (Jayasumana et al. 2024). It does not assume Gaussian features. Published values use CLIP ViT-L/14 at
         336 pixels.
-    :param n: pictures.
-    :param n_reference: pictures of the reference.
+    :param n: number of pictures.
+    :param n_reference: number of pictures of the reference.
     :param dimensions: D of the features.
     """
 
@@ -63,19 +63,19 @@ class Distance:
 
     @property
     def note(self) -> str:
-        """What makes the FID hard to trust, in one line; empty if nothing does."""
+        """Why the FID is unreliable, in one line; empty if it is reliable."""
         if min(self.n, self.n_reference) <= self.dimensions:
             return (
                 f"{min(self.n, self.n_reference)} pictures for {self.dimensions} features: the FID's covariances "
-                "are singular; trust the KID"
+                "are singular; use the KID"
             )
         return ""
 
 
 def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
-    """Return the features (N, D) float64 of pictures; those of one size are shown together.
+    """Return the features (N, D) float64 of pictures. Pictures of equal size are processed together.
 
-    :raises UsageError: for no picture, or an extractor that returns something else than (B, D).
+    :raises UsageError: no picture, or an extractor that does not return (B, D).
     """
     import torch
 
@@ -104,17 +104,17 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
         waiting.append(tensor)
     look()
     if not found:
-        raise UsageError("no pictures to take features of")
+        raise UsageError("no pictures to compute features of")
     return torch.cat(found)
 
 
 def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0) -> Distance:
     """Return FID and KID between features (N, D) and those of a reference (M, D), through torchmetrics.
 
-    :param subsets: random subsets that KID is the mean over, each of half the smaller set, at most 1000.
-    :param seed: of the subsets; the caller's random state is left alone.
+    :param subsets: number of random subsets for the KID. Each has half the size of the smaller set, at most 1000.
+    :param seed: seed of the subsets. The global random state does not change.
     :raises UsageError: for sets of fewer than 4 pictures, or of different dimensions.
-    :raises GuidelensError: where torchmetrics is not installed.
+    :raises GuidelensError: torchmetrics is not installed.
     """
     import torch
 
@@ -122,7 +122,7 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
         raise UsageError(f"{len(features)} and {len(reference)} pictures: give at least 4 of each")
     if features.shape[1] != reference.shape[1]:
         raise UsageError(
-            f"features of {features.shape[1]} and {reference.shape[1]} dimensions do not compare"
+            f"features of {features.shape[1]} and {reference.shape[1]} dimensions cannot be compared"
         )
     try:
         from torchmetrics.image.fid import FrechetInceptionDistance
@@ -132,7 +132,7 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
         raise GuidelensError(f"FID and KID need torchmetrics, which is not installed: {command}") from None
 
     class _PrecomputedFeatures(torch.nn.Module):
-        """Stands for the extractor: what is shown are features already."""
+        """Returns its input, which already is the features."""
 
         num_features = features.shape[1]
 
@@ -141,7 +141,7 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
 
     size = min(len(features), len(reference), 2000) // 2
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", UserWarning)  # that it keeps what it is given
+        warnings.simplefilter("ignore", UserWarning)  # torchmetrics warns that it stores all features
         torch.manual_seed(seed)
         fid: Any = FrechetInceptionDistance(feature=_PrecomputedFeatures())
         kid: Any = KernelInceptionDistance(feature=_PrecomputedFeatures(), subsets=subsets, subset_size=size)
@@ -178,11 +178,11 @@ def study_distances(
     grid: str | None = None,
     by: Sequence[str] = ("schedule",),
 ) -> dict[tuple[Any, ...], Distance]:
-    """Return how far the pictures of each condition of a study are from a reference.
+    """Return the distances of each condition of a study from a reference.
 
-    :param reference: features (M, D), of :func:`features_of`.
+    :param reference: features (M, D) from :func:`features_of`.
     :param grid: only cells of this grid.
-    :param by: the columns whose values make a condition, such as ``("schedule", "steps")``.
+    :param by: the columns whose values define a condition, such as ``("schedule", "steps")``.
     :raises UsageError: for a grid or column that does not exist, or too few pictures.
     """
     chosen = {cell["key"]: cell for cell in study.cells if grid in (None, cell["grid"])}
@@ -207,10 +207,10 @@ def study_distances(
 def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> Extractor:
     """Return a feature extractor by its spelling.
 
-    :param spec: a guidance model that has ``image_features``, or ``FILE.py:NAME``: what NAME of that file returns
-        when it is called without arguments, a torch module for instance.
-    :raises UsageError: for one that does not exist, or a guidance model without features.
-    :raises GuidelensError: for a file that raises something.
+    :param spec: a guidance model with ``image_features``, or ``FILE.py:NAME``. NAME is called without arguments and
+        returns the extractor, for example a torch module.
+    :raises UsageError: it does not exist, or the guidance model has no features.
+    :raises GuidelensError: the file raises an error.
     """
     import torch
 
@@ -241,7 +241,7 @@ def load_extractor(spec: str, plugins: PluginManager, device: str = "auto") -> E
 def _from_file(path: Path, name: str) -> Any:
     found = importlib.util.spec_from_file_location(f"guidelens_features_{path.stem}", path)
     if not path.is_file() or found is None or found.loader is None:
-        raise UsageError(f"there is no file {path} to take features from")
+        raise UsageError(f"there is no file {path} with a feature extractor")
     module = importlib.util.module_from_spec(found)
     try:
         found.loader.exec_module(module)
@@ -250,23 +250,23 @@ def _from_file(path: Path, name: str) -> Any:
         extractor = getattr(module, name)()
     except GuidelensError:
         raise
-    except Exception as error:  # the user's code: anything may come
+    except Exception as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise GuidelensError(f"{path}:{name} makes no extractor: {reason}") from error
     if not callable(extractor):
-        raise UsageError(f"{path}:{name} returned {type(extractor).__name__}, which is no extractor")
+        raise UsageError(f"{path}:{name} returned {type(extractor).__name__}, which is not an extractor")
     return extractor
 
 
 def open_pictures(folder: Path) -> Iterator[Image]:
-    """Open the pictures in a folder, by name.
+    """Open the pictures in a folder, sorted by name.
 
-    :raises UsageError: for a folder that is not there or holds none, or a picture that cannot be read.
+    :raises UsageError: the folder does not exist or has no pictures, or one cannot be read.
     """
     from guidelens.pictures import open_picture
 
     if not folder.is_dir():
-        raise UsageError(f"{folder} is no folder of pictures")
+        raise UsageError(f"{folder} is not a folder")
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in PICTURE_SUFFIXES)
     if not found:
         raise UsageError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
@@ -284,7 +284,7 @@ def unguided_pictures(
     sampling: Sampling,
     device: str = "auto",
 ) -> list[Image]:
-    """Draw what a generator draws when nothing guides it, one picture a seed."""
+    """Draw pictures of a generator without guidance, one per seed."""
     from guidelens.engine import Engine, Sample
     from guidelens.pictures import to_picture
 

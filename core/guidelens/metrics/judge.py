@@ -1,4 +1,4 @@
-"""A guidance model as a judge: how well finished pictures fit their prompts by its own objectives."""
+"""A guidance model as a judge: it scores finished pictures against their prompts by its objectives."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 AT = "@"
-"""Between the objective and the model in the name of a column: ``itm@MODEL``."""
+"""Separates objective and model in the name of a column: ``itm@MODEL``."""
 
 PROBABILITY = "p-"
-"""What the column's name begins with where it is exp(-loss)."""
+"""Prefix of the column's name if its value is exp(-loss)."""
 
 _PICTURES_AT_ONCE = 32
 
@@ -25,10 +25,10 @@ _PICTURES_AT_ONCE = 32
 class Judge:
     """A :class:`guidelens.contracts.Metric`: minus the loss of each objective, so that higher is better.
 
-    A column is called ``OBJECTIVE@MODEL``. With ``probability`` it is exp(-loss) instead, and called
-    ``p-OBJECTIVE@MODEL``: in [0, 1] for losses that are negative logarithms of probabilities, such as BLIP's ITM,
-    -log p(match), and CAP, for which it is the geometric mean of the tokens' probabilities. A prompt's ``target``
-    is what is scored against. A judge that is also the guide says what guidance maximised: see
+    A column has the name ``OBJECTIVE@MODEL``. With ``probability`` the value is exp(-loss) and the name
+    ``p-OBJECTIVE@MODEL``. It is in [0, 1] if the loss is a negative logarithm of a probability. For BLIP's ITM, -log
+    p(match), it is p(match). For CAP it is the geometric mean of the tokens' probabilities. Pictures are scored
+    against the ``target`` of their prompt. A judge that is also the guide measures what guidance maximised: see
     :mod:`guidelens.metrics.matrix`.
     """
 
@@ -41,11 +41,11 @@ class Judge:
         probability: bool = False,
         device: torch.device | None = None,
     ) -> None:
-        """Judge by ``objectives`` of ``model``, all of them by default.
+        """Judge by ``objectives`` of ``model``, by default all.
 
-        :param name: what columns call the model.
-        :param device: where the model is; None: where its attribute ``device`` says, or on the CPU.
-        :raises UsageError: for an objective that it lacks, or a model that reads noisy images.
+        :param name: name of the model in the columns.
+        :param device: device of the model; None: its attribute ``device``, else the CPU.
+        :raises UsageError: the model lacks an objective, or reads noisy images.
         """
         if getattr(model, "reads", "x0") != "x0":
             raise UsageError(f"{name} reads noisy images; it cannot judge finished ones")

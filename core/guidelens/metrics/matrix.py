@@ -1,7 +1,7 @@
-"""Guides against judges: how much better a model thinks of the pictures that it guided than others think of them.
+"""Compare the scores of guides by judges: how much higher does a model score the pictures that it guided itself?
 
-Whoever guides by an objective and then measures by it measures how well the optimiser did. The matrix sets the
-score of every judge beside that of the judges that had no part in the guidance.
+Guidance by an objective followed by measurement with it measures only the optimiser. The matrix shows the score of
+every judge beside the scores of judges that took no part in the guidance.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from guidelens.studies.results import CellRecord, StudyResults
 
 Own = Literal["objective", "model", ""]
-"""Whether a judge had a part in the guidance: the same objective of the same model, the same model, or none."""
+"""Whether a judge took part in the guidance: same objective and model, same model, or neither."""
 
 _PAIRED_BY = (
     *("prompt", "reference", "seed", "generator", "preset"),
@@ -31,12 +31,12 @@ _PAIRED_BY = (
 
 @dataclass(frozen=True)
 class Entry:
-    """What a judge thinks of the pictures of a guide.
+    """The score of a guide's pictures by a judge.
 
-    :param score: in standard units: 0 is the mean over all guides on the same prompt and noise, 1 is one standard
+    :param score: in standard units: 0 is the mean over all guides for the same prompt and noise, 1 is one standard
         deviation of the pictures of one prompt and noise.
-    :param inflation: ``score`` minus the mean of the judges that had no part in the guidance; None where there is no
-        such judge.
+    :param inflation: ``score`` minus the mean score by judges that took no part in the guidance; None without such
+        judges.
     """
 
     score: Estimate
@@ -46,7 +46,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Guide:
-    """A schedule of a guidance model: the rows of the matrix."""
+    """A schedule of a guidance model: one row of the matrix."""
 
     schedule: str
     guidance: str
@@ -62,7 +62,7 @@ class Guide:
 class Matrix:
     """The scores of every guide by every judge, over ``pictures`` pairs of prompt and noise.
 
-    :param left_out: judges without a score for all pictures, or with the same for all.
+    :param left_out: judges without scores for all pictures, or with constant scores.
     """
 
     guides: list[Guide]
@@ -72,7 +72,7 @@ class Matrix:
     prompts: int = 0
     left_out: list[str] = field(default_factory=list)
     inflation: dict[Own, Estimate] = field(default_factory=dict)
-    """The mean inflation over all entries of a kind of ``own``: the guide's objective, or its model."""
+    """The mean inflation over all entries with this ``own``: the guide's objective, or its model."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -100,16 +100,14 @@ class Matrix:
 def judge_matrix(
     study: StudyResults, *, grid: str | None = None, judges: Sequence[str] | None = None
 ) -> Matrix:
-    """Set the guides of a study, or of a comparison, against its judges.
-
-    A guide is a schedule of a guidance model. Only pictures count that all guides have drawn under the same
-    conditions, and whose scores are all there: they are compared prompt by prompt and noise by noise. Intervals
-    resample prompts (:func:`guidelens.stats.estimate`).
+    """Compare the scores of the guides of a study or comparison by its judges. A guide is a schedule of a guidance
+    model. A pair of prompt and noise counts if all guides have drawn it under the same conditions and all its scores
+    exist. Guides are compared within each pair. Intervals resample prompts (:func:`guidelens.stats.estimate`).
 
     :param grid: only cells of this grid.
-    :param judges: columns of metrics; None: all that judge (``itm@MODEL``), and the first column of each other
+    :param judges: columns of metrics; None: all columns of judges (``itm@MODEL``), and the first column of each other
         metric.
-    :raises UsageError: where there are fewer than two guides or judges, or no picture that all have.
+    :raises UsageError: fewer than two guides or judges, or no pair that all have drawn.
     """
     cells = [cell for cell in study.cells if grid in (None, cell["grid"])]
     if not cells:
@@ -147,13 +145,13 @@ def _guides(config: Mapping[str, Any], cells: Sequence[CellRecord]) -> list[Guid
 
 
 ScoresByGuide = dict[str, dict[str, float]]
-"""Guide -> judge -> score, of one prompt and noise under the same conditions."""
+"""Guide -> judge -> score, for one prompt and noise under the same conditions."""
 
 
 def _units(
     cells: Sequence[CellRecord], guides: Sequence[Guide], names: Sequence[str]
 ) -> tuple[list[tuple[str, ScoresByGuide]], list[str], list[str]]:
-    """Return (prompt, unit) of the complete units, the judges that have a score there, and the others."""
+    """Return (prompt, scores) of the complete pairs, the judges with all scores there, and the other judges."""
     found = _drawn(cells)
     complete = [
         (next(iter(unit.values())), {guide: cell["metrics"] for guide, cell in unit.items()})
@@ -178,10 +176,9 @@ def _units(
 
 
 def _drawn(cells: Sequence[CellRecord]) -> list[dict[str, CellRecord]]:
-    """Return the finished cells of each prompt and noise under the same conditions, by guide; no picture twice.
+    """Return the finished cells of each prompt and noise under the same conditions, by guide, each picture once.
 
-    :raises UsageError: where a guide has several, which differ in what makes no condition, such as an objective's
-        scale.
+    :raises UsageError: a guide has several, which differ for example in an objective's scale.
     """
     found: dict[str, dict[str, CellRecord]] = {}
     for cell in cells:
@@ -234,9 +231,8 @@ def _matrix(
 
 
 def _standard_units(rows: Sequence[Sequence[float]]) -> list[list[float]] | None:
-    """Centre each row (one unit) and divide by the standard deviation within rows; return columns, one a guide.
-
-    None where all rows are constant.
+    """Centre each row (one pair) and divide by the standard deviation within rows. Return one column per guide, or
+    None if all rows are constant.
     """
     centred = [[value - math.fsum(row) / len(row) for value in row] for row in rows]
     freedom = len(rows) * (len(rows[0]) - 1)

@@ -1,1 +1,1 @@
-"""Runs: many cells in one directory, resumable, scored and summarised; and single pictures."""
+"""Compute and score pictures: runs of many cells in one directory, which can be resumed, and single pictures."""

@@ -1,4 +1,4 @@
-"""From named models and a sampling to the settings that pictures depend on. Nothing is moved or evaluated."""
+"""Resolve the settings of a run from its models and its sampling. No network is moved or evaluated."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def assemble(
     generator: Named[Generator], guidance: Named[GuidanceModel], sampling: Sampling
 ) -> tuple[Settings, RunSettings]:
-    """Return what an engine computes with, and the record of it, with every default filled in.
+    """Return the settings for an engine and their record, both with every default filled in.
 
     :raises UsageError: for models or options that do not fit each other.
     """

@@ -1,4 +1,4 @@
-"""Plan a comparison of schedules, and compute what is missing of it."""
+"""Plan a comparison of schedules and compute its missing cells."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Perturbations:
-    """Which perturbed forms of each prompt a comparison draws as well.
+    """The perturbed forms of each prompt that a comparison also draws.
 
     :param specs: such as ``typo:edits=1``, see :func:`guidelens.prompts.perturb`.
     """

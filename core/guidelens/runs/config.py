@@ -1,6 +1,4 @@
-"""What one picture of a run depends on: settings, cells and their keys; and how a request for prompts or
-seeds is read.
-"""
+"""Settings, cells and cell keys of a run, and the reading of prompts. A picture depends on nothing else."""
 
 from __future__ import annotations
 
@@ -18,19 +16,17 @@ from guidelens.schedules import NamedSchedule
 from guidelens.text import check_characters
 
 FORMAT = 3
-"""Version of the files in a run's directory; part of every key, so that a change of format never reads stale
-cells.
-"""
+"""Version of the files in a run's directory. It is part of every key, so a new format never reads old cells."""
 
 KEY_LENGTH = 20
-"""Hexadecimal digits of a key: 80 bits, so a clash among a million cells is a one in 10^12 event."""
+"""Number of hexadecimal digits of a key. With 80 bits, a million cells share a key with probability 10^-12."""
 
 LONGEST_PROMPT = 10_000
-"""Characters that a prompt may have; models read less than a hundred words."""
+"""Largest number of characters of a prompt. Models read less than a hundred words."""
 
 
 def canonical_json(value: Any) -> str:
-    """Return the one JSON text of ``value``: keys sorted, no spaces, floats in shortest round-trip form.
+    """Return the canonical JSON text of ``value``: keys sorted, no spaces, floats in shortest round-trip form.
 
     :raises ValueError: for NaN or infinity, which JSON does not have.
     """
@@ -39,7 +35,7 @@ def canonical_json(value: Any) -> str:
 
 @dataclass(frozen=True)
 class ModelId:
-    """A model of a run: the specification as the user spelled it, or a class name; and its fingerprint."""
+    """A model of a run: its fingerprint, and its name as the user spelled it (for an object: its class name)."""
 
     name: str
     fingerprint: str
@@ -47,9 +43,9 @@ class ModelId:
 
 @dataclass(frozen=True)
 class RunSettings:
-    """Everything that the cells of one run share and that a picture depends on.
+    """The settings that all cells of a run share and that its pictures depend on.
 
-    The device and the batch size are left out on purpose: they change a picture by rounding at most.
+    Device and batch size are left out on purpose. They change a picture only by rounding.
 
     :param sampling: every default filled in, see :func:`guidelens.guidance.resolve`.
     """
@@ -66,7 +62,7 @@ class RunSettings:
 
     @classmethod
     def of(cls, recorded: Mapping[str, Any]) -> RunSettings:
-        """Return the settings that were recorded (:meth:`as_dict`)."""
+        """Return the settings from their record (:meth:`as_dict`)."""
         channels, height, width = recorded["image_shape"]
         return cls(
             generator=ModelId(**recorded["generator"]),
@@ -76,7 +72,7 @@ class RunSettings:
         )
 
     def identity(self) -> dict[str, Any]:
-        """Return what keys are made of: the settings, with the fingerprint of each model instead of its name.
+        """Return the settings for cell keys: :meth:`as_dict`, with the fingerprint of each model instead of its name.
 
         The same weights under another path are the same model.
         """
@@ -84,7 +80,7 @@ class RunSettings:
         return {**self.as_dict(), **models}
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the settings as JSON values, the most telling ones first (mismatches are named in this order)."""
+        """Return the settings as JSON values, the most important first. Mismatches are reported in this order."""
         return {
             "generator": asdict(self.generator),
             "guidance": asdict(self.guidance),
@@ -94,7 +90,7 @@ class RunSettings:
 
 
 def sampling_of(settings: Mapping[str, Any]) -> Sampling:
-    """Return the sampling that recorded settings (:meth:`RunSettings.as_dict`) hold."""
+    """Return the sampling of recorded settings (:meth:`RunSettings.as_dict`)."""
     return Sampling.of({each.name: settings[each.name] for each in options()})
 
 
@@ -129,14 +125,13 @@ class Cell:
 
 
 def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:
-    """Turn text or prompts into prompts, dropping exact repetitions (the same text scored against the same
-    target).
+    """Return texts or prompts as prompts. Exact repetitions (same text, same target) are dropped.
 
-    :raises UsageError: when there is none, or one is empty, too long, or not text that can be written as UTF-8.
+    :raises UsageError: no prompt, or one that is empty, too long or not valid UTF-8 text.
     """
     listed = [prompts] if isinstance(prompts, str) else list(prompts)
     if not listed:
-        raise UsageError("no prompts: give at least one, or a prompt set that holds some")
+        raise UsageError("no prompts: give at least one, or a prompt set that has some")
     unique: dict[tuple[str, str], Prompt] = {}
     for i, item in enumerate(listed):
         prompt = item if isinstance(item, Prompt) else Prompt(item)
@@ -156,7 +151,7 @@ def as_prompts(prompts: str | Iterable[str | Prompt]) -> tuple[Prompt, ...]:
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Return (name, old value, new value) of every setting that differs, names dotted.
 
-    A setting that only one side has counts as None on the other.
+    A setting that is missing on one side counts as None there.
     """
     before, after = dict(_flat(old)), dict(_flat(new))
     return [

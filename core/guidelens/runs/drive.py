@@ -36,7 +36,7 @@ class Progress:
     column: str
     """The name of that column; empty without metrics."""
     failed: int = 0
-    """Cells that could not be computed."""
+    """Number of cells that could not be computed."""
     share: float = 0.0
     """Finished share of this call's work, 0 to 1; each cell weighs as much as it has steps."""
 
@@ -203,7 +203,7 @@ class Driver:
 
 
 def _name(task: Task) -> str:
-    return next(iter(task.cells))  # no cell is in two tasks; a task may have come back as a copy
+    return next(iter(task.cells))  # no cell is in two tasks, but an executor may return a copy of a task
 
 
 def _work(task: Task) -> float:
@@ -236,7 +236,7 @@ def score_again(
         known = (*row["scored"], *(row["metric_errors"] if key in left else ()))
         need = tuple(m.name for m in metrics if m.name not in known)
         if need:
-            by_need.setdefault((need, row["generator"]), []).append(key)  # pictures of one size
+            by_need.setdefault((need, row["generator"]), []).append(key)  # pictures of equal size
     for (need, _), keys in by_need.items():
         chosen = [m for m in metrics if m.name in need]
         for start in range(0, len(keys), batch_size):

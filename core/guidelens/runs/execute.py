@@ -1,8 +1,8 @@
-"""Computing a batch of cells: from a task to an outcome, without touching the run's directory.
+"""Compute a batch of cells, from a task to its outcome. Nothing here reads or writes the run's directory.
 
-This is the seam between what decides (:mod:`guidelens.runs.drive` plans tasks and alone commits outcomes) and
-what computes: an :class:`Executor` in this process, or in others. Tasks and outcomes are plain data that can
-be pickled; a worker needs a :class:`ComponentCache` of its own to compute them.
+:mod:`guidelens.runs.drive` makes the tasks and writes their outcomes to disk. An :class:`Executor` computes them, in
+this process or in others. Tasks and outcomes are plain data that can be pickled. Each worker has its own
+:class:`ComponentCache`.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 MODELS_KEPT = 2
-"""The number of generators that a cache keeps, and of guidance models; others are built again when needed."""
+"""The number of generators, and of guidance models, that a cache keeps. Others are built again when needed."""
 
 TaskProgress = Callable[["Task", float], None]
-"""Called with a task and the share of it that is done, from 0 to 1."""
+"""Called with a task and its finished share, from 0 to 1."""
 
 
 @dataclass(frozen=True)
 class CellGroup:
-    """Cells that one engine computes: they share their settings, and their schedules are tables."""
+    """Cells with the same settings, for one engine. Their schedules are tables."""
 
     settings: RunSettings
     cells: Mapping[str, Cell]
@@ -47,8 +47,8 @@ class Task:
     """A batch to compute, with its planned cells.
 
     :param cells: by key; their schedules are tables.
-    :param wanted: the keys that are to be kept; others are drawn only because a batch's make-up decides how
-        its numbers are rounded.
+    :param wanted: the keys of the pictures to keep. The others are drawn because the composition of a batch affects
+        rounding.
     :param metrics: the names of the metrics that score the pictures.
     :param snapshots: progress values at which the predicted x0 is kept.
     :param tolerant: record a failed cell and compute the others; if False, raise its error.
@@ -64,7 +64,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a cell has no picture: the error in one line, and its class."""
+    """The reason why a cell has no picture: the error in one line, and its class."""
 
     reason: str
     error: str
@@ -94,14 +94,14 @@ Outcomes: TypeAlias = Generator[tuple[Task, Outcome], None, None]
 class Executor(Protocol):
     """Computes tasks, here or elsewhere.
 
-    Optional: ``order(tasks)`` returns them in the order in which they are to be handed over.
+    Optional method: ``order(tasks)`` returns the tasks in the order in which the executor wants them.
     """
 
     def outcomes(self, tasks: Iterable[Task], report: TaskProgress) -> Outcomes:
-        """Compute tasks and yield each with its outcome, in whatever order they finish.
+        """Compute tasks, and yield each with its outcome as soon as it is finished.
 
-        ``tasks`` may end early, when the run is to stop; what was taken from it is to be finished. ``report``
-        may be told how far a task has come. Neither may be used from another thread than the caller's.
+        ``tasks`` may end early to stop the run. Tasks that were already taken from it must be finished. Call
+        ``report`` with a task and its finished share. Use both arguments only in the caller's thread.
         """
         ...
 
@@ -109,11 +109,10 @@ class Executor(Protocol):
 class ComponentCache:
     """Builds models and metrics when a task first needs them, and keeps the most recent ones.
 
-    :param build: returns the component of a kind (``generator``, ``guidance``, ``metric``) by its name as
-        settings have it.
+    :param build: returns a component, given its kind (``generator``, ``guidance``, ``metric``) and its name in the
+        settings.
     :param device: as :class:`guidelens.engine.Engine` takes it.
-    :param versions: returns the name and the version of the plugin that offers such a component; empty for one that
-        no plugin offers.
+    :param versions: returns name and version of the plugin that offers a component; empty if no plugin offers it.
     """
 
     def __init__(
@@ -162,7 +161,7 @@ class ComponentCache:
         return self._engine[1]
 
     def provenance(self, settings: RunSettings) -> dict[str, Any]:
-        """Return where this cache computes pictures of these settings, for their rows."""
+        """Return versions, threads and device of pictures that this cache computes, for their rows."""
         models = (("generator", settings.generator), ("guidance", settings.guidance))
         plugins = {
             name: version
@@ -177,7 +176,7 @@ class ComponentCache:
 
 
 class InProcess:
-    """The executor of this process: one task after the other."""
+    """Computes tasks in this process, one after the other."""
 
     def __init__(self, cache: ComponentCache) -> None:
         self.cache = cache
@@ -189,7 +188,7 @@ class InProcess:
 
 
 def check_fingerprints(settings: RunSettings, cache: ComponentCache) -> None:
-    """Raise GuidelensError where a model that a cache builds is another than the one that settings name."""
+    """Raise GuidelensError if a model of the cache has another fingerprint than the settings."""
     for kind, planned in (("generator", settings.generator), ("guidance", settings.guidance)):
         here = str(cache.model(kind, planned.name).fingerprint)
         if here != planned.fingerprint:
@@ -208,14 +207,14 @@ def make_task(group: CellGroup, keys: Sequence[str], wanted: Iterable[str], **ex
 def compute(task: Task, cache: ComponentCache, report: TaskProgress | None = None) -> Outcome:
     """Draw and score the cells of a task.
 
-    Where a tolerant task fails, its halves are tried, and theirs, down to the cells at fault: the same task
-    comes apart the same way each time, so that what the others give does not depend on the occasion.
+    If a tolerant task fails, its halves are computed separately, and so on down to the failing cells. A task is
+    always split in the same way, so that the pictures of its other cells are reproducible.
 
-    :raises Exception: whatever drawing raises, where the task is not tolerant.
+    :raises Exception: any error of drawing, if the task is not tolerant.
     """
     try:
         return _compute(task, cache, report)
-    except Exception as error:  # plugins' code runs in there: anything may come
+    except Exception as error:  # plugin code may raise anything
         if not task.tolerant:
             raise
         if len(task.cells) == 1:

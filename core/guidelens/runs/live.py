@@ -1,6 +1,6 @@
-"""Schedules side by side while they draw: every step of every schedule, and of a picture without guidance.
+"""Draw several schedules side by side, and yield every step of each, and of a picture without guidance.
 
-All pictures start from the same noise. The guided ones are those of the same request to
+All pictures start from the same noise. The guided pictures equal those of the same request to
 :func:`guidelens.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
 """
 
@@ -38,14 +38,14 @@ UNGUIDED = "unguided"
 """The name of the column without guidance."""
 
 SCORING_SHARE = 0.2
-"""The largest share of the time so far that goes into scoring predictions; finished pictures are always scored."""
+"""Largest share of the elapsed time for scoring predictions. Finished pictures are always scored."""
 
 
 @dataclass(frozen=True)
 class LiveColumn:
-    """One picture that is being drawn.
+    """One picture while it is drawn.
 
-    :param weights: of its schedule at each step, by objective; empty for the picture without guidance.
+    :param weights: the weights of its schedule at each step, by objective; empty without guidance.
     """
 
     name: str
@@ -54,7 +54,7 @@ class LiveColumn:
 
 @dataclass(frozen=True, eq=False)
 class LiveView:
-    """One column at one step; values are None where an objective is inactive.
+    """One column at one step. Values of inactive objectives are None.
 
     :param picture: (H, W, C) uint8: the predicted x0 of the step; the finished picture after the last.
     :param pull: (h, w) uint8: the size of the weighted gradient with respect to x0, in 255ths of its peak; None for a
@@ -74,7 +74,7 @@ class LiveView:
 
 @dataclass(frozen=True, eq=False)
 class LiveStep:
-    """All columns at one step; ``index`` N, progress 1, is the finished pictures after N steps.
+    """All columns at one step. The last ``index`` N, with progress 1, has the finished pictures.
 
     :param errors: by metric, the reason why it failed.
     """
@@ -86,7 +86,7 @@ class LiveStep:
 
 
 class LiveModels:
-    """The models of a session: the latest generator and guidance model are kept, with the generator's metrics.
+    """Keeps the latest generator, its metrics and the latest guidance model.
 
     :param device: as :class:`~guidelens.engine.Engine` takes it.
     """
@@ -115,7 +115,7 @@ class LiveModels:
         kind = component.info.kind
         place = f"metric {component.spec}" if kind == "metric" else kind
         if self._built.get(place, ("",))[0] != component.spec:
-            self._built.pop(place, None)  # give its memory back before another is built
+            self._built.pop(place, None)  # free its memory before another is built
             self._built[place] = (component.spec, component.build())
         return self._built[place][1]
 
@@ -123,8 +123,8 @@ class LiveModels:
 class LiveRun:
     """Draws one prompt under several schedules with one seed.
 
-    :param schedules: by name, such as ``blend:itc=0.5,cap=0.5``.
-    :ivar notes: what the reader should know of the prompt and the settings.
+    :param schedules: by name, such as ``blend:itc=0.5,cap=0.5``. :ivar notes: what the reader should know about the
+        prompt and the settings.
     :raises UsageError: at once, for a request that makes no sense.
     :raises GuidelensError: at once, for components that cannot be built.
     """
@@ -185,7 +185,7 @@ class LiveRun:
             yield LiveStep(total, 1.0, _views(pictures, [{}] * len(pictures), scores), errors)
 
     def _series(self, step: Step, row: int) -> dict[str, Any]:
-        """Return what a step says of one schedule: its losses, norms, cosines and maps."""
+        """Return losses, norms, cosines and maps of one schedule at one step."""
         import torch
 
         used = self.schedules[row].table(self.settings.steps).by_objective
@@ -207,7 +207,7 @@ class LiveRun:
 
 
 class _Scorer:
-    """Scores predictions as long as that takes a small share of the time, and finished pictures always."""
+    """Scores finished pictures always, and predictions while that takes a small share of the time."""
 
     def __init__(self, metrics: Sequence[NamedMetric], prompt: Prompt) -> None:
         self._metrics, self._prompt = metrics, prompt

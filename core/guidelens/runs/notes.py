@@ -1,4 +1,4 @@
-"""What the reader of a run should know: of a prompt, from the text encoder, or of the settings."""
+"""Notes for the reader of a run, about prompts (from the text encoder) or about the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from guidelens.guarding import encode
 
 
 class Note(NamedTuple):
-    """One note, and the prompt that it is about; empty where it is about the settings."""
+    """A note and its prompt. The prompt of a note about the settings is empty."""
 
     prompt: str
     text: str
@@ -20,7 +20,7 @@ class Note(NamedTuple):
 
 
 def prompt_notes(guidance: GuidanceModel, prompts: Sequence[str]) -> list[Note]:
-    """Return the notes of a guidance model's text encoder on distinct prompts."""
+    """Return the notes of a guidance model's text encoder about each distinct prompt."""
     distinct = list(dict.fromkeys(prompts))
     notes = encode(guidance, distinct).notes
     return [Note(prompt, line) for prompt, lines in zip(distinct, notes, strict=False) for line in lines]

@@ -1,4 +1,4 @@
-"""Which cells a request asks for, and in which batches they are computed, again and again the same."""
+"""Deterministic planning: the cells of a request, and the batches in which they are computed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Batch = list[str]
 
 @dataclass(frozen=True)
 class Plan:
-    """Batches of keys: all that the run ever planned, and those that still lack cells."""
+    """Batches of keys: all batches that the run has ever planned, and those with missing cells."""
 
     batches: list[Batch]
     todo: list[Batch]
@@ -39,14 +39,14 @@ def make_plan(
     *,
     groups: Sequence[Collection[str]] | None = None,
 ) -> Plan:
-    """Plan the cells that are not ``done``, keeping to the batches that an earlier start ``recorded``.
+    """Plan batches for the cells that are not ``done``. Batches that an earlier call ``recorded`` are kept.
 
-    Networks round differently in batches of another size or make-up, so an interrupted batch is computed in
-    its old make-up: then interrupted and uninterrupted runs agree to the last bit. An old batch that this
-    request does not cover or that has become too large is taken apart.
+    Networks round differently in batches of another size or composition. So an interrupted batch is computed with its
+    old composition: interrupted and uninterrupted runs agree bit for bit. A recorded batch is split if it is too
+    large now or if this request lacks some of its cells.
 
-    :param groups: keys that one engine computes, each in one group, in the order in which they are to be
-        computed; None: all of them. No batch mixes groups.
+    :param groups: groups of keys, one per engine, in the order of computation. Each key is in one group. None: one
+        group. No batch mixes groups.
     """
     batches: list[Batch] = []
     todo: list[Batch] = []
@@ -70,8 +70,7 @@ def make_plan(
 
 
 def _cut(cells: Mapping[str, Cell], batch_size: int) -> list[Batch]:
-    """Cut cells into batches of one schedule each (so that only its objectives are evaluated), schedules in
-    turn.
+    """Split cells into batches of one schedule each, in turn. Then only the objectives of one schedule are evaluated.
 
     A request that fits into one batch is one batch.
     """
@@ -94,12 +93,12 @@ def _even_pieces(keys: Sequence[str], largest: int) -> list[Batch]:
 def check_schedules(
     schedules: Sequence[NamedSchedule], objectives: Collection[str], guidance: str, steps: int
 ) -> None:
-    """Raise UsageError for a name used twice, or an objective that the guidance model does not have."""
+    """Raise UsageError if a name is used twice or the guidance model lacks an objective."""
     seen: set[str] = set()
     for schedule in schedules:
         if schedule.name in seen:
             raise UsageError(
-                f"two schedules are called {schedule.name!r}; give each its own name", setting="schedules"
+                f"two schedules have the name {schedule.name!r}; give each its own name", setting="schedules"
             )
         seen.add(schedule.name)
         unknown = sorted(schedule.table(steps).by_objective.keys() - set(objectives))

@@ -1,4 +1,4 @@
-"""Where pictures were computed: the versions, threads and device that decide how their numbers are rounded."""
+"""Versions, threads and device with which pictures were computed. They affect rounding."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     import torch
 
 PROVENANCE = ("versions", "threads", "device")
-"""Keys of a row that say where its picture was computed."""
+"""Keys of a row with the versions, threads and device of its picture."""
 
 
 def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
-    """Return the versions of everything that a picture's bits depend on."""
+    """Return the versions of all packages that can change the bits of a picture."""
     return {**_libraries(), "plugins": dict(sorted(plugins.items()))}
 
 
@@ -59,7 +59,7 @@ def _hardware(device: torch.device) -> str:
 
 
 def provenance_differences(row: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return what differs between where a row was computed and ``now``, each in a few words."""
+    """Return the differences between the provenance of a row and ``now``, each in a few words."""
     told = differences({name: row[name] for name in PROVENANCE}, now)
     return [f"{name.rpartition('.')[2]} was {before}, is {after}" for name, before, after in told]
 
@@ -82,4 +82,8 @@ def upgrade_notes(rows: Iterable[Mapping[str, Any]], now: Mapping[str, Any]) -> 
     if not changed:
         return []
     listed = "; ".join(f"{plural(count, 'picture')} with {text}" for text, count in changed.items())
-    return [Note("", f"other versions drew what is there: {listed}. New pictures may differ from them")]
+    return [
+        Note(
+            "", f"stored pictures were drawn with other versions: {listed}. New pictures may differ from them"
+        )
+    ]

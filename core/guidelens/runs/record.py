@@ -1,6 +1,4 @@
-"""The two records of a run: ``config.json`` (what was asked for, resolved) and the rows of
-``results.jsonl``.
-"""
+"""The two records of a run: ``config.json``, its resolved configuration, and the rows of ``results.jsonl``."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """A resolved request: what :func:`guidelens.compare` was asked for, every name looked up."""
+    """A request to :func:`guidelens.compare` with every name resolved."""
 
     settings: RunSettings
     prompts: tuple[Prompt, ...]
@@ -36,20 +34,19 @@ class ComparisonRequest:
     batch_size: int
     plugin_versions: Mapping[str, str]
     command: str = ""
-    """The command line that made the request; empty from the library."""
+    """The command line of the request; empty for a call from Python."""
     plugins: list[str] | None = None
-    """What loads the same plugins again; None where a model is an object, which no command can name."""
+    """Requests that load the same plugins again; None if a model is an object, which has no name."""
     perturbed: tuple[dict[str, Any], ...] = ()
-    """How perturbed prompts came about: ``text``, ``reference``, ``clean``, ``perturbation``, ``edits``."""
+    """The origin of each perturbed prompt: ``text``, ``reference``, ``clean``, ``perturbation``, ``edits``."""
     notes: tuple[Note, ...] = ()
-    """What the reader should know of prompts and settings."""
+    """What the reader should know about prompts and settings."""
 
 
 def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the configuration of the run after ``request``, which may add prompts, schedules, seeds and
-    metrics.
+    """Return the run's configuration with the prompts, schedules, seeds and metrics of ``request`` added.
 
-    :raises UsageError: when the directory's run has other settings, naming the first that differs.
+    :raises UsageError: the run has other settings. The message names the first difference.
     """
     settings = request.settings.as_dict()
     schedules: list[dict[str, Any]] = [

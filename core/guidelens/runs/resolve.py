@@ -1,4 +1,4 @@
-"""Components by name or as objects: whatever a request gives, out come objects and the names they go by."""
+"""Resolve components, given by name or as objects, to objects with names."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Named(Generic[T]):
-    """A component and the name it goes by.
+    """A component and its name.
 
-    :param plugin: name and version of the plugin that offers it; empty for an object of the caller.
+    :param plugin: name and version of its plugin; empty for an object of the caller.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Named(Generic[T]):
 class Components:
     """All the parts of a run.
 
-    :param requests: what loads the plugins again that offer them; None where a model is an object of the caller.
+    :param requests: requests that load the same plugins again; None if a model is an object of the caller.
     """
 
     generator: Named[Generator]
@@ -96,9 +96,9 @@ def resolve_components(
 def default_components(
     plugins: PluginManager, kind: str, generator: Component | None = None
 ) -> list[Component]:
-    """Return the components of ``kind`` for users who name none; see :func:`resolve_components`.
+    """Return the default components of ``kind``; see :func:`resolve_components`.
 
-    :param generator: for metrics: the plugin that offers it offers them.
+    :param generator: default metrics come from the plugin of this generator.
     """
     chosen = _ComponentResolver(plugins).defaults(kind, generator)
     return [component for component in chosen if isinstance(component, Component)]
@@ -119,12 +119,12 @@ def _schedules(resolver: _ComponentResolver, schedules: ScheduleSpec | None) -> 
 
 
 def _distinct(choices: Sequence[Component | Named[Any]]) -> list[Component | Named[Any]]:
-    """Drop repetitions of one spelling; objects are kept, whatever they are called."""
+    """Drop components with a repeated spelling. Objects are never dropped."""
     return list({c.spec if isinstance(c, Component) else id(c): c for c in choices}.values())
 
 
 class _ComponentResolver:
-    """The loaded plugins, loaded when first needed."""
+    """Looks up components. Plugins are loaded when they are first needed."""
 
     def __init__(self, plugins: PluginManager | None) -> None:
         self._plugins = plugins
@@ -139,7 +139,7 @@ class _ComponentResolver:
         return {} if self._plugins is None else self._plugins.versions()
 
     def choose(self, kind: str, wanted: object) -> Component | Named[Any]:
-        """Return a component that was not built yet, or an object with its name."""
+        """Return a component that is not built yet, or an object with its name."""
         if wanted is None or isinstance(wanted, str):
             return self.plugins.resolve(kind, wanted)
         return Named(object_name(wanted), wanted)
@@ -152,7 +152,7 @@ class _ComponentResolver:
     def defaults(
         self, kind: str, generator: Component | Named[Any] | None = None
     ) -> list[Component | Named[Any]]:
-        """Return the components of a kind for users who name none; see :func:`resolve_components`."""
+        """Return the default components of a kind; see :func:`resolve_components`."""
         if generator is not None and not isinstance(generator, Component) and self._plugins is None:
             return []
         requested = [plugin for plugin in self.plugins.plugins if plugin.requested and plugin.loaded]

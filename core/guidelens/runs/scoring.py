@@ -1,4 +1,4 @@
-"""Metrics on pictures: a metric that fails on one picture is recorded there and spoils nothing else."""
+"""Score pictures with metrics. A failure on one picture is recorded there and does not affect other pictures."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class NamedMetric:
-    """A metric and the name it goes by in rows and messages."""
+    """A metric and its name in rows and messages."""
 
     name: str
     metric: Metric
 
     def __post_init__(self) -> None:
-        """Refuse a metric whose columns are not declared.
+        """Check the declaration of the columns.
 
-        :raises GuidelensError: naming the metric, and what was found in place of a column.
+        :raises GuidelensError: a column is not a Column. The message names the metric.
         """
         columns: Any = self.metric.columns
         odd = [column for column in columns if not isinstance(column, Column)]
@@ -44,23 +44,23 @@ class NamedMetric:
         return tuple(column.name for column in self.metric.columns)
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``config.json`` records: its name, and everything that its columns declare."""
+        """Return its record in ``config.json``: its name and the declarations of its columns."""
         return {"name": self.name, "columns": [asdict(column) for column in self.metric.columns]}
 
 
 @dataclass
 class Scores:
-    """What the metrics said about one picture."""
+    """The scores of one picture."""
 
     values: dict[str, float] = field(default_factory=dict)
     scored: list[str] = field(default_factory=list)
-    """Names of the metrics that succeeded, whether or not every column applied."""
+    """Names of the metrics that succeeded, even if some of their columns do not apply."""
     errors: dict[str, str] = field(default_factory=dict)
     """Name of each metric that failed -> reason in one line."""
 
 
 def check_columns(metrics: Iterable[Mapping[str, Any]]) -> None:
-    """Raise UsageError where two metrics (:meth:`NamedMetric.as_dict`) have a column of the same name."""
+    """Raise UsageError if two metrics (:meth:`NamedMetric.as_dict`) have a column with the same name."""
     owner: dict[str, str] = {}
     for metric in metrics:
         for column in (declared["name"] for declared in metric["columns"]):
@@ -75,7 +75,7 @@ def check_columns(metrics: Iterable[Mapping[str, Any]]) -> None:
 def score(
     metrics: Sequence[NamedMetric], pictures: Sequence[Image], prompts: Sequence[Prompt]
 ) -> list[Scores]:
-    """Score pictures of equal size, each metric on all at once, or one by one where that fails."""
+    """Score pictures of equal size. Each metric gets all at once, and after an error one by one."""
     results = [Scores() for _ in pictures]
     if not pictures or not metrics:
         return results
@@ -87,7 +87,7 @@ def score(
     for item in metrics:
         try:
             answers = scores_of(item.metric, images, prompts)
-        except (Exception, SystemExit):  # whatever a plugin raises must not cost other pictures their scores
+        except (Exception, SystemExit):  # an error in a plugin must not affect the scores of other pictures
             logger.debug("metric %s failed on a batch; trying one by one", item.name, exc_info=True)
             for i, prompt in enumerate(prompts):
                 _score_one(item, images[i : i + 1], prompt, results[i])

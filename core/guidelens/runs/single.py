@@ -146,7 +146,7 @@ def _saliency_recorder(settings: Settings, weights: Mapping[str, Sequence[float]
 def _guided_steps(settings: Settings, weights: Mapping[str, Sequence[float]], most: int) -> list[int]:
     """Return at most ``most`` of the steps at which some objective is active, evenly spaced.
 
-    :raises UsageError: where none is.
+    :raises UsageError: no objective is active at any step.
     """
     guided = [k for k, on in enumerate(settings.guided) if on and any(row[k] for row in weights.values())]
     if not guided or settings.sampling.scale == 0:

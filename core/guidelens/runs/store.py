@@ -1,4 +1,4 @@
-"""A run's directory on disk: a lock, atomic files, and rows that count only together with what they name."""
+"""A run's directory on disk: a lock, atomic files, and rows that are valid only with their picture and telemetry."""
 
 from __future__ import annotations
 
@@ -32,33 +32,32 @@ logger = logging.getLogger(__name__)
 CONFIG, RESULTS, SAMPLES, LOCK = "config.json", "results.jsonl", "samples", ".lock"
 FAILURES = "failures.jsonl"
 COMPARISON, STUDY = "comparison", "study"
-"""What a run's directory may be of: its configuration's ``kind``, a comparison where it states none."""
+"""The kinds of runs, as ``kind`` in ``config.json``. A configuration without it is a comparison."""
 
 LOCK_PATIENCE = 0.5
 """Seconds to wait for a directory in use: `status` takes the lock briefly."""
 
 
 class RunStore:
-    """The files of one run, held under a lock for as long as the context lasts.
+    """The files of one run. A lock is held while the context is open.
 
-    A cell counts once ``samples/KEY.png``, the telemetry of its batch and its row in ``results.jsonl`` are all
-    on disk and readable. On entry, what an interruption left half done is put right: temporary files are
-    removed, a torn last row is cut off, and rows whose picture or telemetry is missing or damaged are dropped,
-    so that what remains can be trusted.
+    A cell is finished once ``samples/KEY.png``, the telemetry of its batch and its row in ``results.jsonl`` are on
+    disk and readable. On entry the directory is repaired after an interruption: temporary files, an incomplete last
+    row, and rows with a missing or damaged picture or telemetry file are removed.
 
-    :raises UsageError: when the directory holds something else than a run.
-    :raises GuidelensError: when another process works in it, or it cannot be read or written.
+    :raises UsageError: the directory holds something other than a run.
+    :raises GuidelensError: another process uses it, or it cannot be read or written.
     """
 
     def __init__(self, directory: str | Path, kind: str = COMPARISON) -> None:
         self.directory = Path(directory)
         self.kind = kind
         self.config: dict[str, Any] | None = None
-        """What ``config.json`` said on entry; None for a new run."""
+        """The content of ``config.json`` on entry; None for a new run."""
         self.rows: dict[str, dict[str, Any]] = {}
-        """The rows that count, by key, in the order of the file."""
+        """The rows of finished cells, by key, in the order of the file."""
         self.failures: dict[str, dict[str, Any]] = {}
-        """Cells that could not be computed, by key: what ``failures.jsonl`` says."""
+        """Cells that could not be computed, by key: the rows of ``failures.jsonl``."""
         self._replaced = False
         self._lock: FileLock | None = None
 
@@ -114,9 +113,8 @@ class RunStore:
         rows: Sequence[Mapping[str, Any]],
         telemetry: Mapping[str, bytes] | None = None,
     ) -> None:
-        """Write pictures (PNG, by key) and telemetry (by file name), then the rows that name them.
-
-        An interruption in between leaves files without rows, which don't count.
+        """Write pictures (PNG, by key) and telemetry (by file name), then their rows. Files whose rows were not
+        written because of an interruption are ignored.
         """
         for key, content in pictures.items():
             self.write(image_name(key), content)
@@ -127,7 +125,7 @@ class RunStore:
         self.replace_failures([f for key, f in self.failures.items() if key not in self.rows])
 
     def replace_failures(self, failures: Iterable[Mapping[str, Any]]) -> None:
-        """Replace ``failures.jsonl`` atomically, unless it says just this; without failures there is no file."""
+        """Replace ``failures.jsonl`` atomically if it would change. Without failures the file is removed."""
         new = {failure["key"]: dict(failure) for failure in failures}
         if list(new.items()) == list(self.failures.items()):
             return
@@ -139,16 +137,15 @@ class RunStore:
         self.failures = new
 
     def replace_rows(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Replace all of ``results.jsonl`` atomically, unless it holds just these rows in this order."""
+        """Replace all of ``results.jsonl`` atomically if its rows or their order would change."""
         new = {row["key"]: dict(row) for row in rows}
         if self._replaced or list(new.items()) != list(self.rows.items()):
             self.write(RESULTS, b"".join(map(_line, new.values())))
             self.rows, self._replaced = new, False
 
     def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace single rows, durably and without writing all others: of two rows with one key the later counts.
-
-        :meth:`replace_rows`, or opening the directory again, leaves one of each.
+        """Replace single rows by appending them, without rewriting the file. The last row with a key is valid.
+        :meth:`replace_rows` removes the older ones, and so does the next opening of the directory.
         """
         self._replaced = True
         self._append(rows)
@@ -172,7 +169,7 @@ class RunStore:
                 file.flush()
                 os.fsync(file.fileno())
             except OSError:
-                # A full disk may have taken half a row: give the space back and leave whole rows only.
+                # The disk may have become full within a row: remove the incomplete row.
                 with suppress(OSError):
                     os.truncate(path, size)
                 raise
@@ -212,11 +209,10 @@ def image_name(key: str) -> str:
 
 
 def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | None:
-    """Return what ``config.json`` says, or None where there is none.
+    """Return the content of ``config.json``, or None if there is no such file.
 
-    :param kind: what it must be of, :data:`COMPARISON` or :data:`STUDY`; None: either.
-    :raises UsageError: when it is not the configuration of such a run, or of a format that this version does
-        not read.
+    :param kind: the required kind, :data:`COMPARISON` or :data:`STUDY`; None: either.
+    :raises UsageError: it is not a configuration of this kind, or has another format version.
     """
     path = directory / CONFIG
     if not path.exists():
@@ -248,20 +244,19 @@ def read_config(directory: Path, kind: str | None = None) -> dict[str, Any] | No
 
 
 def earlier_config(directory: Path, kind: str) -> dict[str, Any] | None:
-    """Return the configuration of the run that ``directory`` holds; None for an absent or empty directory.
+    """Return the configuration of the run in ``directory``; None for an absent or empty directory.
 
-    :raises UsageError: when the directory holds anything else.
+    :raises UsageError: the directory holds something else.
     """
     refuse_foreign(directory)
     return read_config(directory, kind) if directory.is_dir() else None
 
 
 def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:
-    """Return the rows of a ``results.jsonl`` by key, and whether the file should be written anew.
+    """Return the rows of a ``results.jsonl`` by key, and whether the file should be rewritten. It should be if its
+    last line is incomplete (and left out), or if a row replaces an earlier one.
 
-    That is where its last line was torn (and is left out), or a row replaces an earlier one.
-
-    :raises GuidelensError: when another line than the last is not a row.
+    :raises GuidelensError: a line before the last is not a row.
     """
     return _read_lines(path, ROW, "a result row")
 
@@ -285,7 +280,7 @@ def _read_lines(path: Path, schema: TypeAdapter[Any], what: str) -> tuple[dict[s
         try:
             row = schema.validate_json(line)
         except ValidationError as error:
-            # Only the end of a file can be torn; anything else is damage that a rerun should not paper over.
+            # An interruption can only damage the last line. A rerun must not hide other damage.
             if i == len(whole) - 1 and not rest and error.errors()[0]["type"] == "json_invalid":
                 return rows, True
             raise GuidelensError(

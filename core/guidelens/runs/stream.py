@@ -1,4 +1,4 @@
-"""Steps as they happen: prompts drawn under one schedule, with components by name or as objects."""
+"""Draw prompts under one schedule and yield every step. Components are given by name or as objects."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def stream(
     device: str = "auto",
     plugins: PluginManager | None = None,
 ) -> cabc.Generator[Step, None, None]:
-    """Draw prompts under one schedule, and yield each :class:`~guidelens.engine.Step` when it has been taken.
+    """Draw prompts under one schedule, and yield every :class:`~guidelens.engine.Step`.
 
-    Components are given by name (``"shapes"``, ``"blend:itc=0.5,cap=0.5"``) or as objects; None takes the
-    default of the loaded plugins. Names are built anew by each call: who streams often builds once and passes
-    objects, or keeps an :class:`~guidelens.engine.Engine`, whose ``stream`` also takes a schedule, a seed and a
-    scale for each picture.
+    Components are given by name (``"shapes"``, ``"blend:itc=0.5,cap=0.5"``) or as objects; None takes the default of
+    the loaded plugins. Each call builds named components again. To stream often, build them once and pass objects, or
+    keep an :class:`~guidelens.engine.Engine`. Its ``stream`` also takes a schedule, a seed and a scale for each
+    picture.
 
-    Nothing runs ahead of the consumer. To stop, leave the loop, or ``close()`` what this returns from where it is
-    consumed; the networks are then as they were before.
+    A step is computed only when it is requested. To stop, leave the loop or call ``close()`` on the returned
+    iterator, in the same thread. This also restores the networks.
 
-    :param prompts: one, or several that are drawn at once, from the same noise: the B rows of each step.
-    :param seed: of all the noise.
+    :param prompts: one or several prompts, drawn at once from the same noise. They are the B rows of each step.
+    :param seed: seed of all the noise.
     :param sampling: how pictures are drawn; the last step holds the finished pictures in ``picture``.
     :raises UsageError: at once, for a request that makes no sense.
     :raises GuidelensError: at once, for components that cannot be built; while running, for sampling that failed.

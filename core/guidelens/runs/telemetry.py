@@ -1,8 +1,7 @@
-"""What happened at every step of a batch, in one compressed numpy file per batch.
+"""Telemetry of every step of a batch, in one compressed numpy file per batch.
 
-One file per batch because a batch is what is computed and committed at once: the file is written whole and
-never touched again, whatever else the run still does, and needs nothing but numpy to be read. Rows stay small,
-and name the file.
+A batch is computed and stored as a whole, so its file is written once and never changed. Reading it needs only numpy.
+Rows stay small and name the file.
 """
 
 from __future__ import annotations
@@ -30,18 +29,18 @@ if TYPE_CHECKING:
 
 FOLDER = "telemetry"
 SERIES = ("losses", "gradient_norms", "cosines", "weights")
-"""What is kept per step by objective, or pair of objectives (``"a|b"``, in sorted order)."""
+"""Values per step and objective, or pair of objectives (``"a|b"``, in sorted order)."""
 
 SNAPSHOT_SIDE = 64
-"""Snapshots of x0 and maps of saliency are reduced to at most this many pixels a side: they show what forms when
-and where, not detail.
+"""Largest side in pixels of stored snapshots of x0 and saliency maps. They show what forms when and where, not
+detail.
 """
 
 MAPS = ("saliency", "saliency_peaks")
-"""What is kept by objective of the steps with snapshots."""
+"""Values per objective at the steps with snapshots."""
 
 DIGITS = 7
-"""Significant digits of telemetry in rows: what float32 carries."""
+"""Significant digits of telemetry in rows, the precision of float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,10 +54,10 @@ class Telemetry:
     :param nonfinite: (N,) bool, the steps left unguided because their gradient was not finite.
     :param snapshot_steps: (S,) the steps whose predicted x0 was kept.
     :param snapshots: (S, H, W, C) uint8, these predictions, at most :data:`SNAPSHOT_SIDE` pixels a side.
-    :param saliency: where each objective pulled at these steps, (S, H, W) uint8: the mean over channels of
-        |dL_k/dx0|, reduced like the snapshots, each map in 255ths of its own peak.
-    :param saliency_peaks: (S,) float32, what 255 stands for in each map; nan, and the map 0, where the objective
-        was inactive or its gradient not finite.
+    :param saliency: by objective, (S, H, W) uint8: the mean over channels of |dL_k/dx0| at these steps, reduced like
+        the snapshots, in 255ths of the peak of each map.
+    :param saliency_peaks: (S,) float32, the value of 255 in each map. If the objective is inactive or its gradient
+        not finite, the peak is nan and the map 0.
     """
 
     losses: dict[str, np.ndarray] = field(default_factory=dict)
@@ -73,11 +72,11 @@ class Telemetry:
 
 
 class StepRecorder:
-    """Takes the steps of a batch and keeps what :class:`~guidelens.engine.Result` does not tell.
+    """Records the steps of a batch: values that :class:`~guidelens.engine.Result` does not hold.
 
-    Nothing is moved off the device before the end, so that no step waits for it.
+    Values are copied from the device at the end only, so that no step waits for a copy.
 
-    :param steps: N, how many there will be.
+    :param steps: N, the number of steps.
     :param snapshots: progress values in [0, 1]; the nearest steps are kept.
     """
 
@@ -96,7 +95,7 @@ class StepRecorder:
                 self._maps.setdefault(name, []).append(saliency_maps(gradient))
 
     def nonfinite(self) -> np.ndarray:
-        """Return (B, N) bool: which steps of which samples were left unguided."""
+        """Return (B, N) bool, True at unguided steps."""
         import torch
 
         return _array(torch.stack(self._nonfinite, 1).cpu())
@@ -123,7 +122,7 @@ class StepRecorder:
 def saliency_maps(gradient: Tensor) -> tuple[Tensor, Tensor]:
     """Return the mean over channels of |gradient| in 255ths of each map's peak, and the peaks.
 
-    Maps that are not finite are 0, with the peak nan. Nothing is waited for.
+    Maps that are not finite become 0, with the peak nan. This does not wait for the device.
 
     :param gradient: dL_k/dx0 (B, C, H, W), at the pictures.
     :returns: (B, h, w) uint8, at most :data:`SNAPSHOT_SIDE` pixels a side, and (B,) float32.
@@ -133,7 +132,7 @@ def saliency_maps(gradient: Tensor) -> tuple[Tensor, Tensor]:
     maps = _small(gradient.abs().mean(dim=1, keepdim=True))[:, 0]
     peaks = maps.amax(dim=(1, 2))
     peaks = torch.where(peaks.isfinite(), peaks, torch.nan)
-    shares = maps / peaks[:, None, None]  # 0 / 0 and whatever is by nan is nan, and nothing to see
+    shares = maps / peaks[:, None, None]  # 0 / 0 and division by nan give nan: an empty map
     return (shares.nan_to_num(0.0) * 255).round().to(torch.uint8), peaks
 
 
@@ -153,7 +152,7 @@ def _array(tensor: Tensor) -> np.ndarray:
 
 
 def batch_file(keys: Sequence[str]) -> str:
-    """Return the path of a batch's telemetry, relative to the run's directory; the same keys, the same file."""
+    """Return the path of a batch's telemetry, relative to the run's directory. It depends only on the keys."""
     return f"{FOLDER}/{hashlib.sha256(' '.join(keys).encode()).hexdigest()[:20]}.npz"
 
 
@@ -163,7 +162,7 @@ def pack(
     weights: Sequence[Mapping[str, Sequence[float]]],
     recorder: StepRecorder,
 ) -> bytes:
-    """Return the telemetry of a batch as the content of its file; the same numbers give the same bytes.
+    """Return the telemetry of a batch as the content of its file. Equal numbers give equal bytes.
 
     Arrays: ``keys`` (B,), ``SERIES/name`` (B, N) float32 with nan where a sample has none, ``nonfinite`` (B, N),
     ``snapshot_steps`` (S,), ``snapshots`` (B, S, H, W, C), ``saliency/name`` (B, S, H, W) and
@@ -180,9 +179,9 @@ def pack(
 def single_telemetry(
     result: Result, weights: Mapping[str, Sequence[float]], recorder: StepRecorder
 ) -> Telemetry:
-    """Return the telemetry of a batch of one, as a file of it would have it.
+    """Return the telemetry of a single picture, as if read from a file.
 
-    :param weights: of its schedule at each step, by objective.
+    :param weights: weights of its schedule at each step, by objective.
     """
     return _of_row(_arrays([""], [result], [weights], recorder), 0)
 
@@ -231,7 +230,7 @@ def load_telemetry(directory: Path, row: Mapping[str, Any]) -> Telemetry:
     path = directory / row["telemetry"]
     found = load_batch(path, recorded_hash(row, "telemetry"), row["key"]).get(row["key"])
     if found is None:
-        raise GuidelensError(f"{path} holds nothing of the cell {row['key']}; {again(path.parent.parent)}")
+        raise GuidelensError(f"{path} has no telemetry of the cell {row['key']}; {again(path.parent.parent)}")
     return found
 
 
@@ -302,7 +301,7 @@ def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
     parts: dict[str, Any] = {kind: {} for kind in (*SERIES, *MAPS)}
     for name, values in arrays.items():
         kind, slash, what = name.partition("/")
-        # Levels are whole numbers: whether a map is of anything, its peak says.
+        # Levels are integers, so only the peak shows whether a map is empty.
         told = arrays[f"saliency_peaks/{what}"] if kind == "saliency" else values
         if slash and not np.isnan(told[row]).all():
             parts[kind][what] = values[row]
@@ -312,10 +311,9 @@ def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
 
 
 def is_whole(path: Path, sha256: str = "") -> bool:
-    """Say whether a telemetry file is there as it was written.
+    """Return whether a telemetry file is complete and unchanged.
 
-    :param sha256: of the file, as a row has it; without it, whether the file is there to its end (the index of a zip
-        file is its last part).
+    :param sha256: hash of the file in a row. Without it, only the index of the zip file is checked, its last part.
     """
     if not sha256:
         return zipfile.is_zipfile(path)
@@ -323,10 +321,10 @@ def is_whole(path: Path, sha256: str = "") -> bool:
 
 
 def summary(result: Result) -> dict[str, dict[str, float]]:
-    """Return what a row says of the steps.
+    """Return the summary of the steps for a row.
 
-    ``losses``: the last one; ``gradient_norms``, ``cosines``: means; ``conflicts``: the share of the steps at which
-    a cosine is negative, of those at which both objectives are active.
+    ``losses`` are those of the last step, ``gradient_norms`` and ``cosines`` are means. ``conflicts`` is the share of
+    negative cosines among the steps at which both objectives are active.
     """
     return {
         "losses": _reduced(result.losses, lambda values: values[-1]),
@@ -350,7 +348,7 @@ def _reduced(series: Mapping[str, Sequence[float]], reduce: Any) -> dict[str, fl
 
 
 def step_series(directory: Path, row: Mapping[str, Any]) -> dict[str, dict[str, list[float | None]]]:
-    """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row, one number a step, None where inactive."""
+    """Return ``losses``, ``gradient_norms`` and ``cosines`` of a row: one number per step, None where inactive."""
     telemetry = load_telemetry(directory, row)
     return {
         kind: {

@@ -1,7 +1,7 @@
-"""From a study to its cells: every combination of every grid, with the key that identifies its picture.
+"""Expand a study into cells: every combination of every grid, with the key of its picture.
 
-A cell's key is that of a comparison's cell, a hash of its entire resolved configuration. So what two grids have
-in common is one cell, computed once; a *member* says in which grid and under which names a cell stands.
+As in a comparison, a cell's key is a hash of its entire resolved configuration. A cell that several grids share is
+computed once. A *member* is a row with a grid, a cell of it and the names of its condition.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Columns = dict[str, Any]
-"""What identifies a condition, by column."""
+"""The values that identify a condition, by column."""
 
 
 @dataclass
 class Expansion:
-    """All that a study asks for.
+    """Everything that a study requests.
 
     :param members: one row per grid and cell, in the order of the file: ``grid``, ``key``, ``settings`` (id),
         ``pair`` and the columns of the condition; see docs/studies.md.
-    :param groups: the cells by the engine that computes them; what grids share is there once.
+    :param groups: the cells, grouped by engine. A cell in several grids is listed once.
     :param settings: by id.
     :param schedules: the weights of every schedule at every step, by name and number of steps.
-    :param notes: what the text encoders have to say, and what is to be known of the settings.
+    :param notes: notes about prompts (from the text encoders) and about the settings.
     """
 
     members: list[dict[str, Any]] = field(default_factory=list)
@@ -78,17 +78,17 @@ class Expansion:
 def expand(
     study: Study, plugins: PluginManager, cache: ComponentCache, *, perturb: Perturb | None = None
 ) -> Expansion:
-    """Look up and build the parts of a study and combine them.
+    """Look up, build and combine the parts of a study.
 
-    :param perturb: used in place of the library's.
-    :raises UsageError: for names that do not exist and combinations that make no sense, with the line.
+    :param perturb: replaces the library's perturbations.
+    :raises UsageError: for unknown names and invalid combinations, with the line.
     :raises GuidelensError: for parts that cannot be built.
     """
     return _Expander(study, plugins, cache, perturb).run()
 
 
 def pair_id(clean: str, seed: int) -> str:
-    """Return the id of all cells that share a clean prompt and a seed, and so all their noise."""
+    """Return the id of a clean prompt and a seed. Cells with the same id have the same noise."""
     return hashlib.sha256(canonical_json([clean, seed]).encode()).hexdigest()[:12]
 
 
@@ -143,7 +143,7 @@ class _Expander:
         return settings.generator.name, settings.guidance.name
 
     def _check_device(self) -> None:
-        """:raises UsageError: where the device is not there, or lacks the study's dtype."""
+        """:raises UsageError: the machine lacks the device, or the device lacks the study's dtype."""
         from guidelens.networks import resolve_device, resolve_dtype
 
         with self._at(("device",)):
@@ -264,7 +264,7 @@ class _Expander:
             return list(dict.fromkeys(self._spec("metric", name) for name in names))
 
     def _spec(self, kind: str, spec: str | None) -> str:
-        """Return the spelling of a component; relative paths in the study's own are taken from its folder."""
+        """Return the spelling of a component. Relative paths in a study file are relative to its folder."""
         component = self.plugins.resolve(kind, spec)
         if spec is None or kind in self.study.overrides:
             return component.spec
@@ -307,14 +307,14 @@ class _Expander:
                 prompts = gather(sources, self.study.base, lambda spec: self.plugins.build("prompts", spec))
             result: list[StudyPrompt] = []
             with self._at(self.study.key_place(grid, "perturbations")):
-                # Perturbed prompts are nothing without the clean ones to compare with.
+                # Perturbed prompts are compared with the clean ones, so these are needed too.
                 for spec in dict.fromkeys((NONE, *grid.perturbations)):
                     result += perturbed(prompts, spec, self.study.perturbation_seed, self.perturb)
             self._prompts[known] = result
         return self._prompts[known]
 
     def _notes_on(self, guidance: str, prompts: Sequence[StudyPrompt]) -> Mapping[str, list[str]]:
-        """Return what the text encoder has to say of each prompt."""
+        """Return the notes of the text encoder about each prompt."""
         known = self._notes.setdefault(guidance, {})
         new = [prompt.prompt.text for prompt in prompts if prompt.prompt.text not in known]
         if new:
@@ -326,7 +326,7 @@ class _Expander:
     # -- exclusions
 
     def _canonical(self, rule: Rule) -> Rule:
-        """Return a rule with components spelled as cells have them."""
+        """Return a rule with the components spelled as in the cells."""
         conditions = {}
         for name, values in rule.conditions.items():
             with self._at((*rule.place, name)):
@@ -344,12 +344,12 @@ class _Expander:
         return False
 
     def _model_place(self, grid: Grid, kind: str) -> Place | None:
-        """Return where a model is named; None where the caller has put another in its place."""
+        """Return the place of a model in the file; None if the caller has replaced it."""
         return None if kind in self.study.overrides else self.study.key_place(grid, kind)
 
     @contextmanager
     def _at(self, place: Place | None) -> Iterator[None]:
-        """Say on which line of the study a mistake is; None: on none."""
+        """Add the line of the study to errors. None: no line."""
         try:
             yield
         except UsageError as error:
@@ -359,7 +359,7 @@ class _Expander:
 
     @contextmanager
     def _settling(self, grid: Grid) -> Iterator[None]:
-        """Say on which line of a grid a setting is that does not fit."""
+        """Add the line of the setting in a grid to errors."""
         try:
             yield
         except UsageError as error:

@@ -1,4 +1,4 @@
-"""The table of a study as a file that other programs read: CSV or Parquet."""
+"""Export the table of a study as CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from .results import StudyResults, flat
 
 
 def table(study: StudyResults) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns and the flat rows of a study; a column holds None where it does not apply.
-
-    Columns that every cell has come first, then the others by kind (``option.``, ``metric.``, ...) and name.
+    """Return the columns and the flat rows of a study. A column that does not apply has None. Columns of all cells
+    come first, then the others by kind (``option.``, ``metric.``, ...) and name.
     """
     rows = [flat(cell) for cell in study.cells]
     names = dict.fromkeys(name for row in rows for name in row)
     plain = [name for name in names if "." not in name]
     kinds = dict.fromkeys(name.partition(".")[0] for name in names if "." in name)
-    # Metrics keep the order that their plugin gives them; everything else has none of its own.
+    # Metrics keep the order of their plugin. Other columns have no order of their own.
     dotted = [name for kind in kinds for name in _ordered(kind, names)]
     columns = [*plain, *dotted]
     return columns, [{name: row.get(name) for name in columns} for row in rows]
@@ -37,10 +36,10 @@ def _ordered(kind: str, names: dict[str, None]) -> list[str]:
 
 
 def csv_bytes(study: StudyResults) -> bytes:
-    """Return the table as CSV (UTF-8, header, RFC 4180 quoting); an empty field where nothing applies.
+    """Return the table as CSV (UTF-8, header, RFC 4180 quoting). A column that does not apply is an empty field.
 
-    Text that a spreadsheet would take for a formula (``=...``, ``+...``, ``-...``, ``@...``) gets an apostrophe in
-    front.
+    Text that a spreadsheet would read as a formula (``=...``, ``+...``, ``-...``, ``@...``) gets a leading
+    apostrophe.
     """
     columns, rows = table(study)
     text = io.StringIO(newline="")
@@ -53,7 +52,7 @@ def csv_bytes(study: StudyResults) -> bytes:
 def parquet_bytes(study: StudyResults) -> bytes:
     """Return the table as Parquet.
 
-    :raises GuidelensError: where pyarrow is not installed.
+    :raises GuidelensError: pyarrow is not installed.
     """
     try:
         import pyarrow as pa
@@ -69,7 +68,7 @@ def parquet_bytes(study: StudyResults) -> bytes:
 
 
 def _column(values: Sequence[Any]) -> Sequence[Any]:
-    """Make one type of a column that holds whole and broken numbers."""
+    """Convert a column with integers and floats to one type."""
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int, float} and float in kinds:
         return [None if value is None else float(value) for value in values]
@@ -80,9 +79,9 @@ FORMATS = ("csv", "parquet")
 
 
 def encode(study: StudyResults, form: str) -> bytes:
-    """Return the table as a file of a format, one of :data:`FORMATS`.
+    """Return the table as the content of a file in one of :data:`FORMATS`.
 
-    :raises GuidelensError: where a package for it is missing.
+    :raises GuidelensError: a package for it is missing.
     """
     return csv_bytes(study) if form == "csv" else parquet_bytes(study)
 
@@ -91,6 +90,6 @@ def export(study: StudyResults, form: str, path: Path) -> None:
     """Write the table to a file, atomically.
 
     :param form: one of :data:`FORMATS`.
-    :raises GuidelensError: when that fails.
+    :raises GuidelensError: writing fails.
     """
     write_file(path, encode(study, form))

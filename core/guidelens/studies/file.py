@@ -1,4 +1,4 @@
-"""Study files: TOML read into a :class:`Study`, every mistake named with its line and key."""
+"""Read study files (TOML) into a :class:`Study`. Errors name line and key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ else:
     import tomli as tomllib
 
 MAIN = "main"
-"""What the grid of a study is called that has no ``[[grid]]``."""
+"""Name of the only grid of a study without ``[[grid]]``."""
 
 SETTING_KEYS = {"preset": "presets"}
 """Keys of settings that are not options of the sampling."""
@@ -31,10 +31,10 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Grid:
-    """One grid: every combination of its values is a condition. None, or empty, takes what plugins offer.
+    """A grid. Every combination of its values is a condition. None or empty takes the defaults of the plugins.
 
-    :param sampling: the values of each option of :class:`~guidelens.sampling.Sampling` that the file names, whether
-        under a key of its own or in ``options``.
+    :param sampling: the values of each option of :class:`~guidelens.sampling.Sampling` in the file, under its own key
+        or in ``options``.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class Rule:
-    """An exclusion: a cell that has one of the values in every column named is left out."""
+    """An exclusion rule. A cell is left out if every named column has one of the listed values."""
 
     conditions: Mapping[str, tuple[Any, ...]]
     place: Place
@@ -61,11 +61,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Study:
-    """A study file, checked as far as it can be without any plugin.
+    """A study file, checked as far as possible without plugins.
 
-    :param text: the file itself.
-    :param label: what messages call it.
-    :param base: the folder that paths in it are relative to.
+    :param text: content of the file.
+    :param label: its name in messages.
+    :param base: folder for relative paths in it.
     """
 
     name: str
@@ -84,15 +84,15 @@ class Study:
     snapshots: tuple[float, ...] = ()
     perturbation_seed: int = 0
     overrides: Mapping[str, str] = field(default_factory=dict)
-    """``generator`` and ``guidance`` that take the place of the file's; see :meth:`with_models`."""
+    """``generator`` and ``guidance`` that replace those of the file; see :meth:`with_models`."""
 
     @property
     def plugin_requests(self) -> list[str]:
-        """What loads the study's own plugins: files by their absolute path."""
+        """Requests that load the study's own plugins, with absolute paths of files."""
         return [str(self.base / name) if name.endswith(".py") else name for name in self.plugins]
 
     def with_models(self, generator: str | None = None, guidance: str | None = None) -> Study:
-        """Return the study asked of another generator or guidance model, in all its grids."""
+        """Return the study with another generator or guidance model in all its grids."""
         given = {"generator": generator, "guidance": guidance}
         models = {kind: spec for kind, spec in given.items() if spec is not None}
         if not models:
@@ -102,22 +102,22 @@ class Study:
         return replace(self, grids=grids, overrides={**self.overrides, **models})
 
     def error(self, place: Place, message: str) -> UsageError:
-        """Return the error that names the line of a place in front of the message."""
+        """Return an error whose message starts with the line of a place."""
         return UsageError(f"{self.label}, line {line_of(dict(self.lines), place)}: {message}")
 
     def key_place(self, grid: Grid, key: str) -> Place:
-        """Return where ``key`` of a grid is written: in the grid, or at the top."""
+        """Return the place of ``key`` of a grid: in the grid, or at the top of the file."""
         return self._written(grid, (key,)) or grid.place
 
     def setting_place(self, grid: Grid, setting: str) -> Place:
-        """Return where a grid's setting is written, by the name that an error has for it; else the grid."""
+        """Return the place of a grid's setting, given its name in an error; if it is not in the file, the grid."""
         own = {option.name: option.study_key for option in options()}
         key = own.get(setting, SETTING_KEYS.get(setting, setting))
         found = self._written(grid, (key,) if key else ("options", setting))
         return found or grid.place
 
     def _written(self, grid: Grid, key: Place) -> Place | None:
-        """Return the place of a key in a grid or at the top; of what holds it, where it has no line of its own."""
+        """Return the place of a key in a grid or at the top; if it has no line, the place of its table."""
         for around in (key, key[:-1]):
             for outer in (grid.place, ()):
                 if around and (*outer, *around) in self.lines:
@@ -143,9 +143,9 @@ def load_study_file(path: str | Path) -> Study:
 def parse_study(text: str, *, label: str = "study", base: Path | None = None, name: str = "study") -> Study:
     """Read the text of a study file.
 
-    :param label: what messages call it.
-    :param base: the folder that paths are relative to; None: the working directory.
-    :param name: of a study that states none.
+    :param label: its name in messages.
+    :param base: folder for relative paths; None: the working directory.
+    :param name: name of the study if the text has none.
     :raises UsageError: for a mistake in it, with line and key.
     """
     text = text.replace("\r\n", "\n")
@@ -157,7 +157,7 @@ def parse_study(text: str, *, label: str = "study", base: Path | None = None, na
 
 
 def _decoded(message: str, text: str) -> str:
-    """Put the parser's message into the form of ours: the line first."""
+    """Rewrite the parser's message like ours: line first."""
     match = re.fullmatch(r"(.*) \(at line (\d+), column (\d+)\)", message)
     if match is not None:
         return f"line {match[2]}, column {match[3]}: {match[1]}"
@@ -165,7 +165,7 @@ def _decoded(message: str, text: str) -> str:
 
 
 class _Parser:
-    """Turns the content of a TOML file into a study."""
+    """Converts the content of a TOML file to a study."""
 
     def __init__(self, text: str, label: str, base: Path) -> None:
         self.lines = find_lines(text)
@@ -178,7 +178,7 @@ class _Parser:
         defaults = _with_sampling({key: value for key, value in top.items() if key in AXES})
         name = own.pop("name", name)
         if not _NAME.fullmatch(name):
-            raise self._error(("name",), f"the name {name!r} must be of letters, digits, '.', '_' and '-'")
+            raise self._error(("name",), f"the name {name!r} may only have letters, digits, '.', '_' and '-'")
         grids = [self._grid(table, place, defaults) for table, place in tables["grid"]]
         if not grids:
             grids = [Grid(MAIN, **defaults)]
@@ -211,7 +211,7 @@ class _Parser:
         seen: set[str] = set()
         for grid in grids:
             if grid.name in seen:
-                raise self._error((*grid.place, "name"), f"two grids are called {grid.name!r}")
+                raise self._error((*grid.place, "name"), f"two grids have the name {grid.name!r}")
             seen.add(grid.name)
 
     def _rule(self, table: dict[str, Any], place: Place) -> Rule:
@@ -259,7 +259,7 @@ class _Parser:
 
 
 def _with_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of keys, those of options of the sampling gathered by the options' names."""
+    """Return the values of keys. Values of sampling options are collected by option name."""
     rest = {key: value for key, value in values.items() if key not in SAMPLING_KEYS and key != "options"}
     own = {option.name: values[key] for key, option in SAMPLING_KEYS.items() if key in values}
     return {**rest, "sampling": {**values.get("options", {}), **own}}

@@ -1,4 +1,4 @@
-"""What a study would take: cells by grid, time from a few measured steps, memory at their peak."""
+"""Forecast the cost of a study: cells by grid, time from a few measured steps, peak memory."""
 
 from __future__ import annotations
 
@@ -28,37 +28,38 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SLOW_STEP = 2.0
-"""Seconds: where one step of one picture takes longer, batches are taken to cost as much per picture."""
+"""If one step of one picture takes more seconds, larger batches are not measured: their cost is taken as
+proportional."""
 
 _PROBED_STEPS = 3
-"""After the first, which warms up and at which some schedules still use fewer objectives."""
+"""Number of measured steps. The first step is not measured: it warms up, and some schedules use fewer objectives
+there."""
 
 
 @dataclass(frozen=True)
 class PlannedStudy:
-    """A study before it is run: what claims are asked of, all cells missing."""
+    """A study before it is run, with all cells missing, for claims to check."""
 
     config: dict[str, Any]
     cells: Sequence[dict[str, Any]]
 
     @classmethod
     def of(cls, study: Study, expansion: Expansion) -> PlannedStudy:
-        """Take the cells of a study from its expansion."""
+        """Return the planned study of an expansion."""
         return cls(outline(study, expansion), [{**member, "status": MISSING} for member in expansion.members])
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """What computing the missing cells of a study would take on this machine, as far as a few steps tell.
+    """Forecast of the cost of a study's missing cells on this machine, from a few measured steps.
 
-    :param grids: cells by grid; ``total`` counts what grids share once.
-    :param missing: cells that are neither on disk nor recorded as failed.
-    :param failed: cells that are recorded as failed, which only ``retry_failed`` would try again.
-    :param seconds: of sampling, at the measured rates.
-    :param steps: sampling steps of all these pictures.
-    :param memory: bytes, the peak while the steps were measured: of the device where it is a GPU, else of the
-        process.
-    :param planned: what claims can be asked of before the study is run.
+    :param grids: number of cells by grid; ``total`` counts shared cells once.
+    :param missing: number of cells that are neither on disk nor recorded as failed.
+    :param failed: number of cells that are recorded as failed. Only ``retry_failed`` tries them again.
+    :param seconds: sampling time at the measured rates.
+    :param steps: number of sampling steps of all these pictures.
+    :param memory: peak memory in bytes during the measured steps: of the GPU, or on other devices of the process.
+    :param planned: the study with all cells missing, for claims to check.
     """
 
     study: Study
@@ -84,7 +85,7 @@ def forecast(
     retry_failed: bool = False,
     perturb: Perturb | None = None,
 ) -> Forecast:
-    """Expand a study and measure a few steps of each kind of cell that ``out`` lacks; nothing is written.
+    """Expand a study, and measure a few steps of each kind of cell that ``out`` lacks. Nothing is written.
 
     :param retry_failed: cells that failed before count as missing.
     :raises UsageError, GuidelensError: as :func:`~guidelens.studies.run.run_study`.
@@ -120,7 +121,7 @@ def forecast(
 
 
 def _measure(expansion: Expansion, done: set[str], cache: ComponentCache, batch_size: int) -> _Measured:
-    """Measure each kind of what is missing once, and add up."""
+    """Measure each kind of missing cell once, and add up the costs."""
     from guidelens.bench.timing import peak_memory
     from guidelens.networks import resolve_device
 
@@ -154,7 +155,7 @@ class _Measured:
 
 
 class _Probe:
-    """Measures steps of some cells that cost alike: same models, options that cost, objectives and batch."""
+    """Measures steps of cells of equal cost: same models, objectives, batch size and cost-relevant options."""
 
     def __init__(self, group: CellGroup, keys: Sequence[str], cache: ComponentCache) -> None:
         self.group, self.keys, self.cache = group, keys, cache
@@ -189,7 +190,7 @@ class _Probe:
             for step in islice(stream, steps + 1):
                 float(step.sample.sum())  # waits for the device
                 marks.append(time.perf_counter())
-        except Exception:  # it diverges, or a plugin raises: running it would say so as well, cell by cell
+        except Exception:  # it diverges, or a plugin raises; a run would record this for each cell
             logger.debug("a step could not be measured", exc_info=True)
         finally:
             stream.close()

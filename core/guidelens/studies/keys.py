@@ -1,4 +1,4 @@
-"""The keys of a study file: what each may hold. Those of the sampling are made from its options."""
+"""The keys of a study file and their readers. Keys of the sampling are generated from its options."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from guidelens.seeds import parse_seeds
 
 @dataclass(frozen=True)
 class PromptSource:
-    """Where prompts come from: exactly one of ``text``, ``set`` and ``file``.
+    """A source of prompts. Exactly one of ``text``, ``set`` and ``file`` is given.
 
-    :param text: one prompt, as it is; ``category`` and ``reference`` go with it.
-    :param set: a prompt set as it is spelled, ``shapes:category=single``.
-    :param file: CSV, TSV or text, relative to the study file; - is standard input.
+    :param text: one prompt; ``category`` and ``reference`` belong to it.
+    :param set: the spelling of a prompt set, such as ``shapes:category=single``.
+    :param file: a CSV, TSV or text file, relative to the study file; - reads standard input.
     :param column: the column of a CSV or TSV file that holds the prompts.
-    :param categories: keep only prompts of these; empty: all.
-    :param limit: keep only so many; None: all.
-    :param seed: which: None keeps the first, a number draws them.
+    :param categories: keep only prompts of these categories; empty: all.
+    :param limit: number of prompts to keep; None: all.
+    :param seed: draw the kept prompts at random; None: keep the first.
     """
 
     text: str = ""
@@ -37,11 +37,11 @@ class PromptSource:
 
 
 Reader = Callable[[Any], Any]
-"""Returns the value of a key, checked and in its final form; raises ValueError saying what was expected."""
+"""Reads and checks the value of a key. Raises ValueError with what was expected."""
 
 
 def read_text(value: Any) -> str:
-    """Read a text that says something."""
+    """Read a text that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f"expected a text, not {shown(value)}")
     return value.strip()
@@ -105,7 +105,7 @@ def read_prompts(value: Any) -> tuple[PromptSource, ...]:
 
 
 def read_snapshots(value: Any) -> tuple[float, ...]:
-    """Read how many steps, evenly spaced, or which, as progress in [0, 1]."""
+    """Read a number of evenly spaced steps, or a list of progress values in [0, 1]."""
     if isinstance(value, list):
         chosen = tuple(sorted({read_number(p) for p in value}))
         if any(not 0 <= p <= 1 for p in chosen):
@@ -130,7 +130,7 @@ def read_option(option: Option) -> Reader:
 
 
 def read_options(value: Any) -> dict[str, tuple[Any, ...]]:
-    """Read a table of options that have no key of their own, each one value or a list of values.
+    """Read a table of options that have no own key. Each has one value or a list of values.
 
     :raises KeyError: (name, message) for an option that does not exist or a value that does not fit.
     """
@@ -152,7 +152,7 @@ def read_options(value: Any) -> dict[str, tuple[Any, ...]]:
 
 
 def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
-    """Read an exclusion rule: which values of which columns it is about.
+    """Read an exclusion rule: columns with the values to exclude.
 
     :raises KeyError: (name, message) for a column that does not exist.
     """
@@ -168,12 +168,12 @@ def read_conditions(value: Any) -> dict[str, tuple[Any, ...]]:
 
 
 PER_STUDY = ("dtype",)
-"""Options that hold for a whole study."""
+"""Options that apply to a whole study."""
 
 SAMPLING_KEYS = {
     option.study_key: option for option in options() if option.study_key and option.study_key not in PER_STUDY
 }
-"""Options that have a key of their own in a study, outside ``options``, by that key."""
+"""Options with their own key in a study file, outside ``options``, by that key."""
 
 CONDITIONS = (
     "grid",
@@ -191,7 +191,7 @@ CONDITIONS = (
     "schedule",
     "seed",
 )
-"""What an exclusion rule may be about, besides the other options of the sampling."""
+"""Columns of exclusion rules, besides the other options of the sampling."""
 
 STUDY_KEYS: dict[str, Reader] = {
     "name": read_text,
@@ -204,7 +204,7 @@ STUDY_KEYS: dict[str, Reader] = {
     "snapshots": read_snapshots,
     "perturbation_seed": lambda value: read_count(value, 0),
 }
-"""Keys that hold for the whole study: only at the top of the file."""
+"""Keys for the whole study, allowed only at the top of the file."""
 
 AXES: dict[str, Reader] = {
     "generator": one_or_more(read_text),
@@ -217,7 +217,7 @@ AXES: dict[str, Reader] = {
     **{key: one_or_more(read_option(option)) for key, option in SAMPLING_KEYS.items()},
     "options": read_options,
 }
-"""Keys whose values span a grid: at the top for all grids, in a grid for it alone."""
+"""Keys whose values span a grid. At the top of the file they apply to all grids, in a grid only to it."""
 
 GRID_KEYS: dict[str, Reader] = {
     "name": read_text,
@@ -271,7 +271,7 @@ def _prompt_source(value: Any) -> PromptSource:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """Write a name that is not known, with the nearest that is, or all of them where none is near."""
+    """Return an unknown name with the nearest known name, or with all known names if none is near."""
     listed = list(known)
     return f"{name!r}" + (suggestion(name, listed) or f"; there are {', '.join(listed)}")
 

@@ -1,11 +1,11 @@
-"""Where a key stands in a TOML file: parsers tell what a file says, not on which line it says so."""
+"""Line numbers of the keys in a TOML file. TOML parsers return values without their lines."""
 
 from __future__ import annotations
 
 import re
 
 Place = tuple[str | int, ...]
-"""Where a value is found: ``("grid", 1, "steps")`` is the key ``steps`` of the second ``[[grid]]``."""
+"""The path of a value: ``("grid", 1, "steps")`` is the key ``steps`` of the second ``[[grid]]``."""
 
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(
@@ -18,9 +18,8 @@ _STRING = re.compile(
 
 
 def find_lines(text: str) -> dict[Place, int]:
-    """Return the line, from 1 on, of every table and key of a valid TOML text.
-
-    Keys inside inline tables and arrays are on the line of the key that holds them, and not listed.
+    """Return the line number (from 1) of every table and key of a valid TOML text. Keys inside inline tables and
+    arrays are not listed. They have the line of the key that contains them.
     """
     places: dict[Place, int] = {(): 1}
     table: Place = ()
@@ -43,14 +42,14 @@ def find_lines(text: str) -> dict[Place, int]:
 
 
 def line_of(lines: dict[Place, int], place: Place) -> int:
-    """Return the line of a place, or of the nearest thing around it that has one."""
+    """Return the line of a place, or of the nearest enclosing key or table with a line."""
     while place and place not in lines:
         place = place[:-1]
     return lines.get(place, 1)
 
 
 def _table(bracket: str, names: list[str], counts: dict[Place, int]) -> Place:
-    """Return the place of a table, a number after the name of each array of tables on the way."""
+    """Return the place of a table. The name of each array of tables is followed by an index."""
     place: Place = ()
     for i, name in enumerate(names):
         place = (*place, name)
@@ -66,6 +65,6 @@ def _parts(dotted: str) -> list[str]:
 
 
 def _without_strings(text: str) -> list[str]:
-    """Return the lines with strings and comments blanked, so that brackets and ``=`` in them don't count."""
+    """Return the lines with strings and comments blanked, to ignore brackets and ``=`` inside them."""
     blank = _STRING.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     return blank.split("\n")

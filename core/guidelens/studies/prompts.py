@@ -30,21 +30,21 @@ class Perturbed(Protocol):
 
     @property
     def edits(self) -> int:
-        """How many edits it is away from the clean text."""
+        """The number of edits from the clean text."""
         ...
 
 
 Perturb = Callable[[str, str, int], Perturbed]
-"""``perturb(text, spec, seed)``: the same three give the same text; ``spec`` is spelled as components are."""
+"""``perturb(text, spec, seed)``. Equal arguments give equal results. ``spec`` is spelled like a component."""
 
 
 @dataclass(frozen=True)
 class StudyPrompt:
     """A prompt as a condition uses it.
 
-    :param clean: the prompt before perturbation; ``prompt`` itself where there is none.
+    :param clean: the prompt before perturbation; without perturbation ``prompt`` itself.
     :param perturbation: its spelling; ``none`` for the clean prompt.
-    :param edits: how far ``prompt`` is from ``clean``; 0 for the clean prompt.
+    :param edits: the number of edits from ``clean`` to ``prompt``.
     """
 
     prompt: Prompt
@@ -59,7 +59,7 @@ def gather(
     """Return the prompts of all sources, repetitions dropped.
 
     :param build_set: returns a prompt set by its spelling.
-    :raises UsageError: for a source that cannot be read or leaves nothing.
+    :raises UsageError: for a source that cannot be read or has no prompts.
     """
     found: list[str | Prompt] = []
     for source in sources:
@@ -82,9 +82,9 @@ def _kept(prompts: Sequence[Prompt], source: PromptSource) -> Sequence[Prompt]:
 
 
 def perturbed(prompts: Sequence[Prompt], spec: str, seed: int, perturb: Perturb | None) -> list[StudyPrompt]:
-    """Return the prompts under one perturbation; those it leaves as they are are left out.
+    """Return the prompts under one perturbation, without those that it does not change.
 
-    A perturbed prompt is scored against what its clean form is scored against.
+    A perturbed prompt is scored against the target of its clean form.
     """
     if spec == NONE:
         return [StudyPrompt(prompt, prompt) for prompt in prompts]

@@ -1,4 +1,4 @@
-"""Computing a cell of a run again, in a batch of the same make-up, so that its numbers are rounded alike."""
+"""Draw a cell of a run again, in a batch of the same composition, so that rounding is the same."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Redrawn:
     :param png: the picture, as a file.
     :param same: whether it is the run's picture bit for bit.
     :param batch: the number of cells in its batch.
-    :param largest: the largest difference from the run's picture, in levels of 0 to 255.
+    :param largest: the largest difference from the run's picture, in levels from 0 to 255.
     :param share: the share of values (pixels x channels) that differ.
-    :param changes: what is not as it was when the run computed the cell.
+    :param changes: differences in versions, threads and device since the run computed the cell.
     """
 
     key: str
@@ -48,7 +48,7 @@ class Redrawn:
     changes: tuple[str, ...]
 
     def __str__(self) -> str:
-        """Say in one line how the picture compares with the run's."""
+        """Return one line that compares the picture with the run's."""
         if self.same:
             return f"{self.key}: the run's picture, bit for bit (in a batch of {self.batch})"
         size = (
@@ -71,14 +71,14 @@ def redraw(
 ) -> Redrawn:
     """Draw a finished cell of a comparison or a study again, with all cells of its batch, and compare the pictures.
 
-    Networks round differently in batches of another size or make-up, and guidance amplifies rounding. So the batch
-    is computed as it was, with the number of threads that it was computed with. On the same machine, with the
-    same versions, the picture is the same bit for bit. Nothing in ``directory`` changes.
+    Networks round differently in batches of another size or composition, and guidance amplifies rounding errors. So
+    the whole batch is computed again, with the same number of threads. On the same machine and with the same
+    versions, the picture is the same bit for bit. Nothing in ``directory`` changes.
 
-    :param generator: the generator, where the run was given an object; None: the one that the run names.
+    :param generator: the generator, if the run was given an object; None: the generator named in the run.
     :param guidance: likewise.
     :param device: None: the kind of device that computed the cell.
-    :raises UsageError: for a cell that is not there, or a run whose models were objects, without these objects.
+    :raises UsageError: for an unknown cell, or a run whose models were objects, if these are not given.
     :raises GuidelensError: for a cell that is not done, models with other weights, or a batch that the directory no
         longer describes.
     """
@@ -138,7 +138,7 @@ def _cache(
     given = {"generator": generator, "guidance": guidance}
     if study.config["plugins"] is None and None in given.values():
         raise UsageError(
-            f"the models of {study.directory} were objects, which no command can name; call "
+            f"the models of {study.directory} were Python objects, which a command cannot build; call "
             "guidelens.studies.redraw.redraw with generator= and guidance="
         )
     if None not in given.values():
@@ -152,9 +152,9 @@ def _cache(
 
 
 def _batch(study: StudyResults, row: Mapping[str, Any], settings: RunSettings) -> dict[str, Cell]:
-    """Return the cells of a row's batch in their order.
+    """Return the cells of a row's batch in order.
 
-    :raises GuidelensError: where the directory no longer says what one of them was.
+    :raises GuidelensError: if the directory no longer has one of them.
     """
     keys = batch_keys(study.directory / row["telemetry"], recorded_hash(row, "telemetry"))
     described = {**study.keys, **read_rows(study.directory / RESULTS)[0]}

@@ -1,4 +1,4 @@
-"""Reading what a study, or a comparison, left behind: a table of cells, their telemetry and pictures."""
+"""Read the results of a study or a comparison: a table of cells, their telemetry and pictures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class CellRecords(list[CellRecord]):
     """The rows of a study, in its order."""
 
     def where(self, **conditions: Any) -> CellRecords:
-        """Return the rows whose columns have these values; a list, tuple or set stands for any of its values.
+        """Return the rows whose columns have these values. A list, tuple or set matches any of its values.
 
         A guidance option that the study varies is a column like any other: ``where(through="x0")``.
 
@@ -85,7 +85,7 @@ class CellRecords(list[CellRecord]):
 
 @dataclass(frozen=True)
 class StudyResults:
-    """A study's directory, read when asked for. Made by :func:`load_study`.
+    """A study's directory, loaded by :func:`load_study`. Files are read when their content is first used.
 
     :param config: ``config.json``: the study file, settings by id, schedules with their weights, metrics,
         versions.
@@ -101,26 +101,26 @@ class StudyResults:
 
     @cached_property
     def cells(self) -> CellRecords:
-        """Every cell that the study asks for, once per grid that asks for it, with what came of it."""
+        """Every requested cell with its result. A cell that several grids request appears once per grid."""
         rows, failures = self._rows, read_failures(self.directory)
         members = self._members() if self._is_study else self._of_comparison(rows)
         return CellRecords(_joined(member, rows, failures) for member in members)
 
     @cached_property
     def keys(self) -> dict[str, CellRecord]:
-        """The cells by key; of a cell that is in several grids, the first."""
+        """The cells by key. Of a cell in several grids, the first row."""
         found: dict[str, CellRecord] = {}
         for cell in self.cells:
             found.setdefault(cell["key"], cell)
         return found
 
     def settings(self, key: str) -> dict[str, Any]:
-        """Return all the settings of a cell, resolved: what its key is a hash of, with prompt and schedule."""
+        """Return all resolved settings of a cell. Its key is a hash of these, the prompt and the schedule."""
         settings = self.config["settings"]
         return dict(settings[self._cell(key)["settings"]]) if self._is_study else dict(settings)
 
     def plugins(self) -> list[str]:
-        """Return what loads the plugins again that the run was made with."""
+        """Return the requests that load the plugins of the run again."""
         requests = list(self.config["plugins"] or [])
         if self._is_study:
             recorded = recorded_study(self.directory)
@@ -140,7 +140,7 @@ class StudyResults:
         return self._rows[key]
 
     def telemetry(self, key: str) -> Telemetry:
-        """Return what happened at every step of a cell.
+        """Return the telemetry of every step of a cell.
 
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
@@ -224,26 +224,26 @@ class StudyResults:
 
 
 def _form(row: Mapping[str, Any], forms: Mapping[tuple[str, str], Mapping[str, Any]]) -> dict[str, Any]:
-    """Return how the prompt of a comparison's row came about."""
+    """Return the perturbation columns of a comparison's row."""
     clean = {"perturbation": "none", "edits": 0, "clean": row["prompt"]}
     found = forms.get((row["prompt"], row["reference"]), clean)
     return {name: found[name] for name in clean}
 
 
 def load_study(directory: str | Path) -> StudyResults:
-    """Open the directory of a study or a comparison; it may still be growing.
+    """Open the directory of a study or a comparison, finished or not.
 
-    :raises UsageError: when it holds neither.
+    :raises UsageError: it holds neither.
     """
     directory = Path(directory)
     config = read_config(directory) if directory.is_dir() else None
     if config is None:
-        raise UsageError(f"{directory} holds no study and no comparison")
+        raise UsageError(f"{directory} holds neither a study nor a comparison")
     return StudyResults(directory, config)
 
 
 def read_members(directory: Path) -> list[dict[str, Any]]:
-    """Return the rows of ``cells.jsonl``: what the study asks for.
+    """Return the rows of ``cells.jsonl``: the requested cells.
 
     :raises GuidelensError: when it is missing or damaged.
     """

@@ -1,4 +1,4 @@
-"""Running a study: find it, expand it, compute what is missing, and leave a directory that says everything."""
+"""Run a study: find it, expand it, compute its missing cells, and record everything in its directory."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from guidelens.plugins import PluginManager
 
 CELLS = "cells.jsonl"
-"""File of a study's directory: one row per grid and cell that it asks for."""
+"""File in a study's directory, with one row per grid and requested cell."""
 
 SUFFIX = ".toml"
 
 
 @dataclass(frozen=True)
 class StudyRun:
-    """What a call of :func:`run_study` came to.
+    """The result of :func:`run_study`.
 
-    :param total: cells that the study asks for; what grids share counts once.
-    :param computed: cells written by this call.
-    :param reused: cells found on disk.
-    :param failed: cells that have no picture because something failed.
-    :param unscored: cells with a picture that some metric failed on.
-    :param stopped: it was asked to stop before all was computed.
+    :param total: number of requested cells; a cell in several grids counts once.
+    :param computed: number of cells written by this call.
+    :param reused: number of cells found on disk.
+    :param failed: number of cells without a picture, because of an error.
+    :param unscored: number of cells with a picture on which some metric failed.
+    :param stopped: whether ``should_stop`` ended the run.
     """
 
     directory: Path
@@ -52,9 +52,9 @@ class StudyRun:
     unscored: int
     stopped: bool
     reasons: list[tuple[str, int]] = field(default_factory=list)
-    """Each reason of a failure, and how many cells have it."""
+    """Each reason for failures, and its number of cells."""
     notes: tuple[Note, ...] = ()
-    """What the reader should know of prompts and settings."""
+    """What the reader should know about prompts and settings."""
 
     @property
     def complete(self) -> bool:
@@ -63,9 +63,9 @@ class StudyRun:
 
 
 def find_study(name: str | Path, plugins: PluginManager) -> Study:
-    """Return the study of a file (a path, or what ends in ``.toml``), or the one that a plugin calls so.
+    """Return the study of a file (a path, or a text that ends in ``.toml``), or a plugin's study by name.
 
-    :raises UsageError: for a name that no plugin, or several, use, or a mistake in the file.
+    :raises UsageError: for a name that no plugin or several plugins use, or a mistake in the file.
     :raises GuidelensError: for a file that cannot be read.
     """
     text = str(name)
@@ -85,7 +85,7 @@ def find_study(name: str | Path, plugins: PluginManager) -> Study:
 
 
 def recorded_study(directory: str | Path) -> Study:
-    """Return the study that a directory was made for, as it was when it last ran.
+    """Return the study of a directory, as it was when it last ran.
 
     :raises UsageError: when it holds none.
     """
@@ -123,8 +123,8 @@ def plugin_component_cache(plugins: PluginManager, device: str) -> ComponentCach
 def study_component_cache(study: Study, plugins: PluginManager, device: str | None) -> ComponentCache:
     """Return the cache of a study.
 
-    :param device: in place of the study's.
-    :raises UsageError: where there is no such device; of the study's own, its line is told later.
+    :param device: overrides the study's.
+    :raises UsageError: the machine has no such device. The study's own device is checked later, with its line number.
     """
     if device is not None:
         from guidelens.networks import resolve_device
@@ -193,7 +193,7 @@ def run_study(
 
 
 def refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -> None:
-    """Raise UsageError where a directory, by its configuration ``old``, holds another study."""
+    """Raise UsageError if a directory with the configuration ``old`` holds another study."""
     if old is None:
         return
     name, models = old["study"]["name"], old["study"].get("overrides", {})
@@ -207,7 +207,7 @@ def refuse_other(directory: Path, old: Mapping[str, Any] | None, study: Study) -
 def chosen_batch_size(
     wanted: int | str, old: Mapping[str, Any] | None, cache: ComponentCache, expansion: Expansion
 ) -> int:
-    """Return the number of pictures computed at once: ``auto`` stays what the directory was begun with."""
+    """Return the number of pictures computed at once. In an existing directory, ``auto`` keeps the recorded size."""
     if not isinstance(wanted, str):
         return wanted
     if old is not None:
@@ -271,7 +271,7 @@ def _config(
 
 
 def outline(study: Study, expansion: Expansion) -> dict[str, Any]:
-    """Return the part of ``config.json`` that claims are asked of: grids, schedules, metrics."""
+    """Return the part of ``config.json`` that claims need: grids, schedules, metrics."""
     sizes = expansion.sizes()
     return {
         "grids": [

@@ -1,4 +1,4 @@
-"""How far a study is, read from its directory alone, running or not."""
+"""The progress of a study, read from its directory, while it runs or later."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from .results import DONE, FAILED, CellRecord, load_study
 class Counts:
     """Numbers of cells.
 
-    :param all: that are asked for.
-    :param done: that have their picture.
-    :param failed: that were tried, and could not be computed.
-    :param unscored: that are done, and some metric failed on.
+    :param all: requested cells.
+    :param done: cells with a picture.
+    :param failed: cells that could not be computed.
+    :param unscored: done cells on which some metric failed.
     """
 
     all: int
@@ -33,7 +33,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class StudyStatus:
-    """How far a study is; ``total`` counts what grids share once."""
+    """The progress of a study. ``total`` counts a cell in several grids once."""
 
     name: str
     directory: Path
@@ -41,10 +41,10 @@ class StudyStatus:
     grids: dict[str, Counts]
     total: Counts
     reasons: dict[str, int]
-    """Why cells failed or lack scores -> how many."""
+    """Reason why cells failed or lack scores -> number of cells."""
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the status as JSON values."""
         return {**asdict(self), "directory": str(self.directory)}
 
 
@@ -77,7 +77,7 @@ def status(directory: str | Path) -> StudyStatus:
 
 
 def statuses(folder: str | Path) -> list[StudyStatus]:
-    """Return how far the studies in a folder's directories are; what is no study, or damaged, is left out."""
+    """Return the progress of the studies in a folder's directories. Other and damaged directories are left out."""
     folder = Path(folder)
     found = []
     for directory in sorted(p for p in folder.iterdir() if p.is_dir()) if folder.is_dir() else []:
@@ -89,7 +89,7 @@ def statuses(folder: str | Path) -> list[StudyStatus]:
 
 
 def is_running(directory: Path) -> bool:
-    """Say whether a process computes in a directory right now."""
+    """Return whether a process currently computes in a directory."""
     path = directory / LOCK
     if not path.exists():
         return False
@@ -98,7 +98,7 @@ def is_running(directory: Path) -> bool:
             return False
     except Timeout:
         return True
-    except OSError:  # not ours to lock, so not to tell either
+    except OSError:  # without permission to lock, this cannot be known
         return False
 
 

@@ -250,7 +250,7 @@ def test_status_counts_and_sees_who_works_there(toy: Path, tmp_path: Path) -> No
 
 def test_what_holds_no_study_is_told(tmp_path: Path, toy: Path) -> None:
     for use in (load_study, status):
-        with pytest.raises(UsageError, match="holds (no|neither a) study"):
+        with pytest.raises(UsageError, match=r"holds (no|neither a) study"):
             use(tmp_path / "gone")
     out = Path(shutil.copytree(toy, tmp_path / "copy"))
     (out / "cells.jsonl").write_text("{torn")

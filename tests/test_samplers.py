@@ -245,7 +245,7 @@ def test_sampler_names():
     assert make_sampler("ddim", eta=0.5) == DDIM(eta=0.5)
     assert not DDIM().draws_noise
     assert DDIM(eta=0.1).draws_noise
-    with pytest.raises(UsageError, match="'euler'; choose ddpm or ddim"):
+    with pytest.raises(UsageError, match="'euler'; choose ddpm, ddim or dpm\\+\\+"):
         make_sampler("euler")
     with pytest.raises(UsageError, match=r"eta \(0.5\) belongs to the ddim sampler"):
         make_sampler("ddpm", eta=0.5)

@@ -307,8 +307,10 @@ class Engine:
             loss_scales=HALF_PRECISION_LOSS_SCALES if self.dtype == torch.float16 else (1.0,),
         )
         source = noise or NoiseStream(seeds, self.settings.image_shape)
+        begin = getattr(self.settings.sampler, "begin", None)
         return _Batch(
             denoiser=denoiser,
+            sampler=self.settings.sampler if begin is None else begin(),
             plan=plan,
             weights=upload(plan.weights, self.device, self._state_dtype),
             noise=source,
@@ -332,7 +334,7 @@ class Engine:
             guided = self._evaluate(batch, x_t, index, k, lap)
             # Draw on the host while an accelerator still computes the evaluation.
             noise = self._step_noise(batch, draws, k, lap)
-            batch.state, pred_x0 = self._reverse(guided, x_t, index, noise)
+            batch.state, pred_x0 = self._reverse(batch.sampler, guided, x_t, index, noise)
             nonfinite = guided.nonfinite if nonfinite is None else nonfinite | guided.nonfinite
         names = batch.plan.objectives
         return Step(
@@ -373,11 +375,11 @@ class Engine:
             return torch.cat(self._micro.run(len(latents), part))
 
     def _reverse(
-        self, guided: Guided, x_t: Tensor, index: Tensor, noise: Tensor | None
+        self, sampler: Sampler, guided: Guided, x_t: Tensor, index: Tensor, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Return x_{t-1} and the predicted x0."""
         settings = self.settings
-        reverse = settings.sampler.step(
+        reverse = sampler.step(
             settings.process,
             guided.output,
             x_t,
@@ -433,6 +435,8 @@ class _Batch:
     """The state of one batch between steps."""
 
     denoiser: GuidedDenoiser
+    sampler: Sampler
+    """That of the settings, or its run, where it remembers earlier steps."""
     plan: GuidancePlan
     weights: Tensor
     """w_k(p), (N, B, K), on the device."""

@@ -141,7 +141,7 @@ def test_every_guidance_option_may_be_given() -> None:
         ),
         (
             'samplers = "ddpn"',
-            "line 1: samplers: must be one of ddpm, ddim, got 'ddpn' (did you mean 'ddpm'?)",
+            "line 1: samplers: must be one of ddpm, ddim, dpm++, got 'ddpn' (did you mean 'ddpm'?)",
         ),
         ('presets = "fredom"', "not 'fredom' (did you mean 'freedom'?)"),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..contracts import FixedVariance
+from .multistep import DPMSolver
 from .noise import KeyedNoise, NoiseSource, NoiseStream, ReplayedNoise
 from .paths import GaussianPath, PathGenerator, edm_path, flow_path, flow_path_of, karras_sigmas
 from .process import DiffusionProcess, PosteriorStep, alphas_cumprod_of, beta_schedule, space_timesteps
@@ -11,6 +12,7 @@ from .samplers import DDIM, DDPM, ReverseStep, Sampler, make_sampler
 __all__ = [
     "DDIM",
     "DDPM",
+    "DPMSolver",
     "DiffusionProcess",
     "FixedVariance",
     "GaussianPath",

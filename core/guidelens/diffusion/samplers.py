@@ -1,4 +1,4 @@
-"""Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
+"""Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient; DPM-Solver++ by name.
 
 A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows
 nothing of where a guidance gradient came from.
@@ -31,7 +31,8 @@ class Sampler(Protocol):
     """How x_{t-1} follows from x_t and the network's output.
 
     Optional: ``guidance_gain(process, into, learned_variance)``, how far a unit of s * g moves x_{t-1}, by
-    index, (N,) float64. Guidance into x0 and a matched dose need it.
+    index, (N,) float64. Guidance into x0 and a matched dose need it. ``begin()`` returns the sampler of one batch, for
+    samplers that remember earlier steps.
     """
 
     @property
@@ -218,7 +219,7 @@ def make_sampler(
     fixed_variance: FixedVariance | None = None,
     clip_after_guidance: bool = False,
 ) -> Sampler:
-    """Return the sampler called ``ddpm`` or ``ddim``.
+    """Return the sampler called ``ddpm``, ``ddim`` or ``dpm++``.
 
     :raises UsageError: for another name, or an option that the sampler has no use for.
     """
@@ -238,7 +239,17 @@ def make_sampler(
         if eta:
             raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none", setting="eta")
         return DDPM(fixed_variance=fixed_variance)
-    raise UsageError(f"unknown sampler {name!r}; choose ddpm or ddim", setting="sampler")
+    if name == "dpm++":
+        from .multistep import DPMSolver  # it is built on this module
+
+        owners = {"eta": ("ddim", eta), "clip_after_guidance": ("ddim", clip_after_guidance)}
+        for option, (owner, value) in {**owners, "fixed_variance": ("ddpm", fixed_variance)}.items():
+            if value:
+                raise UsageError(
+                    f"{option} ({value}) belongs to the {owner} sampler; dpm++ has none", setting=option
+                )
+        return DPMSolver()
+    raise UsageError(f"unknown sampler {name!r}; choose ddpm, ddim or dpm++", setting="sampler")
 
 
 def _where_not_last(index: Tensor, like: Tensor) -> Tensor:

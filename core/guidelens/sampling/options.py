@@ -21,7 +21,7 @@ See = Literal["x0", "clamped", "blend"]
 Normalize = Literal["none", "unit", "rms", "loss", "noise"]
 Average = Literal["logmeanexp", "mean"]
 Dose = Literal["plain", "matched"]
-SAMPLERS = ("ddpm", "ddim")
+SAMPLERS = ("ddpm", "ddim", "dpm++")
 DTYPES = ("float32", "bfloat16", "float16", "float64")
 
 AUGMENTATIONS = ("crop", "affine", "noise")
@@ -69,7 +69,12 @@ class Sampling:
         source="Nichol & Dhariwal 2021",
     )
     sampler: str = option(
-        "ddpm", "Reverse process.", section=SAMPLING, choices=SAMPLERS, study_key="samplers"
+        "ddpm",
+        "Reverse process. dpm++ (DPM-Solver++ 2M) is for few steps.",
+        section=SAMPLING,
+        choices=SAMPLERS,
+        study_key="samplers",
+        source="Ho et al. 2020; Song et al. 2020; Lu et al. 2022",
     )
     eta: float = option(
         0.0,

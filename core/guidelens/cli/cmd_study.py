@@ -21,7 +21,7 @@ from .cmd_study_files import new_command, show_command
 from .cmd_study_metrics import distribution_command, matrix_command
 from .cmd_study_report import report_command, write_report
 from .completion import complete_component
-from .options import BatchSize, get_manager
+from .options import BatchSize, get_manager, joined_specs
 from .paths import UserPath
 from .sections import CommandGroup
 
@@ -167,6 +167,8 @@ def _execution_options(function: F) -> F:
 @click.option(
     "--guidance",
     metavar="SPEC",
+    multiple=True,
+    callback=joined_specs,
     shell_complete=complete_component("guidance"),
     help="Guidance model that replaces the study's.  [default: the study's]",
 )

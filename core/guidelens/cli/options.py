@@ -158,6 +158,11 @@ def generator_option() -> Declaration:
     )
 
 
+def joined_specs(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
+    """Return several components as the one spelling that names them all; None for none."""
+    return ",".join(values) or None
+
+
 def guidance_option(more: str = "") -> Declaration:
     """Return the declaration of ``--guidance``.
 
@@ -166,9 +171,12 @@ def guidance_option(more: str = "") -> Declaration:
     return option(
         "--guidance",
         metavar="SPEC",
+        multiple=True,
+        callback=joined_specs,
         shell_complete=complete_component("guidance"),
         section=MODELS,
-        help=f"Vision-language model that steers: name or name:key=value,key=value.{more}",
+        help="Vision-language model that steers: name or name:key=value,key=value. Repeatable: the objectives of "
+        f"several models are named MODEL/OBJECTIVE.{more}",
     )
 
 

@@ -152,11 +152,13 @@ class Component:
     :param options: the values that were given.
     :param spec: the one spelling of this choice: options in the factory's order, those at their default left
         out.
+    :param parts: the components that it builds, where a spelling names several.
     """
 
     info: ComponentInfo
     options: Mapping[str, Any]
     spec: str
+    parts: tuple[Component, ...] = ()
 
     def __str__(self) -> str:
         return self.spec

@@ -23,10 +23,11 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import captured_output, one_line
 
 from .components import KINDS, Component, ComponentInfo
+from .joint import JOINED, join
 from .registering import Registrar, check_name
 from .requirements import documentation, normalized, pip_command, requirements_of
 from .sources import Source, entry_point_sources, find_source, object_source
-from .spelling import parse_component, suggestion
+from .spelling import parse_component, split_components, suggestion
 
 if TYPE_CHECKING:
     import click
@@ -209,9 +210,7 @@ class PluginManager:
         )
 
     def named(self, text: str, kind: str | None = None) -> tuple[ComponentInfo, ...]:
-        """Return the components called ``text`` (``name``, ``plugin/name`` or ``distribution/name``), of one
-        kind or of all; none is no error.
-        """
+        """Return the components called ``name``, ``plugin/name`` or ``distribution/name``; perhaps none."""
         owner, _, name = text.rpartition("/")
         return tuple(info for info in self.components(kind) if info.name == name and _owned_by(info, owner))
 
@@ -230,20 +229,22 @@ class PluginManager:
         return {plugin.name: plugin.version for plugin in self._plugins if plugin.loaded}
 
     def version_of(self, kind: str, spec: str) -> dict[str, str]:
-        """Return the name and the version of the plugin that offers a component."""
-        owner = self.owner(self.resolve(kind, spec))
-        return {} if owner is None else {owner.name: owner.version}
+        """Return the name and the version of the plugin that offers a component; of each of its parts."""
+        owners = map(self.owner, (component := self.resolve(kind, spec)).parts or (component,))
+        return {owner.name: owner.version for owner in owners if owner is not None}
 
     # -- choosing and building
 
     def resolve(self, kind: str, spec: str | None = None) -> Component:
         """Return the component that ``spec`` spells, or the default of its kind; nothing is built yet.
 
-        :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as
-            ``:key=value,key=value``.
+        :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
+            Guidance models may be several, ``a,b:key=value``; see :mod:`.joint`.
         :raises UsageError: for a name that nothing or several plugins offer, or options that do not fit.
         :raises PluginError: for a component whose plugin is broken.
         """
+        if kind == JOINED and spec is not None and len(several := split_components(spec)) > 1:
+            return join(several, self.resolve)
         if spec is None:
             info = self._default(kind)
             given: dict[str, str] = {}

@@ -36,6 +36,30 @@ def parse_component(text: str) -> tuple[str, dict[str, str]]:
     return name, options
 
 
+def split_components(text: str) -> list[str]:
+    """Split the spellings of several components, ``a:x=1,y=2,b,c:z=3``: here ``a:x=1,y=2``, ``b`` and ``c:z=3``.
+
+    A part between commas begins a component if it is no ``key=value``: it has no ``=``, or a colon before it.
+
+    :raises UsageError: if a quote is not closed.
+    """
+    found: list[str] = []
+    position = 0
+    while position <= len(text):
+        equals, comma = text.find("=", position), text.find(",", position)
+        end = len(text) if comma < 0 else comma
+        has_value = 0 <= equals < end
+        if has_value and text[equals + 1 : equals + 2] in ("'", '"'):
+            _, end = _parse_quoted(text, equals + 1, text)
+        part = text[position:end].strip()
+        if found and has_value and ":" not in text[position:equals]:
+            found[-1] += f",{part}"
+        else:
+            found.append(part)
+        position = end + 1
+    return found
+
+
 def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
     """Read one ``key=value`` from ``start``; return key, value and where the next option starts."""
     equals = rest.find("=", start)

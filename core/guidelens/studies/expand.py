@@ -268,6 +268,8 @@ class _Expander:
         component = self.plugins.resolve(kind, spec)
         if spec is None or kind in self.study.overrides:
             return component.spec
+        if component.parts:
+            return ",".join(self._spec(kind, part.spec) for part in component.parts)
         name, given = parse_component(spec)
         paths = {key: self.study.base / v for key, v in component.options.items() if isinstance(v, Path)}
         moved = {key: str(paths.get(key.replace("-", "_"), value)) for key, value in given.items()}

@@ -85,12 +85,12 @@ class JointGuidance:
             name, _, own = each.partition(SEPARATOR)
             wanted.setdefault(name, []).append(own)
         found: dict[str, Tensor] = {}
-        for name, own in wanted.items():
+        for name, asked in wanted.items():
             losses = own_losses_of(
                 self.models[name],
                 images,
                 self._text_of(name, text),
-                own,
+                asked,
                 differentiable=images.requires_grad,
             )
             found |= {_full(name, each): loss for each, loss in losses.items()}

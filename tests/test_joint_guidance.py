@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from guidelens import compare
+from guidelens import JointGuidance, compare
 from guidelens.contracts import TextBatch
 from guidelens.engine import Engine, Sample
 from guidelens.errors import UsageError
 from guidelens.guarding import ComponentError
-from guidelens.guidance import JointGuidance
 from guidelens.plugins import PluginManager
 from guidelens.plugins.spelling import split_components
 from guidelens.sampling import Sampling

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from guidelens.errors import GuidelensError, UsageError
     from guidelens.guidance import Settings, resolve
     from guidelens.hookspecs import hookimpl
+    from guidelens.joint_guidance import JointGuidance
     from guidelens.plugins import ComponentInfo, PluginManager
     from guidelens.runs.stream import stream
     from guidelens.sampling import Sampling
@@ -48,6 +49,7 @@ _HOME = {
     "Generator": "contracts",
     "GuidanceModel": "contracts",
     "GuidelensError": "errors",
+    "JointGuidance": "joint_guidance",
     "Metric": "contracts",
     "PluginManager": "plugins",
     "Prompt": "contracts",
@@ -78,6 +80,7 @@ __all__ = [
     "Generator",
     "GuidanceModel",
     "GuidelensError",
+    "JointGuidance",
     "Metric",
     "PluginManager",
     "Prompt",

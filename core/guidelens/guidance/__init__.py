@@ -9,14 +9,12 @@ from guidelens.lazy import lazy_names
 if TYPE_CHECKING:
     from .denoiser import Guided, GuidedDenoiser
     from .gradients import HALF_PRECISION_LOSS_SCALES, scaled_vjp
-    from .joint import JointGuidance
     from .plan import GuidancePlan, check_finite, check_objective, plan_guidance, resolve_scales
     from .settings import Settings, resolve
 
 _HOME = {
     "HALF_PRECISION_LOSS_SCALES": "gradients",
     "GuidancePlan": "plan",
-    "JointGuidance": "joint",
     "GuidedDenoiser": "denoiser",
     "Guided": "denoiser",
     "Settings": "settings",
@@ -33,7 +31,6 @@ __all__ = [
     "GuidancePlan",
     "Guided",
     "GuidedDenoiser",
-    "JointGuidance",
     "Settings",
     "check_finite",
     "check_objective",

@@ -11,14 +11,14 @@ from guidelens.errors import UsageError
 from .components import Component, ComponentInfo
 
 if TYPE_CHECKING:
-    from guidelens.guidance.joint import JointGuidance
+    from guidelens.joint_guidance import JointGuidance
 
 JOINED = "guidance"
 """The kind of component of which a spelling may name several."""
 
 
 def join(specs: Sequence[str], resolve: Callable[[str, str], Component]) -> Component:
-    """Return the component that builds all parts, as :class:`~guidelens.guidance.joint.JointGuidance`.
+    """Return the component that builds all parts, as :class:`~guidelens.joint_guidance.JointGuidance`.
 
     Its objectives begin with the parts' names; a name that comes again is numbered: ``blip``, ``blip2``.
 
@@ -53,6 +53,6 @@ def _part(spec: str, resolve: Callable[[str, str], Component]) -> Component:
 
 
 def _build(parts: Sequence[tuple[str, Component]]) -> JointGuidance:
-    from guidelens.guidance.joint import JointGuidance
+    from guidelens.joint_guidance import JointGuidance
 
     return JointGuidance({name: part.build() for name, part in parts})

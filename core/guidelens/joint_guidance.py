@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contracts import GuidanceModel, TextBatch
-from ..errors import UsageError
-from ..guarding import encode, own_losses_of
-from ..networks import place
+from .contracts import GuidanceModel, TextBatch
+from .errors import UsageError
+from .guarding import encode, own_losses_of
+from .networks import place
 
 SEPARATOR = "/"
 

@@ -7,7 +7,8 @@ from .multistep import DPMSolver
 from .noise import KeyedNoise, NoiseSource, NoiseStream, ReplayedNoise
 from .paths import GaussianPath, PathGenerator, edm_path, flow_path, flow_path_of, karras_sigmas
 from .process import DiffusionProcess, PosteriorStep, alphas_cumprod_of, beta_schedule, space_timesteps
-from .samplers import DDIM, DDPM, ReverseStep, Sampler, make_sampler
+from .sampler_names import make_sampler
+from .samplers import DDIM, DDPM, ReverseStep, Sampler
 
 __all__ = [
     "DDIM",

@@ -1,4 +1,4 @@
-"""Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient; DPM-Solver++ by name.
+"""Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
 
 A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows
 nothing of where a guidance gradient came from.
@@ -210,46 +210,6 @@ class DDIM:
         if noise is not None:
             sample = sample + lookup(spread, index, x_t) * noise
         return ReverseStep(sample=sample, pred_x0=pred_x0)
-
-
-def make_sampler(
-    name: str,
-    *,
-    eta: float = 0.0,
-    fixed_variance: FixedVariance | None = None,
-    clip_after_guidance: bool = False,
-) -> Sampler:
-    """Return the sampler called ``ddpm``, ``ddim`` or ``dpm++``.
-
-    :raises UsageError: for another name, or an option that the sampler has no use for.
-    """
-    if name == "ddim":
-        if fixed_variance == "large":
-            raise UsageError(
-                f"the fixed variance ({fixed_variance}) belongs to the ddpm sampler; ddim has eta",
-                setting="fixed_variance",
-            )
-        return DDIM(eta=eta, clip_after_guidance=clip_after_guidance)
-    if name == "ddpm":
-        if clip_after_guidance:
-            raise UsageError(
-                "clip_after_guidance belongs to the ddim sampler: under ddpm guidance moves no x0",
-                setting="clip_after_guidance",
-            )
-        if eta:
-            raise UsageError(f"eta ({eta}) belongs to the ddim sampler; ddpm has none", setting="eta")
-        return DDPM(fixed_variance=fixed_variance)
-    if name == "dpm++":
-        from .multistep import DPMSolver  # it is built on this module
-
-        owners = {"eta": ("ddim", eta), "clip_after_guidance": ("ddim", clip_after_guidance)}
-        for option, (owner, value) in {**owners, "fixed_variance": ("ddpm", fixed_variance)}.items():
-            if value:
-                raise UsageError(
-                    f"{option} ({value}) belongs to the {owner} sampler; dpm++ has none", setting=option
-                )
-        return DPMSolver()
-    raise UsageError(f"unknown sampler {name!r}; choose ddpm, ddim or dpm++", setting="sampler")
 
 
 def _where_not_last(index: Tensor, like: Tensor) -> Tensor:

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from ..contracts import FixedVariance, Generator, GuidanceModel, Prediction, Reads
 from ..diffusion.process import DiffusionProcess
-from ..diffusion.samplers import Sampler, make_sampler
+from ..diffusion.sampler_names import make_sampler
+from ..diffusion.samplers import Sampler
 from ..errors import UsageError, concerning
 from ..guarding import image_shape_of, is_latent, picture_shape_of
 from ..sampling import Sampling, progress_of

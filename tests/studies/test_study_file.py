@@ -112,7 +112,7 @@ def test_every_guidance_option_may_be_given() -> None:
     ("text", "message"),
     [
         ("\nschedule = 1", "line 2: a study has no key 'schedule' (did you mean 'schedules'?)"),
-        ("steps = 3\nfoo = 1", "line 2: a study has no key 'foo'; there are name, summary, plugins"),
+        ("steps = 3\nfoo = 1", "line 2: a study has no key 'foo'; there are name, include, summary, plugins"),
         ('[[grid]]\nname = "a"\n\nmetrics = ["x"]', "line 4: metrics holds for the whole study: write it at"),
         ('claims = "F1"', "line 1: claims belongs to one grid: write it below a [[grid]]"),
         (

@@ -39,6 +39,11 @@ _COMMANDS = {
         "probe",
         "Measure objectives on pictures with a right and a wrong caption.",
     ),
+    "tune": (
+        "guidelens.cli.cmd_tune",
+        "tune",
+        "Search the best scale of each objective.",
+    ),
     "study": (
         "guidelens.cli.cmd_study",
         "study",

@@ -241,6 +241,7 @@ class StudyRecord(TypedDict):
     label: str
     base: str
     text: str
+    included: NotRequired[Texts]
     overrides: Texts
 
 

@@ -28,6 +28,7 @@ from guidelens.runs.resolve import Named, default_components
 from guidelens.runs.scoring import NamedMetric, check_columns
 from guidelens.sampling import NONE, Sampling, split_steps
 from guidelens.schedules import NamedSchedule
+from guidelens.words import plural
 
 from .file import Grid, Rule, Study
 from .keys import SAMPLING_KEYS, PromptSource
@@ -107,6 +108,7 @@ class _Expander:
         self._checked: set[tuple[str, str, int]] = set()
         self._rules = [self._canonical(rule) for rule in study.rules]
         self._hits = [0] * len(self._rules)
+        self._left_out: set[str] = set()
 
     def run(self) -> Expansion:
         self._check_device()
@@ -116,7 +118,9 @@ class _Expander:
             self._grid(grid)
             if len(self.result.members) == before:
                 raise self.study.error(
-                    grid.place, f"the grid {grid.name!r} has no cells left after exclusions"
+                    grid.place,
+                    f"the grid {grid.name!r} has no cells left after exclusions"
+                    + (" (prompts and seeds of an included search are left out)" if self._left_out else ""),
                 )
         for rule, hits in zip(self.study.rules, self._hits, strict=True):
             if not hits:
@@ -135,6 +139,10 @@ class _Expander:
             for text, notes in known.items()
             for note in notes
         ]
+        if self._left_out:
+            count = plural(len(self._left_out), "prompt")
+            text = f"{count} of the search for scales (include) left out: scales were chosen on them"
+            self.result.notes.append(Note("", text))
         self.result.notes = list(dict.fromkeys(self.result.notes))
         return self.result
 
@@ -173,6 +181,8 @@ class _Expander:
                         "schedule": schedule.name,
                         "seed": seed,
                     }
+                    if self._searched(prompt, seed):
+                        continue
                     if not self._excluded({**sampling.as_dict(), **outer, **inner}):
                         self._add(grid, prompt, schedule, seed, {**outer, **inner}, sampling, notes)
 
@@ -337,6 +347,13 @@ class _Expander:
                     self._spec(name, v) if component and isinstance(v, str) else v for v in values
                 )
         return replace(rule, conditions=conditions)
+
+    def _searched(self, prompt: StudyPrompt, seed: int) -> bool:
+        """Whether a cell has a prompt or a seed on which an included file was tuned; it is left out, and counted."""
+        if prompt.clean.text in self.study.search_prompts:
+            self._left_out.add(prompt.clean.text)
+            return True
+        return seed in self.study.search_seeds
 
     def _excluded(self, columns: Columns) -> bool:
         for i, rule in enumerate(self._rules):

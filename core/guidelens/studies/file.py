@@ -12,7 +12,19 @@ from typing import Any
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.sampling import options
 
-from .keys import AXES, GRID_KEYS, SAMPLING_KEYS, STUDY_KEYS, PromptSource, Reader, read_conditions, unknown
+from .keys import (
+    AXES,
+    GRID_KEYS,
+    INCLUDED_KEYS,
+    SAMPLING_KEYS,
+    SEARCH_KEYS,
+    SEARCH_TABLE,
+    STUDY_KEYS,
+    PromptSource,
+    Reader,
+    read_conditions,
+    unknown,
+)
 from .line_numbers import Place, find_lines, line_of
 
 if sys.version_info >= (3, 11):
@@ -25,6 +37,9 @@ MAIN = "main"
 
 SETTING_KEYS = {"preset": "presets"}
 """Keys of settings that are not options of the sampling."""
+
+A_STUDY, A_GRID = "a study", "a grid"
+"""What holds keys, in messages."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -83,6 +98,11 @@ class Study:
     batch_size: int | str = 16
     snapshots: tuple[float, ...] = ()
     perturbation_seed: int = 0
+    included: Mapping[str, str] = field(default_factory=dict)
+    """The text of each file that ``include`` names."""
+    search_prompts: frozenset[str] = frozenset()
+    """Prompts of the search that an included file comes from; no cell has them."""
+    search_seeds: frozenset[int] = frozenset()
     overrides: Mapping[str, str] = field(default_factory=dict)
     """``generator`` and ``guidance`` that replace those of the file; see :meth:`with_models`."""
 
@@ -140,20 +160,33 @@ def load_study_file(path: str | Path) -> Study:
     return parse_study(text, label=str(path), base=path.resolve().parent, name=path.stem)
 
 
-def parse_study(text: str, *, label: str = "study", base: Path | None = None, name: str = "study") -> Study:
+def parse_study(
+    text: str,
+    *,
+    label: str = "study",
+    base: Path | None = None,
+    name: str = "study",
+    included: Mapping[str, str] | None = None,
+) -> Study:
     """Read the text of a study file.
 
     :param label: its name in messages.
     :param base: folder for relative paths; None: the working directory.
     :param name: name of the study if the text has none.
+    :param included: text of every file that it includes; None reads them.
     :raises UsageError: for a mistake in it, with line and key.
+    :raises GuidelensError: for an included file that cannot be read.
     """
     text = text.replace("\r\n", "\n")
+    parser = _Parser(text, label, base or Path.cwd(), included)
+    return parser.study(_content(text, label), name)
+
+
+def _content(text: str, label: str) -> dict[str, Any]:
     try:
-        content = tomllib.loads(text)
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{label}, {_decoded(str(error), text)}") from None
-    return _Parser(text, label, base or Path.cwd()).study(content, name)
 
 
 def _decoded(message: str, text: str) -> str:
@@ -167,13 +200,14 @@ def _decoded(message: str, text: str) -> str:
 class _Parser:
     """Converts the content of a TOML file to a study."""
 
-    def __init__(self, text: str, label: str, base: Path) -> None:
+    def __init__(self, text: str, label: str, base: Path, included: Mapping[str, str] | None) -> None:
         self.lines = find_lines(text)
-        self.text, self.label, self.base = text, label, base
+        self.text, self.label, self.base, self.included = text, label, base, included
 
     def study(self, content: dict[str, Any], name: str) -> Study:
+        content, included, search = self._with_included(content)
         tables = {"grid": self._tables(content, "grid"), "exclude": self._tables(content, "exclude")}
-        top = self._read(content, (), {**STUDY_KEYS, **AXES}, "a study", others=tuple(tables))
+        top = self._read(content, (), {**STUDY_KEYS, **AXES}, A_STUDY, others=tuple(tables))
         own = {key: value for key, value in top.items() if key in STUDY_KEYS}
         defaults = _with_sampling({key: value for key, value in top.items() if key in AXES})
         name = own.pop("name", name)
@@ -191,8 +225,44 @@ class _Parser:
             lines=self.lines,
             grids=tuple(grids),
             rules=tuple(self._rule(table, place) for table, place in tables["exclude"]),
+            included=included,
+            search_prompts=frozenset(prompt for each in search for prompt in each.get("prompts", ())),
+            search_seeds=frozenset(seed for each in search for seed in each.get("seeds", ())),
             **own,
         )
+
+    def _with_included(
+        self, content: dict[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, str], list[dict[str, Any]]]:
+        """Return the content with what it includes, the included texts, and the searches that these come from.
+
+        What the study itself says goes before what it includes.
+        """
+        own = dict(content)
+        try:
+            names = STUDY_KEYS["include"](own.pop("include")) if "include" in own else ()
+        except ValueError as error:
+            raise self._error(("include",), f"include: {error}") from None
+        texts, merged, searches = {}, {}, []
+        for name in names:
+            if self.included is not None and name not in self.included:
+                raise self._error(("include",), f"the text of {name} is not recorded")
+            texts[name] = self._read_included(name) if self.included is None else self.included[name]
+            inner = _Parser(texts[name], name, self.base, {})
+            found = _content(texts[name], name)
+            inner._read(found, (), INCLUDED_KEYS, "an included file", others=(SEARCH_TABLE,))
+            searches.append(
+                inner._read(found.pop(SEARCH_TABLE, {}), (SEARCH_TABLE,), SEARCH_KEYS, "a search")
+            )
+            merged.update(found)
+        return {**merged, **own}, texts, searches
+
+    def _read_included(self, name: str) -> str:
+        try:
+            return (self.base / name).expanduser().read_text(encoding="utf-8-sig").replace("\r\n", "\n")
+        except (OSError, UnicodeDecodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise GuidelensError(f"{self.label} includes {name}, which cannot be read: {reason}") from error
 
     def _tables(self, content: Mapping[str, Any], key: str) -> list[tuple[dict[str, Any], Place]]:
         value = content.get(key, [])
@@ -201,7 +271,7 @@ class _Parser:
         return [(table, (key, i)) for i, table in enumerate(value)]
 
     def _grid(self, table: dict[str, Any], place: Place, defaults: Mapping[str, Any]) -> Grid:
-        own = _with_sampling(self._read(table, place, GRID_KEYS, "a grid"))
+        own = _with_sampling(self._read(table, place, GRID_KEYS, A_GRID))
         if "name" not in own:
             raise self._error(place, 'the grid has no name; add name = "..."')
         sampling = {**defaults["sampling"], **own["sampling"]}
@@ -248,9 +318,9 @@ class _Parser:
         return result
 
     def _unknown(self, key: str, readers: Mapping[str, Reader], what: str, others: tuple[str, ...]) -> str:
-        if key in STUDY_KEYS:
+        if key in STUDY_KEYS and what == A_GRID:
             return f"{key} holds for the whole study: write it at the top, before the first [[grid]]"
-        if key in GRID_KEYS:
+        if key in GRID_KEYS and what == A_STUDY:
             return f"{key} belongs to one grid: write it below a [[grid]]"
         return f"{what} has no key {unknown(key, [*readers, *others])}"
 

@@ -195,6 +195,7 @@ CONDITIONS = (
 
 STUDY_KEYS: dict[str, Reader] = {
     "name": read_text,
+    "include": one_or_more(read_text, what="file"),
     "summary": read_text,
     "plugins": one_or_more(read_text, what="plugin"),
     "metrics": lambda value: () if value == [] else one_or_more(read_text)(value),
@@ -218,6 +219,13 @@ AXES: dict[str, Reader] = {
     "options": read_options,
 }
 """Keys whose values span a grid. At the top of the file they apply to all grids, in a grid only to it."""
+
+INCLUDED_KEYS: dict[str, Reader] = {key: AXES[key] for key in (*SAMPLING_KEYS, "options")}
+"""Keys of a file that a study includes."""
+
+SEARCH_TABLE = "search"
+SEARCH_KEYS: dict[str, Reader] = {"prompts": one_or_more(read_text, what="prompt"), "seeds": read_seeds}
+"""Keys of the table of an included file that says on what its values were found."""
 
 GRID_KEYS: dict[str, Reader] = {
     "name": read_text,

@@ -95,7 +95,11 @@ def recorded_study(directory: str | Path) -> Study:
         raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
     recorded = config["study"]
     study = parse_study(
-        recorded["text"], label=recorded["label"], base=Path(recorded["base"]), name=recorded["name"]
+        recorded["text"],
+        label=recorded["label"],
+        base=Path(recorded["base"]),
+        name=recorded["name"],
+        included=recorded.get("included", {}),
     )
     return study.with_models(**recorded.get("overrides", {}))
 
@@ -255,6 +259,7 @@ def _config(
             "label": study.label,
             "base": str(study.base),
             "text": study.text,
+            **({"included": dict(study.included)} if study.included else {}),
             "overrides": dict(study.overrides),
         },
         **outline(study, expansion),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights import weights_in
 
 from .decoder import DECODERS, TINY
 from .hub import INDEX, WEIGHTS, snapshot
@@ -34,14 +35,19 @@ class ModelFiles:
     :param kind: its class.
     :param config: its ``config.json``.
     :param variant: of its weights' file.
-    :param safetensors: whether the weights are; otherwise a ``.bin``, which is read with ``weights_only``.
+    :param weights: the file with its weights, or the index of their parts.
     """
 
     directory: Path
     kind: str
     config: Mapping[str, Any]
     variant: str | None
-    safetensors: bool
+    weights: Path
+
+    @property
+    def safetensors(self) -> bool:
+        """Whether the weights are safetensors; otherwise a ``.bin``, which is read with ``weights_only``."""
+        return ".safetensors" in self.weights.name
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ def read_pipeline(
         )
     return PipelineFiles(
         directory=directory,
-        network=ModelFiles(place, kind, config, variant, _has_safetensors(place, variant)),
+        network=ModelFiles(place, kind, config, variant, _weights_file(place, variant)),
         scheduler=_read_json(_scheduler_file(directory, scheduler), "the configuration of a scheduler"),
         decoder=_decoder_files(directory, index, variant, decoder),
     )
@@ -182,7 +188,7 @@ def _decoder_files(
             f"{place / CONFIG} describes a {kind}; guidelens decodes with {', '.join(DECODERS)}"
         )
     own = variant if given is None else None
-    return ModelFiles(place, kind, config, own, _has_safetensors(place, own))
+    return ModelFiles(place, kind, config, own, _weights_file(place, own))
 
 
 def _scheduler_file(directory: Path, given: Path | None) -> Path:
@@ -202,20 +208,20 @@ def _scheduler_file(directory: Path, given: Path | None) -> Path:
     )
 
 
-def _has_safetensors(network: Path, variant: str | None) -> bool:
-    """Whether the weights are safetensors, by the names that diffusers gives them (shards included).
+def _weights_file(network: Path, variant: str | None) -> Path:
+    """Return the file with the weights, or the index of their parts, by the names that diffusers gives them.
 
     :raises GuidelensError: there are no weights.
     """
     middle = "" if variant is None else f".{variant}"
     stem = f"{WEIGHTS}{middle}"
-    for suffix, is_safe in ((".safetensors", True), (".bin", False)):
+    for suffix in (".safetensors", ".bin"):
         names = (f"{stem}{suffix}", f"{WEIGHTS}{suffix}.index{middle}.json", f"{stem}{suffix}.index.json")
-        if any((network / name).is_file() for name in names):
-            return is_safe
+        if (found := weights_in(network, names)) is not None:
+            return found
     present = sorted(p.name for p in network.iterdir() if p.suffix in (".safetensors", ".bin", ".ckpt"))
-    found = f"; it has {', '.join(present)}" if present else ""
-    raise GuidelensError(f"{network} holds no weights called {stem}.safetensors or {stem}.bin{found}")
+    held = f"; it has {', '.join(present)}" if present else ""
+    raise GuidelensError(f"{network} holds no weights called {stem}.safetensors or {stem}.bin{held}")
 
 
 def _read_json(path: Path, what: str) -> dict[str, Any]:

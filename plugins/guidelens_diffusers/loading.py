@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import torch
 from guidelens.errors import GuidelensError
-from guidelens.weights import check_finite
-from guidelens.weights.reading import format_of
+from guidelens.weights import check_finite, read_state
+from safetensors.torch import save_file
 from torch import nn
 
 from .decoder import LatentDecoder
-from .files import ModelFiles, read_pipeline
+from .files import CONFIG, ModelFiles, read_pipeline
 from .generator import DiffusersGenerator, describe
 from .hub import WEIGHTS
 from .networks import TEXT_NETWORKS
@@ -31,16 +34,19 @@ def load_generator(
     decoder: Path | None = None,
     class_label: int | None = None,
     image_size: int | None = None,
+    key: str | None = None,
 ) -> DiffusersGenerator:
     """Load a pipeline that diffusers saved, or a network alone where ``scheduler`` is given.
 
-    The weights are safetensors, or a ``.bin`` read with ``weights_only``: no code in a file is run.
+    The weights are safetensors, or a ``.bin`` read with ``weights_only``: no code in a file is run. They may be as a
+    training program saved them (:func:`guidelens.weights.read_state`).
 
     :param directory: with ``model_index.json``, a network and ``scheduler``, all in one place, or nested.
     :param unet: the network's directory in it; None: ``unet`` or ``transformer``.
     :param variant: of the weights' file, such as ``fp16``; they are computed with in float32 in any case.
     :param scheduler: its configuration, or the directory of that, in place of the pipeline's own.
     :param decoder: the directory of an autoencoder, in place of the pipeline's own.
+    :param key: the entry of the network's file to read, if it holds several networks.
     :raises UsageError, GuidelensError: as :class:`DiffusersGenerator`; or files are missing or unreadable.
     """
     files = read_pipeline(directory, unet=unet, variant=variant, scheduler=scheduler, decoder=decoder)
@@ -59,7 +65,7 @@ def load_generator(
     if described.kind in TEXT_NETWORKS:
         prompt = read_empty_prompt(files.directory, described.kind, described.config)
     return DiffusersGenerator(
-        _load(files.network, "the network"),
+        _load(files.network, "the network", key),
         process,
         image_size=image_size,
         class_label=class_label,
@@ -77,26 +83,31 @@ def _without_encoder(files: ModelFiles) -> nn.Module:
     return vae
 
 
-def _load(files: ModelFiles, what: str) -> nn.Module:
+def _load(files: ModelFiles, what: str, key: str | None = None) -> nn.Module:
     import diffusers
 
-    for file in sorted(files.directory.glob(f"{WEIGHTS}*.bin")):
-        format_of(file, f"{what} of {files.directory}")  # refuses what could unpack to any size
     model_class: Any = getattr(diffusers, files.kind)
+    source = f"{what} of {files.directory}"
+    state = read_state(files.weights, source, anchors=_anchors(model_class, files.config), key=key)
+    as_saved = not (state.key or state.renamed) and state.format != "torchscript"
     try:
-        with _quiet():
+        with _quiet(), TemporaryDirectory() as bare:
+            if not as_saved:  # diffusers reads files alone, and knows older names of some tensors
+                tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
+                save_file(tensors, f"{bare}/{WEIGHTS}.safetensors")
+                shutil.copy(files.directory / CONFIG, bare)
             network, info = model_class.from_pretrained(
-                str(files.directory),
+                str(files.directory) if as_saved else bare,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
-                use_safetensors=files.safetensors,
-                variant=files.variant,
+                use_safetensors=files.safetensors or not as_saved,
+                variant=files.variant if as_saved else None,
                 ignore_mismatched_sizes=True,  # they are reported below, all at once
                 output_loading_info=True,
             )
     except Exception as error:  # a damaged file makes the libraries below trip over anything
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise GuidelensError(f"cannot load {what} of {files.directory}: {reason}") from error
+        raise GuidelensError(f"cannot load {source}: {reason}") from error
     kinds = ("missing", "unexpected", "mismatched")
     wrong = {kind: [_first(key) for key in info[f"{kind}_keys"]] for kind in kinds}
     if found := [f"{len(keys)} tensors {kind} ({keys[0]}, ...)" for kind, keys in wrong.items() if keys]:
@@ -106,6 +117,15 @@ def _load(files: ModelFiles, what: str) -> nn.Module:
     loaded: nn.Module = network.float()
     check_finite(loaded.state_dict(), str(files.directory))
     return loaded
+
+
+def _anchors(model_class: Any, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a tensor name that every network of this class and configuration has."""
+    try:
+        with _quiet(), torch.device("meta"):
+            return tuple(model_class.from_config(dict(config)).state_dict())[:1]
+    except Exception:  # an odd configuration: from_pretrained says what is wrong with it
+        return ()
 
 
 def _first(key: str | tuple[str, ...]) -> str:

@@ -32,6 +32,7 @@ def diffusers(
     decoder: str | None = None,
     class_label: int | None = None,
     image_size: int | None = None,
+    key: str | None = None,
     download: bool = False,
 ) -> DiffusersGenerator:
     """Build the generator; the parameters are its options on the command line.
@@ -49,6 +50,7 @@ def diffusers(
     :param class_label: the class that a class-conditional network draws. A UNet needs it. A DiT draws its null class
         without it.
     :param image_size: height and width in pixels; default: the network's.
+    :param key: the entry of the network's file to read, such as ``ema``, if it holds several networks.
     :param download: download a hub id that is not in the Hugging Face cache.
     :raises UsageError: options that do not fit the model.
     :raises GuidelensError: nothing is there, it cannot be read, or guidance cannot work with such a model.
@@ -65,6 +67,7 @@ def diffusers(
         decoder=None if decoder is None else _decoder(decoder, download),
         class_label=class_label,
         image_size=image_size,
+        key=key,
     )
 
 

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +21,7 @@ from guidelens_diffusers import DiffusersGenerator, load_generator
 from guidelens_diffusers.plugin import diffusers
 from tiny_pipelines import ddim, ddpm, save_pipeline, tiny_unet, write_json
 
+Table = dict[str, torch.Tensor]
 UNTRAINED = ("denoises",)
 """What a random network cannot do."""
 
@@ -95,7 +97,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path: Path, unet: UNet2DModel) -
             return (os.mkdir, (str(witness),))
 
     torch.save({"conv_in.weight": Evil()}, saved / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(GuidelensError, match="cannot load the network"):
+    with pytest.raises(GuidelensError, match=r"cannot read the network .* could run code"):
         load_generator(saved)
     assert not witness.exists()
 
@@ -248,6 +250,46 @@ def test_a_packed_checkpoint_is_not_unpacked(saved: Path) -> None:
         load_generator(saved)
 
 
+DRESSED: dict[str, Callable[[Table], Any]] = {
+    "DataParallel": lambda net: {f"module.{name}": tensor for name, tensor in net.items()},
+    "Lightning": lambda net: {"state_dict": {f"model.unet.{name}": t for name, t in net.items()}, "epoch": 3},
+    "older attention": lambda net: {
+        "model": {
+            name.replace("to_q", "query").replace("to_k", "key").replace("to_v", "value")
+            .replace("to_out.0", "proj_attn"): tensor
+            for name, tensor in net.items()
+        }
+    },
+    "average": lambda net: {"model": {n: t + 1 for n, t in net.items()}, "ema": net},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("dress", DRESSED)
+def test_weights_as_training_programs_save_them(saved: Path, unet: UNet2DModel, dress: str) -> None:
+    (file,) = (saved / "unet").glob("*.safetensors")
+    file.unlink()
+    torch.save(DRESSED[dress](unet.state_dict()), file.with_suffix(".bin"))
+    if dress == "average":
+        with pytest.raises(UsageError, match="in model, ema; choose with key=NAME"):
+            load_generator(saved)
+    loaded = load_generator(saved, key="ema" if dress == "average" else None)
+    for name, tensor in unet.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor), name
+
+
+@pytest.mark.parametrize("safe", [True, False])
+def test_weights_in_several_files(saved: Path, unet: UNet2DModel, safe: bool) -> None:
+    shutil.rmtree(saved / "unet")
+    unet.save_pretrained(saved / "unet", max_shard_size="100KB", safe_serialization=safe)
+    assert len(list((saved / "unet").glob("*index*"))) == 1
+    loaded = load_generator(saved)
+    for name, tensor in unet.state_dict().items():
+        assert torch.equal(loaded.network.state_dict()[name], tensor), name
+    next((saved / "unet").glob("*-00002-of-*")).unlink()
+    with pytest.raises(GuidelensError, match=r"1 of its \d+ parts are not in"):
+        load_generator(saved)
+
+
 def test_weights_of_another_network(saved: Path) -> None:
     tiny_unet(layers_per_block=2).save_pretrained(saved / "other")
     shutil.copy(saved / "other" / "config.json", saved / "unet")
@@ -258,7 +300,7 @@ def test_weights_of_another_network(saved: Path) -> None:
 def test_damaged_and_missing_files(saved: Path) -> None:
     weights = saved / "unet" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(GuidelensError, match="cannot load the network"):
+    with pytest.raises(GuidelensError, match="cannot read the network"):
         load_generator(saved)
     weights.rename(weights.with_name("model.safetensors"))
     with pytest.raises(GuidelensError, match=r"no weights called .*; it has model\.safetensors"):

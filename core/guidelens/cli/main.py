@@ -112,6 +112,9 @@ class App(click.Group):
             result = super().main(arguments, prog_name, complete_var, False, **extra)
         except (click.ClickException, click.Abort, GuidelensError, KeyboardInterrupt) as error:
             _fail(error, show_traceback=_wants_traceback(arguments))
+        except OSError as error:  # files, disks and permissions are the user's to put right
+            message = f"{_shortened(error.filename)}: {error.strerror}" if error.filename else str(error)
+            _fail(GuidelensError(message), show_traceback=_wants_traceback(arguments), cause=error)
         except (Exception, SystemExit, GeneratorExit):
             raise
         except BaseException as error:  # a plugin may define an exception that is not an Exception
@@ -230,6 +233,10 @@ def _wants_traceback(args: Sequence[str]) -> bool:
     return "--traceback" in ours or os.environ.get(TRACEBACK, "") not in ("", "0")
 
 
+def _shortened(text: object, most: int = 200) -> str:
+    return str(text) if len(str(text)) <= most else f"{str(text)[:most]}..."
+
+
 def _culprit(error: BaseException) -> str:
     """Describe an exception and where it was raised: function, file and line."""
     import traceback
@@ -262,7 +269,7 @@ def _fail(error: BaseException, *, show_traceback: bool, cause: BaseException | 
     elif isinstance(error, click.ClickException):
         console.echo_line("error", error.format_message())
     else:
-        console.echo_line("error", str(error) or type(error).__name__)
+        console.echo_line("error", _shortened(str(error), 2000) or type(error).__name__)
     sys.exit(getattr(error, "exit_code", 1))
 
 

@@ -129,6 +129,10 @@ def _with_setup(function: F, declarations: Sequence[Declaration]) -> F:
     return decorated
 
 
+DIGITS = 9
+"""Of a batch size, at most."""
+
+
 class BatchSize(click.ParamType):
     """A whole number from 1 on, or ``auto``."""
 
@@ -138,9 +142,10 @@ class BatchSize(click.ParamType):
         """Return the number, or ``auto``."""
         if value == "auto" or (isinstance(value, int) and value >= 1):
             return value
-        if not str(value).isdecimal() or int(value) < 1:
-            self.fail(f"{value!r} is neither a number from 1 on nor auto", param, ctx)
-        return int(value)
+        text = str(value)
+        if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) >= 1):
+            self.fail(f"{text[:40]!r} is neither a number from 1 to 10**{DIGITS} nor auto", param, ctx)
+        return int(text)
 
 
 MODELS = "Models"

@@ -161,7 +161,7 @@ def _convert(annotation: Any, text: str) -> Any:
         except ValueError:
             continue
     choices = [str(value) for member in members for value in _literals(member)]
-    raise ValueError(f"expected {_describe(annotation)}, not {text!r}{suggestion(text, choices)}")
+    raise ValueError(f"expected {_describe(annotation)}, not {text[:200]!r}{suggestion(text[:200], choices)}")
 
 
 def _literals(member: Any) -> tuple[Any, ...]:

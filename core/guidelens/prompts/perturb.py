@@ -22,6 +22,8 @@ from .distance import edit_distance
 from .homophones import homophones
 
 _TRIES = 400
+MOST = 100
+"""Largest number of edits, words or swaps that a perturbation makes."""
 """Draws after which a text counts as having no further place for an edit."""
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
@@ -113,8 +115,10 @@ def _parsed(spec: str) -> tuple[str, dict[str, Any]]:
     what = f"perturbation {name!r}"
     options = check_options(what, _options(PERTURBATIONS[name]), given)
     for key in ("edits", "words", "swaps", "min_length"):
-        if isinstance(options.get(key), int) and options[key] < 1:
-            raise UsageError(f"{what}, option {key!r}: expected at least 1, not {options[key]}")
+        if isinstance(options.get(key), int) and not 1 <= options[key] <= MOST:
+            raise UsageError(
+                f"{what}, option {key!r}: expected a number from 1 to {MOST}, not {given[key][:40]}"
+            )
     return name, options
 
 

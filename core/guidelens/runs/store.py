@@ -248,8 +248,15 @@ def earlier_config(directory: Path, kind: str) -> dict[str, Any] | None:
 
     :raises UsageError: the directory holds something else.
     """
-    refuse_foreign(directory)
-    return read_config(directory, kind) if directory.is_dir() else None
+    with explained(f"cannot use {_named(directory)}"):
+        refuse_foreign(directory)
+        return read_config(directory, kind) if directory.is_dir() else None
+
+
+def _named(path: Path) -> str:
+    """Return a path for a message, shortened."""
+    text = str(path)
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def read_rows(path: Path) -> tuple[dict[str, dict[str, Any]], bool]:

@@ -91,7 +91,7 @@ class Option:
             try:
                 return self.read(self.kind(text))
             except (ValueError, OverflowError):
-                raise ValueError(f"must be {self.limits}, got {text!r}") from None
+                raise ValueError(f"must be {self.limits}, got {text[:40]!r}") from None
         return self.read(text)
 
     @property

@@ -6,7 +6,8 @@ import re
 
 from ..errors import UsageError
 
-_RESPACING = re.compile(r"ddim[1-9]\d*|[1-9]\d*(,[1-9]\d*)*")
+_NUMBER = r"[1-9]\d{0,8}"
+_RESPACING = re.compile(rf"ddim{_NUMBER}|{_NUMBER}(,{_NUMBER})*", re.ASCII)
 
 
 def split_steps(steps: int | str) -> tuple[int, str]:
@@ -20,14 +21,18 @@ def split_steps(steps: int | str) -> tuple[int, str]:
     text = re.sub(r"\s", "", str(steps))
     if not _RESPACING.fullmatch(text):
         raise UsageError(
-            f"{steps!r} sampling steps: give a number from 1 on, ddim and a number (ddim25), or numbers by section "
-            "(10,10,5)",
+            f"{_quoted(steps)} sampling steps: give a number from 1 on, ddim and a number (ddim25), or numbers by "
+            "section (10,10,5)",
             setting="steps",
         )
     if text.startswith("ddim"):
         return int(text.removeprefix("ddim")), "ddim"
     counts = [int(part) for part in text.split(",")]
     return sum(counts), text if len(counts) > 1 else ""
+
+
+def _quoted(steps: int | str) -> str:
+    return repr(steps) if len(str(steps)) <= 40 else f"{str(steps)[:40]!r}..."
 
 
 def join_steps(number: int, respacing: str) -> int | str:
@@ -44,5 +49,6 @@ def read_steps(steps: int | str) -> int | str:
         return join_steps(*split_steps(steps))
     except UsageError:
         raise ValueError(
-            f"must be a number from 1 on, ddim and a number (ddim25), or numbers by section (10,10,5), got {steps!r}"
+            "must be a number from 1 on, ddim and a number (ddim25), or numbers by section (10,10,5), got "
+            f"{_quoted(steps)}"
         ) from None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.plugins.spelling import format_component, parse_component
+from guidelens.plugins.spelling import format_component, parse_component, suggestion
 from guidelens.prompts import fact_values
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
@@ -112,6 +112,7 @@ class _Expander:
 
     def run(self) -> Expansion:
         self._check_device()
+        self._warn_of_unknown_claims()
         metrics = self._metric_specs()
         for grid in self.study.grids:
             before = len(self.result.members)
@@ -158,6 +159,19 @@ class _Expander:
             device = resolve_device(self.cache.device)
         with self._at(("dtype",)):
             resolve_dtype(self.study.dtype, device)
+
+    def _warn_of_unknown_claims(self) -> None:
+        """Warn of names of claims that no loaded plugin registers; a plugin may bring them for the report."""
+        if not any(grid.claims for grid in self.study.grids):
+            return
+        claims = self.plugins.claims()
+        known = [*(claim.id for claim in claims), *(q.id for claim in claims for q in claim.questions)]
+        for grid in self.study.grids:
+            for name in grid.claims:
+                if name not in known:
+                    what = f"no plugin registers the claim {name!r}{suggestion(name, known)}"
+                    place = self.study.key_place(grid, "claims")
+                    logger.warning("%s", self.study.error(place, what))
 
     # -- one grid
 

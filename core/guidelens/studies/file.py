@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
 from guidelens.sampling import options
+from guidelens.text import read_text
 
 from .keys import (
     AXES,
@@ -148,15 +149,10 @@ class Study:
 def load_study_file(path: str | Path) -> Study:
     """Read a study file.
 
-    :raises GuidelensError: when it cannot be read.
-    :raises UsageError: for a mistake in it.
+    :raises UsageError: when it cannot be read, or for a mistake in it.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise GuidelensError(f"cannot read the study {path}: {reason}") from error
+    text = read_text(path, f"the study {path}")
     return parse_study(text, label=str(path), base=path.resolve().parent, name=path.stem)
 
 
@@ -187,6 +183,10 @@ def _content(text: str, label: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{label}, {_decoded(str(error), text)}") from None
+    except RecursionError:
+        raise UsageError(f"{label}: its values are nested too deeply") from None
+    except ValueError as error:  # an integer of thousands of digits
+        raise UsageError(f"{label}: {error}") from None
 
 
 def _decoded(message: str, text: str) -> str:

@@ -36,6 +36,8 @@ class PromptSource:
     seed: int | None = None
 
 
+MOST_SNAPSHOTS = 1000
+
 Reader = Callable[[Any], Any]
 """Reads and checks the value of a key. Raises ValueError with what was expected."""
 
@@ -107,11 +109,15 @@ def read_prompts(value: Any) -> tuple[PromptSource, ...]:
 def read_snapshots(value: Any) -> tuple[float, ...]:
     """Read a number of evenly spaced steps, or a list of progress values in [0, 1]."""
     if isinstance(value, list):
+        if len(value) > MOST_SNAPSHOTS:
+            raise ValueError(f"at most {MOST_SNAPSHOTS} snapshots are kept, not {len(value)}")
         chosen = tuple(sorted({read_number(p) for p in value}))
         if any(not 0 <= p <= 1 for p in chosen):
             raise ValueError(f"progress runs from 0 (the noisiest step) to 1, not {shown(value)}")
         return chosen
     count = read_count(value, 0)
+    if count > MOST_SNAPSHOTS:
+        raise ValueError(f"at most {MOST_SNAPSHOTS} snapshots are kept, not {shown(count)}")
     return tuple(i / max(count - 1, 1) for i in range(count))
 
 
@@ -286,5 +292,8 @@ def unknown(name: str, known: Iterable[str]) -> str:
 
 def shown(value: Any) -> str:
     """Write a value for a message, shortened."""
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python does not write integers of thousands of digits
+        return "a number of thousands of digits"
     return text if len(text) <= 60 else f"{text[:57]}..."

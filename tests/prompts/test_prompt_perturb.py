@@ -177,7 +177,7 @@ def test_a_short_text_gets_what_there_is_room_for() -> None:
     ("spec", "message"),
     [
         ("tpyo", "unknown perturbation 'tpyo' (did you mean 'typo'?)"),
-        ("typo:edits=0", "option 'edits': expected at least 1, not 0"),
+        ("typo:edits=0", "option 'edits': expected a number from 1 to 100, not 0"),
         ("typo:edit=1", "has no option 'edit' (did you mean 'edits'?)"),
         ("typo:kind=double", "expected any|swap|drop|insert|replace"),
         ("order:swaps=-2", "at least 1"),

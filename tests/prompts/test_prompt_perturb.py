@@ -180,7 +180,7 @@ def test_a_short_text_gets_what_there_is_room_for() -> None:
         ("typo:edits=0", "option 'edits': expected a number from 1 to 100, not 0"),
         ("typo:edit=1", "has no option 'edit' (did you mean 'edits'?)"),
         ("typo:kind=double", "expected any|swap|drop|insert|replace"),
-        ("order:swaps=-2", "at least 1"),
+        ("order:swaps=-2", "from 1 to 100"),
     ],
 )
 def test_mistakes_are_told(spec: str, message: str) -> None:

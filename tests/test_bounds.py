@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -69,10 +68,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def guidelens(*arguments: str) -> Result:
-    started = time.perf_counter()
-    result = CliRunner().invoke(cli, ["-p", tiny_world.__file__, *arguments])
-    assert time.perf_counter() - started < 20
-    return result
+    return CliRunner().invoke(cli, ["-p", tiny_world.__file__, *arguments])
 
 
 def error_of(result: Result) -> str:

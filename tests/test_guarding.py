@@ -306,7 +306,7 @@ def test_a_metric_that_breaks_the_contract_spoils_no_other(kind: str) -> None:
     (found,) = score(metrics, [picture], [Prompt("a")])
     assert found.values == expected.values
     assert message in found.errors["broken"]
-    assert found.scored == ["sneaky", "fine"]
+    assert list(found.scorers) == ["sneaky", "fine"]
 
 
 def test_an_object_with_the_documented_to_is_placed() -> None:

@@ -176,7 +176,7 @@ def test_an_upgrade_between_two_starts_is_a_warning(
     before = json.loads((run / "config.json").read_text())["versions"]
     old = before["plugins"]["tiny_world"]
     upgraded = PluginManager.load([tiny_world.__file__], environment={})
-    monkeypatch.setattr(type(upgraded.plugin("tiny_world").source), "code_hash", lambda _: "sha256 new")
+    monkeypatch.setattr(type(upgraded.plugin("tiny_world").source), "code_hash", "sha256 new")
     notes: list[str] = []
 
     def go_on(prompts: list[str]) -> None:
@@ -193,12 +193,15 @@ def test_an_upgrade_between_two_starts_is_a_warning(
         )
 
     go_on(["a circle"])
-    assert notes == []  # nothing is drawn
+    metric = "metric brightness: 6 pictures scored by tiny_world"
+    assert notes == [f"{metric} {old}; scored again by tiny_world sha256 new"]  # nothing is drawn
+    notes.clear()
     go_on(["a new circle"])
     assert notes == [
         f"stored pictures were drawn with other versions: 6 pictures with tiny_world {old} (now sha256 new). "
         "New pictures may differ from them"
     ]
     assert json.loads((run / "config.json").read_text())["versions"] == before
+    assert {row["scorers"]["brightness"] for row in rows_of(run)} == {"tiny_world sha256 new"}
     found = [row["versions"]["plugins"]["tiny_world"] for row in rows_of(run)]
     assert found == [old] * 6 + ["sha256 new"] * 2

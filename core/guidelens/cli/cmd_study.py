@@ -367,6 +367,7 @@ def export_command(directory: Path, form: str, out: Path | None) -> None:
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)
+    loaded.check_scores()
     if out is not None and str(out) == "-":
         sys.stdout.buffer.write(encode(loaded, form))
         return

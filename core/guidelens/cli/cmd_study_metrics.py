@@ -52,7 +52,9 @@ def matrix_command(directory: Path, grid: str | None, judges: tuple[str, ...], a
     from guidelens.metrics.matrix import judge_matrix
     from guidelens.studies.results import load_study
 
-    matrix = judge_matrix(load_study(directory), grid=grid, judges=judges or None)
+    study = load_study(directory)
+    study.check_scores()
+    matrix = judge_matrix(study, grid=grid, judges=judges or None)
     if as_json:
         click.echo(json.dumps(matrix.as_dict(), indent=2, ensure_ascii=False))
         return

@@ -41,6 +41,7 @@ def report_command(
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)
+    loaded.check_scores()
     if damaged := loaded.damaged():
         console.echo_line(
             "warning",

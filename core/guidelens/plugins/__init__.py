@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from .components import KINDS, Component, ComponentInfo, Kind, UnfitComponent
-from .manager import PluginInfo, PluginManager, SectionInfo, StudyInfo
+from .components import KINDS, Component, ComponentInfo, Kind, SectionInfo, StudyInfo, UnfitComponent
+from .manager import PluginInfo, PluginManager
+from .sources import code_hash
 from .values import OptionInfo
 
 __all__ = [
@@ -17,4 +18,5 @@ __all__ = [
     "SectionInfo",
     "StudyInfo",
     "UnfitComponent",
+    "code_hash",
 ]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from guidelens import contracts
 from guidelens.errors import GuidelensError
@@ -16,6 +17,9 @@ from .attributes import attribute_problem
 from .requirements import is_installed, pip_command, requirements_of
 from .spelling import format_component
 from .values import OptionInfo, check_options, format_value, options_of
+
+if TYPE_CHECKING:
+    from guidelens.studies.results import StudyResults
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
 """What a component may be called."""
@@ -187,6 +191,29 @@ class Component:
             _check_contract(info, built)
         name_component(built, who)
         return built
+
+
+@dataclass(frozen=True)
+class SectionInfo:
+    """A section of a study's page on offer, and the plugin that offers it.
+
+    :param render: see :class:`guidelens.hookspecs.RegisterReportSections`.
+    """
+
+    name: str
+    render: Callable[[StudyResults], Sequence[tuple[str, str]]]
+    title: str
+    plugin: str
+
+
+@dataclass(frozen=True)
+class StudyInfo:
+    """A study file on offer, and the plugin that offers it."""
+
+    name: str
+    path: Path
+    summary: str
+    plugin: str
 
 
 def _listed(modules: tuple[str, ...]) -> str:

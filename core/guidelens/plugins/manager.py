@@ -22,7 +22,7 @@ from guidelens.contracts import CONTRACT_VERSION
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import captured_output, one_line
 
-from .components import KINDS, Component, ComponentInfo
+from .components import KINDS, Component, ComponentInfo, SectionInfo, StudyInfo
 from .joint import JOINED, join
 from .registering import Registrar, check_name
 from .requirements import documentation, normalized, pip_command, requirements_of
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import click
 
     from guidelens.claims.questions import Claim
-    from guidelens.studies.results import StudyResults
     from guidelens.weights import WeightsFile
 
 logger = logging.getLogger(__name__)
@@ -88,9 +87,9 @@ class PluginInfo:
 
     @property
     def version(self) -> str:
-        """``distribution version``; the hash of its code where no distribution has it."""
+        """``distribution version, hash of its code``; the hash alone where no distribution has it."""
         source = self.source
-        return f"{source.dist} {source.version}" if source.dist else source.code_hash()
+        return f"{source.dist} {source.version}, {source.code_hash}" if source.dist else source.code_hash
 
     @property
     def docs(self) -> str:
@@ -105,29 +104,6 @@ class PluginInfo:
     def fail(self, status: Status, message: str, error: BaseException | None = None) -> None:
         """Record a failure."""
         self.status, self.message, self.error = status, message, error
-
-
-@dataclass(frozen=True)
-class SectionInfo:
-    """A section of a study's page on offer, and the plugin that offers it.
-
-    :param render: see :class:`guidelens.hookspecs.RegisterReportSections`.
-    """
-
-    name: str
-    render: Callable[[StudyResults], Sequence[tuple[str, str]]]
-    title: str
-    plugin: str
-
-
-@dataclass(frozen=True)
-class StudyInfo:
-    """A study file on offer, and the plugin that offers it."""
-
-    name: str
-    path: Path
-    summary: str
-    plugin: str
 
 
 class PluginManager:
@@ -229,9 +205,16 @@ class PluginManager:
         return {plugin.name: plugin.version for plugin in self._plugins if plugin.loaded}
 
     def version_of(self, kind: str, spec: str) -> dict[str, str]:
-        """Return the name and the version of the plugin that offers a component; of each of its parts."""
-        owners = map(self.owner, (component := self.resolve(kind, spec)).parts or (component,))
-        return {owner.name: owner.version for owner in owners if owner is not None}
+        """Return names and versions of the plugins of a component, of its parts, and of components in its options."""
+        return self._versions_of(self.resolve(kind, spec))
+
+    def _versions_of(self, component: Component) -> dict[str, str]:
+        owner = self.owner(component)
+        found = {} if owner is None else {owner.name: owner.version}
+        for other in (*component.parts, *component.options.values()):
+            if isinstance(other, Component):
+                found |= self._versions_of(other)
+        return found
 
     # -- choosing and building
 

@@ -13,6 +13,7 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -58,20 +59,33 @@ class Source:
         owner, slash, name = text.rpartition("/")
         return bool(slash and self.dist) and name == self.name and normalized(owner) == normalized(self.dist)
 
+    @cached_property
     def code_hash(self) -> str:
-        """Return ``sha256`` and 12 hex digits of the plugin's Python files; ``object`` where it has none."""
-        if self.via == "file":
-            files = [Path(self.origin)]
-        else:
-            main = getattr(sys.modules.get(self.module), "__file__", None)
-            if not main:
-                return "object"
-            package = Path(main).name == "__init__.py"
-            files = sorted(Path(main).parent.rglob("*.py")) if package else [Path(main)]
-        digest = hashlib.sha256()
-        for file in files:
-            digest.update(file.read_bytes())
-        return f"sha256 {digest.hexdigest()[:12]}"
+        """``sha256`` and 12 hex digits of the plugin's Python files; ``object`` where it has none."""
+        return _hash_of([Path(self.origin)]) if self.via == "file" else code_hash(self.module)
+
+
+def code_hash(module: str) -> str:
+    """Return ``sha256`` and 12 hex digits of the Python files of a module's top-level package.
+
+    ``object`` for a module without a file, such as a notebook.
+    """
+    top = module.partition(".")[0]
+    main = getattr(sys.modules.get(top), "__file__", None) or getattr(
+        sys.modules.get(module), "__file__", None
+    )
+    if not main or not Path(main).is_file():
+        return "object"
+    package = Path(main).name == "__init__.py"
+    return _hash_of(sorted(Path(main).parent.rglob("*.py")) if package else [Path(main)])
+
+
+def _hash_of(files: Sequence[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.relative_to(files[0].parent).as_posix().encode() if len(files) > 1 else b"")
+        digest.update(file.read_bytes())
+    return f"sha256 {digest.hexdigest()[:12]}"
 
 
 def entry_point_sources() -> list[Source]:

@@ -138,17 +138,18 @@ def _component_cache(parts: Components, device: str) -> ComponentCache:
     built: dict[tuple[str, str], Any] = {
         ("generator", parts.generator.name): parts.generator.component,
         ("guidance", parts.guidance.name): parts.guidance.component,
-        **{("metric", item.name): item.metric for item in parts.metrics},
     }
     plugins: dict[tuple[str, str], Mapping[str, str]] = {
         ("generator", parts.generator.name): parts.generator.plugin,
         ("guidance", parts.guidance.name): parts.guidance.plugin,
     }
-    return ComponentCache(
+    cache = ComponentCache(
         lambda kind, name: built[kind, name],
         device=device,
         versions=lambda kind, name: plugins[kind, name],
     )
+    cache.keep_metrics(parts.metrics)
+    return cache
 
 
 def _records(clean: Sequence[Prompt], forms: Sequence[Perturbed]) -> tuple[dict[str, Any], ...]:

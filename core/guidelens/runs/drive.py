@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.runs.execute import CellGroup, Executor, Outcome, Task, make_task
-from guidelens.runs.record import rescored
+from guidelens.runs.notes import Note
+from guidelens.runs.record import prompt_of, rescored
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.store import RunStore
 from guidelens.runs.telemetry import batch_file, recorded_hash
+from guidelens.words import plural
 
 if TYPE_CHECKING:
     from guidelens.runs.config import Cell
-    from guidelens.runs.notes import Note
     from guidelens.runs.plan import Plan
 
 
@@ -99,6 +100,7 @@ class Driver:
         """
         self._compute(plan.todo, executor, extra)
         if not self.stopped:
+            self._callbacks.report(rescoring_notes(self.store.rows.values(), self.metrics))
             fresh = [key for batch in plan.todo for key in batch]
             self.stopped = not score_again(
                 self.store,
@@ -210,6 +212,27 @@ def _work(task: Task) -> float:
     return float(len(task.cells) * task.settings.steps)
 
 
+def is_stale(row: Mapping[str, Any], metric: NamedMetric) -> bool:
+    """Whether a row has scores that another version of the metric's code gave."""
+    return metric.name in row["scored"] and row.get("scorers", {}).get(metric.name) != metric.version
+
+
+def rescoring_notes(rows: Iterable[Mapping[str, Any]], metrics: Sequence[NamedMetric]) -> list[Note]:
+    """Return a note for each metric that scores pictures again because its code has changed."""
+    listed = list(rows)
+    notes = []
+    for metric in metrics:
+        stale = [
+            row.get("scorers", {}).get(metric.name, "an unknown version")
+            for row in listed
+            if is_stale(row, metric)
+        ]
+        if stale:
+            text = f"{plural(len(stale), 'picture')} scored by {', '.join(dict.fromkeys(stale))}"
+            notes.append(Note("", f"metric {metric.name}: {text}; scored again by {metric.version}"))
+    return notes
+
+
 def score_again(
     store: RunStore,
     prompts: Mapping[str, Prompt],
@@ -219,7 +242,9 @@ def score_again(
     batch_size: int = 16,
     should_stop: Callable[[], bool] | None = None,
 ) -> bool:
-    """Score pictures on disk by metrics that are new to them or that failed on them before.
+    """Score pictures on disk by metrics that are new to them, that failed on them, or whose code has changed.
+
+    All scores of a metric in the store are of one version of its code, also those of cells that are not asked for.
 
     Returns True when all are scored, False when ``should_stop`` ended the loop.
 
@@ -229,12 +254,9 @@ def score_again(
     """
     left = set(leave)
     by_need: dict[tuple[tuple[str, ...], str], list[str]] = {}
-    for key in prompts:
-        row = store.rows.get(key)
-        if row is None:
-            continue
+    for key, row in store.rows.items():
         known = (*row["scored"], *(row["metric_errors"] if key in left else ()))
-        need = tuple(m.name for m in metrics if m.name not in known)
+        need = tuple(m.name for m in metrics if is_stale(row, m) or (key in prompts and m.name not in known))
         if need:
             by_need.setdefault((need, row["generator"]), []).append(key)  # pictures of equal size
     for (need, _), keys in by_need.items():
@@ -244,8 +266,8 @@ def score_again(
                 return False
             part = keys[start : start + batch_size]
             pictures = [store.load_image(key) for key in part]
-            scores = score(chosen, pictures, [prompts[key] for key in part])
-            store.update([rescored(store.rows[k], s) for k, s in zip(part, scores, strict=True)])
+            scores = score(chosen, pictures, [prompts.get(key) or prompt_of(store.rows[key]) for key in part])
+            store.update([rescored(store.rows[k], s, chosen) for k, s in zip(part, scores, strict=True)])
     return True
 
 

@@ -19,7 +19,7 @@ from guidelens.pictures import png_bytes, to_picture
 from guidelens.runs.config import Cell, RunSettings, canonical_json
 from guidelens.runs.provenance import provenance
 from guidelens.runs.record import make_row
-from guidelens.runs.scoring import NamedMetric, score
+from guidelens.runs.scoring import NamedMetric, score, version_text
 from guidelens.runs.telemetry import StepRecorder, batch_file, pack, sha256_of
 
 if TYPE_CHECKING:
@@ -144,7 +144,9 @@ class ComponentCache:
         """Return metrics by name."""
         for name in names:
             if name not in self._metrics:
-                self._metrics[name] = NamedMetric(name, self._build("metric", name))
+                self._metrics[name] = NamedMetric(
+                    name, self._build("metric", name), version_text(self._versions("metric", name))
+                )
         return [self._metrics[name] for name in names]
 
     def engine(self, settings: RunSettings) -> Engine:
@@ -169,6 +171,10 @@ class ComponentCache:
             for name, version in self._versions(kind, model.name).items()
         }
         return provenance(self.engine(settings).device, plugins)
+
+    def keep_metrics(self, metrics: Sequence[NamedMetric]) -> None:
+        """Store metrics that exist already."""
+        self._metrics.update((metric.name, metric) for metric in metrics)
 
     def keep(self, settings: RunSettings, engine: Engine) -> None:
         """Store an engine that exists already."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.prompts import fact_values
+from guidelens.prompts import fact_values, facts_of
 from guidelens.runs.config import FORMAT, Cell, RunSettings, differences
 from guidelens.runs.notes import Note
 from guidelens.runs.provenance import versions
@@ -70,7 +70,7 @@ def merged_config(request: ComparisonRequest, old: Mapping[str, Any] | None) -> 
         for p in request.prompts
     ]
     metrics = [metric.as_dict() for metric in request.metrics]
-    metrics = _union(old.get("metrics", []), metrics, ("name",))
+    metrics = list({metric["name"]: metric for metric in (*old.get("metrics", []), *metrics)}.values())
     check_columns(metrics)
     return {
         "guidelens_format": FORMAT,
@@ -126,7 +126,8 @@ def make_row(
         "image": image_name(key),
         "metrics": scores.values,
         "metric_errors": scores.errors,
-        "scored": scores.scored,
+        "scored": list(scores.scorers),
+        "scorers": scores.scorers,
         **summary(result),
         "nonfinite_steps": int(result.nonfinite_steps),
         "seconds": round(float(result.seconds), 3),
@@ -136,15 +137,26 @@ def make_row(
     }
 
 
-def rescored(row: Mapping[str, Any], scores: Scores) -> dict[str, Any]:
-    """Return ``row`` with the scores of further metrics."""
-    errors = {name: reason for name, reason in row["metric_errors"].items() if name not in scores.scored}
+def rescored(row: Mapping[str, Any], scores: Scores, metrics: Sequence[NamedMetric]) -> dict[str, Any]:
+    """Return ``row`` with the scores of ``metrics`` in place of those that it has of them."""
+    names = {metric.name for metric in metrics}
+    columns = {column for metric in metrics for column in metric.columns}
+    errors = {name: reason for name, reason in row["metric_errors"].items() if name not in names}
+    failed = names - scores.scorers.keys()
+    scored = [name for name in row["scored"] if name not in failed]
+    known = {name: version for name, version in row.get("scorers", {}).items() if name not in names}
     return {
         **row,
-        "metrics": {**row["metrics"], **scores.values},
+        "metrics": {**{c: v for c, v in row["metrics"].items() if c not in columns}, **scores.values},
         "metric_errors": {**errors, **scores.errors},
-        "scored": [*row["scored"], *scores.scored],
+        "scored": [*scored, *(name for name in scores.scorers if name not in scored)],
+        "scorers": {**known, **scores.scorers},
     }
+
+
+def prompt_of(row: Mapping[str, Any]) -> Prompt:
+    """Return the prompt of a row of results."""
+    return Prompt(row["prompt"], row["category"], row["reference"], facts_of(row.get("facts", ())))
 
 
 def _refuse_difference(old: Mapping[str, Any], new: Mapping[str, Any], where: str) -> None:

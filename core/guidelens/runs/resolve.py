@@ -8,9 +8,9 @@ from typing import Any, Generic, TypeVar
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import UsageError
-from guidelens.plugins import Component, PluginManager
+from guidelens.plugins import Component, PluginManager, code_hash
 from guidelens.runs.config import as_prompts
-from guidelens.runs.scoring import NamedMetric
+from guidelens.runs.scoring import NamedMetric, version_text
 from guidelens.schedules import NamedSchedule, ScheduleSpec, object_name, read_schedules
 from guidelens.weights.store import build_all
 
@@ -84,7 +84,7 @@ def resolve_components(
         generator=built_generator,
         guidance=built_model,
         schedules=named_schedules,
-        metrics=[NamedMetric(item.name, item.component) for item in scorers],
+        metrics=[NamedMetric(item.name, item.component, version_text(item.plugin)) for item in scorers],
         prompts=prompts,
         versions=resolver.versions(),
         requests=resolver.plugins.requests()
@@ -142,7 +142,8 @@ class _ComponentResolver:
         """Return a component that is not built yet, or an object with its name."""
         if wanted is None or isinstance(wanted, str):
             return self.plugins.resolve(kind, wanted)
-        return Named(object_name(wanted), wanted)
+        version = {"object": code_hash(type(wanted).__module__)}
+        return Named(object_name(wanted), wanted, version if kind == "metric" else {})
 
     def build(self, choice: Component | Named[Any]) -> Named[Any]:
         if not isinstance(choice, Component):

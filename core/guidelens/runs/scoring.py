@@ -18,12 +18,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def version_text(plugins: Mapping[str, str]) -> str:
+    """Return versions of plugins by name as one text."""
+    return "; ".join(f"{name} {version}" for name, version in sorted(plugins.items()))
+
+
 @dataclass(frozen=True)
 class NamedMetric:
-    """A metric and its name in rows and messages."""
+    """A metric and its name in rows and messages.
+
+    :param version: of its code (:func:`version_text`); scores of different versions are not compared.
+    """
 
     name: str
     metric: Metric
+    version: str = ""
 
     def __post_init__(self) -> None:
         """Check the declaration of the columns.
@@ -53,8 +62,8 @@ class Scores:
     """The scores of one picture."""
 
     values: dict[str, float] = field(default_factory=dict)
-    scored: list[str] = field(default_factory=list)
-    """Names of the metrics that succeeded, even if some of their columns do not apply."""
+    scorers: dict[str, str] = field(default_factory=dict)
+    """Name of each metric that succeeded, even if some of its columns do not apply -> version of its code."""
     errors: dict[str, str] = field(default_factory=dict)
     """Name of each metric that failed -> reason in one line."""
 
@@ -94,7 +103,7 @@ def score(
         else:
             for result, answer in zip(results, answers, strict=True):
                 result.values.update(answer)
-                result.scored.append(item.name)
+                result.scorers[item.name] = item.version
     return results
 
 
@@ -115,4 +124,4 @@ def _score_one(item: NamedMetric, image: Tensor, prompt: Prompt, result: Scores)
         result.errors[item.name] = one_line(error)
     else:
         result.values.update(answer)
-        result.scored.append(item.name)
+        result.scorers[item.name] = item.version

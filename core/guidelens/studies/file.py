@@ -258,11 +258,8 @@ class _Parser:
         return {**merged, **own}, texts, searches
 
     def _read_included(self, name: str) -> str:
-        try:
-            return (self.base / name).expanduser().read_text(encoding="utf-8-sig").replace("\r\n", "\n")
-        except (OSError, UnicodeDecodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            raise GuidelensError(f"{self.label} includes {name}, which cannot be read: {reason}") from error
+        text = read_text(self.base / Path(name).expanduser(), f"{name}, which {self.label} includes")
+        return text.replace("\r\n", "\n")
 
     def _tables(self, content: Mapping[str, Any], key: str) -> list[tuple[dict[str, Any], Place]]:
         value = content.get(key, [])

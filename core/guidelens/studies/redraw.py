@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Generator, GuidanceModel, Prompt
+from guidelens.contracts import Generator, GuidanceModel
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.prompts import facts_of
 from guidelens.runs.config import Cell, RunSettings
 from guidelens.runs.execute import ComponentCache, Task, check_fingerprints, compute
 from guidelens.runs.provenance import provenance_differences
+from guidelens.runs.record import prompt_of
 from guidelens.runs.store import RESULTS, read_rows
 from guidelens.runs.telemetry import batch_keys, recorded_hash
 from guidelens.schedules import NamedSchedule, ScheduleTable
@@ -180,5 +180,4 @@ def _cell(row: Mapping[str, Any], weights: Mapping[str, list[float]], steps: int
     names = tuple(sorted(weights))
     values = torch.tensor([weights[name] for name in names], dtype=torch.float64).reshape(len(names), steps).T
     table = ScheduleTable(row["schedule"], names, values)
-    prompt = Prompt(row["prompt"], row["category"], row["reference"], facts_of(row.get("facts", ())))
-    return Cell(prompt, NamedSchedule(row["schedule"], table), row["seed"])
+    return Cell(prompt_of(row), NamedSchedule(row["schedule"], table), row["seed"])

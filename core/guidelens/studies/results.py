@@ -21,6 +21,7 @@ from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
 from guidelens.runs.telemetry import CHANGED, Telemetry, again, load_telemetry, recorded_hash, sha256_of
 from guidelens.sampling import split_steps
+from guidelens.words import plural
 
 from .expand import pair_id
 from .run import CELLS, recorded_study
@@ -161,6 +162,35 @@ class StudyResults:
             return open_picture(io.BytesIO(content))
         except Exception as error:  # a damaged picture can make the decoder raise anything
             raise GuidelensError(f"cannot read {path}: {one_line(error)}; {again(self.directory)}") from error
+
+    def check_scores(self) -> None:
+        """Refuse scores of one metric by different versions of its code.
+
+        :raises GuidelensError: naming the versions, and the command that scores all pictures by the present one.
+        """
+        used = {metric["name"] for metric in self.config["metrics"]}
+        counts: dict[str, dict[str, int]] = {}
+        for row in self._rows.values():
+            for name in used.intersection(row["scored"]):
+                of = counts.setdefault(name, {})
+                version = row.get("scorers", {}).get(name, "an unknown version")
+                of[version] = of.get(version, 0) + 1
+        for name, versions in counts.items():
+            if len(versions) > 1:
+                told = ", ".join(
+                    f"{plural(count, 'picture')} by {version}" for version, count in versions.items()
+                )
+                raise GuidelensError(
+                    f"the scores of metric {name} in {self.directory} are of different versions of its code ({told}); "
+                    f"score all again: {self._command()}"
+                )
+
+    def _command(self) -> str:
+        """Return the command that continues the run."""
+        commands = self.config["commands"]
+        if self._is_study or not commands:
+            return f"guidelens study resume {self.directory}"
+        return str(commands[-1])
 
     def damaged(self) -> list[str]:
         """Return the files of pictures and telemetry that are missing or not as they were written."""

@@ -92,7 +92,7 @@ def test_an_installed_distribution_is_found(site: Path) -> None:
     assert manager.resolve("schedule", "flat").build().weights(0.5) == {"itc": 1.0}
     info = manager.resolve("schedule", "acme-lens/flat").info
     assert (info.plugin, info.dist) == ("acme", "acme-lens")
-        assert manager.versions()["acme"].startswith("acme-lens 1.5, sha256 ")
+    assert manager.versions()["acme"].startswith("acme-lens 1.5, sha256 ")
 
 
 def test_a_class_and_an_object_are_plugins_too(site: Path) -> None:

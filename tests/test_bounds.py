@@ -127,6 +127,7 @@ def test_a_report_that_cannot_be_written() -> None:
     Path("s.toml").write_text(STUDY)
     assert guidelens("study", "run", "s.toml", "--out", "out").exit_code == 0
     for name in ("report.html", "cells.csv"):
+        Path("out", name).unlink(missing_ok=True)
         Path("out", name).mkdir()
     assert "report.html: Is a directory" in error_of(guidelens("study", "report", "out"))
     assert "cells.csv: Is a directory" in error_of(guidelens("study", "export", "out"))

@@ -22,7 +22,7 @@ SPATIAL = {
     "on top of": (0, -1),
     "below": (0, 1),
 }
-"""Relations that boxes decide -> the direction in which the subject lies, x to the right and y down."""
+"""Relations that boxes decide -> the direction from the object to the subject, x to the right and y down."""
 
 APART = 0.1
 """Share of the two boxes' sizes by which their centres must differ before a direction counts."""
@@ -74,12 +74,12 @@ def holds(fact: Fact, boxes: Mapping[str, Sequence[Box]], image: Tensor) -> bool
         return any(colour_shares(image, box)[wanted] >= LEAST_SHARE for box in found)
     if fact.kind == "relation":
         pairs = ((one, other) for one in found for other in boxes[fact.object] if one != other)
-        return any(_lies(one, other, SPATIAL[fact.value]) for one, other in pairs)
+        return any(_is_towards(one, other, SPATIAL[fact.value]) for one, other in pairs)
     return bool(found)
 
 
-def _lies(one: Box, other: Box, direction: tuple[int, int]) -> bool:
-    """Return whether one box lies in a direction from another: the larger part of their distance points there."""
+def _is_towards(one: Box, other: Box, direction: tuple[int, int]) -> bool:
+    """Return whether one box is in a direction from another: the larger part of their distance points there."""
     (x1, y1), (x2, y2) = one.centre, other.centre
     widths = one.right - one.left + other.right - other.left
     heights = one.bottom - one.top + other.bottom - other.top

@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from guidelens.claims.evaluate import evaluate, undecidable
+from guidelens.cli.main import cli
 from guidelens.plugins import PluginManager
 from guidelens.studies.expand import Expansion, expand
 from guidelens.studies.file import parse_study
 from guidelens.studies.forecast import PlannedStudy
+from guidelens.studies.outlook import outlook
 from guidelens.studies.run import find_study, plugin_component_cache
 
 CLAIMS = {"F1", "F2", "F3", "F4", "F5", "F6"}
@@ -71,30 +74,42 @@ def test_the_replication_has_its_own_prompts_and_noise(installed: PluginManager)
     assert len(again) <= 5  # the count that docs/findings.md tells
 
 
-def test_the_paper_study_has_a_measure_of_alignment(installed: PluginManager) -> None:
-    """The generator's plugin offers no metric, so that the study has to name one."""
-    from guidelens_open_clip.metrics import ClipScore
+def test_the_paper_study_measures_every_role_that_the_claims_ask_for(installed: PluginManager) -> None:
+    """The generator's plugin offers no metric, so that the study has to name them."""
+    from guidelens.metrics.facts import ROLES
 
     names = find_study("paper", installed).metrics or ()
-    assert [installed.resolve("metric", name).info.name for name in names] == ["clip-score"]
-    assert [column.role for column in ClipScore.columns] == ["alignment"]
+    found = [installed.resolve("metric", name).info.name for name in names]
+    assert found == ["facts", "vqascore", "realism", "clip-score"]
+    roles = {role for role, _ in ROLES.values()} | {"realism"}
+    asked = {
+        term.measure.name
+        for claim in installed.claims()
+        for question in claim.questions
+        for term in question.terms
+        if term.measure.kind == "role"
+    }
+    assert asked
+    assert asked <= roles
 
 
-def test_conditions_are_paired(installed: PluginManager) -> None:
-    """Within a grid every condition has the same prompts and seeds."""
-    study = expanded("findings-quick", installed)
-    pairs: dict[tuple[str, str, int, str, str], set[str]] = {}
-    for m in study.members:
-        condition = (m["grid"], m["schedule"], m["steps"], m["options"].get("dose", ""), m["perturbation"])
-        pairs.setdefault(condition, set()).add(m["pair"])
-    for grid in {condition[0] for condition in pairs}:
-        assert len({frozenset(found) for condition, found in pairs.items() if condition[0] == grid}) == 1, (
-            grid
-        )
-    assert len(study.sizes()) == 6
+def test_the_dry_run_of_the_paper_works_without_any_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("GUIDELENS_WEIGHTS", str(tmp_path))
+    monkeypatch.delenv("GUIDELENS_PROMPTS", raising=False)
+    done = CliRunner().invoke(cli, ["study", "run", "paper", "--dry-run", "--out", str(tmp_path / "run")])
+    assert done.exit_code == 0, done.output
+    assert "scale      at most     60 cells" in done.output
+    assert "in all     at most   4952 cells, 469,200 steps of a picture" in done.output
+    assert "on one GPU, at the 0.05 s a step that the study states" in done.output
+    assert "to measure it on this machine:" in done.output
+    assert not (tmp_path / "run").exists()
 
 
-def test_they_are_packaged() -> None:
-    """As package data: the pattern in pyproject.toml covers the folders they are in."""
-    pyproject = (Path(__file__).parents[2] / "pyproject.toml").read_text()
-    assert '"studies/*.toml"' in pyproject
+def test_a_grid_of_unlimited_prompts_is_not_counted(installed: PluginManager) -> None:
+    text = find_study("paper", installed).text.replace(", limit = 35 }", " }")
+    sized = outlook(parse_study(text))
+    assert sized.grids["binding"] is None
+    assert sized.grids["relations"] == 39 * 4 * 2
+    assert sized.seconds == pytest.approx(0.05 * sized.steps)

@@ -200,14 +200,20 @@ def run_command(
         from guidelens.studies.forecast import forecast
         from guidelens.studies.run import study_plugins
 
-        told = forecast(
-            found,
-            manager,
-            out=directory,
-            device=execution.planning_device,
-            batch_size=execution.batch_size,
-            retry_failed=execution.retry_failed,
-        )
+        try:
+            told = forecast(
+                found,
+                manager,
+                out=directory,
+                device=execution.planning_device,
+                batch_size=execution.batch_size,
+                retry_failed=execution.retry_failed,
+            )
+        except UsageError:
+            raise
+        except GuidelensError as missing:  # models or prompts that are not on this machine
+            _print_outlook(found, missing)
+            return
         _print_forecast(told, one_process=execution.executor != "local")
         for question, reason in undecidable(told.planned, study_plugins(found, manager).claims()).items():
             console.echo_line("warning", f"{question}: {reason}")
@@ -294,6 +300,32 @@ def _print_stopped(directory: Path) -> None:
     console.echo_line(
         "interrupted", f"finished pictures are in {directory}; run the same command again to resume"
     )
+
+
+def _print_outlook(found: Study, missing: GuidelensError) -> None:
+    """Print what the study file alone says, and what keeps the dry run from measuring."""
+    from guidelens.studies.outlook import outlook
+
+    from .progress import duration
+
+    screen = console.out()
+    sized = outlook(found)
+    width = max(map(len, [*sized.grids, "in all"]))
+    for name, cells in sized.grids.items():
+        shown = "any number of" if cells is None else f"at most {cells:>6}"
+        screen.print(f"{name:<{width}}  {shown} cells", markup=False)
+    total = sum(cells or 0 for cells in sized.grids.values())
+    screen.print(
+        f"{'in all':<{width}}  at most {total:>6} cells, {plural(sized.steps, 'step')} of a picture",
+        markup=False,
+    )
+    if sized.seconds is not None:
+        screen.print(
+            f"time: about {duration(sized.seconds)} on one GPU, at the {found.step_seconds:g} s a step that the study "
+            "states (not measured; metrics come on top)",
+            markup=False,
+        )
+    console.echo_line("note", f"to measure it on this machine: {missing}")
 
 
 def _print_forecast(found: Forecast, *, one_process: bool) -> None:

@@ -98,6 +98,8 @@ class Study:
     device: str = "auto"
     batch_size: int | str = 16
     snapshots: tuple[float, ...] = ()
+    step_seconds: float | None = None
+    """What a guided step of one picture takes, for a dry run that cannot measure it."""
     perturbation_seed: int = 0
     included: Mapping[str, str] = field(default_factory=dict)
     """The text of each file that ``include`` names."""

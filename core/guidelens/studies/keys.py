@@ -56,6 +56,13 @@ def read_number(value: Any) -> float:
     return float(value)
 
 
+def read_seconds(value: Any) -> float:
+    """Read a number of seconds above 0."""
+    if read_number(value) <= 0:
+        raise ValueError(f"expected seconds above 0, not {shown(value)}")
+    return float(value)
+
+
 def read_count(value: Any, least: int = 1) -> int:
     """Read a whole number from ``least`` on."""
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
@@ -209,6 +216,7 @@ STUDY_KEYS: dict[str, Reader] = {
     "device": read_text,
     "batch_size": read_batch_size,
     "snapshots": read_snapshots,
+    "step_seconds": read_seconds,
     "perturbation_seed": lambda value: read_count(value, 0),
 }
 """Keys for the whole study, allowed only at the top of the file."""

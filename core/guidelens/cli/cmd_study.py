@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from guidelens.errors import UsageError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.words import plural
 
 from . import console

@@ -383,7 +383,7 @@ def test_a_mirror_takes_the_place_of_the_host(world: World, monkeypatch: pytest.
     assert world.behaviour.seen[0]["path"] == "/base/some/net.pt"
     assert mirrored("https://a.org/x.pt?sig=1", "http://m.org") == "http://m.org/x.pt?sig=1"
     for wrong in ("m.org", "file:///etc", "https://"):
-        with pytest.raises(UsageError, match=r"is no http\(s\) address"):
+        with pytest.raises(UsageError, match=r"is not an http\(s\) address"):
             fetch(world.file, mirror=wrong)
 
 

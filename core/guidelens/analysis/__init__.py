@@ -1,1 +1,1 @@
-"""Measurements of guidance itself: gradients of objectives along trajectories, growth of perturbations."""
+"""Measure guidance: gradients of objectives along trajectories, growth of perturbations."""

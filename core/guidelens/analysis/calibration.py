@@ -1,4 +1,4 @@
-"""Scales that make objectives commensurable: measured gradients of each, along unguided trajectories."""
+"""Find scales that give all objectives gradients of equal size, measured along unguided trajectories."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..samples import Sample
 from ..stats import Estimate, estimate
 
 NO_GUIDANCE = 1e-30
-"""A scale at which objectives are evaluated, and pictures come out as without them, to the last bit of float32."""
+"""With this scale objectives are evaluated, but pictures equal unguided ones in every bit of float32."""
 
 
 class _Every:
-    """The schedule that evaluates all objectives, each at weight 1."""
+    """A schedule with all objectives at weight 1."""
 
     def __init__(self, objectives: Sequence[str]) -> None:
         self._weights = dict.fromkeys(objectives, 1.0)
@@ -49,17 +49,17 @@ class Calibration:
         return estimate(self.norms[objective].mean(dim=0).tolist(), self.prompts)
 
     def step_in_x0(self, objective: str) -> Estimate:
-        """The mean norm with every step weighted by how far guidance moves x_{t-1} there, likewise."""
+        """The mean norm weighted by how far guidance moves x_{t-1} at each step, with an interval over prompts."""
         weights = torch.tensor(self.gains, dtype=torch.float64)
         mean = (weights[:, None] * self.norms[objective]).sum(dim=0) / weights.sum()
         return estimate(mean.tolist(), self.prompts)
 
     def at_step(self, objective: str) -> list[Estimate]:
-        """The norm at every step, likewise."""
+        """The mean norm at every step, with an interval over prompts."""
         return [estimate(row, self.prompts, resamples=499) for row in self.norms[objective].tolist()]
 
     def proposed(self, reference: str, *, by_step: bool = False) -> dict[str, float]:
-        """Return c_k with equal c_k times mean norm (or step in x0) for all objectives.
+        """Return scales c_k for which c_k times the mean norm (or the step in x0) is equal for all objectives.
 
         :param reference: the objective that keeps its scale.
         :raises UsageError: for an unknown objective.
@@ -70,9 +70,7 @@ class Calibration:
         means = {name: measure(name).mean for name in self.norms}
         flat = [name for name, mean in means.items() if not mean > 0]
         if flat:
-            raise GuidelensError(
-                f"the objective {flat[0]!r} has no gradient: no scale makes it commensurable"
-            )
+            raise GuidelensError(f"the objective {flat[0]!r} has no gradient, so no scale can match it")
         return {name: self.scales[reference] * means[reference] / mean for name, mean in means.items()}
 
 
@@ -124,7 +122,7 @@ def _gains(engine: Engine) -> list[float]:
 
 
 def toml_fragment(calibration: Calibration, reference: str, generator: str, guidance: str) -> str:
-    """Return the proposed scales as lines of a study file: a grid takes them as ``objective_scales``."""
+    """Return the proposed scales as lines of a study file, for ``objective_scales`` of a grid."""
     count = len(calibration.prompts)
     lines = [
         f"# Measured by guidelens calibrate: {count} unguided pictures, {len(calibration.timesteps)} steps,",

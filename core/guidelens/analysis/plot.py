@@ -1,4 +1,4 @@
-"""Curves over the steps of a run as a picture of its own: SVG with its colours and labels, a log scale for values."""
+"""Plot curves over the steps of a run as a self-contained SVG file with a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WIDTH, _HEIGHT = 640.0, 320.0
 
 @dataclass(frozen=True)
 class Curve:
-    """Positive values over steps, on request with intervals (low, high)."""
+    """Positive values over steps, optionally with intervals (low, high)."""
 
     name: str
     values: Sequence[float]
@@ -22,7 +22,7 @@ class Curve:
 
 
 def log_plot(curves: Sequence[Curve], title: str) -> str:
-    """Return an SVG file. A value that is not positive leaves a gap; so does an interval that is not finite."""
+    """Return an SVG file. Values that are not positive and intervals that are not finite leave gaps."""
     shown = [v for c in curves for v in (*c.values, *(edge for band in c.bands for edge in band)) if _fits(v)]
     low, high = (math.floor(math.log10(min(shown))), math.ceil(math.log10(max(shown)))) if shown else (0, 1)
     frame = Frame(_WIDTH, _HEIGHT, 50, 150, 30, 30, low, max(high, low + 1))

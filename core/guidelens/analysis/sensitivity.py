@@ -1,4 +1,4 @@
-"""How far a tiny change of the noise has grown after each step: what rounding does to pictures."""
+"""Measure how much a tiny change of the noise has grown after each step. This shows the effect of rounding errors."""
 
 from __future__ import annotations
 
@@ -16,9 +16,8 @@ SIZE = 1e-6
 
 
 class _PerturbedPairs:
-    """The noise of a batch drawn twice, x_T of the second half moved in a random direction of length ``size``.
-
-    The direction is a sample's own, drawn from its seed.
+    """Noise for a batch that is drawn twice. x_T of the second half is moved by ``size`` in a random direction. Each
+    sample's direction is drawn from its seed.
     """
 
     def __init__(self, seeds: Sequence[int], shape: Sequence[int], size: float) -> None:
@@ -35,10 +34,10 @@ class _PerturbedPairs:
 
 
 def perturbation_growth(engine: Engine, samples: Sequence[Sample], size: float = SIZE) -> Tensor:
-    """Draw every sample twice in one batch, from x_T and from x_T moved by ``size``; compare after every step.
+    """Draw every sample twice in one batch, from x_T and from x_T moved by ``size``. Compare both after every step.
 
-    Both halves share all later noise. The result is rms(x_{t-1} - x'_{t-1}) / size, (steps, samples) float64:
-    1 means that the difference has kept its length, 1e5 that a change of 1e-6 has become one of 0.1.
+    Both halves share all later noise. The result is rms(x_{t-1} - x'_{t-1}) / size, (steps, samples) float64: 1 means
+    that the difference has kept its size, 1e5 that it has grown from 1e-6 to 0.1.
 
     :param size: root mean square of the perturbation over the pixels of x_T.
     """

@@ -1,4 +1,4 @@
-"""Other implementations of a generator's network, to be timed beside it and held to the same output."""
+"""Other implementations of a generator's network, to compare time and output."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 REFERENCE = "reference"
-"""The alternative that every generator has: the step as the published code takes it."""
+"""The alternative that every generator has: the step of the published code."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Alternative:
     :param build: returns a callable that maps x_t (B, C, H, W) and timesteps (B,) to the output, as the
         generator does, with the same weights, on the device where these are.
     :param summary: one line.
-    :param passes: 1: the step's mean and its guidance share one evaluation. 2: each takes one of its own, the
-        first without gradients, as published guidance code does.
-    :param float32: it computes in float32, whatever the generator is asked for.
+    :param passes: 1: one evaluation for both the mean and the guidance. 2: one evaluation each, the first without
+        gradients, as in published guidance code.
+    :param float32: it always computes in float32.
     :raises GuidelensError: from ``build``, if it cannot be built (a package is missing, say).
     """
 
@@ -47,9 +47,9 @@ def alternatives_of(generator: Generator) -> dict[str, Alternative]:
 
 
 def choose_alternatives(generator: Generator, names: tuple[str, ...]) -> dict[str, Alternative]:
-    """Return the alternatives called ``names``.
+    """Return the alternatives with these names.
 
-    :raises UsageError: naming the choices, for one that the generator does not have.
+    :raises UsageError: the generator lacks one. The message lists the choices.
     """
     known = alternatives_of(generator)
     for name in names:

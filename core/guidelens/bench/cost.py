@@ -1,7 +1,7 @@
-"""What a computation costs before any clock is asked: operations, bytes moved, floating-point operations.
+"""Count the cost of a computation without a clock: operations, bytes moved, floating-point operations.
 
-Tensors on PyTorch's meta device have shapes and no content, so a step of any size is counted in seconds and without
-its memory, on a machine that has neither the device nor the weights.
+Tensors on PyTorch's meta device have shapes but no content. So counting a step of any size takes seconds and little
+memory, and needs neither the device nor the weights.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ _NO_WORK = frozenset(
         "aten::_unsafe_view",
     }
 )
-"""Operations beside views that neither read nor write memory."""
+"""Operations other than views that do not access memory."""
 _CAST = "aten::_to_copy"
 _CONVOLUTION_BACKWARD = "aten::convolution_backward"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The cost of a computation, as its operations are called.
+    """The cost of a computation.
 
-    :param operations: that read or write memory; on a GPU each is one kernel launch or more.
-    :param casts: the operations that only change a dtype or a layout.
+    :param operations: number of operations that access memory; on a GPU each needs at least one kernel launch.
+    :param casts: number of operations that only change a dtype or a layout.
     :param flop: floating-point operations of products (convolutions, matrices, attention); two per multiply-add.
-    :param bytes_moved: read and written if each operation reads its inputs and writes its outputs once.
-    :param bytes_cast: the part of it that casts move.
+    :param bytes_moved: bytes, if each operation reads its inputs and writes its outputs once.
+    :param bytes_cast: the bytes of casts.
     :param bytes_of: the bytes by name of the operation.
     :param count_of: the number of operations by name.
     """
@@ -79,7 +79,7 @@ def count_cost(action: Callable[[], object]) -> Cost:
 
 
 class _Counter(TorchDispatchMode):
-    # Not torch's FlopCounterMode: it hooks every module, which torch.compile warns of.
+    # Not torch's FlopCounterMode: it hooks every module, and torch.compile warns about that.
     def __init__(self) -> None:
         super().__init__()
         self.flop = 0
@@ -100,7 +100,8 @@ class _Counter(TorchDispatchMode):
 
 
 def _read(name: str, args: Any) -> Any:
-    """The arguments that an operation reads: a convolution's input has no part in the gradient of that input."""
+    """Return the arguments that an operation reads. The gradient of a convolution's input does not need that
+    input."""
     if name == _CONVOLUTION_BACKWARD and not args[-1][1]:
         grad, _, weight, *_ = args
         return grad, weight

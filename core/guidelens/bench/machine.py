@@ -1,4 +1,4 @@
-"""The machine under the numbers: what it is, and how fast it multiplies and convolves at best."""
+"""Describe the machine, and measure its best speed for matrix products and convolutions."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _best(clock: Clock, action: Callable[[], object]) -> float:
 
 
 def _processor() -> str:
-    """Return the processor's own name, where the system tells it."""
+    """Return the processor's name if the system reports it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""The numbers of a benchmark: as JSON values, and as rows for a table."""
+"""The results of a benchmark, as JSON values and as rows of a table."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ FORMAT = "guidelens-bench-1"
 
 @dataclass(frozen=True)
 class AgainstReport:
-    """An alternative beside the engine.
+    """The measurements of an alternative.
 
-    :param step: its guided steps.
-    :param speedup: how many times as long it takes as the engine's guided step: median over the rounds.
+    :param step: times of its guided steps.
+    :param speedup: its time divided by that of the engine's guided step, median over the rounds.
     :param difference: the largest difference between its output and the generator's, relative to the largest
         value of that.
     """
@@ -41,13 +41,13 @@ class AgainstReport:
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What was measured with one batch size; times are seconds per step of the whole batch.
+    """The measurements for one batch size. Times are seconds per step of the whole batch.
 
     :param guided: the engine's guided step.
     :param unguided: the engine's step without guidance.
     :param parts: the bare networks of a guided step by part, in order.
-    :param forward: the bare generator without gradients: all that an unguided step needs.
-    :param hollow: the engine's guided step with networks that do next to nothing: the engine by itself.
+    :param forward: the bare generator without gradients, as in an unguided step.
+    :param hollow: the engine's guided step with networks that do almost nothing.
     :param memory: peaks of a guided and an unguided step.
     :param against: by name of the alternative.
     """
@@ -68,17 +68,17 @@ class BatchReport:
 
     @property
     def overhead(self) -> float:
-        """What the engine adds to the bare networks of a guided step, as a share of these."""
+        """The time that the engine adds to the bare networks of a guided step, relative to these."""
         return paired_median(self.guided, self.bare) - 1
 
     @property
     def unguided_overhead(self) -> float:
-        """Likewise for a step without guidance."""
+        """The same for a step without guidance."""
         return paired_median(self.unguided, self.forward) - 1
 
     @property
     def hollow_share(self) -> float:
-        """The engine by itself, as a share of the bare networks: :attr:`overhead` without their noise."""
+        """The time of the engine alone, relative to the bare networks: :attr:`overhead` without their noise."""
         return self.hollow.median / self.bare.median
 
     def to_dict(self) -> dict[str, Any]:
@@ -105,8 +105,8 @@ class BenchReport:
 
     :param machine: see :func:`~guidelens.bench.machine.describe_machine`.
     :param rates: see :func:`~guidelens.bench.machine.measured_rates`; FLOP per second.
-    :param flop: of one evaluation of the generator, per picture; None where they cannot be counted.
-    :param settings: what was asked for.
+    :param flop: floating-point operations of one evaluation per picture; None if they cannot be counted.
+    :param settings: the settings of the benchmark.
     """
 
     generator: Mapping[str, Any]
@@ -118,7 +118,7 @@ class BenchReport:
     batches: tuple[BatchReport, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON values; what ``guidelens bench --json`` writes."""
+        """Return the JSON values that ``guidelens bench --json`` writes."""
         return {
             "format": FORMAT,
             "generator": dict(self.generator),

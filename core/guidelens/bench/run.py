@@ -1,4 +1,4 @@
-"""Run a benchmark: everything interleaved, warmed up, and on the engine's own device and precision."""
+"""Run a benchmark: interleaved and warmed up, on the engine's device and in its precision."""
 
 from __future__ import annotations
 
@@ -57,20 +57,20 @@ def bench(
     threads: int | None = None,
     on_progress: Callable[[str], None] | None = None,
 ) -> BenchReport:
-    """Measure the steps of an engine and what they are made of.
+    """Measure the steps of an engine and their parts.
 
     Each round times, in turn: the engine's guided and its unguided step; the bare networks of the guided step
     by parts; the bare generator without gradients; the engine with networks that do nothing; and a guided step
     of each alternative. The engine's overhead compares times of the same round.
 
-    :param guidance: None takes :class:`~guidelens.bench.subjects.Pixels`, which costs next to nothing.
-    :param objectives: of the guidance model, all active at once; None: every one it has.
-    :param batch_sizes: each is measured by itself.
-    :param repeats: rounds that count.
-    :param warmup: rounds before them, at least 1; memory is measured in the last one.
+    :param guidance: None takes :class:`~guidelens.bench.subjects.Pixels`, which costs almost nothing.
+    :param objectives: objectives of the guidance model, all active at once; None: all.
+    :param batch_sizes: each is measured separately.
+    :param repeats: number of measured rounds.
+    :param warmup: number of rounds before them, at least 1. Memory is measured in the last one.
     :param against: alternatives of the generator (:mod:`guidelens.bench.alternatives`).
-    :param threads: of PyTorch on the CPU; None leaves them as they are.
-    :param on_progress: called with what is being done.
+    :param threads: number of CPU threads of PyTorch; None keeps it.
+    :param on_progress: called with a text about the current work.
     :raises UsageError: for a request that makes no sense.
     :raises GuidelensError: if an alternative cannot be built, or a network fails.
     """
@@ -106,7 +106,7 @@ def bench(
 
 @dataclass(frozen=True)
 class _Subject:
-    """Everything that is measured with one batch size."""
+    """The measurements for one batch size."""
 
     engine: Engine
     model: GuidanceModel
@@ -171,7 +171,7 @@ class _Subject:
     def _warm_up(
         self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]
     ) -> dict[str, Peak]:
-        """Run everything; in the last round, with an eye on the memory."""
+        """Run everything once per round, and measure memory in the last round."""
         peaks = {}
         for done in range(warmup):
             for name, action in actions.items():
@@ -201,7 +201,7 @@ class _Subject:
 
 
 class _HollowGenerator:
-    """The shapes of a generator without its network: the output is the input, or that twice."""
+    """A generator without network. Its output is the input, or the input twice."""
 
     fingerprint = "hollow"
 
@@ -216,7 +216,7 @@ class _HollowGenerator:
 
 
 class _HollowModel(Pixels):
-    """As many objectives as asked for, each next to nothing."""
+    """A guidance model with the given objectives, at almost no cost."""
 
     def __init__(self, objectives: tuple[str, ...]) -> None:
         self.objectives = frozenset(objectives)
@@ -285,7 +285,7 @@ def _size(network: object) -> dict[str, Any]:
 
 @contextmanager
 def _explained_out_of_memory(batch: int) -> Iterator[None]:
-    """The engine goes on in parts where a batch does not fit; the bare networks beside it cannot."""
+    """Report a batch that does not fit into memory. The engine could split it, but the bare networks cannot."""
     try:
         yield
     except Exception as error:

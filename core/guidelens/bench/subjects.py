@@ -1,4 +1,4 @@
-"""What is timed: a step of the engine, the bare networks of that step, and the step as others take it."""
+"""The computations to time: a step of the engine, its bare networks, and the step of other implementations."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ GUIDANCE_FORWARD = "guidance forward"
 GUIDANCE_BACKWARD = "guidance backward"
 GENERATOR_BACKWARD = "generator backward"
 PARTS = (GENERATOR_FORWARD, GUIDANCE_FORWARD, GUIDANCE_BACKWARD, GENERATOR_BACKWARD)
-"""The networks' parts of a guided step, in the order in which they run."""
+"""The parts of a guided step that run networks, in their order."""
 
 TINY_SCALE = 1e-6
-"""Guidance is computed in full, and moves the picture so little that no step depends on what came before."""
+"""With this scale guidance is computed in full but hardly changes the picture, so all steps cost the same."""
 
 
 class EveryObjective:
-    """A schedule that keeps the same objectives active throughout."""
+    """A schedule with the same active objectives at every step."""
 
     def __init__(self, objectives: Collection[str]) -> None:
         self._weights = dict.fromkeys(sorted(objectives), 1.0)
@@ -45,9 +45,8 @@ class EveryObjective:
 
 
 class Pixels:
-    """Stands in for a guidance model and costs next to nothing: what is left is the generator's share.
-
-    Its one objective, ``pixels``, is the mean square of the image.
+    """A guidance model of almost no cost, to measure the generator alone. Its only objective, ``pixels``, is the mean
+    square of the image.
     """
 
     name = "none"
@@ -55,7 +54,7 @@ class Pixels:
     fingerprint = "pixels"
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
-        """Keep the prompts, which are not read."""
+        """Return the prompts unread."""
         return TextBatch(tuple(prompts))
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
@@ -64,7 +63,7 @@ class Pixels:
 
 
 class EngineStep:
-    """Whole steps of an engine's stream, guided or not, one at a time."""
+    """Takes whole steps of an engine's stream, guided or not, one at a time."""
 
     def __init__(self, engine: Engine, samples: Sequence[Sample]) -> None:
         self._engine, self._samples = engine, samples
@@ -72,14 +71,14 @@ class EngineStep:
         self.latest: Step | None = None
 
     def prepare(self) -> None:
-        """Begin a stream if none runs: its first step encodes text, so it is taken here, and not timed."""
+        """Start a stream if none is running. Its first step encodes the text, so it is taken here and not timed."""
         if self.latest is None or self.latest.index + 1 >= self._engine.settings.steps:
             self.close()
             self._stream = self._engine.stream(self._samples)
             self.latest = next(self._stream)
 
     def __call__(self) -> None:
-        """Take the next step; :meth:`prepare` before."""
+        """Take the next step. Call :meth:`prepare` before."""
         self.latest = next(self._stream)
 
     def close(self) -> None:
@@ -89,7 +88,7 @@ class EngineStep:
 
 @dataclass(frozen=True)
 class StepInputs:
-    """One batch in the middle of sampling, and the networks that an engine would evaluate there.
+    """A batch at the middle step of sampling, and the networks that an engine evaluates there.
 
     :param x_t: (B, C, H, W) on the engine's device.
     :param index: (B,) respaced indices, on the CPU.
@@ -120,11 +119,11 @@ class StepInputs:
 
     @property
     def reads_x_t(self) -> bool:
-        """Whether the guidance model is shown x_t itself, so that no gradient passes through the generator."""
+        """Whether the guidance model reads x_t, so that no gradient passes through the generator."""
         return getattr(self.model, "reads", "x0") == "x_t"
 
     def pictures(self, x0: Tensor) -> Tensor:
-        """Return what the guidance model is shown of x0: itself, or its decoded picture."""
+        """Return the input of the guidance model: x0, or its decoded picture."""
         if not self.engine.settings.latent:
             return x0
         with precision(self.engine):
@@ -140,12 +139,12 @@ class StepInputs:
 
 
 def precision(engine: Engine, *, float32: bool = False) -> AbstractContextManager[object]:
-    """Return the context in which ``engine`` evaluates networks, or one that leaves float32 alone."""
+    """Return the context in which ``engine`` evaluates networks, or with ``float32`` one that keeps float32."""
     return nullcontext() if float32 else engine._autocast()  # one package: the same context, not a copy of it
 
 
 class BareStep:
-    """The networks of a guided step and nothing else, by parts; on request of another implementation.
+    """The networks of a guided step without the engine, in parts. The generator may be another implementation.
 
     The generator is evaluated once, the guidance model sees the predicted x0, each objective is differentiated
     alone (as the engine does), and one vector-Jacobian product passes through the generator.
@@ -155,7 +154,7 @@ class BareStep:
         self._s, self._network, self._float32 = inputs, network, float32
 
     def __call__(self, clock: Clock) -> dict[str, float]:
-        """Return the seconds of each of :data:`PARTS`; a model that reads x_t leaves out the last."""
+        """Return the seconds of each of :data:`PARTS`. For a model that reads x_t, the last part is missing."""
         s = self._s
         through = not s.reads_x_t
         marks = [clock.start()]
@@ -192,7 +191,7 @@ class BareStep:
 
 
 class PublishedStep:
-    """A DDPM step as published guidance code takes it: one evaluation for the mean, another for the guidance.
+    """A DDPM step of published guidance code: one evaluation for the mean, another for the guidance.
 
     Dhariwal & Nichol 2021, algorithm 1, with the gradient taken through the predicted x0: the network runs
     without gradients for p(x_{t-1} | x_t), and again with them; the losses' sum is differentiated in x_t.
@@ -238,7 +237,7 @@ class PublishedStep:
 def alternative_step(
     inputs: StepInputs, alternative: Alternative, network: Network, clock: Clock
 ) -> Callable[[], float]:
-    """Return what takes a guided step by an alternative, and returns its seconds."""
+    """Return a function that takes a guided step with an alternative and returns its seconds."""
     if alternative.passes == 2:
         published = PublishedStep(inputs, network, float32=alternative.float32)
 

@@ -1,4 +1,4 @@
-"""Clocks that wait for the device, peaks of memory, and what several repetitions of one thing say together."""
+"""Measure time on a device and peak memory, and summarise repeated measurements."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from typing import Any
 import torch
 
 Mark = Any
-"""A moment: seconds on the CPU, an event in the stream of a CUDA device."""
+"""A point in time: seconds on the CPU, an event in the stream of a CUDA device."""
 
 
 class Clock:
-    """Takes the times of work on a device, without waiting for it in between."""
+    """Measures the times of work on a device without waiting for the device in between."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
 
     def wait(self) -> None:
-        """Return when the device has finished all that it was given."""
+        """Wait until the device has finished all its work."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
 
     def start(self) -> Mark:
-        """Wait for the device, and mark the beginning of something."""
+        """Wait for the device, and mark the start."""
         self.wait()
         return self.mark()
 
     def mark(self) -> Mark:
-        """Mark the moment at which the device will have come this far."""
+        """Mark the point at which the device finishes its current work."""
         if self.device.type == "cuda":
             event = torch.cuda.Event(enable_timing=True)
             event.record(torch.cuda.current_stream(self.device))
@@ -46,7 +46,7 @@ class Clock:
         return time.perf_counter()
 
     def between(self, marks: Sequence[Mark]) -> list[float]:
-        """Return the seconds between successive marks; waits for the device."""
+        """Wait for the device, and return the seconds between successive marks."""
         self.wait()
         if self.device.type == "cuda":
             return [a.elapsed_time(b) / 1000 for a, b in pairwise(marks)]
@@ -62,13 +62,13 @@ class Clock:
 
 @dataclass(frozen=True)
 class Spread:
-    """Several measurements of one thing, in seconds, in the order in which they were taken."""
+    """Repeated measurements in seconds, in their order."""
 
     values: tuple[float, ...]
 
     @property
     def median(self) -> float:
-        """The middle one: what the report shows."""
+        """The median, which the report shows."""
         return statistics.median(self.values)
 
     @property
@@ -92,11 +92,10 @@ def interleaved(
     repeats: int,
     on_round: Callable[[int], None] | None = None,
 ) -> dict[str, Spread]:
-    """Run all actions in turn, ``repeats`` times, so that what disturbs the machine disturbs all alike.
+    """Run all actions in turn, ``repeats`` times, so that disturbances of the machine affect all equally. Every other
+    round runs in reverse order, so that no action always follows the same one.
 
-    Every other round goes backwards, so that none always follows the same one.
-
-    :param actions: each returns the seconds of what it did, by name; names are distinct over all actions.
+    :param actions: each returns seconds by name. Names are distinct over all actions.
     :param on_round: called with the number of rounds done.
     """
     seen: dict[str, list[float]] = {}
@@ -112,10 +111,10 @@ def interleaved(
 
 @dataclass(frozen=True)
 class Peak:
-    """Memory in bytes: the most that was in use while something ran, and what was in use before.
+    """Memory in bytes: the peak during an action, and the memory in use before.
 
-    :param kind: ``cuda allocated``, ``resident`` (of the process), or ``resident since start`` where the
-        system keeps one high-water mark per process and cannot reset it.
+    :param kind: ``cuda allocated``, ``resident`` (of the process), or ``resident since start`` on systems that cannot
+        reset a process's peak.
     """
 
     kind: str

@@ -1,4 +1,4 @@
-"""A new plugin package, written from templates: it installs, works and passes its own tests as it is."""
+"""Write a new plugin package from templates. It can be installed and passes its own tests without changes."""
 
 from __future__ import annotations
 

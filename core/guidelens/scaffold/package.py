@@ -1,4 +1,4 @@
-"""Writing a plugin package: its name checked, its files filled in, all of them there or none."""
+"""Write a plugin package atomically, after checking its name."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a package is written for.
+    """A kind of package.
 
-    :param module: the module beside ``plugin.py`` that holds the component.
+    :param module: the module beside ``plugin.py`` with the component.
     :param use: arguments of ``guidelens`` that use it, for the README.
     """
 
@@ -38,7 +38,7 @@ class _Kind:
 KINDS: dict[str, _Kind] = {
     "guidance": _Kind(
         "objective",
-        "a guidance model for guidelens with an objective of its own",
+        "a guidance model for guidelens with its own objective",
         'generate "a red circle" -p $name --schedule objective:name=$name --out x.png',
     ),
     "schedule": _Kind(
@@ -63,7 +63,7 @@ KINDS: dict[str, _Kind] = {
     ),
     "commands": _Kind("commands", "a command for guidelens", "$name shift"),
 }
-"""What :func:`write_package` can write, by the kind of component; ``commands`` are no component."""
+"""The packages that :func:`write_package` can write, by kind of component, or ``commands``."""
 
 
 def write_package(
@@ -76,7 +76,7 @@ def write_package(
     :param kind: one of :data:`KINDS`.
     :param directory: where to write it; must not exist. None: ``name`` in the working directory.
     :param taken: names that plugins have already.
-    :raises UsageError: a name that will not do, or a directory that exists.
+    :raises UsageError: an invalid name, or a directory that exists.
     :raises GuidelensError: the directory cannot be written.
     """
     if kind not in KINDS:
@@ -145,7 +145,7 @@ def _files(name: str, kind: str) -> dict[str, str]:
 
 
 def _write(target: Path, files: dict[str, str]) -> None:
-    """Write files into a folder beside ``target``, then give it that name: all of it is there, or nothing."""
+    """Write files into a folder beside ``target``, then rename it, so that either all files exist or none."""
     target.parent.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -153,7 +153,7 @@ def _write(target: Path, files: dict[str, str]) -> None:
             path = folder / inside
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        folder.chmod(0o777 & ~_umask())  # a temporary folder is for its owner alone
+        folder.chmod(0o777 & ~_umask())  # a temporary folder is readable only by its owner
         folder.rename(target)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

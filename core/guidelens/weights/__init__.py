@@ -1,8 +1,8 @@
-"""Weights files: what plugins name, where they lie, how they are fetched and checked. Loads no torch.
+"""Weights files: declared by plugins, downloaded into a cache, and verified. Does not load torch.
 
-A plugin describes each file as a :class:`WeightsFile` and hands it over through the hook ``register_weights``; its
-component asks :func:`require` for the path when it is built, and :func:`read_state` for the tensors in it. The command
-``guidelens weights`` does the rest.
+A plugin describes each file as a :class:`WeightsFile` and registers it in the hook ``register_weights``. Its
+component gets the path from :func:`require` and the tensors from :func:`read_state` when it is built. The command
+``guidelens weights`` manages the files.
 """
 
 from __future__ import annotations
@@ -61,5 +61,5 @@ __all__ = [
     "weights_in",
 ]
 
-# Late: plugins register weights each time the program starts.
+# Imported late, because plugins register weights at each start of the program.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

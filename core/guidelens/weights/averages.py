@@ -1,4 +1,4 @@
-"""Moving averages that a training program stored without the network's names, and how to name them.
+"""Restore the names of moving averages that a training program stored without the network's names.
 
 Two kinds are common. ``shadow_params`` is a list of tensors in the order of the network's parameters. The ``LitEma``
 of latent diffusion registers buffers whose names are the parameters' without dots. Both get their names from the
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 _AVERAGES = ("ema", "shadow", "averag", "polyak")
 _RAW = ("online",)
-"""Parts of labels of the weights that are averaged, in containers that are called after the average."""
+"""Labels of the original weights in containers that are named after the average."""
 _COUNTERS = ("decay", "num_updates")
 """Buffers of LitEma beside the averages."""
 _FEWEST = 2
@@ -24,7 +24,8 @@ _MOST_ENTRIES = 1_000_000
 
 
 def is_average(label: str) -> bool:
-    """Return whether an entry is named as moving averages are: ``ema.ema_model``, but not ``ema.online_model``."""
+    """Return whether an entry has a typical name of moving averages: ``ema.ema_model``, but not
+    ``ema.online_model``."""
     last = label.lower()
     return any(word in last for word in _AVERAGES) and not any(word in last for word in _RAW)
 
@@ -32,9 +33,9 @@ def is_average(label: str) -> bool:
 def unnamed(
     value: Any, at: tuple[str, ...] = (), budget: Iterator[int] | None = None
 ) -> Iterator[tuple[str, list[Tensor]]]:
-    """Yield the lists of real tensors in a checkpoint, outside of optimizers, with the entries leading to each.
+    """Yield the lists of real tensors in a checkpoint, outside of optimizers, with the path to each.
 
-    :param budget: yields once for each entry that may be visited: a small file can refer to itself without end.
+    :param budget: limits the visited entries, because a small file can refer to itself without end.
     """
     import torch
 
@@ -62,7 +63,7 @@ def named_by_order(average: Sequence[Tensor], network: Mapping[str, Tensor]) -> 
 def without_dots(
     table: Mapping[str, Tensor], prefix: str, network: Mapping[str, Tensor]
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """Yield the averages in a table whose names are a network's without dots, with the name of their module.
+    """Yield the averages in a table whose names are a network's names without dots, with the name of their module.
 
     :param table: has entries such as ``model_ema.diffusion_modelstemweight``.
     :param prefix: of the network's names in that table, such as ``model.diffusion_model.``.
@@ -85,7 +86,7 @@ def without_dots(
 
 
 def advice(label: str) -> str:
-    """Say how to get at an average that cannot be named."""
+    """Return how to convert an average whose names cannot be restored."""
     return (
         f"{label} is a moving average without names, a list of tensors: copy it into the network with its training "
         "program (ema.copy_to(model.parameters())) and save model.state_dict()"

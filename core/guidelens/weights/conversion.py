@@ -1,4 +1,4 @@
-"""Turn a PyTorch checkpoint into safetensors, which cannot hold code. Nothing in the checkpoint is run."""
+"""Convert a PyTorch checkpoint to safetensors, which cannot contain code. No code in the checkpoint is run."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SHARED = "shared"
-"""Metadata entry of the result: a JSON object, each name that was left out and the stored name that it shares."""
+"""Metadata entry of the result: a JSON object from each omitted name to the stored name of the same tensor."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What :func:`convert` wrote.
+    """The result of :func:`convert`.
 
-    :param tensors: name -> (dtype, shape) of what is stored.
-    :param shared: names whose tensor is stored under another name -> that name.
-    :param key: the entry of the checkpoint that held the tensors; empty if they were its top level.
+    :param tensors: name -> (dtype, shape) of each stored tensor.
+    :param shared: omitted name -> stored name of the same tensor.
+    :param key: the entry of the checkpoint with the tensors; empty for the top level.
     :param renamed: number of names that lost a wrapper's prefix.
     """
 
@@ -67,10 +67,10 @@ def convert(source: Path, target: Path, *, key: str | None = None, force: bool =
 
     ``source`` is a file, the index of a checkpoint in several files, or a directory with one of those. Sparse tensors
     become dense. Dtypes and values stay as they are, and names lose what training wrappers added (``module.``,
-    :func:`.unwrapping.own_name`). Names that are one tensor in the checkpoint are stored once, under the
-    first of them; the metadata entry ``shared`` names the others. Tensors that overlap otherwise are stored whole.
+    :func:`.unwrapping.own_name`). A tensor with several names is stored once, under its first name. The metadata
+    entry ``shared`` lists the other names. Tensors that overlap in another way are stored in full.
 
-    :param key: the entry of the checkpoint that holds the tensors; needed where several could.
+    :param key: the entry of the checkpoint with the tensors; required if several are possible.
     :param force: overwrite ``target``.
     :raises UsageError: ``target`` exists, or has another suffix; ``key`` is missing or wrong.
     :raises GuidelensError: ``source`` cannot be read as plain tensors, or ``target`` cannot be written.
@@ -95,7 +95,7 @@ def convert(source: Path, target: Path, *, key: str | None = None, force: bool =
 
 
 def separate(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return tensors that share no memory, and for each name that was left out the name that stands for it."""
+    """Return tensors that share no memory, and for each omitted name the stored name."""
     first: dict[tuple[object, ...], str] = {}
     owners: set[int] = set()
     stored: dict[str, Tensor] = {}

@@ -1,9 +1,9 @@
-"""Download one file over HTTP into ``FILE.part``, going on where an earlier attempt stopped.
+"""Download one file over HTTP into ``FILE.part``, and resume an interrupted download.
 
-``FILE.part.json`` beside it holds where the bytes came from and the validator (ETag or Last-Modified) that the server
-gave with them. With it, a later request asks for the rest only if the file is still the same (``If-Range``, RFC 9110
-section 13.1.5), and gets the whole file otherwise. Without a validator the rest is asked for only where a published
-hash will tell whether the pieces fit.
+``FILE.part.json`` records the origin of the received bytes, and the validator (ETag or Last-Modified) that the server
+sent with them. A resumed download sends it as ``If-Range`` (RFC 9110 section 13.1.5): the server returns the rest only
+if the file is unchanged, and the whole file otherwise. Without a validator, the rest is requested only if a published
+hash can detect a changed file.
 """
 
 from __future__ import annotations
@@ -34,41 +34,40 @@ from .store import ByteProgress, format_size, hash_stream
 logger = logging.getLogger(__name__)
 
 RETRIES = 4
-"""How often a passing failure is tried again before giving up; the count starts anew whenever the file
-has grown by :data:`WORTH` bytes beyond where it ever was."""
+"""Number of retries after temporary failures. The count restarts when the file has grown by :data:`WORTH` bytes."""
 
 LONGEST_PAUSE = 60.0
-"""Seconds; a server's ``Retry-After`` counts up to this."""
+"""Longest pause in seconds that a server's ``Retry-After`` may request."""
 
 TIMEOUT = 30.0
-"""Seconds without a byte after which a connection is given up."""
+"""A connection is closed after this number of seconds without data."""
 
 SLOW_WINDOW, SLOWEST = 60.0, 1024.0
-"""Seconds over which speed is measured, and the bytes per second below which a connection is given up."""
+"""A connection is closed if it is slower than this number of bytes per second over this number of seconds."""
 
 WORTH = 1 << 14
-"""Bytes that an attempt must bring for the count of failures to start anew."""
+"""Bytes that an attempt must download to restart the count of failures."""
 
 LARGEST = 1 << 38
-"""Bytes that a file of no stated size may have."""
+"""Largest size in bytes of a file whose size is not published."""
 
 SMALLEST = 1 << 10
-"""Bytes that a file without a published hash must have: what is shorter is a message, not weights."""
+"""Smallest size in bytes of a file without a published hash. Shorter answers are error messages, not weights."""
 
 _BLOCK = 1 << 18
 _PASSING_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
 class DownloadError(GuidelensError):
-    """A download that failed for good: why, without what to do."""
+    """A permanent failure of a download. The message has the reason only."""
 
 
 @dataclass(frozen=True)
 class Source:
     """What to download.
 
-    :param url: from where.
-    :param origin: what identifies the file, whatever mirror it comes from.
+    :param url: its address.
+    :param origin: identifies the file independently of mirrors.
     :param size: as published, in bytes.
     :param hashed: a published hash will be compared with the result.
     :param token: sent as a bearer token, to the first host only.
@@ -82,7 +81,7 @@ class Source:
 
 
 class _Passing(Exception):
-    """A failure that may be over when tried again."""
+    """A temporary failure."""
 
     def __init__(self, reason: str, *, after: float = 0.0, unreachable: bool = False) -> None:
         super().__init__(reason)
@@ -90,7 +89,7 @@ class _Passing(Exception):
 
 
 class Download:
-    """One download; :meth:`run` it once."""
+    """A single download. Call :meth:`run` once."""
 
     def __init__(
         self,
@@ -113,9 +112,9 @@ class Download:
         self._opener = urllib.request.build_opener(_NoDowngrade)
 
     def run(self) -> str:
-        """Download, and return the SHA-256 (hex) of the whole file, which then is at ``part``.
+        """Download the file to ``part``, and return its SHA-256 (hex).
 
-        :raises DownloadError: it failed for good; what was received is kept for the next run.
+        :raises DownloadError: a permanent failure. The received bytes are kept for the next run.
         """
         self._take_up()
         failures, furthest = 0, self._done
@@ -133,10 +132,10 @@ class Download:
                 logger.warning("%s; trying again in %g s", failure, pause)
                 self._sleep(pause)
 
-    # -- what an earlier run left
+    # -- bytes of an earlier run
 
     def _take_up(self) -> None:
-        """Go on from the bytes of an earlier run if they can be trusted, else forget them."""
+        """Continue from the bytes of an earlier run if they can be trusted, otherwise start over."""
         if not self.part.is_file():
             return
         meta = _read_json(self._meta)
@@ -154,7 +153,7 @@ class Download:
         self.resumed = size > 0
 
     def _can_resume(self) -> bool:
-        """Whether the rest of a file that has changed meanwhile would be told from the rest of this one."""
+        """Whether a change of the file on the server would be detected."""
         return bool(self._validator) or self.source.hashed
 
     def _start_over(self) -> None:
@@ -166,7 +165,7 @@ class Download:
 
     def _attempt(self) -> None:
         if self.source.size is not None and self._done == self.source.size:
-            return  # an earlier run had all of it, and was stopped before the end
+            return  # an earlier run received all bytes, but was stopped before the end
         if self._done and not self._can_resume():
             self._start_over()
         try:
@@ -195,7 +194,7 @@ class Download:
             if self._validator:
                 headers["If-Range"] = self._validator
         request = urllib.request.Request(self.source.url, headers=headers)
-        if self.source.token:  # hubs redirect to storage of others, which must not see it
+        if self.source.token:  # hubs redirect to third-party storage, which must not see the token
             request.add_unredirected_header("Authorization", f"Bearer {self.source.token}")
         try:
             return self._opener.open(request, timeout=TIMEOUT)
@@ -206,24 +205,24 @@ class Download:
             raise _unreached(self.source.url, error.reason) from error
         except (OSError, http.client.HTTPException) as error:
             raise _unreached(self.source.url, error) from error
-        except ValueError as error:  # a redirect to what is no address
+        except ValueError as error:  # a redirect to an invalid address
             raise DownloadError(f"{self.source.url} gave a malformed answer: {_reason(error)}") from error
 
     def _refused(self, error: urllib.error.HTTPError) -> Exception:
-        """Return what an HTTP status that is no success means for the download."""
+        """Return the failure for an HTTP error status."""
         if error.code == 416 and self._done:
             length = re.fullmatch(r"bytes \*/(\d{1,18})", error.headers.get("Content-Range", ""))
             if length and int(length[1]) == self._done:
                 return _Complete()
             self._start_over()
-            return _Passing(f"{self.source.url} is shorter than what is here; starting over")
+            return _Passing(f"{self.source.url} is shorter than the received part; starting over")
         reason = " ".join(f"{self.source.url} answered {error.code} {error.reason}".split())
         if error.code in _PASSING_CODES:
             return _Passing(reason, after=_seconds(error.headers.get("Retry-After", "")))
         return DownloadError(reason)
 
     def _accept(self, response: Any) -> int | None:
-        """Look at the headers; start over where the server does; return the length of the whole file, if known."""
+        """Read the headers, and return the length of the whole file if known. Start over if the server does."""
         validator = _validator(response)
         self._check_kind(response)
         length = response.headers.get("Content-Length")
@@ -234,7 +233,7 @@ class Download:
             stated = response.headers.get("Content-Range", "")
             match = re.fullmatch(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18}|\*)", stated)
             start = int(match[1]) if match else -1
-            # Without a published hash nothing else would tell that the rest is another file's.
+            # Without a published hash, nothing else detects that the rest belongs to another file.
             unknown = not validator and not self.source.hashed
             changed = unknown or bool(self._validator and validator and validator != self._validator)
             if start != self._done or changed:
@@ -275,7 +274,7 @@ class Download:
             )
 
     def _receive(self, response: Any, total: int | None) -> None:
-        # Unbuffered, so that what is on the disk is what was counted.
+        # Unbuffered, so that the bytes on disk are those that were counted.
         with self._writing(total), open(self.part, "ab", buffering=0) as stream:
             self._report(self._done, total)
             try:
@@ -290,12 +289,16 @@ class Download:
                     self._report(self._done, total)
                 os.fsync(stream.fileno())
             except OSError:
-                os.truncate(self.part, self._done)  # a full disk may have taken part of a block
+                os.truncate(
+                    self.part, self._done
+                )  # part of a block may have been written before the disk was full
                 raise
 
     def _next_block(self, response: Any) -> bytes:
         try:
-            block: bytes = response.read1(_BLOCK)  # what is there, so that a slow connection is noticed
+            block: bytes = response.read1(
+                _BLOCK
+            )  # return available bytes, so that a slow connection is detected
         except (OSError, http.client.HTTPException) as error:
             raise _Passing(f"the connection to {self.source.url} broke: {_reason(error)}") from error
         return block
@@ -343,7 +346,7 @@ class _Writing:
 
 
 class _Pace:
-    """Notices a connection that is too slow to ever end."""
+    """Detects a connection that is too slow."""
 
     def __init__(self, url: str) -> None:
         self._url, self._since, self._bytes = url, time.monotonic(), 0
@@ -360,7 +363,7 @@ class _Pace:
 
 
 class _Complete(Exception):
-    """The server says that there is nothing beyond what is here."""
+    """The server has no bytes beyond the received ones."""
 
 
 class _NoDowngrade(urllib.request.HTTPRedirectHandler):
@@ -392,7 +395,7 @@ class _NoDowngrade(urllib.request.HTTPRedirectHandler):
 
 
 def part_meta_path(part: Path) -> Path:
-    """Return the path of what is known of an unfinished download."""
+    """Return the path of the record of an unfinished download."""
     return part.with_name(f"{part.name}.json")
 
 
@@ -403,13 +406,13 @@ def _write_all(stream: Any, block: bytes) -> None:
 
 
 def _validator(response: Any) -> str:
-    """Return what ``If-Range`` takes: a strong ETag, else the date."""
+    """Return the validator for ``If-Range``: a strong ETag, else the date."""
     etag: str = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
 
 
 def _unreached(url: str, error: object) -> Exception:
-    """Return the failure that an error before any answer means."""
+    """Return the failure for an error that occurred before any answer."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return DownloadError(f"the certificate of {url} cannot be verified: {error.verify_message}")
     no_network = isinstance(error, socket.gaierror) or (

@@ -1,4 +1,4 @@
-"""Fetch a weights file into the cache, or put one there that was downloaded by hand; verified before it counts."""
+"""Download a weights file into the cache, or copy a file there that was downloaded by hand. Both are verified."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ OFFLINE = "GUIDELENS_OFFLINE"
 """Environment variable; 1 forbids every download."""
 
 MIRROR = "GUIDELENS_MIRROR"
-"""Environment variable with an address that takes the place of ``scheme://host`` of every published address."""
+"""Environment variable with an address that replaces ``scheme://host`` of every published address."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What :func:`fetch` or :func:`install` did.
+    """The result of :func:`fetch` or :func:`install`.
 
-    :param how: ``present`` already; ``downloaded``, by this process or by one that it waited for; ``copied`` from a
-        file, or from the Hugging Face hub's own cache.
-    :param verified: a published hash was met; otherwise ``sha256`` is what was recorded.
+    :param how: ``present``: it was there already; ``downloaded``, by this process or another one; ``copied`` from a
+        file or from the cache of the Hugging Face hub.
+    :param verified: whether a published hash was checked; otherwise ``sha256`` was only recorded.
     """
 
     path: Path
@@ -50,24 +50,23 @@ def fetch(
     report: ByteProgress | None = None,
     sleep: Callable[[float], None] | None = None,
 ) -> Fetched:
-    """Download ``file`` unless it is there, verify it, and only then move it to its place.
+    """Download ``file`` if it is missing, verify it, and then move it to its place. If several processes request a
+    file at once, one downloads it and the others wait.
 
-    Several processes may ask for one file at once: one downloads, the others wait and use it.
-
-    :param mirror: address that takes the place of ``scheme://host``; default: ``GUIDELENS_MIRROR``.
-    :param report: takes progress, in bytes.
+    :param mirror: address that replaces ``scheme://host``; default: ``GUIDELENS_MIRROR``.
+    :param report: called with the progress in bytes.
     :param sleep: waits that many seconds between attempts; for tests.
-    :raises UsageError: the mirror is no http(s) address.
-    :raises WeightsCorrupt: what came is not what was published; nothing is kept of it.
-    :raises GuidelensError: no network, offline mode, a server that refuses, a full disk: says which file is to be
-        placed where, and keeps what was received.
+    :raises UsageError: the mirror is not an http(s) address.
+    :raises WeightsCorrupt: the file differs from the published one, and was removed.
+    :raises GuidelensError: no network, offline mode, an error of the server, a full disk. The message says where to
+        place the file. The received bytes are kept.
     """
     address = mirrored(file.address, mirror or os.environ.get(MIRROR, ""))
     path = store.target(file)
     had_before = store.locate(file) is not None
     if not had_before:
         with store.locked(path):
-            if store.locate(file) is None:  # nor did the process that held the lock bring it
+            if store.locate(file) is None:  # the process that held the lock did not download it either
                 copied = _from_hub_cache(file)
                 if copied is not None:
                     return copied
@@ -76,9 +75,9 @@ def fetch(
 
 
 def install(file: WeightsFile, source: Path, report: ByteProgress | None = None) -> Fetched:
-    """Verify ``source``, a file downloaded by other means, and copy it to where ``file`` belongs.
+    """Verify ``source``, a file downloaded by other means, and copy it to the place of ``file``.
 
-    :raises WeightsCorrupt: it is not what was published; what was there before stays.
+    :raises WeightsCorrupt: it differs from the published file. An earlier file is kept.
     :raises GuidelensError: it is missing, or cannot be copied.
     """
     if not source.is_file():
@@ -98,13 +97,13 @@ def install(file: WeightsFile, source: Path, report: ByteProgress | None = None)
 def mirrored(address: str, mirror: str) -> str:
     """Return ``address`` with its ``scheme://host`` replaced by ``mirror``, if one is given.
 
-    :raises UsageError: the mirror is no http(s) address.
+    :raises UsageError: the mirror is not an http(s) address.
     """
     if not mirror:
         return address
     if not mirror.startswith(("http://", "https://")) or not urlsplit(mirror).netloc:
         raise UsageError(
-            f"the mirror {mirror!r} is no http(s) address such as https://mirror.example/weights"
+            f"the mirror {mirror!r} is not an http(s) address such as https://mirror.example/weights"
         )
     parts = urlsplit(address)
     return f"{mirror.rstrip('/')}{parts.path}" + (f"?{parts.query}" if parts.query else "")
@@ -117,7 +116,7 @@ def _download(
     report: ByteProgress | None,
     sleep: Callable[[float], None] | None,
 ) -> None:
-    """Download, verify, move; the lock is held."""
+    """Download, verify and move the file. The caller holds the lock."""
     if os.environ.get(OFFLINE, "") not in ("", "0"):
         raise GuidelensError(f"{OFFLINE} is set, so {file.name} is not fetched; {_by_hand(file, path)}")
     from .download import Download, DownloadError, Source
@@ -153,7 +152,7 @@ def _download(
 
 
 def _discard(path: Path) -> None:
-    """Remove what an unfinished download of ``path`` left."""
+    """Remove the files of an unfinished download of ``path``."""
     from .download import part_meta_path
 
     part = store.part_path(path)
@@ -162,7 +161,7 @@ def _discard(path: Path) -> None:
 
 
 def _copy(source: Path, path: Path, size: int) -> None:
-    """Copy a file so that at every moment the old or the new one is at ``path``."""
+    """Copy a file to ``path`` atomically."""
     free = shutil.disk_usage(path.parent).free
     if free < size:
         raise GuidelensError(
@@ -180,7 +179,7 @@ def _described(file: WeightsFile, how: Literal["present", "downloaded", "copied"
 
 
 def _by_hand(file: WeightsFile, path: Path) -> str:
-    """Say how to get the file in place without this program's network."""
+    """Return how to install the file without a network connection."""
     return (
         f"download {file.address} on any machine, then run `guidelens weights fetch {file.name} --from FILE`, "
         f"or place the file at {path}"
@@ -191,7 +190,7 @@ def _by_hand(file: WeightsFile, path: Path) -> str:
 
 
 def _from_hub_cache(file: WeightsFile) -> Fetched | None:
-    """Take a file that ``huggingface_hub`` has in its cache already."""
+    """Use a file that is already in the cache of ``huggingface_hub``."""
     if file.hub_place is None:
         return None
     try:
@@ -219,7 +218,7 @@ def _from_hub_cache(file: WeightsFile) -> Fetched | None:
 
 
 def _hub_token(file: WeightsFile, address: str) -> str:
-    """Return the user's hub token, for the hub itself only: a mirror has no business with it."""
+    """Return the user's hub token, only for the hub itself. A mirror must not see it."""
     if file.hub_place is None or address != file.address:
         return ""
     try:

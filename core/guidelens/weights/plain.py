@@ -1,4 +1,4 @@
-"""Make the tensors of a checkpoint dense arrays of real numbers, or name the one that cannot be."""
+"""Convert the tensors of a checkpoint to dense arrays of real numbers. Errors name the tensor."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SMALL = 1 << 28
-"""Bytes that a file's tensors may have whatever the size of the file."""
+"""Bytes that a file's tensors may always have, regardless of the size of the file."""
 _LARGER = 4
-"""How many times larger than the file its tensors may be otherwise."""
+"""Above that, the largest ratio of the size of the tensors to the size of the file."""
 
 
 def plain(tensors: Mapping[str, Tensor], path: Path, size: int) -> dict[str, Tensor]:
-    """Return the tensors, the sparse ones dense.
+    """Return the tensors as dense tensors.
 
     :param path: names the file in errors.
-    :param size: of the file in bytes, or of all its parts.
+    :param size: bytes of the file, or of all its parts.
     :raises GuidelensError: a tensor is quantised, complex, nested or without values, a sparse tensor is damaged, or
         the tensors are far larger than the file.
     """
@@ -35,7 +35,7 @@ def plain(tensors: Mapping[str, Tensor], path: Path, size: int) -> dict[str, Ten
 
 
 def identity(tensor: Tensor) -> object:
-    """Return what two names of one tensor have in common."""
+    """Return a value that is equal for all names of one tensor."""
     if not _is_dense(tensor) or not tensor.numel():
         return id(tensor)
     return (tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride())
@@ -48,7 +48,7 @@ def _is_dense(tensor: Tensor) -> bool:
 
 
 def _problem(name: str, tensor: Tensor) -> str:
-    """Return what keeps a tensor from being a dense array of real numbers, or nothing."""
+    """Return why a tensor cannot be converted to a dense array of real numbers, or an empty text."""
     if tensor.device.type == "meta":
         return "is a meta tensor, which has a shape but no values: save the weights"
     if tensor.is_quantized:
@@ -77,7 +77,7 @@ def _check_size(tensors: Mapping[str, Tensor], path: Path, size: int) -> None:
 
 
 def _dense(name: str, tensor: Tensor, path: Path) -> Tensor:
-    """Return a sparse tensor as a dense one, its indices checked: they come from a file."""
+    """Return a sparse tensor as a dense one. Its indices are checked, because they come from a file."""
     import torch
 
     if tensor.layout is torch.strided:
@@ -92,7 +92,7 @@ def _dense(name: str, tensor: Tensor, path: Path) -> Tensor:
 
 
 def _checked(tensor: Tensor) -> Tensor:
-    """Return a sparse tensor built anew, with checks that its indices fit its shape."""
+    """Return a copy of a sparse tensor after checking that its indices fit its shape."""
     import torch
 
     values, shape, layout = tensor, tensor.shape, tensor.layout

@@ -1,7 +1,6 @@
-"""Read checkpoint files without running anything that they hold. A file is taken for what its bytes say it is.
-
-Three formats hold weights: safetensors, what ``torch.save`` writes, and TorchScript archives
-(:mod:`guidelens.weights.torchscript`). Every other file is named in the error, with what to do about it.
+"""Read checkpoint files without running code in them. The format is detected from the content. Three formats can
+contain weights: safetensors, files of ``torch.save``, and TorchScript archives
+(:mod:`guidelens.weights.torchscript`). For other files the error says what they are and what to do.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ _FOREIGN: tuple[tuple[bytes, str], ...] = (
     (b"gguf", "it is a GGUF file, not a PyTorch file: take the original weights"),
     (b"\x89png", "it is a picture, not a PyTorch file"),
 )
-"""How foreign files begin, in lower case, and what to say of them."""
+"""The first bytes of foreign files, in lower case, and the message for each."""
 
 _GLOBAL = re.compile(r"(?:GLOBAL|Unsupported global:?|class)\s+(?:GLOBAL\s+)?([\w.]+\.[\w]+)")
 
 
 def format_of(path: Path, what: str) -> Format:
-    """Return the format of a file by its first bytes; its suffix does not count.
+    """Return the format of a file from its first bytes, regardless of its suffix.
 
-    :raises GuidelensError: there is no such file, or it is of a kind that holds no weights that could be read.
+    :raises GuidelensError: the file does not exist or has another format.
     """
     if path.is_dir():
         raise GuidelensError(f"cannot read {what}: {path} is a directory")
@@ -69,11 +68,11 @@ def format_of(path: Path, what: str) -> Format:
 
 
 def read_torch(path: Path, what: str, *, contents: str = "tensors") -> Any:
-    """Return what a ``.pt``, ``.pth`` or ``.bin`` file holds, on the CPU; its tensors are mapped where they can be.
+    """Return the content of a ``.pt``, ``.pth`` or ``.bin`` file on the CPU. Tensors are memory-mapped if possible.
 
     :param what: names the file in the error, such as ``f"{path} as a BLIP checkpoint"``.
-    :param contents: what it may hold, in the words of the error; nothing else is ever built.
-    :raises GuidelensError: it is unreadable, damaged, a program, or holds more than plain tensors.
+    :param contents: the allowed content, for errors. Nothing else is built.
+    :raises GuidelensError: it is unreadable, damaged or a program, or contains more than plain tensors.
     """
     if format_of(path, what) == "torchscript":
         raise GuidelensError(
@@ -82,17 +81,17 @@ def read_torch(path: Path, what: str, *, contents: str = "tensors") -> Any:
     import torch
 
     try:
-        with quiet(), path.open("rb") as file:  # quiet: torch's remarks on files of other origin
-            # Only the zip format of PyTorch >= 1.6 can be mapped, and only by its path. A path that ends in
-            # .safetensors would be read as such.
+        with quiet(), path.open("rb") as file:  # silences torch's warnings about files from other programs
+            # Only the zip format of PyTorch >= 1.6 can be mapped, and only by its path. torch would read a path
+            # that ends in .safetensors in that format.
             mapped = zipfile.is_zipfile(path) and path.suffix != ".safetensors"
             return torch.load(path if mapped else file, map_location="cpu", weights_only=True, mmap=mapped)
-    except Exception as error:  # the unpickler raises whatever a damaged file makes it trip over
+    except Exception as error:  # the unpickler can raise anything for a damaged file
         raise GuidelensError(f"cannot read {what}: {_reason(error, contents)}") from error
 
 
 def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Return the tensors of a safetensors file, mapped, and its metadata.
+    """Return the memory-mapped tensors and the metadata of a safetensors file.
 
     :raises GuidelensError: it is unreadable or damaged.
     """
@@ -107,14 +106,13 @@ def read_safetensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:
-    """Whether a file begins with the length of a JSON header that fits into it, and with that header."""
+    """Return whether a file starts with a JSON header of a plausible length."""
     return len(head) > 8 and head[8:9] == b"{" and int.from_bytes(head[:8], "little") + 8 <= size
 
 
 def _format_of_zip(path: Path, what: str) -> Format:
-    """Tell TorchScript from ``torch.save``; refuse archives that PyTorch did not write.
-
-    PyTorch stores entries as they are, all but the code of TorchScript. A compressed one could unpack to any size.
+    """Distinguish TorchScript from ``torch.save``, and refuse other archives. PyTorch compresses only the code of
+    TorchScript. Another compressed entry could unpack to any size.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -142,7 +140,7 @@ def _format_of_zip(path: Path, what: str) -> Format:
 
 
 def _reason(error: Exception, contents: str) -> str:
-    if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests to load it unsafely
+    if isinstance(error, pickle.UnpicklingError):  # torch's own message suggests unsafe loading
         return _more_than_tensors(str(error), contents)
     if not isinstance(error, OSError | RuntimeError):  # such as KeyError: 101, of a text's first letter
         return "it is not a PyTorch file, or damaged"
@@ -150,7 +148,7 @@ def _reason(error: Exception, contents: str) -> str:
 
 
 def _more_than_tensors(message: str, contents: str) -> str:
-    """Say what a pickle holds besides tensors, as far as torch's error names it."""
+    """Return what a pickle contains besides tensors, from torch's error."""
     found = _GLOBAL.search(message)
     if found is None:
         return f"it is not a PyTorch file, damaged or holds more than plain {contents} (which could run code)"

@@ -1,4 +1,4 @@
-"""What a plugin says about a file of weights: its name, where it is published, and how to recognise it."""
+"""The description of a weights file by a plugin: name, origin, size and hash."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _HUB = re.compile(r"(?P<repo>(?:datasets/)?[\w.-]+/[\w.-]+)/(?P<path>[^@\s]+?)(?
 class WeightsFile:
     """A published file that a component needs: weights, a vocabulary that belongs to them, or a prompt set.
 
-    Give ``url`` or ``hub``. Where the publisher states no size or hash, leave them None: the hash of the first
-    download is recorded instead, and the user is told so.
+    Give ``url`` or ``hub``. If the publisher states no size or hash, leave them None: the hash of the first download
+    is recorded instead, and a message says so.
 
-    :raises ValueError: for a field that cannot be meant.
+    :raises ValueError: a field has an invalid value.
     """
 
     name: str
-    """What ``guidelens.weights.fetching`` calls it: lower-case letters, digits, ``-``, ``_`` and ``.``."""
+    """Its name in commands: lower-case letters, digits, ``-``, ``_`` and ``.``."""
     filename: str
-    """The name that the file is published under, and lies in the cache under."""
+    """Its file name, as published and in the cache."""
     url: str = ""
     """Its http(s) address."""
     hub: str = ""
@@ -38,22 +38,22 @@ class WeightsFile:
     sha256: str | None = None
     """In hex."""
     licence: str = ""
-    """Its SPDX identifier, or where the terms are to be read."""
+    """SPDX identifier of the licence, or the address of its terms."""
     citation: str = ""
     """What to cite, in one line."""
     component: str = ""
-    """What needs it, as the user calls it: ``generator guided-diffusion``."""
+    """The component that needs it, for example ``generator guided-diffusion``."""
 
     def __post_init__(self) -> None:
-        """Check the fields, so that a slip shows when the plugin is loaded."""
+        """Check the fields, so that mistakes are found when the plugin is loaded."""
         if not _NAME.fullmatch(self.name):
             raise ValueError(f"weights name {self.name!r}: use lower-case letters, digits, '-', '_' and '.'")
         if not _FILENAME.fullmatch(self.filename):
-            raise ValueError(f"weights {self.name!r}: filename {self.filename!r} is no plain file name")
+            raise ValueError(f"weights {self.name!r}: filename {self.filename!r} is not a plain file name")
         if bool(self.url) == bool(self.hub):
             raise ValueError(f"weights {self.name!r}: give url or hub, one of them")
         if self.url and not re.match(r"https?://[^/]+/.", self.url):
-            raise ValueError(f"weights {self.name!r}: {self.url!r} is no http(s) address of a file")
+            raise ValueError(f"weights {self.name!r}: {self.url!r} is not an http(s) address of a file")
         if self.hub and not _HUB.fullmatch(self.hub):
             raise ValueError(
                 f"weights {self.name!r}: hub {self.hub!r} is not owner/repository/path[@revision]"
@@ -65,7 +65,7 @@ class WeightsFile:
 
     @property
     def origin(self) -> str:
-        """Where it is published, whatever mirror it is fetched from: the address, or ``hub:`` and the place."""
+        """Its origin, independent of mirrors: the address, or ``hub:`` and the place."""
         return self.url or f"hub:{self.hub}"
 
     @property
@@ -76,7 +76,7 @@ class WeightsFile:
 
     @property
     def address(self) -> str:
-        """The address to fetch it from; for a hub file on the hub that ``HF_ENDPOINT`` names, if it does."""
+        """The download address. For a hub file, ``HF_ENDPOINT`` may name another hub."""
         if self.hub_place is None:
             return self.url
         repo, path, revision = self.hub_place

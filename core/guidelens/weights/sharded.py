@@ -1,4 +1,4 @@
-"""Checkpoints in several files: the index that transformers and diffusers write beside the parts, and its tensors.
+"""Read checkpoints in several files through the index that transformers and diffusers write.
 
 ``model.safetensors.index.json`` holds ``{"metadata": {...}, "weight_map": {tensor name: file name}}``. The files are
 in the same directory.
@@ -26,10 +26,10 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-"""File names that transformers gives to the weights in a folder, in the order of preference."""
+"""File names of weights in transformers' folders, in the order of preference."""
 
 LARGEST_INDEX = 1 << 26
-"""Bytes that an index may have; one of 100,000 tensors has less than 10 MB."""
+"""Largest size of an index in bytes. An index of 100,000 tensors has less than 10 MB."""
 
 _INDEX = re.compile(r".+\.index(\.\w+)?\.json")
 _PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
@@ -49,7 +49,7 @@ class Shards:
 
 
 def is_index(path: Path) -> bool:
-    """Return whether a file is named like an index of parts."""
+    """Return whether a file has the name of an index."""
     return _INDEX.fullmatch(path.name) is not None
 
 
@@ -73,7 +73,7 @@ def check_whole(path: Path, what: str) -> None:
 
 
 def read_index(path: Path, what: str, *, contents: str = "tensors") -> Shards:
-    """Return the tensors of all parts that an index names.
+    """Return the tensors of all parts of an index.
 
     :param what: names the index in errors.
     :param contents: what a part may hold, in the words of the error.

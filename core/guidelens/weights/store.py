@@ -1,4 +1,4 @@
-"""Where weights files lie, and whether what lies there is what was published.
+"""The cache of weights files, with verification.
 
 ``CACHE/weights/NAME/FILENAME`` is the file. ``FILENAME.json`` beside it, the *record*, holds the size, time of
 change and sha256 of the file as it was when it was last read in full, and its ``origin``. While size and time
@@ -29,19 +29,19 @@ from .registry import WeightsFile
 logger = logging.getLogger(__name__)
 
 CACHE = "GUIDELENS_CACHE"
-"""Environment variable with the cache directory, in place of the user's."""
+"""Environment variable with a cache directory that replaces the user's."""
 
 State = Literal["present", "changed", "unfinished", "absent"]
 ByteProgress = Callable[[int, "int | None"], None]
-"""Takes progress: bytes done, and of how many (None: unknown)."""
+"""Called with the progress: bytes done, and total bytes (None: unknown)."""
 
 _BLOCK = 1 << 20
 
 
 class WeightsMissing(GuidelensError):
-    """A component needs weights files that are not there; the message says how to get them.
+    """Weights files of a component are missing. The message says how to get them.
 
-    :param needs: who needs which files, and what the user can do otherwise, for every such component.
+    :param needs: for each such component the missing files, and what else the user can do.
     """
 
     def __init__(self, *needs: Need) -> None:
@@ -71,12 +71,12 @@ class Need:
 
 
 class WeightsCorrupt(GuidelensError):
-    """A file is not what was published, or not what it was when it was fetched."""
+    """A file differs from the published one, or has changed since it was fetched."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """What is known of a file since it was last read in full."""
+    """The record of a file from the last time it was read in full."""
 
     origin: str
     size: int
@@ -86,12 +86,12 @@ class Record:
 
 @dataclass(frozen=True)
 class Status:
-    """How a file stands, without reading it.
+    """The state of a file, without reading it.
 
-    :param path: where it is, or belongs.
-    :param size: of the file, or of what is there of it, in bytes; 0 if absent.
-    :param sha256: as recorded when it was last read in full; None where that never happened.
-    :param verified: a published hash was met.
+    :param path: its place, even if it is absent.
+    :param size: bytes on disk, possibly of an unfinished download; 0 if absent.
+    :param sha256: recorded when it was last read in full; None: never.
+    :param verified: whether it matched a published hash.
     """
 
     file: WeightsFile
@@ -112,7 +112,7 @@ def weights_home() -> Path:
 
 
 def target(file: WeightsFile) -> Path:
-    """Return where ``file`` belongs, whether it is there or not."""
+    """Return the place of ``file``, even if it is absent."""
     return weights_home() / file.name / file.filename
 
 
@@ -122,7 +122,7 @@ def part_path(path: Path) -> Path:
 
 
 def status(file: WeightsFile) -> Status:
-    """Tell how ``file`` stands. ``changed``: it is there, but was not read since it changed or was placed."""
+    """Return the state of ``file``. ``changed``: it was changed or placed by hand since it was last read."""
     path = target(file)
     try:
         stat = path.stat()
@@ -140,11 +140,10 @@ def status(file: WeightsFile) -> Status:
 
 
 def locate(file: WeightsFile) -> Path | None:
-    """Return the path of ``file`` if it is in the cache and verified; None if it is absent.
+    """Return the path of ``file`` if it is in the cache and verified; None if it is absent. A file that was placed by
+    hand or has changed is read in full and compared first.
 
-    A file that was placed by hand, or has changed since, is read in full and compared first.
-
-    :raises WeightsCorrupt: it is not what was published or recorded.
+    :raises WeightsCorrupt: it differs from the published or recorded file.
     """
     found = status(file)
     if found.state in ("absent", "unfinished"):
@@ -156,12 +155,12 @@ def locate(file: WeightsFile) -> Path | None:
 
 
 def require(needed_by: str, files: Sequence[WeightsFile], *, instead: str = "") -> list[Path]:
-    """Return the paths of ``files``, all of which ``needed_by`` cannot do without.
+    """Return the paths of the ``files`` that ``needed_by`` requires.
 
-    :param needed_by: for the message: ``guided-diffusion``.
-    :param instead: what the user can do otherwise: ``give guided-diffusion:checkpoint=FILE``.
-    :raises WeightsMissing: some are absent; says what to run, in one line.
-    :raises WeightsCorrupt: one is not what was published or recorded.
+    :param needed_by: name for the message, such as ``guided-diffusion``.
+    :param instead: what else the user can do, such as ``give guided-diffusion:checkpoint=FILE``.
+    :raises WeightsMissing: some are absent. The message has the command to run.
+    :raises WeightsCorrupt: one differs from the published or recorded file.
     """
     paths = [locate(file) for file in files]
     if absent := tuple(file for file, path in zip(files, paths, strict=True) if path is None):
@@ -170,9 +169,9 @@ def require(needed_by: str, files: Sequence[WeightsFile], *, instead: str = "") 
 
 
 def build_all(*builders: Callable[[], Any]) -> list[Any]:
-    """Call each of ``builders`` and return what they return.
+    """Call each of ``builders`` and return the results.
 
-    :raises WeightsMissing: some lack weights; one error for all, so that the user fetches once.
+    :raises WeightsMissing: some lack weights. One error lists all, so that the user fetches once.
     """
     built: list[Any] = []
     needs: list[Need] = []
@@ -187,10 +186,10 @@ def build_all(*builders: Callable[[], Any]) -> list[Any]:
 
 
 def verify(file: WeightsFile, report: ByteProgress | None = None) -> Status:
-    """Read the file in full, compare it with what was published or recorded, and record what was found.
+    """Read the file in full, compare it with the published or recorded hash, and record its hash.
 
     :raises GuidelensError: it is not there.
-    :raises WeightsCorrupt: it differs; it is left where it is.
+    :raises WeightsCorrupt: it differs. The file is kept.
     """
     path = target(file)
     if not path.is_file():
@@ -210,10 +209,10 @@ def verify(file: WeightsFile, report: ByteProgress | None = None) -> Status:
 
 
 def check(file: WeightsFile, size: int, sha256: str, *, what: str, cure: str) -> None:
-    """Compare a size and a hash with the published ones, as far as these are known.
+    """Compare size and hash with the published ones, if these are known.
 
-    :param what: what was measured, for the message.
-    :param cure: what to do about a difference.
+    :param what: names the file in the message.
+    :param cure: what to do if they differ.
     :raises WeightsCorrupt: they differ.
     """
     if file.size is not None and size != file.size:
@@ -239,7 +238,7 @@ def sha256_of(path: Path, report: ByteProgress | None = None) -> str:
 
 
 def hash_stream(stream: BinaryIO, total: int, report: ByteProgress | None = None) -> hashlib._Hash:
-    """Return the SHA-256 object of what is left to read of a binary stream."""
+    """Return the SHA-256 object of the rest of a binary stream."""
     digest = hashlib.sha256()
     done = 0
     while block := stream.read(_BLOCK):
@@ -251,7 +250,7 @@ def hash_stream(stream: BinaryIO, total: int, report: ByteProgress | None = None
 
 
 def read_record(path: Path) -> Record | None:
-    """Return the record of ``path``; None where there is none that can be read."""
+    """Return the record of ``path``; None if it is missing or unreadable."""
     try:
         entries = json.loads(_record_path(path).read_text(encoding="utf-8"))
         return Record(
@@ -262,7 +261,7 @@ def read_record(path: Path) -> Record | None:
 
 
 def write_record(file: WeightsFile, path: Path, sha256: str) -> None:
-    """Record that ``path`` was read in full just now. A cache that cannot be written is read in full each time."""
+    """Record that ``path`` was just read in full. Without a writable cache, files are read in full each time."""
     stat = path.stat()
     entries = {
         "origin": file.origin,
@@ -277,7 +276,7 @@ def write_record(file: WeightsFile, path: Path, sha256: str) -> None:
 
 
 def remove(file: WeightsFile) -> int:
-    """Remove ``file``, what is there of an unfinished download, and the record; return the bytes freed.
+    """Remove ``file``, its unfinished download and its record. Return the number of freed bytes.
 
     :raises GuidelensError: another process is fetching it, or it cannot be removed.
     """
@@ -296,10 +295,10 @@ def remove(file: WeightsFile) -> int:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of the file at ``path``, so that one process at a time changes it.
+    """Hold the lock of the file at ``path``, so that only one process changes it.
 
-    :param wait: wait for another process that holds it, saying so once.
-    :raises GuidelensError: the directory cannot be written; or it is held and ``wait`` is False.
+    :param wait: wait for another process that holds the lock, and log this once.
+    :raises GuidelensError: the directory cannot be written, or the lock is held and ``wait`` is False.
     """
     with explained(f"cannot write to {path.parent}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -326,7 +325,7 @@ def _sized(file: WeightsFile) -> str:
 
 
 def format_size(size: int) -> str:
-    """Write a number of bytes in decimal units, as publishers do: ``2.21 GB``."""
+    """Return a number of bytes in decimal units, like publishers: ``2.21 GB``."""
     value = float(size)
     for unit in ("bytes", "kB", "MB"):
         if value < 999.5:

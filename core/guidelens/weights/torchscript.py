@@ -1,8 +1,8 @@
-"""Read the weights of a TorchScript archive without running it, and without building its program.
+"""Read the weights of a TorchScript archive without running or building its program.
 
-Such an archive is a program with its data: ``data.pkl`` pickles a tree of modules, and each tensor's numbers are
-an entry ``data/N`` of the zip file. :func:`read_torchscript` rebuilds that tree from inert objects, and takes the
-tensors off it under the names that ``state_dict`` would give them. The code in the archive is never read.
+Such an archive is a program with its data: ``data.pkl`` pickles a tree of modules, and each tensor's numbers are an
+entry ``data/N`` of the zip file. :func:`read_torchscript` rebuilds that tree from inert objects, and collects its
+tensors under the names of ``state_dict``. The code in the archive is never read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ _MOST_MODULES = 100_000
 def read_torchscript(path: Path, what: str) -> dict[str, Tensor]:
     """Return the parameters and buffers of a TorchScript module by name, on the CPU.
 
-    Tensors that are plain attributes of a module come along: the archive does not tell them from buffers.
+    Tensors that are plain attributes of a module are included, because the archive does not distinguish them from
+    buffers.
 
     :param what: names the file in the error.
     :raises GuidelensError: the archive is damaged, or holds what no module does.
@@ -38,20 +39,20 @@ def read_torchscript(path: Path, what: str) -> dict[str, Tensor]:
             entry = next(name for name in archive.namelist() if name.partition("/")[2] == "data.pkl")
             root = _Unpickler(archive, entry.partition("/")[0]).load()
         return dict(_named_tensors(root, "", 0, iter(range(_MOST_MODULES))))
-    except Exception as error:  # a damaged archive makes unpickler and zip reader trip over anything
+    except Exception as error:  # unpickler and zip reader can raise anything for a damaged archive
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(f"cannot read {what}: its TorchScript archive is damaged: {reason}") from error
 
 
 class _Module:
-    """Stands for any class of the archive's program: it holds attributes and does nothing."""
+    """Replaces every class of the archive's program. It only holds attributes."""
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self.__dict__.update(state)
 
 
 class _Unpickler(pickle.Unpickler):
-    """Build modules as :class:`_Module`, tensors from entries of the archive, and nothing else.
+    """Builds modules as :class:`_Module`, tensors from entries of the archive, and nothing else.
 
     :param folder: the archive's top folder.
     """
@@ -63,7 +64,7 @@ class _Unpickler(pickle.Unpickler):
         self._storages: dict[str, torch.UntypedStorage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what a name of the pickle stands for; only a fixed list is allowed, and none of it runs code."""
+        """Return the object for a name in the pickle. Only a fixed list is allowed, and none of it runs code."""
         if module.split(".")[0] == "__torch__":
             return _Module
         if module == "torch" and name.endswith("Storage"):
@@ -84,7 +85,7 @@ class _Unpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"it names {module}.{name}, which no module needs") from None
 
     def persistent_load(self, pid: Any) -> tuple[torch.UntypedStorage, torch.dtype]:
-        """Return the numbers that an entry ``data/N`` holds, and their dtype."""
+        """Return the numbers of an entry ``data/N`` and their dtype."""
         import torch
 
         kind, dtype, key, _device_name, _count = pid
@@ -123,7 +124,7 @@ def _tensor(stored: Any, offset: int, size: Any, stride: Any, *_options: Any) ->
 
     storage, dtype = stored
     tensor = torch.empty(0, dtype=dtype)
-    tensor.set_(storage, offset, tuple(size), tuple(stride))  # raises where the numbers do not reach
+    tensor.set_(storage, offset, tuple(size), tuple(stride))  # raises if there are too few numbers
     return tensor
 
 
@@ -138,7 +139,7 @@ def _device(*_name: Any) -> None:
 def _named_tensors(
     module: Any, prefix: str, depth: int, budget: Iterator[int]
 ) -> Iterator[tuple[str, Tensor]]:
-    """Yield tensors by name. ``budget`` and ``depth`` end what refers to itself."""
+    """Yield tensors by name. ``budget`` and ``depth`` limit modules that refer to themselves."""
     import torch
 
     if depth > _DEEPEST or next(budget, None) is None:

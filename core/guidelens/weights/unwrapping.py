@@ -1,11 +1,11 @@
-"""Find a network's tensors in a checkpoint, whatever training program wrapped them.
+"""Find a network's tensors in the checkpoints of common training programs.
 
-:func:`read_state` is what every component reads its weights with. A checkpoint is a table of named tensors, or a
-container of such tables under names like ``model``, ``state_dict`` or ``ema``, beside optimizer states and
-counters. Wrappers of training frameworks lengthen the names: ``module.`` of DistributedDataParallel,
-``_orig_mod.`` of ``torch.compile``, ``model.`` of a Lightning module. A component gives *anchors*, names that
-every network of its kind has, and is handed the one table that has them, under the network's own names. Where
-several tables fit, such as the weights and their moving average, the user chooses.
+Every component reads its weights with :func:`read_state`. A checkpoint is a table of named tensors, or a container of
+such tables under names like ``model``, ``state_dict`` or ``ema``, beside optimizer states and counters. Wrappers of
+training frameworks lengthen the names: ``module.`` of DistributedDataParallel, ``_orig_mod.`` of ``torch.compile``,
+``model.`` of a Lightning module. A component gives *anchors*, names that every network of its kind has, and gets the
+table with these names, under the network's own names. If several tables fit, such as the weights and their moving
+average, the user chooses.
 """
 
 from __future__ import annotations
@@ -30,15 +30,16 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _INSERTED = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"})
-"""Parts of names that wrappers insert anywhere: torch.compile, FSDP, activation checkpointing, Lightning Fabric."""
+"""Parts of names that wrappers insert at any position: torch.compile, FSDP, activation checkpointing, Lightning
+Fabric."""
 _LEADING = frozenset({"module"})
-"""Parts that wrappers put before a name: DataParallel, DistributedDataParallel, DeepSpeed, AveragedModel."""
+"""Prefixes of wrappers: DataParallel, DistributedDataParallel, DeepSpeed, AveragedModel."""
 _OUTER = frozenset(
     {"model", "net", "network", "unet", "ema_model", "ema", "online_model", "generator", "denoise_fn"}
 )
-"""What training programs call the attribute that holds their network."""
+"""Names that training programs use for the attribute with their network."""
 _COUNTER = "n_averaged"
-"""What torch's AveragedModel keeps beside the tensors that it averages, which are under ``module.``."""
+"""The entry of torch's AveragedModel that is not an averaged tensor. Those have the prefix ``module.``."""
 _OF_OPTIMIZER = ("exp_avg", "exp_avg_sq", "momentum_buffer", "fp32_groups_flat")
 _DEEPEST = 8
 _MOST_ENTRIES = 1_000_000
@@ -50,10 +51,10 @@ class State:
     """The tensors of one network.
 
     :param tensors: by the network's own names, on the CPU, mapped from the file where possible.
-    :param key: the entry of the file that they were found in; empty if they were its top level.
+    :param key: the entry of the file with the tensors; empty for the top level.
     :param metadata: of a safetensors file.
     :param format: of the file.
-    :param renamed: number of names that a wrapper had lengthened.
+    :param renamed: number of names from which a wrapper's parts were removed.
     """
 
     tensors: dict[str, Tensor]
@@ -65,7 +66,7 @@ class State:
 
 @dataclass(frozen=True)
 class _Found:
-    """A table that could be the network: where it is, what precedes its names, and how many of them were changed."""
+    """A table that may be the network: its place, the prefix of its names, and the number of changed names."""
 
     label: str
     tensors: dict[str, Tensor]
@@ -81,14 +82,14 @@ def read_state(
     option: str = "key=",
     contents: str = "weights",
 ) -> State:
-    """Return the tensors of the network that a file holds, or the files that an index names. Sparse ones become dense.
+    """Return the tensors of the network in a file, or in the files of an index. Sparse tensors become dense.
 
     :param what: names the file in errors, such as ``f"{path} as a BLIP checkpoint"``.
-    :param anchors: names of tensors, one of which every network of the wanted kind has. Without any, the one table that
-        the file holds is the network.
-    :param key: the entry to take, where several fit: ``ema``, or ``state_dict.ema_model``.
-    :param option: how the user gives ``key``, for messages.
-    :param contents: what the file may hold, for messages.
+    :param anchors: names of tensors; every network of the wanted kind has one of them. Without any, the only table in
+        the file is the network.
+    :param key: the entry to take if several fit: ``ema``, or ``state_dict.ema_model``.
+    :param option: spelling of the option ``key`` in messages.
+    :param contents: the allowed content, for messages.
     :raises UsageError: several tables fit and ``key`` is missing, or nothing fits ``key``.
     :raises GuidelensError: the file is missing, unreadable, damaged, or holds no network.
     """
@@ -101,7 +102,7 @@ def read_state(
 
 
 def _read(path: Path, what: str, contents: str) -> tuple[Any, dict[str, str], Format, int]:
-    """Return what a file or an index holds, its metadata, its format and the size of all files."""
+    """Return the content of a file or an index, its metadata, its format and the size of all files."""
     if is_index(path):
         shards = read_index(path, what, contents=contents)
         return shards.tensors, {}, shards.format, shards.size
@@ -116,10 +117,10 @@ def _read(path: Path, what: str, contents: str) -> tuple[Any, dict[str, str], Fo
 
 
 def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
-    """Refuse weights that are not numbers.
+    """Check that weights are finite.
 
     :param source: names the file in the error.
-    :raises GuidelensError: a tensor holds NaN or infinity; names the first, and how many there are.
+    :raises GuidelensError: a tensor contains NaN or infinity. The message names the first and counts them.
     """
     import torch
 
@@ -137,7 +138,7 @@ def check_finite(tensors: Mapping[str, Tensor], source: str) -> None:
 
 
 def own_name(name: str) -> str:
-    """Return a tensor's name without the parts that wrappers added: ``module._orig_mod.a.weight`` is ``a.weight``."""
+    """Return a tensor's name without parts from wrappers: ``module._orig_mod.a.weight`` is ``a.weight``."""
     parts = [part for part in name.split(".") if part not in _INSERTED]
     while len(parts) > 1 and parts[0] in _LEADING:
         del parts[0]
@@ -148,7 +149,7 @@ def _chosen(payload: Any, path: Path, anchors: Sequence[str], key: str | None, o
     """Return the table that is the network."""
     tables = list(_tables(payload, (), iter(range(_MOST_ENTRIES))))
     found = _distinct([each for at, table in tables for each in _networks(at, table, anchors)])
-    if not found:  # no network of this kind: the caller says what is missing
+    if not found:  # no network of this kind; the caller reports what is missing
         found = [_Found(".".join(at), *_shortened(table)) for at, table in tables]
     averages, unfitting = _averages(payload, tables, found)
     found += averages
@@ -166,7 +167,7 @@ def _chosen(payload: Any, path: Path, anchors: Sequence[str], key: str | None, o
 def _averages(
     payload: Any, tables: Sequence[tuple[tuple[str, ...], dict[str, Tensor]]], found: Sequence[_Found]
 ) -> tuple[list[_Found], list[str]]:
-    """Return the averages without names that fit a network of the file, and the labels of those that do not."""
+    """Return the averages without names that fit a network of the file, and the labels of the others."""
     fitting, others = [], []
     for label, average in unnamed(payload):
         named = next((fit for each in found if (fit := named_by_order(average, each.tensors))), None)
@@ -187,9 +188,9 @@ def _averages(
 def _tables(
     value: Any, at: tuple[str, ...], budget: Iterator[int]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """Yield every table of named tensors in a checkpoint that is not an optimizer's, with the entries leading to it.
+    """Yield every table of named tensors in a checkpoint, except those of optimizers, with its path.
 
-    :param budget: yields as often as an entry may be looked at: a small file can refer to itself without end.
+    :param budget: limits the visited entries, because a small file can refer to itself without end.
     """
     import torch
 
@@ -203,7 +204,7 @@ def _tables(
     tensors = {name: entry for name, entry in value.items() if isinstance(entry, torch.Tensor)}
     if below:
         yield from below
-    # A container may have a counter or a random state that is a tensor; a network has more than that.
+    # A container may have a tensor as counter or random state. A network has more tensors.
     elif any(t.is_floating_point() or t.is_complex() or t.is_quantized for t in tensors.values()):
         yield at, tensors
 
@@ -215,7 +216,7 @@ def _is_optimizer(value: Any) -> bool:
 
 
 def _networks(at: tuple[str, ...], table: dict[str, Tensor], anchors: Sequence[str]) -> Iterator[_Found]:
-    """Yield the networks of one table: one for each prefix that an anchor is found under."""
+    """Yield the networks of a table, one for each prefix under which an anchor is found."""
     if not anchors:
         yield _Found(".".join(at), *_shortened(table))
         return
@@ -234,7 +235,7 @@ def _networks(at: tuple[str, ...], table: dict[str, Tensor], anchors: Sequence[s
 
 
 def _below(prefix: str, table: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Return the network under ``prefix``, and those of its tensors that lack the prefix or have a wrapper's."""
+    """Return the network under ``prefix``, including tensors without the prefix or with a wrapper's prefix."""
     inner = {name.removeprefix(prefix): tensor for name, tensor in table.items() if name.startswith(prefix)}
     heads = {name.split(".")[0] for name in inner}
     if prefix:
@@ -252,9 +253,8 @@ def _below(prefix: str, table: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _shortened(table: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
-    """Return a table under its own names, and how many of them were changed.
-
-    Where a short name is taken already, the long one stays.
+    """Return a table under its own names, and the number of changed names. If a short name is taken already, the long
+    one is kept.
     """
     short: dict[str, Tensor] = {}
     averaged = _COUNTER in table and any(name.startswith("module.") for name in table)
@@ -267,7 +267,7 @@ def _shortened(table: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
 
 
 def _distinct(found: list[_Found]) -> list[_Found]:
-    """Leave out networks that are an earlier one again, as where ``model`` and ``state_dict`` are one table."""
+    """Drop duplicates, for example if ``model`` and ``state_dict`` are the same table."""
     kept: list[_Found] = []
     seen: set[tuple[object, ...]] = set()
     for each in found:
@@ -319,7 +319,7 @@ def _listed(found: Sequence[_Found]) -> str:
 
 
 def _nothing(payload: Any, path: Path) -> str:
-    """Say what a file without a table of tensors holds."""
+    """Return a message about the content of a file without a table of tensors."""
     if _is_optimizer(payload):
         return (
             f"{path} holds the state of an optimizer, not a network: take the weights saved beside it, model*.pt or "

@@ -1,4 +1,4 @@
-"""Plugins: finding them, loading them, and building the components they offer. Loads no torch."""
+"""Find and load plugins, and build the components that they offer. Does not load torch."""
 
 from __future__ import annotations
 

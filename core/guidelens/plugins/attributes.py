@@ -1,7 +1,4 @@
-"""The attributes of a built component, read once when it is built: whatever is wrong with them is one line.
-
-Later code reads them without a guard.
-"""
+"""Check the attributes of a component once when it is built, so that later code can read them without checks."""
 
 from __future__ import annotations
 
@@ -16,13 +13,13 @@ _OPTIONAL = {
     "metric": ("to",),
     "schedule": ("name", "to"),
 }
-"""What the engine reads if a component has it."""
+"""Optional attributes that the engine reads."""
 
 
 def attribute_problem(kind: str, built: Any) -> str:
-    """Return what is wrong with the attributes of a component that has all that its contract asks for, or nothing.
+    """Return the first problem with the attributes of a component that fulfils its contract, or an empty text.
 
-    :raises BaseException: whatever an attribute raises when it is read, other than AttributeError.
+    :raises BaseException: any error of reading an attribute, except AttributeError.
     """
     for name in _OPTIONAL.get(kind, ()):
         getattr(built, name, None)

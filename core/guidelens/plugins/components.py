@@ -1,4 +1,4 @@
-"""What plugins offer: named components of a kind, checked when chosen and built when needed."""
+"""Components of plugins: their options are checked when one is chosen, and it is built when it is needed."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
-"""What a component may be called."""
+"""Pattern for names of components."""
 
 
 class UnfitComponent(GuidelensError):
-    """What a factory returned does not fulfil the contract of its kind."""
+    """The object that a factory returned does not fulfil the contract."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +34,12 @@ class Kind:
     """A kind of component.
 
     :param name: identifies it (:data:`KINDS`).
-    :param noun: for the user, singular.
-    :param plural: likewise, plural.
-    :param hook: the hook that hands it over.
+    :param noun: its name for users, singular.
+    :param plural: its name for users, plural.
+    :param hook: the hook that registers it.
     :param option: the command-line option that chooses one.
-    :param protocol: what a built component must be; None: any sequence.
-    :param several: a run uses several at once, so a plugin may mark several as default.
+    :param protocol: the contract of built components; None: any sequence.
+    :param several: whether a run uses several at once, so that a plugin may mark several as default.
     """
 
     name: str
@@ -67,21 +67,21 @@ KINDS: dict[str, Kind] = {
         Kind("prompts", "prompt set", "prompt sets", "register_prompt_sets", "--prompts", None),
     )
 }
-"""Every kind there is, by name."""
+"""All kinds by name."""
 
 
 @dataclass(frozen=True, eq=False)
 class ComponentInfo:
-    """A component on offer.
+    """A registered component.
 
     :param kind: one of :data:`KINDS`.
     :param name: as spelled on the command line.
     :param plugin: the plugin that offers it.
     :param dist: the distribution of that plugin; empty if it has none.
     :param summary: one line.
-    :param requires: modules that building it imports.
-    :param default: whether it is used where the user names none of its kind; None: if no other is.
-    :param install: what pip is to install for ``requires``, where the plugin says so.
+    :param requires: modules that its factory imports.
+    :param default: whether it is used if the user names none of its kind; None: only if no other is.
+    :param install: packages that provide ``requires``, if the plugin states them.
     """
 
     kind: str
@@ -96,32 +96,32 @@ class ComponentInfo:
 
     @cached_property
     def options(self) -> tuple[OptionInfo, ...]:
-        """Its options, with types and defaults, as the factory's signature has them."""
+        """Its options, with types and defaults from the factory's signature."""
         with plugin_code(f"{self.title} of plugin {self.plugin!r}", "the signature of its factory"):
             return options_of(self.factory)
 
     @property
     def path_option(self) -> OptionInfo | None:
-        """Its first option that takes a path, for files given in place of its name."""
+        """Its first option for a path, for hints about files given instead of its name."""
         return next((option for option in self.options if option.takes_path), None)
 
     @property
     def title(self) -> str:
-        """For messages: ``schedule 'shift'``."""
+        """Its name in messages: ``schedule 'shift'``."""
         return f"{KINDS[self.kind].noun} {self.name!r}"
 
     @property
     def qualified(self) -> str:
-        """``plugin/name``, which tells it from a component of the same name."""
+        """``plugin/name``, which is unique."""
         return f"{self.plugin}/{self.name}"
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """Those of ``requires`` that are not installed. Looks for them without importing them."""
+        """The modules of ``requires`` that are not installed. They are not imported to find out."""
         return tuple(module for module in self.requires if not is_installed(module))
 
     def requirements(self, modules: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-        """Return what pip is to install for ``modules``, and the condition under which that is foreseen."""
+        """Return the packages that pip installs for ``modules``, and the condition in the metadata for them."""
         if self.install and set(modules) <= set(self.requires):
             return self.install, ""
         return requirements_of(modules, self.dist)
@@ -135,9 +135,9 @@ class ComponentInfo:
     ) -> Component:
         """Check options given as text.
 
-        :param spelled: what the user must write for this component, where the bare name is not enough.
+        :param spelled: the spelling of this component, if the bare name is ambiguous.
         :param resolve: returns a component of a kind by its spelling, for options that take one.
-        :raises UsageError: if they do not fit.
+        :raises UsageError: an option or value is invalid.
         """
         values = check_options(self.title, self.options, given, resolve)
         defaults = {option.name: option.default for option in self.options}
@@ -151,12 +151,11 @@ class ComponentInfo:
 
 @dataclass(frozen=True, eq=False)
 class Component:
-    """A component that was chosen, with its options checked; not built yet.
+    """A chosen component with checked options, not built yet.
 
-    :param options: the values that were given.
-    :param spec: the one spelling of this choice: options in the factory's order, those at their default left
-        out.
-    :param parts: the components that it builds, where a spelling names several.
+    :param options: the given values.
+    :param spec: the canonical spelling: options in the factory's order, without those at their default.
+    :param parts: the components of a spelling that names several.
     """
 
     info: ComponentInfo
@@ -168,10 +167,10 @@ class Component:
         return self.spec
 
     def build(self) -> Any:
-        """Build it: the factory runs, and may import and load what it needs.
+        """Run the factory, which may import modules and load files.
 
-        :raises GuidelensError: if a module it requires is missing (with the command that installs it), the factory
-            raises, or what it returned does not fulfil the contract.
+        :raises GuidelensError: a required module is missing (the message has the command that installs it), the
+            factory raises, or its result does not fulfil the contract.
         """
         info = self.info
         if info.missing:
@@ -234,6 +233,6 @@ def _check_contract(info: ComponentInfo, built: Any) -> None:
 
 
 def _members(protocol: type) -> tuple[str, ...]:
-    """Return what a contract asks for: its attributes and methods."""
+    """Return the attributes and methods of a contract."""
     methods = [name for name in vars(protocol) if not name.startswith("_") or name == "__call__"]
     return tuple(dict.fromkeys([*protocol.__annotations__, *methods]))

@@ -1,4 +1,4 @@
-"""What a factory's docstring says of its options."""
+"""Read the help texts of options from the docstring of a factory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ _ROLE = re.compile(r":\w+:`~?([^`]*)`")
 
 
 def parameter_texts(factory: Callable[..., Any]) -> dict[str, str]:
-    """Return the text of every ``:param NAME:`` of a function, or of a class and its ``__init__``, in one line."""
+    """Return the text of every ``:param NAME:`` of a function, or of a class and its ``__init__``, each on one
+    line."""
     inner: Any = inspect.unwrap(factory)
     while isinstance(inner, functools.partial):
         inner = inspect.unwrap(inner.func)
@@ -27,5 +28,5 @@ def parameter_texts(factory: Callable[..., Any]) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return text without markup, in one line."""
+    """Return text without markup, on one line."""
     return " ".join(_ROLE.sub(r"\1", text).replace("`", "").split())

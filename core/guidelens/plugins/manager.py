@@ -1,7 +1,5 @@
-"""The plugin manager: loads plugins one by one and is the only caller of their hooks.
-
-A plugin that fails leaves everything else working; it fails the program only when the user asked for it, or
-for one of its components.
+"""The plugin manager. It loads plugins one by one, and only it calls their hooks. A failing plugin does not affect
+others. It is an error only if the user asked for this plugin or for one of its components.
 """
 
 from __future__ import annotations
@@ -51,14 +49,14 @@ class PluginError(GuidelensError):
 
 @dataclass(eq=False)
 class PluginInfo:
-    """A plugin that was found.
+    """A plugin.
 
-    :param requested: the user asked for it by name.
-    :param message: why it is not, or not wholly, usable; one line.
-    :param error: the exception behind it.
-    :param loaded: its components can be chosen, even if something else about it is at fault.
+    :param requested: whether the user asked for it by name.
+    :param message: why it cannot be used, fully or in part; one line.
+    :param error: the exception behind the message.
+    :param loaded: whether its components can be chosen, even if a part of it failed.
     :param hooks: names of the hooks it implements.
-    :param components: what it offers; for a broken plugin what it named before it broke.
+    :param components: its components; for a broken plugin those registered before the error.
     :param blocked_by: the request that blocked it, such as ``no:NAME``.
     :param stated_docs: its ``guidelens_docs``: the address of its documentation.
     """
@@ -76,24 +74,24 @@ class PluginInfo:
 
     @property
     def name(self) -> str:
-        """What the user calls it."""
+        """Its name for users."""
         return self.source.name
 
     @property
     def title(self) -> str:
-        """For messages: ``plugin 'x' (dist 1.0)``."""
+        """Its name in messages: ``plugin 'x' (dist 1.0)``."""
         dist = f" ({self.source.dist} {self.source.version})" if self.source.dist else ""
         return f"plugin {self.name!r}{dist}"
 
     @property
     def version(self) -> str:
-        """``distribution version, hash of its code``; the hash alone where no distribution has it."""
+        """``distribution version, hash of its code``; without a distribution, only the hash."""
         source = self.source
         return f"{source.dist} {source.version}, {source.code_hash}" if source.dist else source.code_hash
 
     @property
     def docs(self) -> str:
-        """Address of its documentation, stated by itself or by its distribution; empty if by neither."""
+        """Address of its documentation, from the plugin or its distribution; empty if neither states one."""
         return self.stated_docs or documentation(self.source.dist)
 
     @property
@@ -107,7 +105,7 @@ class PluginInfo:
 
 
 class PluginManager:
-    """The plugins of a run and the components that they offer; made by :meth:`load`."""
+    """The plugins of a run and their components. :meth:`load` makes one."""
 
     def __init__(self) -> None:
         self._hooks = pluggy.PluginManager(hookspecs.PROJECT_NAME)
@@ -119,14 +117,15 @@ class PluginManager:
     def load(
         cls, requests: Iterable[str | object] = (), *, environment: Mapping[str, str] | None = None
     ) -> PluginManager:
-        """Load the installed plugins and those asked for.
+        """Load the installed and the requested plugins.
 
-        :param requests: what ``--plugin`` takes: an entry-point name (or ``distribution/name``), a module, a
-            path to a ``.py`` file, or ``no:X`` to block one; from Python also a module or an object with
-            hooks. The last request for a plugin decides.
-        :param environment: where ``GUIDELENS_PLUGINS`` is read, before ``requests``; None: ``os.environ``.
-        :raises UsageError: if a request names nothing, or several plugins.
-        :raises PluginError: if a plugin that was asked for cannot be used.
+        :param requests: values of ``--plugin``: an entry-point name (or ``distribution/name``), a module, a path to a
+            ``.py`` file, or ``no:X`` to block a plugin; from Python also a module or an object with hooks. The last
+            request for a plugin counts.
+        :param environment: variables with ``GUIDELENS_PLUGINS``, which is read before ``requests``; None:
+            ``os.environ``.
+        :raises UsageError: a request matches no plugin or several.
+        :raises PluginError: a requested plugin cannot be used.
         """
         manager = cls()
         stated = (os.environ if environment is None else environment).get(ENVIRONMENT, "")
@@ -144,17 +143,17 @@ class PluginManager:
 
     @property
     def plugins(self) -> tuple[PluginInfo, ...]:
-        """Every plugin that was found, blocked and broken ones included."""
+        """All plugins, including blocked and broken ones."""
         return tuple(self._plugins)
 
     def including(self, requests: Iterable[str]) -> PluginManager:
-        """Return these plugins together with those that ``requests`` ask for."""
+        """Return these plugins and the requested ones."""
         asked = self.requests()
         missing = [request for request in requests if request not in asked]
         return PluginManager.load([*missing, *asked]) if missing else self
 
     def requests(self) -> list[str]:
-        """Return what to ask :meth:`load` for so that the same plugins are requested and blocked."""
+        """Return requests with which :meth:`load` requests and blocks the same plugins."""
         requests = []
         for plugin in self._plugins:
             source = plugin.source
@@ -165,9 +164,9 @@ class PluginManager:
         return requests
 
     def plugin(self, name: str) -> PluginInfo:
-        """Return the plugin that ``name`` names.
+        """Return the plugin with this name.
 
-        :raises UsageError: if there is none, or several.
+        :raises UsageError: there is none, or several.
         """
         source = find_source(name, [plugin.source for plugin in self._plugins])
         for plugin in self._plugins:
@@ -176,7 +175,7 @@ class PluginManager:
         raise UsageError(f"plugin {name!r} is not loaded; add -p {name}")
 
     def components(self, kind: str | None = None) -> tuple[ComponentInfo, ...]:
-        """Return the components on offer, of one kind or of all."""
+        """Return the registered components of a kind, or of all kinds."""
         return tuple(
             component
             for plugin in self._plugins
@@ -186,12 +185,12 @@ class PluginManager:
         )
 
     def named(self, text: str, kind: str | None = None) -> tuple[ComponentInfo, ...]:
-        """Return the components called ``name``, ``plugin/name`` or ``distribution/name``; perhaps none."""
+        """Return the components with a name: ``name``, ``plugin/name`` or ``distribution/name``. May be empty."""
         owner, _, name = text.rpartition("/")
         return tuple(info for info in self.components(kind) if info.name == name and _owned_by(info, owner))
 
     def companions(self, component: Component | ComponentInfo, kind: str) -> tuple[ComponentInfo, ...]:
-        """Return the components of ``kind`` that the plugin of ``component`` offers (its metrics, say)."""
+        """Return the components of ``kind``, for example the metrics, from the plugin of ``component``."""
         owner = self.owner(component)
         return tuple(other for other in owner.components if other.kind == kind) if owner else ()
 
@@ -219,12 +218,12 @@ class PluginManager:
     # -- choosing and building
 
     def resolve(self, kind: str, spec: str | None = None) -> Component:
-        """Return the component that ``spec`` spells, or the default of its kind; nothing is built yet.
+        """Return the component for a spelling, or the default of its kind. It is not built yet.
 
         :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
             Guidance models may be several, ``a,b:key=value``; see :mod:`.joint`.
-        :raises UsageError: for a name that nothing or several plugins offer, or options that do not fit.
-        :raises PluginError: for a component whose plugin is broken.
+        :raises UsageError: no plugin or several plugins offer this name, or an option is invalid.
+        :raises PluginError: the plugin of the component is broken.
         """
         if kind == JOINED and spec is not None and len(several := split_components(spec)) > 1:
             return join(several, self.resolve)
@@ -264,7 +263,7 @@ class PluginManager:
         raise UsageError(f"unknown {noun} {text!r}{suggestion(name, names)}{where}{self._unusable()}")
 
     def _file_hint(self, kind: str, text: str) -> str:
-        """Say how to name a file where a component is wanted, if ``text`` is a file."""
+        """Return a hint how to spell a file as a component, if ``text`` is a file."""
         if not Path(text).expanduser().exists():
             return ""
         readers = [(info.name, option) for info in self.components(kind) if (option := info.path_option)]
@@ -273,13 +272,13 @@ class PluginManager:
         return f"it is a file here: write {' or '.join(spellings)}" if spellings else ""
 
     def _telling(self, info: ComponentInfo, among: Sequence[ComponentInfo]) -> str:
-        """Return the spelling that tells a component from others of its name."""
+        """Return a unique spelling of a component."""
         if sum(other.plugin == info.plugin for other in among) == 1 or not info.dist:
             return info.qualified
         return f"{info.dist}/{info.name}"
 
     def _blame(self, kind: str, owner: str, name: str) -> None:
-        """Raise the failure of the plugin that would offer ``name``, if one is known to be at fault."""
+        """Raise the failure of the plugin that should offer ``name``, if it is known."""
         for plugin in self._plugins:
             if plugin.status in ("broken", "missing dependency") and not plugin.loaded:
                 named = any(c.kind == kind and c.name == name for c in plugin.components)
@@ -289,7 +288,7 @@ class PluginManager:
                     ) from plugin.error
 
     def _unusable(self) -> str:
-        """Name the plugins that might have offered what was not found."""
+        """Return a note about broken plugins, which may offer the missing component."""
         blocked = [plugin.name for plugin in self._plugins if plugin.status == "blocked"]
         broken = [plugin.name for plugin in self._plugins if plugin.status != "blocked" and not plugin.loaded]
         notes = [f"blocked: {', '.join(blocked)}"] if blocked else []
@@ -297,10 +296,8 @@ class PluginManager:
         return "".join(f"; {note}" for note in notes)
 
     def _default(self, kind: str) -> ComponentInfo:
-        """Return the component for users who name none.
-
-        Where one requested plugin offers the kind: its default, or its only one. Else the default of all, or
-        the only one.
+        """Return the default component of a kind. If exactly one requested plugin offers the kind, it is the plugin's
+        default or only component, otherwise the default or only component of all plugins.
         """
         on_offer = self.components(kind)
         requested = [plugin for plugin in self._plugins if plugin.requested and plugin.loaded]
@@ -332,24 +329,24 @@ class PluginManager:
     # -- what is not a component
 
     def commands(self) -> list[tuple[PluginInfo, str, click.Command]]:
-        """Return the plugins' commands, each with its plugin and name. Names may come twice."""
+        """Return the plugins' commands, each with its plugin and name. Names may be repeated."""
         import click
 
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[tuple[PluginInfo, str, click.Command]]:
-            group = click.Group(plugin.name)  # one of its own, so that no plugin replaces another's command
+            group = click.Group(plugin.name)  # a separate group, so that no plugin replaces another's command
             hook(cli=group)
             for name, command in group.commands.items():
                 if not isinstance(command, click.Command):
                     raise TypeError(
                         f"the command {name!r} is a {type(command).__name__}, not a click command"
                     )
-                command.get_short_help_str()  # raises now, and not while the help of all is written
+                command.get_short_help_str()  # raises now, not while the help of all commands is written
             return [(plugin, name, command) for name, command in group.commands.items()]
 
         return self._ask_all("register_commands", ask)
 
     def weights(self) -> list[tuple[PluginInfo, WeightsFile]]:
-        """Return the weights files that plugins name, each with the first plugin that names it."""
+        """Return the registered weights files, each with the first plugin that registers it."""
         return self._handed_over("register_weights", "WeightsFile", "name")
 
     def claims(self) -> list[Claim]:
@@ -357,10 +354,11 @@ class PluginManager:
         return [claim for _, claim in self._handed_over("register_claims", "Claim", "id")]
 
     def _handed_over(self, hook: str, what: str, key: str) -> list[tuple[PluginInfo, Any]]:
-        """Return what plugins hand over to a hook, each once; two things of one name break the second plugin.
+        """Return what plugins register through a hook, each once. If a name is taken already, the second plugin
+        fails.
 
-        :param what: the class that the hook takes.
-        :param key: its attribute that names it.
+        :param what: the class of the registered objects.
+        :param key: the attribute with their name.
         """
         found: dict[str, tuple[PluginInfo, Any]] = {}
 
@@ -380,7 +378,7 @@ class PluginManager:
         return list(found.values())
 
     def studies(self) -> list[StudyInfo]:
-        """Return the study files that plugins name. Names may come twice."""
+        """Return the plugins' study files. Names may be repeated."""
 
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[StudyInfo]:
             theirs: list[StudyInfo] = []
@@ -395,7 +393,7 @@ class PluginManager:
         return self._ask_all("register_studies", ask)
 
     def report_sections(self) -> list[SectionInfo]:
-        """Return the sections that plugins add to the page of a study. Each name comes once."""
+        """Return the plugins' sections for the page of a study. Names are unique."""
         found: dict[str, SectionInfo] = {}
 
         def ask(plugin: PluginInfo, hook: Callable[..., Any]) -> list[SectionInfo]:
@@ -414,7 +412,8 @@ class PluginManager:
         return self._ask_all("register_report_sections", ask)
 
     def _ask_all(self, hook: str, ask: Callable[[PluginInfo, Callable[..., Any]], list[T]]) -> list[T]:
-        """Collect what ``ask`` gets from each plugin that implements ``hook``; one that fails gives nothing."""
+        """Call ``ask`` for each plugin that implements ``hook``, and collect the results. A failing plugin adds
+        nothing."""
         found: list[T] = []
         for plugin in self._plugins:
             if not plugin.loaded or hook not in plugin.hooks:
@@ -432,7 +431,7 @@ class PluginManager:
     # -- loading
 
     def _take(self, request: str | object) -> None:
-        """Note a request: which plugin it means, and whether to load or block it."""
+        """Store a request: its plugin, and whether to load or block it."""
         known = [plugin.source for plugin in self._plugins]
         if not isinstance(request, str):
             self._plugins.append(PluginInfo(object_source(request), requested=True))
@@ -458,7 +457,7 @@ class PluginManager:
             logger.warning("no:%s blocks nothing: no plugin is called that%s", name, near)
 
     def _start(self, plugin: PluginInfo) -> None:
-        """Import a plugin, check it, register it, and collect its components. Whatever it raises is recorded."""
+        """Import a plugin, check it, register it, and collect its components. Errors are recorded."""
         try:
             with captured_output(plugin.title):
                 loaded = plugin.source.load()
@@ -468,15 +467,13 @@ class PluginManager:
             raise
         except ModuleNotFoundError as error:
             self._missing_module(plugin, error)
-        except (
-            BaseException
-        ) as error:  # a plugin that exits, at import or in a hook, must not end the program
+        except BaseException as error:  # a plugin that calls sys.exit must not end the program
             plugin.fail("broken", f"failed to load: {one_line(error)}", error)
 
     def _admit(self, plugin: PluginInfo, instance: Any) -> None:
         """Check an imported plugin, register it, and collect its components."""
         if any(other is instance for other in self._objects.values()):
-            # Loaded already, under another name: that one stands for both.
+            # Loaded already under another name, which is kept.
             first = next(p for p, other in self._objects.items() if other is instance)
             first.requested = first.requested or plugin.requested
             plugin.fail("blocked", f"the same as {first.title}")
@@ -502,7 +499,7 @@ class PluginManager:
             plugin.fail("broken", f"failed to load: {one_line(error)}", error)
 
     def _fault(self, plugin: PluginInfo, instance: Any) -> str:
-        """Return what makes ``instance`` no plugin of ours; empty if nothing does. Notes the hooks it has."""
+        """Return why ``instance`` is not a plugin; empty if it is one. Its hooks are recorded."""
         version = getattr(instance, "guidelens_contract", CONTRACT_VERSION)
         if not isinstance(version, int):
             return f"declares guidelens_contract = {version!r}, and not an integer such as {CONTRACT_VERSION}"
@@ -548,10 +545,8 @@ class PluginManager:
         return self._hooks.subset_hook_caller(hook, others)
 
     def _report(self, plugin: PluginInfo) -> None:
-        """Name a failed plugin once; raise if the user asked for it.
-
-        One that lacks a dependency for some of its components is usable; whoever asks for such a component is
-        told.
+        """Warn about a failed plugin once, or raise if the user asked for it. A plugin that lacks a dependency for
+        some components can be used. Building such a component is an error.
         """
         if plugin.status in ("ok", "blocked") or (plugin.loaded and plugin.status == "missing dependency"):
             return
@@ -562,7 +557,7 @@ class PluginManager:
 
 
 def _lacking(components: Sequence[ComponentInfo]) -> tuple[Status, str]:
-    """Return status and message of a plugin that is sound, by the modules that its components miss."""
+    """Return status and message of a loaded plugin, given the missing modules of its components."""
     missing: dict[str, None] = {}
     wanted: dict[str, None] = {}
     condition = ""

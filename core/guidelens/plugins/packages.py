@@ -1,4 +1,4 @@
-"""Packages in the environment that guidelens runs in: installed by pip, and what plugins they bring."""
+"""Install and inspect packages in the environment of guidelens, and find their plugins."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from .manager import ENVIRONMENT
 from .requirements import normalized
 
 _NOT_HERE = "import sys; sys.path[:] = [p for p in sys.path if p]; "
-"""First words of a program for ``python -c``, and why there is no ``-m``: both put the working directory, the empty
-entry here, in front of what is installed."""
+"""Start of a program for ``python -c``. Like ``-m``, ``-c`` puts the working directory first on the path, as an empty
+entry. This removes it."""
 
 _LIST_PLUGINS = f"{_NOT_HERE}from guidelens.cli.main import cli; cli(['plugins', 'list', '--json'])"
 
@@ -35,8 +35,8 @@ _RUN_PIP = f"{_NOT_HERE}from runpy import run_module; run_module('pip', run_name
 class Package:
     """An installed distribution.
 
-    :param name: as its metadata spells it.
-    :param folder: the local folder or file it was installed from; None for one from an index.
+    :param name: as spelled in its metadata.
+    :param folder: the local folder or file it was installed from; None if it came from an index.
     """
 
     name: str
@@ -45,23 +45,23 @@ class Package:
 
     @property
     def title(self) -> str:
-        """For messages: ``name version``."""
+        """Its name in messages: ``name version``."""
         return f"{self.name} {self.version}"
 
 
 def installed() -> dict[str, Package]:
     """Return every installed distribution by its normalized name."""
-    importlib.invalidate_caches()  # something may have been installed since the last look
+    importlib.invalidate_caches()  # packages may have been installed since the last call
     found: dict[str, Package] = {}
     for dist in metadata.distributions():
         name: str | None = dist.name
-        if name:  # some leftovers have none; of two the first on the path is the one that is imported
+        if name:  # leftovers may have no name; of two with one name, Python imports the first on the path
             found.setdefault(normalized(name), Package(name, dist.version, _folder(dist)))
     return found
 
 
 def _folder(dist: metadata.Distribution) -> Path | None:
-    """Return the local place that ``dist`` was installed from (PEP 610)."""
+    """Return the local folder or file that ``dist`` was installed from (PEP 610)."""
     try:
         parts = urlsplit(json.loads(dist.read_text("direct_url.json") or "{}").get("url", ""))
     except ValueError:
@@ -70,9 +70,9 @@ def _folder(dist: metadata.Distribution) -> Path | None:
 
 
 def touched(wanted: Iterable[str], before: Mapping[str, Package]) -> tuple[list[Package], list[Package]]:
-    """Return the packages that ``wanted`` names, and others that are not as they were ``before``.
+    """Return the packages in ``wanted``, and all packages that differ from ``before``.
 
-    :param wanted: what pip was given: requirements, or paths.
+    :param wanted: arguments of pip: requirements or paths.
     """
     after = installed()
     named = []
@@ -89,9 +89,9 @@ def touched(wanted: Iterable[str], before: Mapping[str, Package]) -> tuple[list[
 
 
 def plugins_now() -> list[dict[str, Any]]:
-    """Return the installed plugins as ``guidelens plugins list --json`` has them, as a fresh process sees them.
+    """Return the output of ``guidelens plugins list --json`` in a new process.
 
-    :raises GuidelensError: if guidelens does not start any more.
+    :raises GuidelensError: guidelens no longer starts.
     """
     environment = {key: value for key, value in os.environ.items() if key != ENVIRONMENT}
     done = subprocess.run(
@@ -101,15 +101,15 @@ def plugins_now() -> list[dict[str, Any]]:
         listed = json.loads(done.stdout)
     except ValueError:
         last = (done.stderr.strip().splitlines() or ["it printed nothing"])[-1]
-        raise GuidelensError(f"guidelens does not start any more: {last}") from None
+        raise GuidelensError(f"guidelens no longer starts: {last}") from None
     assert isinstance(listed, list)
     return listed
 
 
 def pip() -> list[str]:
-    """Return the command that manages packages of this interpreter: its own pip, or uv's.
+    """Return the command that installs packages for this interpreter: its pip, or uv.
 
-    :raises GuidelensError: if there is neither.
+    :raises GuidelensError: there is neither.
     """
     if importlib.util.find_spec("pip") is not None:
         return [sys.executable, "-c", _RUN_PIP]
@@ -117,15 +117,15 @@ def pip() -> list[str]:
     if uv is not None:
         return [uv, "pip"]
     raise GuidelensError(
-        f"{sys.executable} has no pip, and there is no uv to stand in for it; run "
+        f"{sys.executable} has no pip, and uv is not installed either; run "
         f"`{sys.executable} -m ensurepip`, or install the package with the tool that made the environment"
     )
 
 
 def install(arguments: Sequence[str]) -> None:
-    """Run ``pip install`` for this interpreter; its output goes where ours does.
+    """Run ``pip install`` for this interpreter, and show its output.
 
-    :raises GuidelensError: if it fails, or there is no pip.
+    :raises GuidelensError: it fails, or there is no pip.
     """
     _run("install", arguments)
 

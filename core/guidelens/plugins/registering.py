@@ -1,4 +1,4 @@
-"""What plugins call to offer a component, and the checks of what they give."""
+"""The ``register`` callbacks for plugins, with checks of their arguments."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Registrar:
-    """The ``register`` callback of one plugin for one kind."""
+    """The ``register`` callback of a plugin for a kind."""
 
     def __init__(self, plugin: PluginInfo, kind: str) -> None:
         self._plugin, self._kind = plugin, kind
@@ -60,6 +60,6 @@ class Registrar:
 
 
 def check_name(noun: str, name: object) -> None:
-    """:raises ValueError: ``name`` cannot be the name of a ``noun``, such as a component."""
+    """:raises ValueError: ``name`` is not a valid name for a ``noun``, such as a component."""
     if not isinstance(name, str) or not NAME_PATTERN.fullmatch(name):
         raise ValueError(f"{noun} name {name!r}: use lower-case letters, digits, '-', '_' and '.'")

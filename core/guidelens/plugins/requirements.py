@@ -1,4 +1,4 @@
-"""What is missing, and the pip command that installs it: read from metadata, without importing anything."""
+"""Find missing modules and the pip command that installs them, from metadata and without imports."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _DISTRIBUTIONS = {
     "sklearn": "scikit-learn",
     "yaml": "pyyaml",
 }
-"""Modules whose distribution is called otherwise."""
+"""Modules whose distribution has another name."""
 
 
 _LABELS = ("documentation", "docs", "homepage", "repository", "source", "sourcecode", "code")
-"""Names of project URLs, without spaces, in the order of use for someone who looks for help."""
+"""Names of project URLs, without spaces. For documentation, the first is best."""
 
 
 def normalized(distribution: str) -> str:
-    """Return a distribution's name in the form that names are compared in (PEP 503)."""
+    """Return the normalised name of a distribution, for comparisons (PEP 503)."""
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
 def is_installed(module: str) -> bool:
-    """Whether the package that ``module`` lies in is there, as far as can be told without importing it."""
+    """Return whether the package of ``module`` seems to be installed. It is not imported."""
     top = module.partition(".")[0]
     try:
         return importlib.util.find_spec(top) is not None
@@ -40,10 +40,11 @@ def is_installed(module: str) -> bool:
 
 
 def requirements_of(modules: Sequence[str], dist: str = "") -> tuple[tuple[str, ...], str]:
-    """Return what pip is to install for ``modules``, and the Python versions that it is foreseen for.
+    """Return the packages that pip installs for ``modules``, and the Python versions for which the metadata lists
+    them.
 
-    Where ``dist`` says in its metadata that it needs a package, that is taken: the extra of ``dist`` that holds
-    the package, or the package in the versions asked for. Else the module is taken for its package's name.
+    If the metadata of ``dist`` requires the package, the result is the extra of ``dist`` with this package, or the
+    package in the required versions. Otherwise the module's name is taken as the package's name.
     """
     wanted: list[str] = []
     condition = ""
@@ -62,7 +63,7 @@ def pip_command(requirements: Iterable[str], condition: str = "") -> str:
 
 
 def _stated(package: str, dist: str) -> tuple[str, str]:
-    """Return what ``dist`` says it needs of ``package`` and under which condition, else the bare name."""
+    """Return the requirement of ``dist`` for ``package`` and its condition, or the bare name."""
     try:
         stated = metadata.requires(dist) if dist else None
     except metadata.PackageNotFoundError:
@@ -73,7 +74,7 @@ def _stated(package: str, dist: str) -> tuple[str, str]:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         if name and normalized(name[0]) == normalized(package):
             found.append((requirement.replace(" ", ""), marker.replace('"', "'")))
-    # What is always needed says more than what an extra adds.
+    # An unconditional requirement takes precedence over an extra.
     for requirement, marker in sorted(found, key=lambda pair: "extra" in pair[1]):
         extra = re.search(r"\bextra\s*==\s*'([^']+)'", marker)
         return (f"{dist}[{extra[1]}]" if extra else requirement), marker
@@ -82,7 +83,7 @@ def _stated(package: str, dist: str) -> tuple[str, str]:
 
 @lru_cache
 def documentation(dist: str) -> str:
-    """Return the address that ``dist`` gives for its documentation, or else for itself; empty if none."""
+    """Return the documentation address of ``dist``, or else its home page; empty if it has neither."""
     try:
         stated = metadata.metadata(dist) if dist else None
     except metadata.PackageNotFoundError:

@@ -1,6 +1,6 @@
-"""Where plugins come from: entry points of installed distributions, modules by name, ``.py`` files by path.
+"""Find plugins: entry points of installed distributions, modules by name, ``.py`` files by path.
 
-Nothing is imported from here until :meth:`Source.load` is called, and nothing is put on ``sys.path``.
+A plugin is imported only by :meth:`Source.load`, and ``sys.path`` never changes.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Via = Literal["entry point", "module", "file", "object"]
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A plugin that may be loaded.
+    """A plugin that can be loaded.
 
-    :param name: what the user calls it: the entry point's name, the module's, or the file's stem.
-    :param origin: where its code is, for the user.
-    :param module: the module it is in; empty for a file or an object.
+    :param name: its name for users: that of the entry point or module, or the file's stem.
+    :param origin: the place of its code, for users.
+    :param module: its module; empty for a file or an object.
     :param load: imports it and returns the module or object.
     :param dist: the distribution that registers it; empty if none does.
     :param version: of the distribution.
@@ -53,7 +53,7 @@ class Source:
     via: Via = "entry point"
 
     def answers_to(self, text: str) -> bool:
-        """Whether ``text`` names this plugin: by name, ``distribution/name``, module, or file."""
+        """Return whether ``text`` means this plugin, by name, ``distribution/name``, module or file."""
         if text in (self.name, self.origin) or (self.module and text == self.module):
             return True
         owner, slash, name = text.rpartition("/")
@@ -89,7 +89,7 @@ def _hash_of(files: Sequence[Path]) -> str:
 
 
 def entry_point_sources() -> list[Source]:
-    """Return every plugin registered by an installed distribution, sorted by name; none is imported."""
+    """Return the plugins of installed distributions, sorted by name. None is imported."""
     sources = []
     for point in metadata.entry_points(group=ENTRY_POINT_GROUP):
         dist = point.dist
@@ -107,9 +107,9 @@ def entry_point_sources() -> list[Source]:
 
 
 def find_source(text: str, known: Sequence[Source]) -> Source:
-    """Return what ``text`` asks for: one of ``known``, a ``.py`` file, or a module.
+    """Return the source that ``text`` means: one of ``known``, a ``.py`` file, or a module.
 
-    :raises UsageError: if it names nothing, or several.
+    :raises UsageError: it means nothing, or several plugins.
     """
     if looks_like_file(text) and not any(source.answers_to(text) for source in known):
         return file_source(text, known)
@@ -125,12 +125,12 @@ def find_source(text: str, known: Sequence[Source]) -> Source:
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether ``text`` can only be meant as a path."""
+    """Return whether ``text`` can only be a path."""
     return text.endswith(".py") or text.startswith((".", "~")) or os.path.isabs(text)
 
 
 def _module_exists(name: str) -> bool:
-    """Whether ``name`` can be found. Imports its parent packages; a fault in one is for later."""
+    """Return whether ``name`` can be found. This imports its parent packages. Errors in them are reported later."""
     try:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError as error:
@@ -140,7 +140,7 @@ def _module_exists(name: str) -> bool:
     except KeyboardInterrupt:
         raise
     except BaseException:
-        return True  # it exists and is broken: loading it will say how
+        return True  # it exists but is broken; loading it reports the error
 
 
 def _is_prefix(missing: str | None, name: str) -> bool:
@@ -173,7 +173,7 @@ def file_source(text: str, known: Sequence[Source] = ()) -> Source:
     path = path.resolve()
     name = path.stem
     if any(source.name == name for source in known):
-        name = f"{name}-{_digest(path)}"  # two files, or a file and an installed plugin, of one name
+        name = f"{name}-{_digest(path)}"  # two files, or a file and an installed plugin, with the same name
     return Source(name, str(path), "", lambda: _load_file(path), via="file")
 
 
@@ -182,14 +182,12 @@ def _digest(path: Path) -> str:
 
 
 def _load_file(path: Path) -> ModuleType:
-    """Execute a file as a module under a name that nothing else has, without touching ``sys.path``."""
+    """Execute a file as a module with a unique name. ``sys.path`` does not change."""
     for other, module in list(sys.modules.items()):
         if not other.startswith(_FILE_PREFIX) and getattr(module, "__dict__", {}).get("__file__") == str(
             path
         ):
-            return (
-                module  # imported under its real name already: a second copy would claim its components again
-            )
+            return module  # already imported under its real name; a second copy would register its components again
     name = f"{_FILE_PREFIX}{re.sub(r'[^0-9A-Za-z_]', '_', path.stem)}_{_digest(path)}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
@@ -209,6 +207,6 @@ def _load_file(path: Path) -> ModuleType:
 
 
 def object_source(plugin: object) -> Source:
-    """Return a plugin that the caller holds in hand: a module, an instance, or a class without arguments."""
+    """Return the source of a plugin object: a module, an instance, or a class without arguments."""
     name = getattr(plugin, "__name__", None) or type(plugin).__name__
     return Source(str(name), f"object {name}", "", lambda: plugin, via="object")

@@ -1,9 +1,8 @@
-"""How a component is spelled on the command line: ``name:key=value,key=value``, read and written.
+"""Read and write the spelling of a component: ``name:key=value,key=value``.
 
-A value that holds a comma, or starts with a quote, is put in single or double quotes; inside, the quote
-itself is doubled: ``blip:negatives='a cat, a dog'``, ``x:text='it''s'``. Outside quotes every other character
-stands for itself, so a path needs no escaping. (The shell has quotes of its own: put the whole component in
-the other kind.)
+A value that contains a comma or starts with a quote needs single or double quotes. Inside, this quote is doubled:
+``blip:negatives='a cat, a dog'``, ``x:text='it''s'``. Outside quotes all other characters are literal, so a path
+needs no escaping. In a shell, put the whole component in the other kind of quotes.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from guidelens.errors import UsageError
 def parse_component(text: str) -> tuple[str, dict[str, str]]:
     """Split ``name:key=value,...`` into the name and the options as text, in their order.
 
-    :raises UsageError: if a part is no ``key=value``, a key comes twice, or a quote is not closed.
+    :raises UsageError: if a part is not ``key=value``, a key is repeated, or a quote is not closed.
     """
     name, colon, rest = text.strip().partition(":")
     name = name.strip()
@@ -61,13 +60,13 @@ def split_components(text: str) -> list[str]:
 
 
 def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
-    """Read one ``key=value`` from ``start``; return key, value and where the next option starts."""
+    """Read a ``key=value`` from ``start``. Return key, value and the start of the next option."""
     equals = rest.find("=", start)
     key = rest[start:equals].strip() if equals >= 0 else ""
     if not key or "," in key:
         part = rest[start:].partition(",")[0]
         raise UsageError(
-            f"component {whole!r}: {part!r} is no key=value; write name:key=value,key=value, and "
+            f"component {whole!r}: {part!r} is not key=value; write name:key=value,key=value, and "
             "put a value that holds a comma in quotes"
         )
     begin = equals + 1
@@ -81,7 +80,7 @@ def _parse_option(rest: str, start: int, whole: str) -> tuple[str, str, int]:
 
 
 def _parse_quoted(rest: str, begin: int, whole: str) -> tuple[str, int]:
-    """Read a quoted value that opens at ``begin``; return it and where the next comma, or the end, is."""
+    """Read a quoted value that opens at ``begin``. Return it and the position of the next comma or the end."""
     quote = rest[begin]
     value = ""
     position = begin + 1
@@ -102,7 +101,7 @@ def _parse_quoted(rest: str, begin: int, whole: str) -> tuple[str, int]:
 
 
 def format_component(name: str, options: Iterable[tuple[str, str]]) -> str:
-    """Write what :func:`parse_component` reads."""
+    """Return the spelling that :func:`parse_component` reads."""
     written = ",".join(f"{key}={_quoted(value)}" for key, value in options)
     return f"{name}:{written}" if written else name
 
@@ -115,7 +114,7 @@ def _quoted(value: str) -> str:
 
 
 def nearest(word: str, choices: Iterable[str]) -> str | None:
-    """Return the choice that ``word`` may be a misspelling or a part of: ``clip`` for ``open-clip``."""
+    """Return the choice that is similar to ``word`` or contains it: ``open-clip`` for ``clip``."""
     lowered = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=0.7)
     parts = [choice for choice in lowered if word.lower() in re.split(r"[-_./]", choice)]
@@ -124,6 +123,6 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def suggestion(word: str, choices: Iterable[str]) -> str:
-    """Return `` (did you mean 'x'?)``, or nothing where no choice is near."""
+    """Return `` (did you mean 'x'?)``, or an empty text if no choice is similar."""
     found = nearest(word, choices)
     return f" (did you mean {found!r}?)" if found else ""

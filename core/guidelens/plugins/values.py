@@ -1,4 +1,4 @@
-"""The options of a component: read from its factory's signature, and text checked against it."""
+"""The options of a component, from its factory's signature, and the conversion of their values from text."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .docstrings import parameter_texts
 from .spelling import suggestion
 
 REQUIRED = inspect.Parameter.empty
-"""The default of an option that has none."""
+"""Default of a required option."""
 
 _TRUTH = {
     "true": True,
@@ -35,12 +35,12 @@ _TRUTH = {
 
 @dataclass(frozen=True)
 class OptionInfo:
-    """One option of a component.
+    """An option of a component.
 
-    :param name: as spelled; ``*`` for an option that stands for any name (``**kwargs`` in the factory).
-    :param annotation: the type, evaluated where that is possible.
-    :param default: the value where the user gives none; :data:`REQUIRED` if the user must.
-    :param help: what the factory's docstring says of it, in one line; may be empty.
+    :param name: its spelling; ``*`` for options with any name (``**kwargs`` in the factory).
+    :param annotation: the type, evaluated if possible.
+    :param default: the default value, or :data:`REQUIRED`.
+    :param help: its description in the factory's docstring, on one line; may be empty.
     """
 
     name: str
@@ -50,12 +50,12 @@ class OptionInfo:
 
     @property
     def required(self) -> bool:
-        """Whether a component cannot be built without it."""
+        """Whether it must be given."""
         return self.default is REQUIRED and self.name != "*"
 
     @property
     def default_text(self) -> str | None:
-        """The default as it is spelled; None where there is none."""
+        """The spelling of the default; None without a default."""
         return None if self.default is REQUIRED else format_value(self.default)
 
     @property
@@ -65,7 +65,7 @@ class OptionInfo:
 
     @property
     def component(self) -> str:
-        """The kind of component that it takes, where it takes one: ``Annotated[Component, "guidance"]``."""
+        """The kind of component that it takes, if any: ``Annotated[Component, "guidance"]``."""
         if typing.get_origin(self.annotation) is typing.Annotated:
             base, *extra = typing.get_args(self.annotation)
             if getattr(base, "__name__", "") == "Component" and extra and isinstance(extra[0], str):
@@ -74,7 +74,7 @@ class OptionInfo:
 
     @property
     def choices(self) -> tuple[str, ...]:
-        """The values that it can take, as text, where they are few; empty where they are not."""
+        """Its possible values as text; empty if they are not a short list."""
         found: list[str] = []
         for member in _members(self.annotation):
             if literals := _literals(member):
@@ -91,9 +91,9 @@ class OptionInfo:
         return Path in _members(self.annotation)
 
     def convert(self, text: str) -> Any:
-        """Return the value that ``text`` stands for.
+        """Return the value of ``text``.
 
-        :raises ValueError: saying what was expected.
+        :raises ValueError: with what was expected.
         """
         return _convert(self.annotation, text)
 
@@ -101,9 +101,8 @@ class OptionInfo:
 def options_of(factory: Callable[..., Any]) -> tuple[OptionInfo, ...]:
     """Read a factory's options from its signature.
 
-    Annotations are evaluated one by one, because a return type often exists for type checkers only. An
-    annotation that cannot be evaluated, or is missing, gives way to the type of the default, and without one
-    to text.
+    Annotations are evaluated one by one, because a return type often exists for type checkers only. If an annotation
+    is missing or cannot be evaluated, the type of the default is used, or text without a default.
     """
     try:
         parameters = inspect.signature(factory).parameters.values()
@@ -122,7 +121,7 @@ def options_of(factory: Callable[..., Any]) -> tuple[OptionInfo, ...]:
 
 
 def _namespace(factory: Callable[..., Any]) -> dict[str, Any]:
-    """Return the globals that a factory's annotations were written against."""
+    """Return the globals for evaluating a factory's annotations."""
     inner: Any = inspect.unwrap(factory)
     while isinstance(inner, functools.partial):
         inner = inspect.unwrap(inner.func)
@@ -135,7 +134,7 @@ def _annotation(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
     if isinstance(annotation, str):
         try:
             annotation = eval(annotation, namespace)
-        except Exception:  # a name that only type checkers see: the default's type has to do
+        except Exception:  # a name that only type checkers see; use the type of the default
             annotation = parameter.empty
     if annotation is parameter.empty or annotation is Any:
         known = type(parameter.default) in (bool, int, float, str)
@@ -144,7 +143,7 @@ def _annotation(parameter: inspect.Parameter, namespace: dict[str, Any]) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union, text last because it takes anything; a single type is its own member."""
+    """Return the members of a union, or the type itself. Text is last, because it accepts anything."""
     if typing.get_origin(annotation) is typing.Annotated:
         return _members(typing.get_args(annotation)[0])
     if typing.get_origin(annotation) in (Union, types.UnionType):
@@ -207,7 +206,7 @@ def _describe(annotation: Any) -> str:
 
 
 def format_value(value: Any) -> str:
-    """Write a value as :meth:`OptionInfo.convert` reads it."""
+    """Return a value as text that :meth:`OptionInfo.convert` reads."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return "none" if value is None else str(value)
@@ -219,7 +218,7 @@ def check_options(
     given: Mapping[str, str],
     resolve: Callable[[str, str], Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the values in ``given``, in the order of the signature; free names follow, sorted.
+    """Return the values in ``given``, in the order of the signature. Names for ``**kwargs`` follow, sorted.
 
     :param what: names the component in errors.
     :param resolve: returns a component of a kind by its spelling, for options that take one.

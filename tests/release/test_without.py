@@ -96,6 +96,7 @@ def test_missing_extras_are_not_a_problem() -> None:
         (("bench", "--generator", "diffusers:path=nowhere", "--guidance", "none"), "guidelens[diffusers]"),
         (("bench", "--guidance", "open-clip:model=ViT-B-16-SigLIP,checkpoint=x.pt"), "guidelens[open-clip]"),
         (("bench", "--guidance", "hf:model=nowhere"), "guidelens[transformers]"),
+        (("explore", "--no-open"), "guidelens[explore]"),
     ],
 )
 def test_what_is_in_an_extra_names_it(args: tuple[str, ...], extra: str) -> None:

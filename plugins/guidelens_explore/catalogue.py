@@ -30,17 +30,20 @@ def catalogue(
     :param generator: chosen at first; None: the default.
     :raises UsageError: for an unknown name, or where there is no default.
     """
-    schedules = [info for info in plugins.components("schedule") if _ready(info)]
-    names = [_name(plugins, info) for info in schedules]
+    ready = [info for info in plugins.components("schedule") if _ready(info)]
+    schedules = [
+        {**schedule_weights(plugins, _name(plugins, info)), "summary": info.summary} for info in ready
+    ]
+    schedules = [
+        schedule for schedule in schedules if schedule["weights"]
+    ]  # the first column is without guidance
+    names = [schedule["name"] for schedule in schedules]
     favourites = [name for name in FAVOURITES if name in names] or names[:3]
     sampling = Sampling()
     return {
         "generators": [_entry(plugins, info) for info in plugins.components("generator")],
         "guidance": [_entry(plugins, info) for info in plugins.components("guidance")],
-        "schedules": [
-            {**schedule_weights(plugins, name), "summary": info.summary}
-            for name, info in zip(names, schedules, strict=True)
-        ],
+        "schedules": schedules,
         "defaults": {
             "generator": plugins.resolve("generator", generator).spec,
             "guidance": plugins.resolve("guidance", guidance).spec,

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import click
+from guidelens.cli.sampling_flags import sampling_flags, sampling_of
 from guidelens.errors import UsageError
-from guidelens.sampling import Sampling, options
+from guidelens.sampling import NONE, Sampling, options
 
 MAX_SCHEDULES = 5
 """Schedules that are drawn side by side."""
 
+UNGUIDED = "none"
+"""The schedule of the first column, as runs spell it."""
+
 MAX_STEPS = 1000
 """Steps of one drawing."""
 
-SAMPLING = ("steps", "scale", "sampler")
-"""The options of the sampling that the page has."""
+CONTROLS = ("steps", "scale", "sampler")
+"""The options of the sampling that have controls of their own on the page."""
 
-_FIELDS = ("prompt", "schedules", "seed", *SAMPLING, "generator", "guidance")
+_FIELDS = ("prompt", "schedules", "seed", *CONTROLS, "options", "generator", "guidance")
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,8 @@ class Try:
         unknown = sorted(content.keys() - set(_FIELDS))
         if unknown:
             raise UsageError(f"the request has an unknown field {unknown[0]!r}; it has {', '.join(_FIELDS)}")
-        given = {name: content[name] for name in SAMPLING if name in content}
-        sampling = Sampling.of(given)
+        given = {name: content[name] for name in CONTROLS if name in content}
+        sampling = replace(_read_options(_text(content, "options")), **given)
         if sampling.number_of_steps > MAX_STEPS:
             raise UsageError(
                 f"at most {MAX_STEPS} steps are drawn here, got {sampling.number_of_steps}", setting="steps"
@@ -65,11 +70,16 @@ class Try:
             plugins=plugins,
         )
 
+    @property
+    def all_schedules(self) -> list[str]:
+        """The schedules of all columns, in their order: a batch of others would be rounded differently."""
+        return list(dict.fromkeys((UNGUIDED, *self.schedules)))
+
     def command(self) -> str:
         """Return the command that draws the same pictures into a directory."""
         words = ["guidelens", "compare"]
         words += [word for plugin in self.plugins for word in ("-p", plugin)]
-        words += [word for schedule in self.schedules for word in ("--schedule", schedule)]
+        words += [word for schedule in self.all_schedules for word in ("--schedule", schedule)]
         words += ["--seeds", f"{self.seed}-{self.seed}"]
         for flag, spec in (("--generator", self.generator), ("--guidance", self.guidance)):
             words += [flag, spec] if spec is not None else []
@@ -78,28 +88,29 @@ class Try:
 
     def python(self) -> str:
         """Return the Python that draws them."""
-        chosen = self._chosen()
-        options_given = ", ".join(f"{name}={_literal(value)}" for name, value in chosen.items())
+        chosen = ", ".join(f"{name}={_python(value)}" for name, value in self._chosen().items())
         arguments = [
-            f"schedules={_literal(list(self.schedules))}",
+            f"schedules={_python(self.all_schedules)}",
             f"seeds=[{self.seed}]",
-            *([f"sampling=Sampling({options_given})"] if chosen else []),
-            *([f"generator={_literal(self.generator)}"] if self.generator else []),
-            *([f"guidance={_literal(self.guidance)}"] if self.guidance else []),
-            *([f"plugins=PluginManager.load({_literal(list(self.plugins))})"] if self.plugins else []),
+            *([f"sampling=Sampling({chosen})"] if chosen else []),
+            *([f"generator={_python(self.generator)}"] if self.generator else []),
+            *([f"guidance={_python(self.guidance)}"] if self.guidance else []),
+            *([f"plugins=PluginManager.load({_python(list(self.plugins))})"] if self.plugins else []),
             'out="runs/try"',
         ]
         names = [*(["PluginManager"] if self.plugins else []), *(["Sampling"] if chosen else []), "compare"]
         body = "".join(f"    {argument},\n" for argument in arguments)
         return (
             f"from guidelens import {', '.join(names)}\n\n"
-            f"result = compare(\n    {_literal(self.prompt)},\n{body})\n"
+            f"result = compare(\n    {_python(self.prompt)},\n{body})\n"
             'for row in result.rows:\n    print(row["schedule"], row["metrics"])\n'
         )
 
     def study(self) -> str:
         """Return the study file that draws them."""
         keys = {known.name: known.study_key for known in options()}
+        chosen = self._chosen()
+        others = {name: value for name, value in chosen.items() if not keys[name]}
         pairs: list[tuple[str, Any]] = [
             ("name", "try"),
             ("summary", "found with guidelens explore"),
@@ -107,22 +118,57 @@ class Try:
             *([("generator", self.generator)] if self.generator else []),
             *([("guidance", self.guidance)] if self.guidance else []),
             ("prompts", [self.prompt]),
-            ("schedules", list(self.schedules)),
+            ("schedules", self.all_schedules),
             ("seeds", [self.seed]),
-            *((keys[name], value) for name, value in self._chosen().items()),
+            *((keys[name], value) for name, value in chosen.items() if keys[name]),
+            *([("options", others)] if others else []),
         ]
-        return "".join(f"{key} = {_literal(value)}\n" for key, value in pairs)
+        return "".join(f"{key} = {_toml(value)}\n" for key, value in pairs)
 
     def _chosen(self) -> dict[str, Any]:
         """Return the options of the sampling that are not at their default."""
         plain, mine = Sampling().as_dict(), self.sampling.as_dict()
-        return {name: mine[name] for name in SAMPLING if mine[name] != plain[name]}
+        return {name: value for name, value in mine.items() if value != plain[name]}
 
 
-def _literal(value: Any) -> str:
-    """Write a text, a number or a list of them as TOML and Python both read it: as JSON, with DEL escaped."""
+def _read_options(text: str) -> Sampling:
+    """Return the sampling that flags ask for, such as ``--into sample --eta 0.5``.
+
+    :raises UsageError: as the command line would.
+    """
+
+    def flags(**values: Any) -> None: ...
+
+    for declare in sampling_flags():
+        flags = declare(flags)
+    command = click.command("options", add_help_option=False)(flags)
+    try:
+        context = command.make_context("options", shlex.split(text))
+    except click.ClickException as error:
+        raise UsageError(f"further options: {error.format_message()}", setting="options") from None
+    except ValueError as error:  # a quote is not closed
+        raise UsageError(f"further options {text!r}: {error}", setting="options") from None
+    return sampling_of(context, None, context.params)
+
+
+def _python(value: Any) -> str:
+    """Write a value as Python, texts in double quotes."""
     if isinstance(value, list):
-        return f"[{', '.join(map(_literal, value))}]"
+        return f"[{', '.join(map(_python, value))}]"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _toml(value: Any) -> str:
+    """Write a value as TOML, a missing one as study files spell it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_quoted(name)} = {_toml(item)}' for name, item in value.items())} }}"
+    return _quoted(NONE if value is None else value)
+
+
+def _quoted(value: Any) -> str:
+    """Write a text, a number or a truth value as JSON, with DEL escaped: TOML reads it, and texts Python too."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -91,6 +91,7 @@ def test_options(client: httpx.Client) -> None:
     names = [schedule["name"] for schedule in options["schedules"]]
     assert {"only-itc", "turn", "shift"} <= set(names)
     assert "curve" not in names  # it needs points
+    assert "none" not in names  # it is there anyway
     turn = next(schedule for schedule in options["schedules"] if schedule["name"] == "turn")
     assert (turn["weights"]["cap"][0], turn["weights"]["cap"][-1]) == (1.0, 0.0)
     assert {"gated", "broken"} <= {generator["name"] for generator in options["generators"]}

@@ -27,6 +27,7 @@ TRIES = {
         "steps": 4,
         "scale": 2.5,
         "sampler": "ddim",
+        "options": "--eta 0.25 --into sample --no-clip-denoised --objective-scale itc=2 --clip-norm none --every 2",
         "generator": "tiny:fingerprint='a, b'",
         "guidance": "tiny-vl",
     },
@@ -50,7 +51,7 @@ def test_all_forms_draw_the_same(name: str, tmp_path: Path, monkeypatch: pytest.
     plugins = PluginManager.load([WORLD], environment={})
     wanted = Try.read(TRIES[name], tuple(plugins.requests()))
     _, (_, start), *_, (_, last), _ = draw(LiveModels(plugins, device="cpu"), wanted)
-    shown = [base64.b64decode(view["picture"].partition(",")[2]) for view in last["views"][1:]]
+    shown = [base64.b64decode(view["picture"].partition(",")[2]) for view in last["views"]]
 
     words = shlex.split(wanted.command())
     assert words[0] == "guidelens"
@@ -66,7 +67,7 @@ def test_all_forms_draw_the_same(name: str, tmp_path: Path, monkeypatch: pytest.
     by_study = rows(Path("study"))
 
     assert by_command == by_python == by_study
-    names = [column["name"] for column in start["columns"][1:]]
+    names = ["none", *(column["name"] for column in start["columns"][1:])]
     assert [by_command[name][1] for name in names] == shown
 
 
@@ -76,6 +77,26 @@ def test_a_try_knows_its_plugins() -> None:
     assert 'PluginManager.load(["mine.py"])' in wanted.python()
     assert 'plugins = ["mine.py"]' in wanted.study()
     assert "plugins" not in Try.read(TRIES["plain"]).study()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--etta 1", "further options: No such option"),
+        ("--eta 7", "further options: .*eta"),
+        ("'", "further options .*No closing quotation"),
+        ("loud", "further options: .*unexpected extra argument"),
+        ("--augmentations 2", "choose augment"),
+    ],
+)
+def test_wrong_options_are_said(options: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Try.read({**TRIES["plain"], "options": options})
+
+
+def test_controls_come_before_further_options() -> None:
+    wanted = Try.read({**TRIES["plain"], "steps": 4, "options": "--steps 9 --sampler ddim"})
+    assert (wanted.sampling.steps, wanted.sampling.sampler) == (4, "ddim")
 
 
 def test_a_try_is_an_object() -> None:

@@ -1,6 +1,6 @@
 """Draw several schedules side by side, and yield every step of each, and of a picture without guidance.
 
-All pictures start from the same noise. The guided pictures equal those of the same request to
+All pictures start from the same noise and are drawn in one batch. They equal those of the same request to
 :func:`guidelens.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
 """
 
@@ -25,14 +25,14 @@ from guidelens.runs.resolve import Named, default_components
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.telemetry import saliency_maps
 from guidelens.sampling import Sampling
-from guidelens.schedules import NamedSchedule, read_schedules
+from guidelens.schedules import read_schedules
 from guidelens.weights.store import build_all
 
 if TYPE_CHECKING:
     import numpy as np
     from torch import Tensor
 
-    from guidelens.engine import Engine, Step
+    from guidelens.engine import Step
 
 UNGUIDED = "unguided"
 """The name of the column without guidance."""
@@ -169,26 +169,27 @@ class LiveRun:
 
         :raises GuidelensError: for sampling that failed.
         """
-        total = self.settings.steps
-        with (
-            closing(_stream(self._engine, self.prompt.text, [None], self.seed)) as plain,
-            closing(_stream(self._engine, self.prompt.text, self.schedules, self.seed)) as guided,
-        ):
-            scorer = _Scorer(self.metrics, self.prompt)
-            for unguided, step in zip(plain, guided, strict=True):
-                pictures = [unguided.preview[0], *step.preview]
-                scores, errors = scorer.score(pictures, within_budget=True)
-                series = [{}, *(self._series(step, row) for row in range(len(self.schedules)))]
-                yield LiveStep(step.index, step.progress, _views(pictures, series, scores), errors)
-            pictures = [unguided.picture[0], *step.picture]
-            scores, errors = scorer.score(pictures)
-            yield LiveStep(total, 1.0, _views(pictures, [{}] * len(pictures), scores), errors)
+        from guidelens.engine import Sample
+
+        samples = [
+            Sample(self.prompt.text, None, self.seed),
+            *(Sample(self.prompt.text, each.schedule, self.seed, label=each.name) for each in self.schedules),
+        ]
+        scorer = _Scorer(self.metrics, self.prompt)
+        with closing(self._engine.stream(samples)) as stream:
+            for step in stream:
+                scores, errors = scorer.score(step.preview, within_budget=True)
+                series = [{}, *(self._series(step, row) for row in range(1, len(samples)))]
+                yield LiveStep(step.index, step.progress, _views(step.preview, series, scores), errors)
+            scores, errors = scorer.score(step.picture)
+            views = _views(step.picture, [{}] * len(samples), scores)
+            yield LiveStep(self.settings.steps, 1.0, views, errors)
 
     def _series(self, step: Step, row: int) -> dict[str, Any]:
-        """Return losses, norms, cosines and maps of one schedule at one step."""
+        """Return losses, norms, cosines and maps of the schedule in one row of the batch."""
         import torch
 
-        used = self.schedules[row].table(self.settings.steps).by_objective
+        used = self.schedules[row - 1].table(self.settings.steps).by_objective
         losses = {name: _number(step.losses[name][row]) for name in used if name in step.losses}
         active = [name for name, loss in losses.items() if loss is not None]
         pairs = [pair for pair in step.cosines if set(pair) <= set(used)]
@@ -214,9 +215,9 @@ class _Scorer:
         self._started, self._spent = time.perf_counter(), 0.0
 
     def score(
-        self, images: Sequence[Tensor], *, within_budget: bool = False
+        self, images: Tensor, *, within_budget: bool = False
     ) -> tuple[list[Mapping[str, float] | None], dict[str, str]]:
-        """Return the scores of each image, None where there are none, and the errors by metric."""
+        """Return the scores of each image (B, 3, h, w), None where there are none, and the errors by metric."""
         now = time.perf_counter()
         if not self._metrics or (within_budget and self._spent > SCORING_SHARE * (now - self._started)):
             return [None] * len(images), {}
@@ -226,23 +227,8 @@ class _Scorer:
         return [answer.values for answer in answers], errors
 
 
-def _stream(
-    engine: Engine, prompt: str, schedules: Sequence[NamedSchedule | None], seed: int
-) -> cabc.Generator[Step, None, None]:
-    from guidelens.engine import Sample
-
-    return engine.stream(
-        [
-            Sample(prompt, None, seed)
-            if each is None
-            else Sample(prompt, each.schedule, seed, label=each.name)
-            for each in schedules
-        ]
-    )
-
-
 def _views(
-    images: Sequence[Tensor],
+    images: Tensor,
     series: Sequence[Mapping[str, Any]],
     scores: Sequence[Mapping[str, float] | None],
 ) -> tuple[LiveView, ...]:

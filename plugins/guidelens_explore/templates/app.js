@@ -30,6 +30,7 @@ function request() {
     steps: number("steps"),
     scale: number("scale"),
     sampler: byId("sampler").value,
+    options: byId("options").value.trim(),
     generator: byId("generator").value.trim(),
     guidance: byId("guidance").value.trim(),
   };
@@ -268,7 +269,7 @@ function later() {
 async function setControls(asked) {
   byId("prompt").value = asked.prompt;
   for (const id of ["seed", "steps", "scale"]) setSlider(id, asked[id]);
-  for (const id of ["sampler", "generator", "guidance"]) byId(id).value = asked[id];
+  for (const id of ["sampler", "options", "generator", "guidance"]) byId(id).value = asked[id] ?? "";
   for (const name of asked.schedules) if (!chosen.has(name)) addSchedule(await weightsOf(name));
   for (const [name, chip] of chosen) chip.input.checked = asked.schedules.includes(name);
   byId("schedule-problem").textContent = "";
@@ -343,7 +344,7 @@ function bind() {
   });
   byId("prompt").addEventListener("input", later);
   for (const id of ["scale", "steps", "seed"]) bindSlider(id, soon);
-  for (const id of ["generator", "guidance", "sampler"]) byId(id).addEventListener("change", soon);
+  for (const id of ["generator", "guidance", "sampler", "options"]) byId(id).addEventListener("change", soon);
   byId("draw-curve").addEventListener("click", () => toggleCurve(byId("curve").hidden));
   byId("add-spec").addEventListener("click", addSpelled);
   byId("spec").addEventListener("keydown", (event) => {

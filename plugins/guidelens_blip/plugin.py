@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.hookspecs import Register, RegisterWeights, hookimpl
@@ -34,9 +34,9 @@ def register_weights(register: RegisterWeights) -> None:
 
 
 def blip(
-    checkpoint: str = "",
-    vocab: str = "",
-    config: str = "",
+    checkpoint: Annotated[str, "path"] = "",
+    vocab: Annotated[str, "path"] = "",
+    config: Annotated[str, "path"] = "",
     image_size: int | None = None,
     itc: Literal["cosine", "infonce"] = "cosine",
     temperature: str = "1.0",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from guidelens.hookspecs import Register, hookimpl
 
@@ -23,7 +23,7 @@ def register_generators(register: Register) -> None:
 
 
 def diffusers(
-    path: str,
+    path: Annotated[str, "path"],
     revision: str | None = None,
     subfolder: str | None = None,
     unet: str | None = None,

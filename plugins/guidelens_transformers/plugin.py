@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, hookimpl
@@ -40,7 +40,7 @@ def register_metrics(register: Register) -> None:
 
 
 def hf(
-    model: str,
+    model: Annotated[str, "path"],
     revision: str | None = None,
     download: bool = False,
     temperature: str = "1.0",
@@ -79,7 +79,7 @@ def hf(
 
 
 def detect(
-    model: str,
+    model: Annotated[str, "path"],
     revision: str | None = None,
     download: bool = False,
     threshold: float = 0.3,

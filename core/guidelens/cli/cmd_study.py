@@ -189,10 +189,17 @@ def run_command(
     generator or guidance model needs another directory. The exit code is 1 if cells or metrics failed, and
     130 if the run was interrupted.
     """
-    from guidelens.studies.run import find_study
+    from guidelens.studies.run import find_study, study_plugins
 
     manager = get_manager(ctx)
-    found = find_study(study_name, manager).with_models(generator, guidance)
+    found = find_study(study_name, manager)
+    models = study_plugins(found, manager)
+    found = found.with_models(
+        **{
+            kind: None if spec is None else models.resolve(kind, spec, Path.cwd()).spec
+            for kind, spec in (("generator", generator), ("guidance", guidance))
+        }
+    )
     directory = out if out is not None else RUNS / found.name
     executor = execution.maker(found, manager)
     if dry_run:

@@ -132,14 +132,19 @@ class ComponentInfo:
         *,
         spelled: str | None = None,
         resolve: Callable[[str, str], Component] | None = None,
+        base: Path | None = None,
     ) -> Component:
         """Check options given as text.
 
         :param spelled: the spelling of this component, if the bare name is ambiguous.
         :param resolve: returns a component of a kind by its spelling, for options that take one.
+        :param base: folder for relative paths, which become absolute; None leaves them as they are.
         :raises UsageError: an option or value is invalid.
         """
         values = check_options(self.title, self.options, given, resolve)
+        if base is not None:
+            known = {option.name: option for option in self.options}
+            values = {n: known[n].located(v, base) if n in known else v for n, v in values.items()}
         defaults = {option.name: option.default for option in self.options}
         written = [
             (name, format_value(value))

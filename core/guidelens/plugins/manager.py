@@ -10,6 +10,7 @@ import os
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -217,16 +218,18 @@ class PluginManager:
 
     # -- choosing and building
 
-    def resolve(self, kind: str, spec: str | None = None) -> Component:
+    def resolve(self, kind: str, spec: str | None = None, base: Path | None = None) -> Component:
         """Return the component for a spelling, or the default of its kind. It is not built yet.
 
         :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
             Guidance models may be several, ``a,b:key=value``; see :mod:`.joint`.
+        :param base: folder for relative paths in options, which become absolute; None leaves them as they are.
         :raises UsageError: no plugin or several plugins offer this name, or an option is invalid.
         :raises PluginError: the plugin of the component is broken.
         """
+        resolve = partial(self.resolve, base=base)
         if kind == JOINED and spec is not None and len(several := split_components(spec)) > 1:
-            return join(several, self.resolve)
+            return join(several, resolve)
         if spec is None:
             info = self._default(kind)
             given: dict[str, str] = {}
@@ -235,7 +238,7 @@ class PluginManager:
             info = self._find(kind, name)
         same = [other for other in self.components(kind) if other.name == info.name]
         spelled = None if len(same) == 1 else self._telling(info, same)
-        return info.configure(given, spelled=spelled, resolve=self.resolve)
+        return info.configure(given, spelled=spelled, resolve=resolve, base=base)
 
     def build(self, kind: str, spec: str | None = None) -> Any:
         """Resolve and build.

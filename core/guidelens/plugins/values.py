@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from guidelens.errors import UsageError
+from guidelens.text import STDIN
 
 from .docstrings import parameter_texts
 from .spelling import suggestion
@@ -87,8 +88,27 @@ class OptionInfo:
 
     @property
     def takes_path(self) -> bool:
-        """Whether its value may be a path."""
+        """Whether its value is always a path."""
         return Path in _members(self.annotation)
+
+    @property
+    def _may_be_path(self) -> bool:
+        """Whether its value is a name or a path: ``Annotated[str, "path"]``."""
+        if typing.get_origin(self.annotation) is not typing.Annotated:
+            return False
+        return "path" in typing.get_args(self.annotation)[1:]
+
+    def located(self, value: Any, base: Path) -> Any:
+        """Return a value with a relative path in it taken from the folder ``base``.
+
+        Text that may be a name or a path is a path where such a file exists. A folder is written with a slash.
+        """
+        if isinstance(value, Path):
+            return value if str(value) == STDIN else base / value
+        if self._may_be_path and value:
+            path = base / Path(value).expanduser()
+            return str(path) if path.is_file() or ("/" in value and path.exists()) else value
+        return value
 
     def convert(self, text: str) -> Any:
         """Return the value of ``text``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
@@ -141,7 +142,7 @@ class _ComponentResolver:
     def choose(self, kind: str, wanted: object) -> Component | Named[Any]:
         """Return a component that is not built yet, or an object with its name."""
         if wanted is None or isinstance(wanted, str):
-            return self.plugins.resolve(kind, wanted)
+            return self.plugins.resolve(kind, wanted, Path.cwd())
         version = {"object": code_hash(type(wanted).__module__)}
         return Named(object_name(wanted), wanted, version if kind == "metric" else {})
 

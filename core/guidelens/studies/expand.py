@@ -12,12 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
-from guidelens.plugins.spelling import format_component, parse_component, suggestion
+from guidelens.plugins.spelling import suggestion
 from guidelens.prompts import fact_values
 from guidelens.runs.assemble import assemble
 from guidelens.runs.config import Cell, RunSettings, canonical_json
@@ -289,15 +288,11 @@ class _Expander:
 
     def _spec(self, kind: str, spec: str | None) -> str:
         """Return the spelling of a component. Relative paths in a study file are relative to its folder."""
-        component = self.plugins.resolve(kind, spec)
-        if spec is None or kind in self.study.overrides:
-            return component.spec
-        if component.parts:
-            return ",".join(self._spec(kind, part.spec) for part in component.parts)
-        name, given = parse_component(spec)
-        paths = {key: self.study.base / v for key, v in component.options.items() if isinstance(v, Path)}
-        moved = {key: str(paths.get(key.replace("-", "_"), value)) for key, value in given.items()}
-        return self.plugins.resolve(kind, format_component(name, moved.items())).spec
+        base = None if kind in self.study.overrides else self.study.base
+        return self.plugins.resolve(kind, spec, base).spec
+
+    def _prompt_set(self, spec: str) -> Any:
+        return self.plugins.resolve("prompts", spec, self.study.base).build()
 
     def _default(self, kind: str) -> list[str]:
         found = [component.spec for component in default_components(self.plugins, kind)]
@@ -330,7 +325,7 @@ class _Expander:
         if known not in self._prompts:
             with self._at(self.study.key_place(grid, "prompts")):
                 sources = grid.prompts or (PromptSource(set=self.plugins.resolve("prompts").spec),)
-                prompts = gather(sources, self.study.base, lambda spec: self.plugins.build("prompts", spec))
+                prompts = gather(sources, self.study.base, self._prompt_set)
             result: list[StudyPrompt] = []
             with self._at(self.study.key_place(grid, "perturbations")):
                 # Perturbed prompts are compared with the clean ones, so these are needed too.

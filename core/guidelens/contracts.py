@@ -229,6 +229,8 @@ class Column:
     :param low: its least possible value; None: none.
     :param high: its largest possible value; None: none.
     :param higher_is_better: False where a smaller value is the better one.
+    :param looks: for the role ``realism``: the word for what people are asked in a survey of this world, such as
+        ``cleanly drawn`` ("Which picture looks more cleanly drawn?"); empty: ``real``.
     """
 
     name: str
@@ -237,6 +239,7 @@ class Column:
     low: float | None = None
     high: float | None = None
     higher_is_better: bool = True
+    looks: str = ""
 
 
 @runtime_checkable

@@ -20,7 +20,10 @@ logger = logging.getLogger("guidelens.shapes.metrics")
 
 def _columns(**declared: tuple[str, str]) -> tuple[Column, ...]:
     """Return columns by name, each in [0, 1] with higher values better, with its role and meaning."""
-    return tuple(Column(name, meaning, role, 0.0, 1.0) for name, (role, meaning) in declared.items())
+    return tuple(
+        Column(name, meaning, role, 0.0, 1.0, looks="cleanly drawn" if role == "realism" else "")
+        for name, (role, meaning) in declared.items()
+    )
 
 
 COLUMNS = _columns(

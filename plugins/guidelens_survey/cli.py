@@ -254,6 +254,7 @@ def _print(found: SurveyResults) -> None:
 
     from .drawing import AXES
     from .figure import foresight, number
+    from .statistics import conclusion
 
     screen = console.out()
     screen.print(
@@ -276,6 +277,7 @@ def _print(found: SurveyResults) -> None:
             cells = [mean, *([question.scores[name]] if question.scores else [])]
             table.add_row(name, *map(_interval, cells))
         screen.print(table)
+        screen.print(conclusion(question, found.chance), markup=False)
         screen.print(
             f"{plural(question.n, 'answer')}; agreement (Krippendorff's alpha) {number(question.alpha)}"
             + (f" ({question.no_alpha})" if question.no_alpha else ""),

@@ -67,10 +67,11 @@ def create_survey(
     :param rules: values of :class:`guidelens_survey.design.Rules` that differ from its defaults.
     :raises UsageError: the pictures do not suffice for the survey, or the file exists.
     """
-    asked = wording.questions(questions, design) if design in KINDS else []
     if not consent.strip():
         raise UsageError("the consent text is empty: write what raters agree to")
     study = load_study(directory)
+    word = wording.looks(study.config["metrics"])
+    asked = wording.questions(questions, design, word) if design in KINDS else []
     table = select(study, compare, where or {})
     conditions = list(dict.fromkeys(name for cells in table.values() for name in cells))
     units = [unit for unit, cells in table.items() if len(cells) == len(conditions)]

@@ -1,9 +1,9 @@
-"""The survey's figure, as SVG or PNG: bars per question and condition, with intervals."""
+"""The survey's figure, as SVG or PNG: a dot with its interval per question and condition."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -15,7 +15,8 @@ from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS
 from .statistics import Interval, SurveyResults
 
 _INK, _SOFT, _FAINT, _PAPER = "#1b1c1f", "#50545b", "#dcdde0", "#ffffff"
-_BAR, _GAP, _LEFT, _TOP, _PLOT, _BOTTOM = 34.0, 30.0, 54.0, 26.0, 210.0, 44.0
+_ROW, _HEAD, _TOP, _PLOT, _RIGHT, _AXIS = 24.0, 30.0, 8.0, 380.0, 24.0, 44.0
+_RADIUS, _LETTER = 5.0, 7.0
 _FONT = 12
 
 AXES = {
@@ -33,6 +34,17 @@ class Box:
     y: float
     width: float
     height: float
+    fill: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A filled circle around (x, y), with a tooltip."""
+
+    x: float
+    y: float
+    radius: float
     fill: str
     title: str = ""
 
@@ -61,11 +73,11 @@ class Text:
     fill: str = _INK
 
 
-Shape = Box | Line | Text
+Shape = Box | Dot | Line | Text
 
 
 def figure(results: SurveyResults) -> Markup:
-    """Return the figure as SVG: a group of bars per question, a bar per condition, 95 % intervals, chance dashed."""
+    """Return the figure as SVG: a dot per question and condition with its 95 % interval, chance dashed."""
     width, height, shapes = draw(results)
     return element(
         "svg",
@@ -93,8 +105,10 @@ def figure_png(results: SurveyResults, scale: int = 4) -> bytes:
         x, y = shape.x * scale, shape.y * scale
         if isinstance(shape, Box):
             right, bottom = x + shape.width * scale - 1, y + shape.height * scale - 1
-            if right >= x and bottom >= y:  # a share of nothing has no bar
-                pen.rectangle((x, y, right, bottom), shape.fill)
+            pen.rectangle((x, y, right, bottom), shape.fill)
+        elif isinstance(shape, Dot):
+            radius = shape.radius * scale
+            pen.ellipse((x - radius, y - radius, x + radius, y + radius), shape.fill)
         elif isinstance(shape, Text):
             anchor = {"start": "ls", "middle": "ms", "end": "rs"}[shape.anchor]
             pen.text((x, y), shape.text, shape.fill, font, anchor)
@@ -110,37 +124,43 @@ def figure_png(results: SurveyResults, scale: int = 4) -> bytes:
 
 
 def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
-    """Return the figure's width, height and shapes, from back to front."""
+    """Return the figure's width, height and shapes, from back to front.
+
+    Each question is a block with its name above a row per condition; all blocks share the axis at the foot.
+    """
     conditions, questions = results.conditions, results.questions
-    group = len(conditions) * _BAR + _GAP
-    width = max(_LEFT + len(questions) * group + 10, 320.0)
-    legend, legend_height = _legend(conditions, width)
-    colours = palette(conditions)
-    height = _TOP + _PLOT + _BOTTOM + legend_height
+    left = 16 + _LETTER * max(map(len, [*conditions, ""]))
     low, high = _range(results)
-    shapes: list[Shape] = [Box(0, 0, width, height, _PAPER), Text(8, 15, AXES[results.design])]
+    foot = _TOP + len(questions) * (_HEAD + _ROW * len(conditions))
+    width, height = left + _PLOT + _RIGHT, foot + _AXIS
+
+    def place(value: float) -> float:
+        return left + _PLOT * (min(high, max(low, value)) - low) / (high - low)
+
+    shapes: list[Shape] = [Box(0, 0, width, height, _PAPER)]
     for i in range(5):
         value = low + (high - low) * i / 4
-        y = _y(value, low, high)
-        shapes.append(Line(_LEFT, y, across=width - 8 - _LEFT, stroke=_FAINT))
-        shapes.append(Text(_LEFT - 6, y + 4, short(value), "end", _SOFT))
-    for q, question in enumerate(questions):
-        left = _LEFT + q * group + _GAP / 2
-        for c, name in enumerate(conditions):
-            colour = COLOURS[colours[name]].light
-            shapes += _bar(question.means[name], left + c * _BAR, low, high, colour, name)
-        shapes.append(Text(left + len(conditions) * _BAR / 2, _TOP + _PLOT + 18, question.name, "middle"))
+        shapes.append(Line(place(value), _TOP, down=foot - _TOP, stroke=_FAINT))
+        shapes.append(Text(place(value), foot + 16, short(value), "middle", _SOFT))
+    shapes.append(Text(left + _PLOT / 2, foot + 34, AXES[results.design], "middle", _SOFT))
     if results.chance is not None:
-        y = _y(results.chance, low, high)
-        shapes.append(Line(_LEFT, y, across=width - 8 - _LEFT, dashed=True))
-    return width, height, shapes + legend
-
-
-def _y(value: float, low: float, high: float) -> float:
-    return _TOP + _PLOT * (1 - (min(high, max(low, value)) - low) / (high - low))
+        shapes.append(Line(place(results.chance), _TOP, down=foot - _TOP, dashed=True))
+        shapes.append(Text(place(results.chance) + 4, _TOP + 10, "chance", "start", _SOFT))
+    colours = palette(conditions)
+    top = _TOP
+    for question in questions:
+        shapes.append(Text(8, top + 20, question.name))
+        for row, name in enumerate(conditions):
+            y = top + _HEAD + _ROW * (row + 0.5)
+            colour = COLOURS[colours[name]].light
+            shapes.append(Text(left - 8, y + 4, name, "end", colour))
+            shapes += _mark(question.means[name], y, place, colour, name)
+        top += _HEAD + _ROW * len(conditions)
+    return width, height, shapes
 
 
 def _range(results: SurveyResults) -> tuple[float, float]:
+    """Return the ends of the axis: those of the scale for ratings, else from 0 to what is needed."""
     if results.design == RATING:
         return 1.0, float(RATINGS)
     values = [
@@ -150,31 +170,19 @@ def _range(results: SurveyResults) -> tuple[float, float]:
     return 0.0, min(1.0, max(0.2, math.ceil(top * 5) / 5))
 
 
-def _bar(found: Interval, left: float, low: float, high: float, colour: str, name: str) -> Iterator[Shape]:
+def _mark(
+    found: Interval, y: float, place: Callable[[float], float], colour: str, name: str
+) -> Iterator[Shape]:
+    """Yield a dot at the value of an interval, and the line of the interval with its ends."""
     if not math.isfinite(found.value):
         return
-    top, middle = _y(found.value, low, high), left + _BAR / 2
-    title = f"{name}: {found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
-    yield Box(left + 3, top, _BAR - 6, _TOP + _PLOT - top, colour, title)
     if math.isfinite(found.low):
-        a, b = _y(found.high, low, high), _y(found.low, low, high)
-        yield Line(middle, a, down=b - a, width=1.5)
-        for end in (a, b):
-            yield Line(middle - 5, end, across=10, width=1.5)
-
-
-def _legend(conditions: list[str], width: float) -> tuple[list[Shape], float]:
-    shapes: list[Shape] = []
-    x, y, top = 0.0, 0.0, _TOP + _PLOT + _BOTTOM - 8
-    colours = palette(conditions)
-    for name in conditions:
-        length = 24 + 7.0 * len(name)
-        if x > 0 and x + length > width - _LEFT:
-            x, y = 0.0, y + 18
-        shapes.append(Box(_LEFT + x, top + y - 9, 11, 11, COLOURS[colours[name]].light))
-        shapes.append(Text(_LEFT + x + 16, top + y + 1, name))
-        x += length + 8
-    return shapes, y + 10
+        start, end = place(found.low), place(found.high)
+        yield Line(start, y, across=end - start, stroke=colour, width=2)
+        for x in (start, end):
+            yield Line(x, y - 4, down=8, stroke=colour, width=2)
+    title = f"{name}: {found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    yield Dot(place(found.value), y, _RADIUS, colour, title)
 
 
 def _label(results: SurveyResults) -> str:
@@ -199,6 +207,8 @@ def _svg(shape: Shape) -> Markup:
             stroke_dasharray="4 3" if shape.dashed else "",
         )
     title = [element("title", shape.title)] if shape.title else []
+    if isinstance(shape, Dot):
+        return element("circle", *title, cx=shape.x, cy=shape.y, r=shape.radius, fill=shape.fill)
     return element(
         "rect", *title, x=shape.x, y=shape.y, width=shape.width, height=shape.height, fill=shape.fill
     )

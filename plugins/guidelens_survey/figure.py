@@ -12,7 +12,7 @@ from guidelens.words import plural
 from markupsafe import Markup
 
 from .drawing import AXES, figure
-from .statistics import Power, SurveyResults
+from .statistics import Power, SurveyResults, conclusion
 from .statistics import results as results_of
 from .store import SurveyFile, find_surveys
 
@@ -71,6 +71,7 @@ def _values(results: SurveyResults) -> dict[str, Any]:
         "axis": axis,
         "number": number,
         "foresight": foresight,
+        "conclusion": conclusion,
     }
 
 

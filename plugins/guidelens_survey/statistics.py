@@ -116,6 +116,36 @@ class QuestionResult:
     no_alpha: str = ""
 
 
+def conclusion(question: QuestionResult, chance: float | None) -> str:
+    """Say in a sentence what the intervals of a question show; where nothing differs, that.
+
+    :param chance: what a mean would be if conditions did not matter; None for ratings, where conditions whose
+        intervals do not overlap differ.
+    """
+    known = {name: found for name, found in question.means.items() if math.isfinite(found.low)}
+    if not known:
+        return "Too few answers for intervals: nothing can be concluded yet."
+    if chance is None:
+        high, low = (
+            max(known, key=lambda name: known[name].low),
+            min(known, key=lambda name: known[name].high),
+        )
+        if known[high].low <= known[low].high:
+            return "Nothing differs: the intervals of all conditions overlap."
+        return f"{high} is rated higher than {low}: their intervals do not overlap."
+    above = [name for name, found in known.items() if found.low > chance]
+    below = [name for name, found in known.items() if found.high < chance]
+    parts = [
+        f"{', '.join(names)}: {words} than chance"
+        for names, words in ((above, "more often chosen"), (below, "less often chosen"))
+        if names
+    ]
+    if not parts:
+        return "Nothing differs from chance: the interval of every condition includes it."
+    rest = len(known) - len(above) - len(below)
+    return "; ".join(parts) + ("; the rest does not differ from chance." if rest else ".")
+
+
 @dataclass(frozen=True)
 class SurveyResults:
     """All results of a survey."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
 from typing import Any
@@ -14,9 +14,9 @@ from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS, answers
 
 _KNOWN = {
     "realism": {
-        PAIRWISE: "Which picture looks more real?",
-        FORCED_CHOICE: "Which picture looks most real?",
-        RATING: "How real does the picture look?",
+        PAIRWISE: "Which picture looks more {looks}?",
+        FORCED_CHOICE: "Which picture looks most {looks}?",
+        RATING: "How {looks} does the picture look?",
     },
     "alignment": {
         PAIRWISE: "Which picture fits the sentence better?",
@@ -55,8 +55,19 @@ class Question:
         return asdict(self)
 
 
-def questions(spellings: Sequence[str], kind: str) -> list[Question]:
+def looks(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Return the word that realism is asked with: what a metric declares for its world, else ``real``.
+
+    :param metrics: as ``config.json`` has them.
+    """
+    columns = [column for metric in metrics for column in metric["columns"]]
+    return next((c["looks"] for c in columns if c.get("role") == "realism" and c.get("looks")), "real")
+
+
+def questions(spellings: Sequence[str], kind: str, looks: str = "real") -> list[Question]:
     """Read questions: the name of a known one, or ``name=Text?``.
+
+    :param looks: the word that realism is asked with (:func:`looks`).
 
     :raises UsageError: for an unknown name, or none or two of one name.
     """
@@ -73,7 +84,7 @@ def questions(spellings: Sequence[str], kind: str) -> list[Question]:
             raise UsageError(f"question {spelling!r} has no text")
         if _RESERVED.fullmatch(name):
             raise UsageError(f"question {name!r}: raters' forms use that name for a field; choose another")
-        found.append(Question(name, text or _KNOWN[name][kind]))
+        found.append(Question(name, text or _KNOWN[name][kind].format(looks=looks)))
     names = [question.name for question in found]
     if not found or len(set(names)) < len(names):
         raise UsageError(f"questions {', '.join(names) or '(none)'}: give one or more, each once")

@@ -187,7 +187,8 @@ def _mark(
 
 def _label(results: SurveyResults) -> str:
     said = [
-        f"{question.name}: " + ", ".join(f"{name} {i.value:.2f}" for name, i in question.means.items())
+        f"{question.name}: "
+        + ", ".join(f"{name} {i.value:.2f}" for name, i in question.means.items() if math.isfinite(i.value))
         for question in results.questions
     ]
     return f"{AXES[results.design]}; {'; '.join(said)}"

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
+from guidelens.colours import colour
 from guidelens_shapes.metrics import COLUMNS
 from guidelens_survey.create import create_survey
-from guidelens_survey.statistics import Interval, QuestionResult, conclusion
+from guidelens_survey.design import Rules
+from guidelens_survey.drawing import figure, figure_png
+from guidelens_survey.statistics import Interval, QuestionResult, SurveyResults, conclusion
+from PIL import Image
 from survey_runs import make_run
 
 NAN = math.nan
@@ -68,11 +74,34 @@ def test_ratings_compare_the_intervals_that_are_farthest_apart() -> None:
 def test_realism_is_asked_in_the_words_of_the_world(tmp_path: Path, declared: str, text: str) -> None:
     run = make_run(tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
-    column = {"name": "fidelity", "meaning": "m", "role": "realism", "looks": declared}
+    column: dict[str, object] = {
+        "name": "fidelity",
+        "meaning": "m",
+        "role": "realism",
+        "low": None,
+        "high": None,
+    }
+    column |= {"higher_is_better": True, "looks": declared}
     config["metrics"] = [{"name": "m", "columns": [column]}]
     (run / "config.json").write_text(json.dumps(config))
     survey = create_survey(run, tmp_path / "s.db", raters=2)
     assert {q.name: q.text for q in survey.questions}["realism"] == text
+
+
+def test_a_dot_is_in_the_same_place_in_both_files_and_has_the_colour_of_its_schedule() -> None:
+    asked = question(itc=(0.3, 0.2, 0.4), cap=(0.7, 0.6, 0.8), none=(NAN, NAN, NAN))
+    found = SurveyResults("t", "pairwise", ["itc", "cap", "none"], Rules(), [], [asked], 0.5)
+    svg = figure(found)
+    dots = re.findall(r'<circle cx="([\d.]+)" cy="([\d.]+)" r="5" fill="(#\w+)"', svg)
+    assert [fill for _, _, fill in dots] == [colour("itc").light, colour("cap").light]
+    xs = [float(x) for x, _, _ in dots]
+    (chance,) = re.findall(r'd="M([\d.]+) [\d.]+v[\d.]+"[^>]*stroke-dasharray', svg)
+    assert sum(xs) / 2 == pytest.approx(float(chance), abs=0.2)  # 0.3 and 0.7 lie around 0.5
+    picture = Image.open(io.BytesIO(figure_png(found)))
+    for x, y, fill in dots:
+        inside = picture.getpixel((round(4 * float(x)), round(4 * float(y))))
+        assert "#{:02x}{:02x}{:02x}".format(*inside) == fill  # type: ignore[misc]
+    assert "nan" not in svg
 
 
 def test_the_shapes_world_declares_its_word() -> None:

@@ -184,6 +184,7 @@ class ColumnRecord(TypedDict):
     low: Finite | None
     high: Finite | None
     higher_is_better: bool
+    looks: NotRequired[str]
 
 
 @with_config(_STRICT)

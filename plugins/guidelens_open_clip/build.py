@@ -19,6 +19,7 @@ from .checkpoint import Checkpoint, load_state, read_checkpoint
 from .hub import cached_repository, fetch_hub, retries_unseen, short_reason
 from .open_clip_import import import_open_clip
 from .preprocess import Preprocess
+from .siglip import ENTRY, build_siglip
 from .sources import Source
 from .text import Tokenizer
 
@@ -87,6 +88,9 @@ def build_network(source: Source) -> nn.Module:
     network = open_clip.CLIP if not custom_text else open_clip.CustomTextCLIP
     if custom_text and "multimodal_cfg" in config:
         network = open_clip.CoCa
+    if ENTRY in config:
+        with quiet(), torch.random.fork_rng(devices=[]):
+            return build_siglip(config[ENTRY], source.name)
     try:
         # Initialisation must not advance the caller's random numbers.
         with quiet(), torch.random.fork_rng(devices=[]):

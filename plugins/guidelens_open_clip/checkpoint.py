@@ -29,8 +29,8 @@ ANCHORS = ("logit_scale", MARK, "visual.proj", "visual.conv1.weight")
 OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Numbers that only OpenAI's files store beside the weights."""
 POSITIONS = "visual.positional_embedding"
-POSITION_IDS = "text.transformer.embeddings.position_ids"
-"""A constant that transformers up to 4.30 stored."""
+POSITION_IDS = ".embeddings.position_ids"
+"""How the names of constants end that transformers up to 4.30 stored."""
 ARCHITECTURE = (
     *("num_heads", "num_attention_heads", "heads", "pool_type", "text_pool_type", "attn_pool_type"),
     *("final_ln_after_pool", "pad_id", "image_size", "patch_size", "context_length"),
@@ -82,8 +82,7 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], *, source: str = "
     given = import_open_clip("convert").convert_state_dict(model, dict(state))
     if "positional_embedding" in given and "positional_embedding" not in own:
         given = import_open_clip("model").convert_to_custom_text_state_dict(given)
-    if POSITION_IDS not in own:
-        given.pop(POSITION_IDS, None)
+    given = {name: tensor for name, tensor in given.items() if name in own or not name.endswith(POSITION_IDS)}
     for name in ("logit_scale", "logit_bias"):  # a scalar, or a vector of one
         if name in given and name in own and given[name].numel() == 1:
             given[name] = given[name].reshape(own[name].shape)

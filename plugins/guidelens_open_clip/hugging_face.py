@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from guidelens.errors import GuidelensError
 
+from .siglip import KIND as SIGLIP
+from .siglip import siglip_config
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -73,16 +76,17 @@ def is_transformers(config: Mapping[str, Any]) -> bool:
 
 
 def model_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Return open_clip's configuration of a CLIP that transformers describes.
+    """Return open_clip's configuration of a CLIP that transformers describes, or that of a SigLIP (:mod:`.siglip`).
 
     :param source: the name of the file in errors.
-    :raises GuidelensError: the model is not CLIP, or open_clip's network cannot compute it.
+    :raises GuidelensError: the model is of another kind, or open_clip's network cannot compute it.
     """
     kind = config.get("model_type")
+    if kind == SIGLIP:
+        return siglip_config(config, source)
     if kind != "clip":
-        hint = "; for SigLIP use hf-hub:timm/ViT-B-16-SigLIP" if "siglip" in str(kind) else ""
         raise GuidelensError(
-            f"{source} describes a {kind} of transformers, but only CLIP can be read from there{hint}"
+            f"{source} describes a {kind} of transformers, but only CLIP and SigLIP of one image size can be read"
         )
     try:
         text = {**_TEXT, **(config.get("text_config_dict") or {}), **(config.get("text_config") or {})}

@@ -29,6 +29,7 @@ from guidelens.weights import weights_in
 from .hub import fetch_hub, short_reason
 from .hugging_face import PREPROCESSOR_FILE, is_transformers, model_config, preprocess_config
 from .open_clip_import import import_open_clip
+from .siglip import ENTRY
 
 logger = logging.getLogger("guidelens.open_clip")
 
@@ -65,6 +66,11 @@ class Source:
     def with_changes(self, *, quick_gelu: bool | None, image_size: int | None) -> Source:
         """Return a copy with another activation or image size. None keeps the configured value."""
         config = deepcopy(dict(self.config))
+        if ENTRY in config and (quick_gelu is not None or image_size is not None):
+            option = "image_size" if quick_gelu is None else "quick_gelu"
+            raise UsageError(
+                f"leave out {option}: {self.name} is a SigLIP of transformers, which has its own"
+            )
         if quick_gelu is not None:
             config["quick_gelu"] = quick_gelu
         if image_size is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +171,83 @@ def test_transformers_names_as_a_checkpoint(
         assert torch.equal(loaded.model.state_dict()[name], tensor), name
 
 
+def siglip_folder(folder: Path, tokenizer: Path | None, **options: Any) -> Any:
+    from transformers import SiglipConfig, SiglipModel
+
+    tower = {"num_hidden_layers": 2, "num_attention_heads": 2, "hidden_size": 32, "intermediate_size": 48}
+    settings = SiglipConfig(
+        text_config={**tower, "vocab_size": 40, "max_position_embeddings": 10, "projection_size": 32},
+        vision_config={**tower, "image_size": 32, "patch_size": 8},
+    )
+    torch.manual_seed(0)
+    model = SiglipModel(settings).eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if "norm" not in name and "logit" not in name:
+                parameter.normal_(std=0.2)
+        model.logit_bias.fill_(-3.0)
+    if tokenizer is not None:
+        shutil.copytree(tokenizer, folder)
+    model.save_pretrained(folder, **options)
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "image_mean": [0.5] * 3,
+                "image_std": [0.5] * 3,
+                "resample": 3,
+                "size": {"height": 32, "width": 32},
+            }
+        )
+    )
+    return model
+
+
+@pytest.mark.parametrize("options", [{}, {"max_shard_size": "30KB"}], ids=["one file", "parts"])
+def test_a_folder_of_siglip_is_its_network(
+    tmp_path: Path, images: Tensor, prompts: list[str], siglip_tokenizer: Path, options: dict[str, Any]
+) -> None:
+    theirs = siglip_folder(tmp_path / "siglip", siglip_tokenizer, **options)
+    guide = open_clip(str(tmp_path / "siglip"), itc="sigmoid")
+    with torch.no_grad():
+        out = theirs(
+            input_ids=guide.tokenizer(prompts), pixel_values=images
+        )  # mean and deviation 0.5: [-1, 1]
+    expected = -torch.nn.functional.logsigmoid(out.logits_per_image.diagonal())
+    torch.testing.assert_close(itc(guide, images, prompts), expected, rtol=1e-4, atol=1e-5)
+    shown = images.clone().requires_grad_()
+    itc(guide, shown, prompts).sum().backward()
+    assert shown.grad is not None
+    assert bool((shown.grad != 0).any())
+    half = open_clip(str(tmp_path / "siglip")).to(dtype=torch.bfloat16)
+    assert bool(torch.isfinite(itc(half, images, prompts)).all())
+
+
+def test_options_and_files_that_do_not_fit_siglip(tmp_path: Path, siglip_tokenizer: Path) -> None:
+    siglip_folder(tmp_path / "siglip", siglip_tokenizer)
+    for option in ({"quick_gelu": True}, {"image_size": 64}):
+        with pytest.raises(UsageError, match=f"leave out {next(iter(option))}"):
+            load_open_clip(str(tmp_path / "siglip"), **option)
+    siglip_folder(tmp_path / "bare", None)
+    with pytest.raises(GuidelensError, match=r"needs the tokenizer .*: put its files into a directory"):
+        load_open_clip(str(tmp_path / "bare"))
+    (tmp_path / "other").mkdir()
+    save_file(
+        {"logit_scale": torch.ones(1), "logit_bias": torch.ones(1)}, tmp_path / "other" / "a.safetensors"
+    )
+    with pytest.raises(GuidelensError, match=r"does not hold this model: missing"):
+        load_open_clip(str(tmp_path / "siglip"), checkpoint=tmp_path / "other" / "a.safetensors")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            {"model_type": "siglip"},
-            "describes a siglip of transformers, but only CLIP can be read from there; for SigLIP use",
+            {"model_type": "siglip2"},
+            "describes a siglip2 of transformers, but only CLIP and SigLIP of one image size",
+        ),
+        (
+            {"model_type": "siglip", "vision_config": {"hidden_size": "wide"}},
+            "cannot read .*config.json as a model configuration|holds no model.safetensors",
         ),
         ({"model_type": "blip"}, "describes a blip of transformers, but only CLIP"),
         (

@@ -120,3 +120,26 @@ def test_redirects_to_other_schemes_are_refused(world: World, target: str) -> No
 def test_malformed_redirects_are_one_line(world: World, target: str) -> None:
     world.behaviour.redirect = target
     refused(world, "malformed|cannot reach|redirects", url=f"{world.address}/moved")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"<!DOCTYPE html>\n<html>" + b"x" * 3000,
+        b'{"error": "no such file"}' + b" " * 3000,
+        "Datei nicht gefunden \N{WHITE SMILING FACE} ".encode() * 300,
+        b"\r\n\tnot found" * 300,
+    ],
+)
+def test_text_is_not_weights(world: World, content: bytes) -> None:
+    world.behaviour.content = content
+    refused(world, "answers with text .*, not with a file of weights", **UNSTATED)
+    assert not world.part.exists()
+    assert world.fetch(**UNSTATED, filename="vocab.txt").size == len(content), "a table of words is text"
+
+
+def test_long_reasons_are_cut(world: World) -> None:
+    world.behaviour.redirect = f"http://127.0.0.1:{'9' * 5000}/x"
+    with pytest.raises(GuidelensError) as caught:
+        world.fetch(url=f"{world.address}/moved")
+    assert len(str(caught.value)) < 700

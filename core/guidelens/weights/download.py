@@ -8,6 +8,7 @@ hash can detect a changed file.
 
 from __future__ import annotations
 
+import codecs
 import errno
 import hashlib
 import http.client
@@ -55,6 +56,8 @@ SMALLEST = 1 << 10
 """Smallest size in bytes of a file without a published hash. Shorter answers are error messages, not weights."""
 
 _BLOCK = 1 << 18
+_HEAD = 512
+_LONGEST_REASON = 200
 _PASSING_CODES = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -70,6 +73,7 @@ class Source:
     :param origin: identifies the file independently of mirrors.
     :param size: as published, in bytes.
     :param hashed: a published hash will be compared with the result.
+    :param binary: its format is a binary one, so that an answer in text is a message.
     :param token: sent as a bearer token, to the first host only.
     """
 
@@ -77,6 +81,7 @@ class Source:
     origin: str
     size: int | None = None
     hashed: bool = False
+    binary: bool = False
     token: str = ""
 
 
@@ -186,6 +191,19 @@ class Download:
             received = self._done
             self._start_over()
             raise DownloadError(f"{self.source.url} gave {received:,} bytes, too few to be a file of weights")
+        if not self.source.hashed and self.source.binary:
+            self._check_binary()
+
+    def _check_binary(self) -> None:
+        """:raises DownloadError: what came is text, where no published hash would tell that it is a message."""
+        with self.part.open("rb") as stream:
+            head = stream.read(_HEAD)
+        if _is_text(head):
+            self._start_over()
+            start = " ".join(head.decode(errors="replace").split())
+            raise DownloadError(
+                f"{self.source.url} answers with text ({start[:60]}), not with a file of weights"
+            )
 
     def _open(self) -> Any:
         headers = {"User-Agent": f"guidelens/{__version__}", "Accept-Encoding": "identity"}
@@ -421,8 +439,19 @@ def _unreached(url: str, error: object) -> Exception:
     return _Passing(f"cannot reach {url}: {_reason(error)}", unreachable=no_network)
 
 
+def _is_text(start: bytes) -> bool:
+    """Return whether bytes are text: UTF-8 without control characters. A character may be cut at the end."""
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(start)
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(character.isprintable() or character in "\t\r\n" for character in text)
+
+
 def _reason(error: object) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    """Return an error's text in one line of at most 200 characters: it may quote what a server sent."""
+    text = " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 3]}..."
 
 
 def _seconds(text: str) -> float:

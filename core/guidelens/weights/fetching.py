@@ -26,6 +26,8 @@ OFFLINE = "GUIDELENS_OFFLINE"
 MIRROR = "GUIDELENS_MIRROR"
 """Environment variable with an address that replaces ``scheme://host`` of every published address."""
 
+_BINARY = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".npz")
+
 
 @dataclass(frozen=True)
 class Fetched:
@@ -122,7 +124,14 @@ def _download(
     from .download import Download, DownloadError, Source
 
     part = store.part_path(path)
-    source = Source(address, file.origin, file.size, file.sha256 is not None, _hub_token(file, address))
+    source = Source(
+        address,
+        file.origin,
+        file.size,
+        hashed=file.sha256 is not None,
+        binary=Path(file.filename).suffix in _BINARY,
+        token=_hub_token(file, address),
+    )
     while True:
         download = Download(source, part, report, **({} if sleep is None else {"sleep": sleep}))
         try:

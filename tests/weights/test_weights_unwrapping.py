@@ -162,6 +162,13 @@ def test_where_several_fit_the_user_chooses(tmp_path: Path, payload: Any, keys: 
         read_state(path, "x", anchors=ANCHORS, key="emma")
 
 
+def test_names_without_dots_are_no_average_by_themselves(tmp_path: Path) -> None:
+    """A wrapped network with parameters at its top: ``module.logit_scale``."""
+    net = {"stem.weight": torch.ones(3), "logit_scale": torch.ones(1), "proj": torch.ones(2)}
+    torch.save({"state_dict": named("module.{}".format, net)}, tmp_path / "a.pt")
+    assert read_state(tmp_path / "a.pt", "x", anchors=ANCHORS).tensors.keys() == net.keys()
+
+
 def test_averages_that_cannot_be_named_are_reported(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "a.pt"
     torch.save({"model": network(), "ema": {"shadow_params": [torch.ones(2), torch.ones(3)]}}, path)

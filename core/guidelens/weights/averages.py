@@ -71,7 +71,7 @@ def without_dots(
     modules: dict[str, dict[str, Tensor]] = {}
     for name, tensor in table.items():
         module, _, rest = name.partition(".")
-        if rest and "." not in rest and rest not in _COUNTERS:
+        if is_average(module) and rest and "." not in rest and rest not in _COUNTERS:
             modules.setdefault(module, {})[rest] = tensor
     parts = [part for part in prefix.split(".") if part]
     for module, held in modules.items():

@@ -282,6 +282,15 @@ class SignOfTheNoise(Changed):
         return -output
 
 
+@breaks("batch-independence")
+class ConditionsOfTheBatch(TinyGenerator):
+    def conditions(self, seeds):
+        return torch.arange(len(seeds))
+
+    def __call__(self, x_t, timesteps, conditions=None):
+        return super().__call__(x_t, timesteps)
+
+
 @breaks("decode")
 class DecodesToOtherPictures(TinyGenerator):
     picture_shape = (3, 16, 16)

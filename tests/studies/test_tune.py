@@ -12,9 +12,10 @@ from guidelens.cli.main import cli
 from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.sampling import Sampling
+from guidelens.stats import Estimate
 from guidelens.studies.file import load_study_file, parse_study
 from guidelens.studies.run import recorded_study
-from guidelens.studies.tune import FIRST_SEED, Search, search_study, tune
+from guidelens.studies.tune import FIRST_SEED, Candidate, Search, _survivors, search_study, tune
 
 WORLD = """
 import torch
@@ -239,6 +240,18 @@ def test_a_study_of_tuned_prompts_alone_has_no_cells(manager, tmp_path, tuned):
 def test_searches_that_make_no_sense(changes, message):
     with pytest.raises(UsageError, match=message):
         search_of(**changes)
+
+
+def test_candidates_that_are_as_good_as_the_last_go_on():
+    def candidates(*scores):
+        return {
+            float(k): Candidate(float(k), Estimate(score, 0, 1, 2, 2), 2) for k, score in enumerate(scores)
+        }
+
+    assert _survivors([0.0, 1.0, 2.0], candidates(0.5, 0.5, 0.5), 2, True) == [0.0, 1.0, 2.0]
+    assert _survivors([0.0, 1.0, 2.0], candidates(0.1, 0.9, 0.5), 2, True) == [1.0, 2.0]
+    assert _survivors([0.0, 1.0, 2.0], candidates(0.1, 0.9, 0.5), 1, False) == [0.0]
+    assert _survivors([2.0, 1.0], {}, 1, True) == [1.0, 2.0]
 
 
 def test_rounds():

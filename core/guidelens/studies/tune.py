@@ -152,7 +152,7 @@ def tune(
     found: dict[str, dict[float, Candidate]] = {name: {} for name in search.objectives}
     column, higher = "", True
     for prompts, many in search.rounds():
-        survivors = {n: _leading(survivors[n], found[n], many, higher) for n in search.objectives}
+        survivors = {n: _survivors(survivors[n], found[n], many, higher) for n in search.objectives}
         study = search_study(search, survivors, prompts)
         done = run_study(
             study,
@@ -169,7 +169,8 @@ def tune(
         column, higher = _deciding_column(results, search.column)
         for name, scored in _scores(results, column, prompts, done).items():
             found[name] |= scored
-    best = {name: _leading(survivors[name], found[name], 1, higher)[0] for name in search.objectives}
+    # Of equally good scales the smallest.
+    best = {name: _survivors(survivors[name], found[name], 1, higher)[0] for name in search.objectives}
     notes = tuple(_edge_notes(search, best))
     tuned = Tuned(directory, directory / TUNED, column, _listed(found), best, notes)
     write_file(directory / TUNED, tuned_toml(search, tuned, _prompts_of(results)).encode())
@@ -251,15 +252,15 @@ def _scores(
     return found
 
 
-def _leading(
+def _survivors(
     scales: Sequence[float], found: Mapping[float, Candidate], many: int, higher: bool
 ) -> list[float]:
-    """Return the ``many`` best scales in ascending order; of equally good ones the smaller."""
+    """Return the ``many`` best scales in ascending order, with those that are as good as the last of them."""
     if not found:
         return sorted(scales)
-    sign = -1 if higher else 1
-    ranked = sorted(scales, key=lambda scale: (sign * found[scale].score.mean, scale))
-    return sorted(ranked[:many])
+    values = {scale: found[scale].score.mean * (1 if higher else -1) for scale in scales}
+    least = sorted(values.values(), reverse=True)[min(many, len(values)) - 1]
+    return sorted(scale for scale, value in values.items() if value >= least)
 
 
 def _edge_notes(search: Search, best: Mapping[str, float]) -> list[str]:

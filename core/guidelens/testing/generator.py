@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from guidelens.contracts import Generator, Prediction
 from guidelens.diffusion.process import split_output
-from guidelens.guarding import decode, is_latent, predict
+from guidelens.guarding import conditions_of, decode, is_latent, predict
 from guidelens.networks import resolve_device
 
 from .checklist import CheckList, Failed, NotChecked, Numbers, at_most
@@ -163,6 +163,7 @@ def _determinism(subject: _Subject) -> Numbers:
 @CHECKS.add("batch-independence", needs=["determinism"])
 def _batch_independence(subject: _Subject) -> Numbers:
     """A sample's output depends neither on its neighbours in the batch nor on its place in it."""
+    _check_conditions(subject)
     x_t, timesteps = subject.noisy()
     together = subject(x_t, timesteps)
     rows = range(BATCH)
@@ -174,6 +175,19 @@ def _batch_independence(subject: _Subject) -> Numbers:
     if output.requires_grad:
         numbers = {**numbers, "in a neighbour's gradient": check_cross_gradient(output, leaf)}
     return numbers
+
+
+def _check_conditions(subject: _Subject) -> None:
+    """:raises Failed: where what a sample is conditioned on depends on more than its own seed."""
+    seeds = [5, 3, 8]
+    drawn = conditions_of(subject.generator, seeds)
+    if drawn is None:
+        return
+    alone = [conditions_of(subject.generator, [seed]) for seed in seeds]
+    if not all(one is not None and torch.equal(one[0], row) for one, row in zip(alone, drawn, strict=True)):
+        raise Failed(
+            "conditions() of a seed differ alone and among others: they must follow from the seed alone"
+        )
 
 
 @CHECKS.add("gradient", needs=["differentiable", "batch-independence"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..contracts import FixedVariance
 from .multistep import DPMSolver
 from .noise import KeyedNoise, NoiseSource, NoiseStream, ReplayedNoise
-from .paths import GaussianPath, PathGenerator, edm_path, flow_path, flow_path_of, karras_sigmas
+from .paths import GaussianPath, PathGenerator, edm_path, flow_path, karras_sigmas
 from .process import DiffusionProcess, PosteriorStep, alphas_cumprod_of, beta_schedule, space_timesteps
 from .sampler_names import make_sampler
 from .samplers import DDIM, DDPM, ReverseStep, Sampler
@@ -29,7 +29,6 @@ __all__ = [
     "beta_schedule",
     "edm_path",
     "flow_path",
-    "flow_path_of",
     "karras_sigmas",
     "make_sampler",
     "space_timesteps",

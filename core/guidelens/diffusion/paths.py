@@ -92,11 +92,7 @@ def flow_path(num_timesteps: int = 1000, *, shift: float = 1.0, time_scale: floa
         )
     u = torch.arange(1, num_timesteps + 1, dtype=torch.float64) / num_timesteps
     u[-1] = 1 - 1 / (2 * num_timesteps)
-    return flow_path_of(shift * u / (1 + (shift - 1) * u), time_scale=time_scale)
-
-
-def flow_path_of(sigmas: Float64[Tensor, "T"], *, time_scale: float = 1000.0) -> GaussianPath:
-    """Return the path of flow matching through these sigmas, (T,) within (0, 1), the cleanest first."""
+    sigmas = shift * u / (1 + (shift - 1) * u)
     one = torch.ones_like(sigmas)
     return GaussianPath(1 - sigmas, sigmas, time_scale * sigmas, c_in=one, c_skip=one, c_out=-sigmas)
 

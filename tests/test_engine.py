@@ -435,7 +435,7 @@ class TestNonfinite:
         ({"steps": 1001}, "choose between 1 and the 1000"),
         ({"batch_size": 0}, "batch size must be at least 1, got 0"),
         ({"max_nonfinite": -1}, "max_nonfinite must be at least 0"),
-        ({"sampler": "heun"}, "sampler must be one of ddpm, ddim, dpm++, got 'heun'"),
+        ({"sampler": "heun"}, r"sampler must be one of ddpm, ddim, dpm\+\+, got 'heun'"),
         ({"eta": 0.5}, "belongs to the ddim sampler"),
         ({"eta": 0.5, "sampler": DDPM()}, "give it to your DDPM"),
         ({"objective_scales": {"cap": 1.0}}, "'cap', unknown .* away, near, steep"),

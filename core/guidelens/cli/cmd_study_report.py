@@ -76,11 +76,11 @@ def write_report(
     from guidelens.studies.results import load_study
 
     loaded = loaded or load_study(directory)
-    verdicts = evaluate(loaded, _claims(manager, loaded))
+    verdicts = evaluate(loaded, claims_of(manager, loaded))
     return write_study_report(loaded, verdicts, manager.report_sections()), verdicts
 
 
-def _claims(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
+def claims_of(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
     """Return the claims of the plugins of this call, and of those that the study was run with where they are there."""
     try:
         return manager.including(loaded.plugins()).claims()

@@ -49,6 +49,11 @@ _COMMANDS = {
         "study",
         "Run, resume, report and export studies: grids of conditions.",
     ),
+    "figure": (
+        "guidelens.cli.cmd_figure",
+        "figure",
+        "Make a figure for a paper or a talk from a run.",
+    ),
     "plugins": ("guidelens.cli.cmd_plugins", "plugins", "List, show, check and create plugins."),
     "install": ("guidelens.cli.cmd_install", "install", "Install packages with plugins."),
     "uninstall": ("guidelens.cli.cmd_install", "uninstall", "Remove packages with plugins."),

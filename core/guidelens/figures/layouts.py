@@ -1,0 +1,62 @@
+"""The layouts of figures: pictures as the paper arranges them, a plain grid, a forest of questions, curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from guidelens.claims.evaluate import Verdict
+from guidelens.errors import UsageError
+
+from .curves import draw_curves
+from .forest import draw_forest
+from .pictures import draw_grid, draw_paper
+from .style import styled
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from guidelens.studies.results import StudyResults
+
+
+def draw(
+    layout: str,
+    study: StudyResults,
+    verdicts: Callable[[], Sequence[Verdict]],
+    *,
+    width: float,
+    prompts: Sequence[str] = (),
+    schedules: Sequence[str] = (),
+    grid: str = "",
+    rows: int = 4,
+    seed: int | None = None,
+) -> Figure:
+    """Draw a figure.
+
+    :param layout: ``paper``, ``grid``, ``forest`` or ``curves``.
+    :param verdicts: returns the study's verdicts; called for ``forest`` only.
+    :param width: in inches.
+    :param prompts: those that are shown, as texts; empty: the first ``rows``.
+    :param schedules: those that are shown, in this order; empty: all.
+    :param grid: of a study, the only one that is shown; empty: all.
+    :param seed: of the pictures; None: the smallest.
+    :raises UsageError: the study has nothing for this layout.
+    :raises GuidelensError: matplotlib is missing, or a picture cannot be read.
+    """
+    with styled() as figure_class:
+        if layout == "forest":
+            return draw_forest(figure_class, verdicts(), width)
+        cells = [cell for cell in study.cells if cell["status"] == "done"]
+        grids = list(dict.fromkeys(cell["grid"] for cell in cells))
+        if grid and grid not in grids:
+            raise UsageError(
+                f"no finished picture is of the grid {grid!r}; choose {', '.join(grids)}", setting="grid"
+            )
+        cells = [cell for cell in cells if not grid or cell["grid"] == grid]
+        cells = [cell for cell in cells if not schedules or cell["schedule"] in schedules]
+        if not cells:
+            raise UsageError(f"{study.directory} has no finished picture to show")
+        if layout == "curves":
+            return draw_curves(figure_class, study, cells, width)
+        ways = {"paper": draw_paper, "grid": draw_grid}
+        return ways[layout](figure_class, study, cells, width, list(prompts), list(schedules), rows, seed)

@@ -122,3 +122,23 @@ def test_the_options_of_blip_that_may_be_paths(tmp_path: Path) -> None:
     (tmp_path / "base").mkdir()
     spec = plugins.resolve("guidance", "blip:checkpoint=model.pth,config=base", tmp_path).spec
     assert spec == f"blip:checkpoint={tmp_path}/model.pth,config=base"
+
+
+def test_scales_of_calibrate_are_included_by_a_file_or_by_the_command_and_recorded(folder: Path) -> None:
+    calibrate = ("calibrate", "a red circle", "--generator", "tiny", "--guidance", "tiny-vl", "--steps", "2")
+    done = guidelens(*calibrate, "--device", "cpu", "--out", "scales")
+    assert done.exit_code == 0, done.output
+    text = STUDY.replace('guidance = ["filed:weights=w/a.txt", "filed:name=w/b.txt"]', 'guidance = "tiny-vl"')
+    Path("plain.toml").write_text(text.replace('plugins = ["plugin.py"]', ""))
+    Path("including.toml").write_text(f'include = "scales/scales.toml"{Path("plain.toml").read_text()}')
+    assert guidelens("study", "run", "plain.toml", "--out", "plain").exit_code == 0
+    assert guidelens("study", "run", "including.toml", "--out", "one").exit_code == 0
+    by_command = ("study", "run", "plain.toml", "--include", "scales/scales.toml", "--out", "two")
+    assert guidelens(*by_command).exit_code == 0
+    plain, one, two = ({row["key"] for row in rows_of(Path(name))} for name in ("plain", "one", "two"))
+    assert one == two != plain
+    command = json.loads(Path("two/config.json").read_text())["commands"][0]
+    assert "--include scales/scales.toml" in command
+    Path("scales/scales.toml").unlink()
+    for name in ("one", "two"):
+        assert "(0 drawn, 1 were there)" in guidelens("study", "resume", name).stdout

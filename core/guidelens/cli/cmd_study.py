@@ -172,6 +172,13 @@ def _execution_options(function: F) -> F:
     shell_complete=complete_component("guidance"),
     help="Guidance model that replaces the study's.  [default: the study's]",
 )
+@click.option(
+    "--include",
+    type=UserPath(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="File with keys of the sampling for all grids, such as scales.toml of guidelens calibrate. Repeatable.",
+)
 @_execution_options
 @click.pass_context
 def run_command(
@@ -181,6 +188,7 @@ def run_command(
     dry_run: bool,
     generator: str | None,
     guidance: str | None,
+    include: tuple[Path, ...],
     execution: _ExecutionOptions,
 ) -> None:
     """Run a study: compute its missing cells, then write its report.
@@ -192,7 +200,7 @@ def run_command(
     from guidelens.studies.run import find_study, study_plugins
 
     manager = get_manager(ctx)
-    found = find_study(study_name, manager)
+    found = find_study(study_name, manager, include)
     models = study_plugins(found, manager)
     found = found.with_models(
         **{
@@ -226,6 +234,7 @@ def run_command(
             console.echo_line("warning", f"{question}: {reason}")
         return
     words = ["guidelens", "study", "run", study_name, *(["--out", str(out)] if out is not None else [])]
+    words += [word for file in include for word in ("--include", str(file))]
     words += [word for kind, spec in found.overrides.items() for word in (f"--{kind}", spec)]
     _run(ctx, found, manager, directory, execution, executor, shlex.join(words))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -148,14 +148,16 @@ class Study:
         return None
 
 
-def load_study_file(path: str | Path) -> Study:
+def load_study_file(path: str | Path, include: Sequence[Path] = ()) -> Study:
     """Read a study file.
 
+    :param include: files to include besides those that it names.
     :raises UsageError: when it cannot be read, or for a mistake in it.
     """
     path = Path(path)
     text = read_text(path, f"the study {path}")
-    return parse_study(text, label=str(path), base=path.resolve().parent, name=path.stem)
+    more = tuple(str(file.absolute()) for file in include)
+    return parse_study(text, label=str(path), base=path.resolve().parent, name=path.stem, include=more)
 
 
 def parse_study(
@@ -165,18 +167,20 @@ def parse_study(
     base: Path | None = None,
     name: str = "study",
     included: Mapping[str, str] | None = None,
+    include: Sequence[str] = (),
 ) -> Study:
     """Read the text of a study file.
 
     :param label: its name in messages.
     :param base: folder for relative paths; None: the working directory.
     :param name: name of the study if the text has none.
-    :param included: text of every file that it includes; None reads them.
+    :param included: text of every file that was included when it ran; None reads the files.
+    :param include: files to include besides those that it names.
     :raises UsageError: for a mistake in it, with line and key.
     :raises GuidelensError: for an included file that cannot be read.
     """
     text = text.replace("\r\n", "\n")
-    parser = _Parser(text, label, base or Path.cwd(), included)
+    parser = _Parser(text, label, base or Path.cwd(), included, include)
     return parser.study(_content(text, label), name)
 
 
@@ -202,9 +206,16 @@ def _decoded(message: str, text: str) -> str:
 class _Parser:
     """Converts the content of a TOML file to a study."""
 
-    def __init__(self, text: str, label: str, base: Path, included: Mapping[str, str] | None) -> None:
+    def __init__(
+        self,
+        text: str,
+        label: str,
+        base: Path,
+        included: Mapping[str, str] | None,
+        include: Sequence[str] = (),
+    ) -> None:
         self.lines = find_lines(text)
-        self.text, self.label, self.base, self.included = text, label, base, included
+        self.text, self.label, self.base, self.included, self.include = text, label, base, included, include
 
     def study(self, content: dict[str, Any], name: str) -> Study:
         content, included, search = self._with_included(content)
@@ -245,6 +256,8 @@ class _Parser:
             names = STUDY_KEYS["include"](own.pop("include")) if "include" in own else ()
         except ValueError as error:
             raise self._error(("include",), f"include: {error}") from None
+        # A study that was recorded includes what it included then, by its file or by the command.
+        names = tuple(dict.fromkeys((*names, *self.include, *(self.included or ()))))
         texts, merged, searches = {}, {}, []
         for name in names:
             if self.included is not None and name not in self.included:

@@ -62,20 +62,21 @@ class StudyRun:
         return not (self.failed or self.unscored or self.stopped)
 
 
-def find_study(name: str | Path, plugins: PluginManager) -> Study:
+def find_study(name: str | Path, plugins: PluginManager, include: Sequence[Path] = ()) -> Study:
     """Return the study of a file (a path, or a text that ends in ``.toml``), or a plugin's study by name.
 
+    :param include: files to include besides those that the study names.
     :raises UsageError: for a name that no plugin or several plugins use, or a mistake in the file.
     :raises GuidelensError: for a file that cannot be read.
     """
     text = str(name)
     if isinstance(name, Path) or text.endswith(SUFFIX):
-        return load_study_file(text)
+        return load_study_file(text, include)
     offered = plugins.studies()
     owner, _, bare = text.rpartition("/")
     found = [s for s in offered if s.name == bare and owner in ("", s.plugin)]
     if len(found) == 1:
-        return load_study_file(found[0].path)
+        return load_study_file(found[0].path, include)
     if found:
         choices = " or ".join(f"{s.plugin}/{s.name}" for s in found)
         raise UsageError(f"several plugins offer the study {bare!r}; say {choices}")

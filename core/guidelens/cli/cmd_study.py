@@ -177,7 +177,8 @@ def _execution_options(function: F) -> F:
     type=UserPath(path_type=Path),
     multiple=True,
     metavar="FILE",
-    help="File with keys of the sampling for all grids, such as scales.toml of guidelens calibrate. Repeatable.",
+    help="File with keys of the sampling for all grids, such as scales.toml of guidelens calibrate. Repeatable.  "
+    "[default: those the study names]",
 )
 @_execution_options
 @click.pass_context

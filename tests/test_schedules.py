@@ -97,7 +97,7 @@ def test_schedules_compare_by_what_they_do() -> None:
         ("shift:start=itc", "shift from 'itc' to itself"),
         ("blend:itc=0,cap=0", "every weight is 0"),
         ("blend:itc=inf", "expected float, not 'inf'"),
-        ("blend:itc", "no key=value"),
+        ("blend:itc", "is not key=value"),
         ("curve", "there are no curves; write curve:itc=0@0/1@1"),
         ("curve:itc=1", "'1' in the curve of 'itc' is not a point; write weight@progress"),
         ("curve:itc=0@0/x@1", "'x@1' in the curve of 'itc' is not a point"),

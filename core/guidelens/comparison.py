@@ -88,7 +88,9 @@ def compare(
     :param perturbations: also draw each prompt perturbed, such as ``["typo:edits=1"]``.
     :param batch_size: number of pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: the command line, recorded in ``config.json`` and shown on the page.
-    :param on_progress, on_note, should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param on_progress: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param on_note: likewise.
+    :param should_stop: likewise.
     :raises UsageError: for a request that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
     """

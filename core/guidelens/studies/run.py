@@ -166,7 +166,9 @@ def run_study(
     :param executor: called with a cache; returns what computes the cells.
     :param perturb: replaces the library's perturbations.
     :param command: the command line, recorded in ``config.json``.
-    :param on_progress, on_note, should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param on_progress: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param on_note: likewise.
+    :param should_stop: likewise.
     :raises UsageError: for a study that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for components that cannot be built, or a directory that cannot be written.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from guidelens.words import plural
 
 if TYPE_CHECKING:
     from .statistics import Interval, SurveyResults
+    from .store import SurveyFile
 
 _FILE = click.argument("file", metavar="FILE", type=UserPath(path_type=Path))
 
@@ -168,7 +170,34 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
     """
     from .store import SurveyFile
 
-    opened = SurveyFile(file)
+    _serve(SurveyFile(file), host, port, root_path)
+
+
+@survey.command("preview")
+@_FILE
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Port to listen on."
+)
+def preview_command(file: Path, port: int) -> None:
+    """Try the survey in FILE as a rater would, on this machine. Nothing is stored in FILE.
+
+    The server works on a copy, which is removed when you press Ctrl-C.
+    """
+    from .store import SurveyFile, copy_survey
+
+    with tempfile.TemporaryDirectory(prefix="guidelens-preview-") as folder:
+        copy = Path(folder) / "survey.db"
+        copy_survey(file, copy)
+        opened = SurveyFile(copy)
+        opened.meta["title"] = f"Preview: {opened.meta['title']}"
+        try:
+            _serve(opened, "127.0.0.1", port, "", note="preview: answers are not stored")
+        finally:
+            opened.close()
+
+
+def _serve(opened: SurveyFile, host: str, port: int, root_path: str, *, note: str = "") -> None:
+    """Serve a survey until Ctrl-C, and print its open link."""
     try:
         from guidelens.serving import is_loopback, shown_host
 
@@ -186,7 +215,7 @@ def serve_command(file: Path, host: str, port: int, root_path: str) -> None:
     def say(port: int) -> None:
         console.print_out(
             f"open link: http://{shown_host(host)}:{port}/{path}\n"
-            "press Ctrl-C to stop; run the same command to continue"
+            f"press Ctrl-C to stop; {note or 'run the same command to continue'}"
         )
 
     serve(opened, host=host, port=port, root_path=root_path, on_listening=say)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.files import replacing
+from guidelens.files import explained, replacing
 
 from .design import Rules, answers
 from .wording import Question
@@ -302,6 +302,10 @@ class SurveyFile:
             connection.close()
             del self._local.db
 
+    def back_up(self, target: sqlite3.Connection) -> None:
+        """Copy the whole file into another database."""
+        self._db.backup(target)
+
     @property
     def _db(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._local, "db", None)
@@ -404,6 +408,25 @@ def write_survey(
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # closing removes the -wal and -shm files
     except (OSError, sqlite3.Error) as error:
         raise GuidelensError(f"cannot write {path}: {error}") from error
+
+
+def copy_survey(path: Path, target: Path) -> None:
+    """Copy the design and pictures of a survey to a new file, without raters and answers. It may be served meanwhile.
+
+    :raises UsageError: ``path`` is not a survey.
+    :raises GuidelensError: the copy cannot be written.
+    """
+    source = SurveyFile(path, read_only=True)
+    try:
+        with explained(f"cannot write {target}"), closing(_connect(target)) as db:
+            source.back_up(db)
+            with _transaction(db, target):
+                db.execute("DELETE FROM vote")
+                db.execute("DELETE FROM rater")
+    except sqlite3.Error as error:
+        raise GuidelensError(f"cannot copy {path} to {target}: {error}") from error
+    finally:
+        source.close()
 
 
 def _known_or_new(db: sqlite3.Connection, name: str, source: str, now: float) -> int:

@@ -27,9 +27,9 @@ SERVE = "from guidelens.cli.main import cli; cli()"
 
 
 @contextmanager
-def served(survey: SurveyFile) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def served(survey: SurveyFile, how: str = "serve") -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Serve with the command and yield the address."""
-    command = [sys.executable, "-c", SERVE, "survey", "serve", str(survey.path), "--port", "0"]
+    command = [sys.executable, "-c", SERVE, "survey", how, str(survey.path), "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
@@ -205,3 +205,24 @@ def test_killed_under_load_no_confirmed_vote_is_lost(make: Callable[..., SurveyF
         process.send_signal(signal.SIGINT)
         assert process.wait(30) in (0, 130)
     assert len(survey.votes()) == 16 * 8 * 2
+
+
+def test_a_preview_leaves_nothing_behind(make: Callable[..., SurveyFile]) -> None:
+    survey = make(raters=2, items=4, repeats=0, checks=0)
+    assert survey.join("a" * 22) is not None
+    survey.close()
+    before = survey.path.read_bytes()
+    with (
+        served(survey, "preview") as (base, process),
+        httpx.Client(base_url=base, follow_redirects=True) as client,
+    ):
+        page = client.get("/")
+        assert "Preview: " in page.text
+        page = client.post(read(page.text).action, data={**read(page.text).hidden, "agree": "1"})
+        assert page.status_code == 200
+        assert page.url.path.endswith("/instructions")
+        process.send_signal(signal.SIGINT)
+        assert process.stdout is not None
+        assert "answers are not stored" in process.stdout.read()
+    assert survey.path.read_bytes() == before
+    assert len([rater for rater in SurveyFile(survey.path).raters() if rater.source == "open"]) == 1

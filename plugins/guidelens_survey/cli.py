@@ -116,8 +116,9 @@ def create_command(
     out: Path | None, exclude_failed_checks: int | None, exclude_faster: float | None,
     min_answered: float | None, min_consistency: float | None, **options: Any,
 ) -> None:  # fmt: skip
-    """Create a balanced survey of the pictures in STUDY_DIR, the directory of a study or comparison.
+    """Create a balanced survey of the pictures in STUDY_DIR.
 
+    STUDY_DIR is the directory of a study or comparison.
     The exclusion rules for raters are fixed here, before the first answer.
     """
     from .create import create_survey, read_where

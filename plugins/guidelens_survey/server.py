@@ -11,6 +11,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
@@ -42,6 +43,8 @@ BODY_SECONDS = 20.0
 VISIT = "visit"
 """The only cookie: a random name, with which the open link finds the visitor's progress."""
 
+_ROOT_PATH = re.compile(r"(/[A-Za-z0-9_-]{1,100}){1,10}")
+
 _STATIC = {"survey.css": "text/css", "survey.js": "text/javascript"}
 _PICTURE = "private, max-age=86400, immutable"
 
@@ -66,11 +69,15 @@ def create_app(
         cannot reach it by a name of its own), and ``/`` is an open link. Otherwise only the links from
         ``guidelens survey links`` open the survey.
     :param root_path: path below which a proxy shows the survey, such as ``/rate``.
-    :raises UsageError: for a path that does not begin with a slash.
+    :raises UsageError: for a path that does not begin with a slash, or has parts that no address should have.
     """
     prefix = root_path.rstrip("/")
     if prefix and not prefix.startswith("/"):
         raise UsageError(f"root path {root_path!r}: it begins with a slash, such as /rate")
+    if prefix and not _ROOT_PATH.fullmatch(prefix):
+        raise UsageError(
+            f"root path {root_path[:60]!r}: its parts are letters, digits, - and _, such as /surveys/rate"
+        )
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     site = _SurveyPages(survey, local, limits or Limits(), prefix)
     app.add_exception_handler(Refused, site.refused)

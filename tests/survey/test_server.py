@@ -360,6 +360,20 @@ def test_below_a_path_of_a_proxy(survey: SurveyFile, strips: bool) -> None:
     assert len(survey.votes()) == 16
     with pytest.raises(UsageError, match="root path 'rate': it begins with a slash"):
         create_app(survey, root_path="rate")
+    for odd in (
+        "//evil.com",
+        "/..",
+        "/a/../b",
+        "/a b",
+        '/"><script>',
+        "/?x",
+        "/a\nb",
+        "/" + "a" * 5000,
+        "/%2f",
+    ):
+        with pytest.raises(UsageError, match="its parts are letters, digits") as caught:
+            create_app(survey, root_path=odd)
+        assert "\n" not in str(caught.value)
 
 
 def test_a_rater_who_closes_the_page_is_no_error(client: Client, survey: SurveyFile) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from .boxes import LEAST_SHARE_SHOWN, Box, can_check, colour_of, colour_shares, holds
-from .loading import read_config, reading
+from .loading import check_version, read_config, reading
 
 Detector = Callable[[Tensor, str], Sequence[Box]]
 """Finds a noun in an image (3, H, W) in [-1, 1]."""
@@ -94,6 +94,7 @@ def load_detector(
     :param source: the model, as error messages name it.
     :raises GuidelensError: a file is missing or unreadable, or the model is not a zero-shot detector.
     """
+    check_version()
     import transformers
     from transformers.models.auto import modeling_auto
 

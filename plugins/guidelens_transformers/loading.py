@@ -16,6 +16,9 @@ from .guidance import TransformersGuidance, as_guidance
 from .networks import Network
 from .options import ObjectiveOptions
 
+OLDEST = 5
+"""Major version of transformers from which on image processors are differentiable."""
+
 
 def load_guidance(
     directory: Path, options: ObjectiveOptions | None = None, *, source: str = ""
@@ -27,6 +30,7 @@ def load_guidance(
     :param source: the model, as error messages name it; default: the directory.
     :raises GuidelensError: a file is missing or unreadable, or the model is not of a supported kind.
     """
+    check_version()
     source, options = source or str(directory), options or ObjectiveOptions()
     config = read_config(directory, source)
     model_class, network_class = _classes(config, source)
@@ -92,6 +96,17 @@ def _classes(config: dict[str, Any], source: str) -> tuple[Any, type[Network]]:
         f"{source} is a {named or kind} of transformers, which offers none of itc, itm, cap and vqa here; "
         "docs/photographs.md lists the supported families"
     )
+
+
+def check_version() -> None:
+    """:raises GuidelensError: transformers is older than 5."""
+    import transformers
+
+    if int(transformers.__version__.partition(".")[0]) < OLDEST:
+        raise GuidelensError(
+            f"transformers {transformers.__version__} is too old: its image processors keep no gradients; "
+            f"pip install 'transformers>={OLDEST}'"
+        )
 
 
 @contextmanager

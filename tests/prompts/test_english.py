@@ -33,6 +33,8 @@ EXAMPLES = {
         "a bench in front of a house",
     ],
     "a plate of cooked food": ["a plate", "a food", "a cooked food", "a plate of a food"],
+    "a small yellow square": ["a square", "a small square", "a yellow square"],
+    "an orange orange": ["an orange", "an orange orange"],
     "Three boats.": ["a boat", "three boats"],
 }
 

@@ -132,6 +132,13 @@ def test_missing_extra_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert info.missing == ("transformers",)
 
 
+def test_an_old_transformers_is_refused(folder_of: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = folder_of("clip")
+    monkeypatch.setattr("transformers.__version__", "4.57.1")
+    with pytest.raises(GuidelensError, match=r"transformers 4\.57\.1 is too old: .* 'transformers>=5'"):
+        load_guidance(folder)
+
+
 def test_special_tokens_and_empty_prompts(folder_of: Folder) -> None:
     model = load_guidance(folder_of("llava"))
     with pytest.raises(UsageError, match="contains the special token <image>"):

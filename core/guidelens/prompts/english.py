@@ -13,7 +13,18 @@ from dataclasses import dataclass
 from guidelens.contracts import Fact
 
 from .facts import NUMBERS, singular_of
-from .words import ADJECTIVES, COLOURS, LINKS, MATERIALS, PARTICIPLES, RELATIONS, SKIPPED, STOPS, word_set
+from .words import (
+    ADJECTIVES,
+    ALSO_NOUNS,
+    COLOURS,
+    LINKS,
+    MATERIALS,
+    PARTICIPLES,
+    RELATIONS,
+    SKIPPED,
+    STOPS,
+    word_set,
+)
 
 _WORD = re.compile(r"[a-z0-9]+(?:[-'][a-z0-9]+)*|[,.;:!?\"]")
 _DETERMINERS = word_set("a an the some his her its their my your another each")
@@ -155,7 +166,7 @@ def _phrase(words: Sequence[str]) -> _Phrase | None:
         attributes.append(left.pop(0))
     if not 0 < len(left) <= _LONGEST_NOUN or any(word in STOPS or not word[0].isalpha() for word in left):
         return None
-    if len(left) == 1 and (left[0] in ADJECTIVES or left[0] in COLOURS):
+    if len(left) == 1 and left[0] in (ADJECTIVES | COLOURS) - ALSO_NOUNS:
         return None
     noun = " ".join(left)
     return _Phrase(singular_of(noun) if number != 1 else noun, tuple(attributes), number)
@@ -191,5 +202,5 @@ def _facts(phrases: Sequence[_Phrase], relations: Sequence[tuple[int, str, int]]
             yield Fact("count", phrase.noun, number=phrase.number, needs=(nouns.index(phrase.noun),))
     for first, relation, second in relations:
         one, other = phrases[first].noun, phrases[second].noun
-        needs = (nouns.index(one), nouns.index(other))
-        yield Fact("relation", one, relation, other, needs=needs)
+        both = (nouns.index(one), nouns.index(other))
+        yield Fact("relation", one, relation, other, needs=both)

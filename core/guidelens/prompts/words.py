@@ -25,6 +25,9 @@ ADJECTIVES = word_set(
     "single several many few various multiple different other same colorful colourful transparent adorable"
 )
 
+ALSO_NOUNS = word_set("square orange giant adult gold silver")
+"""Adjectives and colours that are nouns at the end of a phrase."""
+
 _RELATIONS = {
     "left of": ("to the left of", "on the left of", "on the left side of", "left of"),
     "right of": ("to the right of", "on the right of", "on the right side of", "right of"),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from guidelens.guidance import Settings, resolve
     from guidelens.hookspecs import hookimpl
     from guidelens.joint_guidance import JointGuidance
+    from guidelens.pictures import to_picture
     from guidelens.plugins import ComponentInfo, PluginManager
     from guidelens.runs.stream import stream
     from guidelens.sampling import Sampling
@@ -68,6 +69,7 @@ _HOME = {
     "resolve": "guidance",
     "run_study": "studies.run",
     "stream": "runs.stream",
+    "to_picture": "pictures",
 }
 """Public name -> the module that defines it."""
 
@@ -100,6 +102,7 @@ __all__ = [
     "resolve",
     "run_study",
     "stream",
+    "to_picture",
 ]
 
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
-from guidelens.pictures import png_bytes
+from guidelens.errors import GuidelensError
+from guidelens.pictures import open_picture, png_bytes
 from guidelens.runs.compare import Perturbations, PlannedComparison, compute_comparison, plan_comparison
 from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Callbacks, Driver, Progress
@@ -19,9 +20,13 @@ from guidelens.runs.store import COMPARISON, RunStore, earlier_config
 from guidelens.sampling import Sampling
 from guidelens.schedules import ScheduleSpec
 from guidelens.seeds import read_seeds
+from guidelens.shown import html_of, save_picture
 from guidelens.stats import Estimate, perturbation_effects, summarise
+from guidelens.words import plural
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from guidelens.plugins import PluginManager
 
 GRID, PAGE = "grid.png", "index.html"
@@ -52,6 +57,35 @@ class Comparison:
     """What the reader should know about prompts and settings."""
     stopped: bool = False
     """Whether ``should_stop`` ended the comparison. The page exists only if some picture was finished."""
+
+    def save(self, path: str | Path) -> Path:
+        """Write the grid of pictures as PNG; return the path.
+
+        :raises GuidelensError: there is no grid, the name does not end in .png, or the file cannot be written.
+        """
+        png = self._repr_png_()
+        if png is None:
+            raise GuidelensError(f"{self.directory} has no finished picture to save")
+        return save_picture(open_picture(self.grid), path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row per picture of the directory; the columns are those of ``guidelens study export``.
+
+        :raises GuidelensError: pandas is not installed.
+        """
+        from guidelens.studies.results import load_study
+
+        return load_study(self.directory).to_pandas()
+
+    def _repr_png_(self) -> bytes | None:
+        return self.grid.read_bytes() if self.grid.is_file() else None
+
+    def _repr_html_(self) -> str:
+        facts = {
+            name: ", ".join(f"{column} {found.mean:.3g}" for column, found in columns.items() if found.n)
+            for name, columns in self.estimates.items()
+        }
+        return html_of(self._repr_png_(), f"{plural(len(self.rows), 'picture')} in {self.directory}", facts)
 
 
 def compare(

@@ -5,10 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from .contracts import Schedule
+from .pictures import png_bytes, to_picture
+from .shown import data_frame, enlarged, html_of, row_of, save_picture
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from PIL.Image import Image
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,51 @@ class Step:
         """``sample`` as pictures (B, 3, h, w); of latents, decoded when first read."""
         return self.sample if self.decode is None else self.decode(self.sample)
 
+    def save(self, path: str | Path) -> Path:
+        """Write the predicted x0 of the samples, side by side, as PNG; return the path.
+
+        :raises GuidelensError: the name does not end in .png, or the file cannot be written.
+        """
+        return save_picture(self._row(), path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row per sample: index, progress, and ``weight.K``, ``loss.K``, ``gradient_norm.K``, ``cosine.K|L``.
+
+        :raises GuidelensError: pandas is not installed.
+        """
+        tables: dict[str, dict[str, Tensor]] = {
+            "weight": self.weights,
+            "loss": self.losses,
+            "gradient_norm": self.gradient_norms,
+            "cosine": {"|".join(pair): value for pair, value in self.cosines.items()},
+        }
+        columns = {
+            f"{kind}.{name}": value.tolist()
+            for kind, table in tables.items()
+            for name, value in table.items()
+        }
+        return data_frame(
+            {
+                "sample": row,
+                "index": self.index,
+                "timestep": self.timestep,
+                "progress": self.progress,
+                **{name: values[row] for name, values in columns.items()},
+            }
+            for row in range(len(self.x_t))
+        )
+
+    def _row(self) -> Image:
+        return row_of([to_picture(image) for image in self.preview])
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(self._row())
+
+    def _repr_html_(self) -> str:
+        facts = {name: ", ".join(f"{v:.3g}" for v in values.tolist()) for name, values in self.losses.items()}
+        title = f"step {self.index + 1}, progress {self.progress:.2f}: predicted x0"
+        return html_of(self._repr_png_(), title, {f"loss {name}": text for name, text in facts.items()})
+
 
 @dataclass(frozen=True, eq=False)
 class Result:
@@ -107,3 +160,41 @@ class Result:
     nonfinite_steps: int
     seconds: float
     notes: tuple[str, ...] = ()
+
+    @property
+    def picture(self) -> Image:
+        """The image as a picture of 8 bits."""
+        return to_picture(self.image)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the picture as PNG, pixel for pixel; return the path.
+
+        :raises GuidelensError: the name does not end in .png, or the file cannot be written.
+        """
+        return save_picture(self.picture, path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row per step: ``step``, and ``loss.K``, ``gradient_norm.K``, ``cosine.K|L``.
+
+        :raises GuidelensError: pandas is not installed.
+        """
+        tables = {"loss": self.losses, "gradient_norm": self.gradient_norms, "cosine": self.cosines}
+        columns = {
+            f"{kind}.{name}": values for kind, table in tables.items() for name, values in table.items()
+        }
+        count = max(map(len, columns.values()), default=0)
+        return data_frame(
+            {"step": step, **{name: values[step] for name, values in columns.items()}}
+            for step in range(count)
+        )
+
+    def _repr_png_(self) -> bytes:
+        return png_bytes(enlarged(self.picture))
+
+    def _repr_html_(self) -> str:
+        last: dict[str, Any] = {name: values[-1] for name, values in self.losses.items() if values}
+        facts = {
+            "seed": str(self.sample.seed),
+            **{f"loss {name}": f"{value:.3g}" for name, value in last.items()},
+        }
+        return html_of(self._repr_png_(), self.sample.prompt or "unguided", facts)

@@ -15,12 +15,12 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import explained
 from guidelens.guarding import one_line
 from guidelens.pictures import open_picture
-from guidelens.plugins.requirements import pip_command
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
 from guidelens.runs.telemetry import CHANGED, Telemetry, again, load_telemetry, recorded_hash, sha256_of
 from guidelens.sampling import split_steps
+from guidelens.shown import data_frame, html_of
 from guidelens.words import plural
 
 from .expand import pair_id
@@ -77,11 +77,7 @@ class CellRecords(list[CellRecord]):
 
         :raises GuidelensError: where pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ModuleNotFoundError:
-            raise GuidelensError(f"a data frame needs pandas: {pip_command(['pandas'])}") from None
-        return pd.DataFrame([flat(cell) for cell in self])
+        return data_frame(flat(cell) for cell in self)
 
 
 @dataclass(frozen=True)
@@ -200,6 +196,20 @@ class StudyResults:
             for kind in ("image", "telemetry")
         }
         return sorted(name for name, known in files if not _as_written(self.directory / name, known))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the flat table of all cells as a data frame.
+
+        :raises GuidelensError: pandas is not installed.
+        """
+        return self.cells.to_pandas()
+
+    def _repr_html_(self) -> str:
+        counts: dict[str, int] = {}
+        for cell in self.keys.values():
+            counts[cell["status"]] = counts.get(cell["status"], 0) + 1
+        facts = {"directory": str(self.directory), **{name: str(count) for name, count in counts.items()}}
+        return html_of(None, self.name, facts)
 
     @property
     def _is_study(self) -> bool:

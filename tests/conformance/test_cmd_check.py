@@ -132,7 +132,7 @@ def test_the_text_says_what_failed(mixed: Path, guidelens_cli: Run) -> None:
     assert lines[1].split() == ["passed", "build"]
     assert lines[2].split() == ["passed", "weights", "points", "201"]
     assert (
-        "  failed   weights  at progress 0 the weight of 'itc' is inf, a float, and no finite" in done.stdout
+        "  failed   weights  at progress 0 the weight of 'itc' is inf, a float, not a finite" in done.stdout
     )
     assert "  skipped  pure     not checked: it needs weights" in done.stdout
     assert lines[-1] == "mixed: 5 passed, 1 failed, 2 not checked; failed: bad (weights)"

@@ -1,1 +1,1 @@
-"""What a run looks like: the page, the grid of pictures, and the trajectory of one picture."""
+"""Pages of runs and studies, grids of pictures, and animations of single pictures."""

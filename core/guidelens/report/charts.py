@@ -18,16 +18,14 @@ Values = Sequence[float | None]
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a chart: values over steps, None where there is none; ``colour`` numbers a colour of the
-    page.
-    """
+    """A line of a chart: values over steps, None if missing. ``colour`` is the number of a colour of the page."""
 
     values: Values
     colour: int = 0
 
 
 def value_range(lines: Sequence[Values]) -> tuple[float, float]:
-    """Return the smallest and largest value of all lines, apart by more than nothing."""
+    """Return the smallest and largest value of all lines. They always differ."""
     present = [v for values in lines for v in values if v is not None]
     if not present:
         return 0.0, 1.0
@@ -41,7 +39,7 @@ def value_range(lines: Sequence[Values]) -> tuple[float, float]:
 def line_chart(lines: Sequence[Line], label: str, bounds: tuple[float, float] | None = None) -> Markup:
     """Return a chart of values over steps.
 
-    :param label: what a screen reader says.
+    :param label: text for screen readers.
     :param bounds: the range of the y axis.
     """
     low, high = bounds or value_range([line.values for line in lines])
@@ -64,9 +62,8 @@ def line_chart(lines: Sequence[Line], label: str, bounds: tuple[float, float] | 
 
 
 def dash_kinds(lines: Sequence[Values], span: float) -> list[str]:
-    """Return a class for each line: `` over1`` or `` over2``, dashed, where it covers one or more earlier ones.
-
-    A line covers another where they are within 2 % of ``span`` of each other at a quarter of the steps or more.
+    """Return a class for each line: `` over1`` or `` over2`` (dashed) if it covers one or more earlier lines. A line
+    covers another if they differ by less than 2 % of ``span`` at a quarter of the steps or more.
     """
     kinds: list[str] = []
     for i, values in enumerate(lines):
@@ -82,11 +79,10 @@ def _coincide(one: Values, other: Values, span: float) -> bool:
 
 
 def interval_mark(estimate: Estimate, bounds: tuple[float, float], colour: int | None = None) -> Markup:
-    """Return a dot with its interval on a common scale, and a tick at 0 inside it.
+    """Return a dot with its interval on a common scale, and a tick at 0. It is decorative, because the numbers are
+    printed beside it.
 
-    It is decoration: the numbers stand beside it.
-
-    :param colour: the number of its colour; None: that of the page's accents.
+    :param colour: the number of its colour; None: the page's accent colour.
     """
     low, high = bounds
     span = (high - low) or 1.0
@@ -108,7 +104,7 @@ def interval_mark(estimate: Estimate, bounds: tuple[float, float], colour: int |
 
 
 def _path(values: Values, steps: int, frame: Frame) -> str:
-    """Return path data with a gap at each missing value; long series are thinned to :data:`MAX_POINTS`."""
+    """Return path data with a gap at each missing value. Long series are thinned to :data:`MAX_POINTS`."""
     stride = max(1, math.ceil(steps / MAX_POINTS))
     chosen = [i for i in range(len(values)) if i % stride == 0 or i == len(values) - 1]
     commands, pen_down = [], False

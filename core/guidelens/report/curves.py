@@ -18,7 +18,7 @@ _SPREAD = 7.0
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve: an estimate at each place of the x axis, None where there is none."""
+    """A curve: an estimate at each place of the x axis, None if missing."""
 
     name: str
     colour: int
@@ -32,12 +32,12 @@ def interval_chart(
     axis: str,
     bounds: tuple[float, float] | None = None,
 ) -> Markup:
-    """Draw means with whiskers at evenly spaced places; points of one curve are joined where places are ordered.
+    """Draw means with whiskers at evenly spaced places. Points of a curve are joined if the places are ordered.
 
-    :param places: what stands below each place.
-    :param title: what a screen reader says.
-    :param axis: what the places are; empty: they have no order, and nothing is joined.
-    :param bounds: the ends of the y axis; None: [0, 1] where all lies there, else the range of it all.
+    :param places: the label of each place.
+    :param title: text for screen readers.
+    :param axis: the label of the x axis; empty: the places have no order.
+    :param bounds: the ends of the y axis; None: [0, 1] if it contains everything, else the range of the data.
     """
     frame = _frame(*(bounds or _bounds(curves)))
     step = (frame.end - frame.left) / max(1, len(places))
@@ -95,7 +95,7 @@ def _frame(low: float, high: float) -> Frame:
 
 
 def _zero(frame: Frame) -> list[Markup]:
-    """Return the label of 0 where it is inside the y axis."""
+    """Return the label of 0 if it is inside the y axis."""
     return [text(frame.left - 3, frame.y(0) + 3, "0", "end")] if frame.low < 0 < frame.high else []
 
 
@@ -104,7 +104,7 @@ def _axis_name(frame: Frame, name: str) -> Markup:
 
 
 def _bounds(curves: Sequence[Curve]) -> tuple[float, float]:
-    """Return [0, 1] where everything lies in it, else the range of it all."""
+    """Return [0, 1] if it contains everything, else the range of the data."""
     values = [
         v
         for curve in curves

@@ -1,4 +1,4 @@
-"""grid.png: prompts down, schedules across, in each cell the pictures of the first seeds."""
+"""Draw grid.png: a row per prompt, a column per schedule, with the pictures of the first seeds."""
 
 from __future__ import annotations
 
@@ -19,12 +19,10 @@ PAPER, INK, FAINT = (255, 255, 255), (28, 28, 30), (235, 235, 238)
 
 
 def draw_grid(rows: Sequence[Mapping[str, Any]], load: Callable[[str], Image]) -> Image:
-    """Draw the pictures of result rows, in order of appearance; ``load`` returns the picture of a key.
+    """Draw the pictures of result rows in their order. ``load`` returns the picture of a key. A field shows at most
+    the first four seeds (a single picture, or two by two). Small pictures are enlarged without smoothing.
 
-    A cell holds the pictures of the first four seeds at most (one alone, or two by two). Small pictures are
-    enlarged without smoothing, so that a pixel stays a pixel.
-
-    :raises ValueError: when there are no rows.
+    :raises ValueError: there are no rows.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -64,7 +62,7 @@ def draw_grid(rows: Sequence[Mapping[str, Any]], load: Callable[[str], Image]) -
 
 
 def fit(image: Image, side: int) -> Image:
-    """Scale a picture into a square: enlarged by whole pixels, reduced smoothly."""
+    """Scale a picture into a square. Enlarging repeats whole pixels, reducing is smooth."""
     from PIL import Image
 
     longest = max(image.size)
@@ -79,9 +77,7 @@ def fit(image: Image, side: int) -> Image:
 
 
 def wrap(text: str, font: Font, width: float) -> list[str]:
-    """Break text into lines of at most ``width`` pixels, at spaces where possible, inside a word where
-    not.
-    """
+    """Break text into lines of at most ``width`` pixels, at spaces if possible, else inside words."""
     lines, line = [], ""
     for word in text.split():
         if line and font.getlength(f"{line} {word}") > width:
@@ -96,7 +92,7 @@ def wrap(text: str, font: Font, width: float) -> list[str]:
 
 
 def _picture_side(prompts: int, seeds: int) -> int:
-    """Return the side of one picture: multiples of 32, smaller the more there is to show."""
+    """Return the side of a picture, a multiple of 32. It is smaller for larger grids."""
     if seeds == 1:
         return 192 if prompts <= 12 else 128
     return 128 if prompts <= 12 else 96 if prompts <= 60 else 64

@@ -1,4 +1,4 @@
-"""index.html: the pictures of one or several runs with their scores and losses, made from their directories alone."""
+"""Render index.html from the directories of one or several runs: pictures, scores and losses."""
 
 from __future__ import annotations
 
@@ -29,15 +29,14 @@ from guidelens.svg import short
 from guidelens.words import plural
 
 INLINE_BYTES = 8_000_000
-"""Pictures are part of the page up to this size in all (each is there twice); beyond, the page links to
-them.
-"""
+"""Up to this total size, pictures are embedded in the page (each twice). Otherwise the page links to them."""
 
 PIXELATED_SIDE = 128
-"""Pictures up to this size are enlarged pixel by pixel; larger ones, which a page mostly reduces, are smoothed."""
+"""Pictures up to this size are enlarged pixel by pixel. Larger ones are smoothed, because a page mostly reduces
+them."""
 
 ALWAYS_SHOWN = ("steps", "sampler", "scale")
-"""Options that the list of settings names even at their default."""
+"""Options that the list of settings always shows."""
 
 Row = Mapping[str, Any]
 
@@ -47,10 +46,10 @@ class Part:
     """A run of the page."""
 
     label: str
-    """Which value of a sweep it has, as ``scale 0.3``; empty where the page has one run."""
+    """Its value in a sweep, such as ``scale 0.3``; empty if the page has one run."""
     directory: Path
     place: str
-    """The directory seen from the folder of the page."""
+    """The directory, relative to the folder of the page."""
     config: Mapping[str, Any]
     rows: list[Row]
 
@@ -62,7 +61,7 @@ class Part:
 
 @dataclass(frozen=True)
 class PartView:
-    """The tables and settings of a run, as the page shows them."""
+    """The tables and settings of a run for the page."""
 
     label: str
     tables: Tables
@@ -71,19 +70,18 @@ class PartView:
 
 
 def render_page(directory: Path) -> str:
-    """Return the page of the run in ``directory``: self-contained, without scripts from elsewhere or any
-    request.
+    """Return the page of the run in ``directory``. It is self-contained and makes no requests.
 
-    :raises GuidelensError: when the directory holds no run that can be read.
+    :raises GuidelensError: the directory has no readable run.
     """
     return _render([_read_part("", directory, ".")])
 
 
 def render_sweep(runs: Mapping[str, Path], directory: Path) -> str:
-    """Return the page, to be written into ``directory``, of several runs that differ in a setting.
+    """Return the page of several runs that differ in a setting, for ``directory``.
 
-    :param runs: directories within ``directory``, by what each is called (``scale 0.3``).
-    :raises GuidelensError: when one of them holds no run that can be read.
+    :param runs: directories inside ``directory``, by name (``scale 0.3``).
+    :raises GuidelensError: one of them has no readable run.
     """
     parts = [_read_part(label, run, run.relative_to(directory).as_posix()) for label, run in runs.items()]
     return _render(parts)
@@ -137,7 +135,7 @@ def _render(parts: Sequence[Part]) -> str:
 
 
 def _prompt_views(parts: Sequence[Part], colours: Mapping[str, int]) -> list[PromptView]:
-    """Return the prompts of all parts, in order, each with a row of pictures for each part."""
+    """Return the prompts of all parts in order, each with a row of pictures per part."""
     sources = _picture_sources(parts)
     prompts = {(p["text"], p["reference"]): p for part in parts for p in part.config["prompts"]}
     views = []
@@ -173,17 +171,17 @@ def page_environment() -> Any:
 
 
 def is_fine(settings: Mapping[str, Any]) -> bool:
-    """Whether pictures of these settings are too large to be shown pixel by pixel."""
+    """Return whether pictures of these settings are too large to show them pixel by pixel."""
     return max(settings["image_shape"][1:]) > PIXELATED_SIDE
 
 
 def signed_text(value: float) -> str:
-    """Write a difference: its sign and two decimals; what rounds to nothing has none."""
+    """Return a difference with sign and two decimals. A value that rounds to 0 has no sign."""
     return "0.00" if abs(value) < 0.005 else f"{value:+.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _picture_sources(parts: Sequence[Part]) -> dict[str, Callable[[Row], str]]:
-    """Return, by label, how a part's pictures are addressed: as data while all are small, else as files."""
+    """Return the addresses of each part's pictures by label: as data if all are small, else as files."""
     files = [part.directory / image_name(row["key"]) for part in parts for row in part.rows]
     if 2 * sum(file.stat().st_size for file in files) * 4 / 3 > INLINE_BYTES:
         return {part.label: part.address for part in parts}
@@ -198,7 +196,7 @@ def _inline(directory: Path) -> Callable[[Row], str]:
 
 
 def _settings(config: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """Yield the settings of a run that are not at their defaults, and what it was drawn with."""
+    """Yield the settings of a run that differ from their defaults, and its models and versions."""
     defaults = {each.name: each.default for each in options() if each.name not in ALWAYS_SHOWN}
     for name, value in config["settings"].items():
         if name in defaults and value == defaults[name]:

@@ -1,4 +1,4 @@
-"""The pictures of a comparison's page: prompts down, schedules across, up to four seeds in each field."""
+"""The pictures of a comparison's page: a row per prompt, a column per schedule, up to four seeds in each field."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from guidelens.report.study_cells import cell_command, redraw_command, request_w
 from guidelens.svg import short
 
 FIRST_SEEDS = 4
-"""Pictures of a field, two by two; those of further seeds are folded."""
+"""Number of pictures shown in a field, two by two. Those of further seeds are folded."""
 
 Row = Mapping[str, Any]
 
@@ -31,7 +31,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class CellView:
-    """One picture as the page shows it."""
+    """A picture of the page."""
 
     row: Row
     source: str
@@ -39,14 +39,14 @@ class CellView:
     charts: list[tuple[str, list[Chart]]]
     """Groups of charts for the details: losses, gradient norms, cosines."""
     redraw: str
-    """The command that draws it again bit for bit; empty where a model was given as an object."""
+    """The command that draws it again bit for bit; empty if a model was given as an object."""
     command: str
-    """The command that draws it alone; likewise."""
+    """The command that draws it alone; empty if a model was given as an object."""
 
 
 @dataclass(frozen=True)
 class ColumnView:
-    """One schedule's pictures for one prompt."""
+    """The pictures of a schedule for a prompt."""
 
     schedule: str
     number: int
@@ -65,7 +65,7 @@ class FieldRow:
 
 @dataclass(frozen=True)
 class PromptView:
-    """One prompt's pictures: a row, or one for each value of a sweep."""
+    """The pictures of a prompt: one row, or one per value of a sweep."""
 
     number: int
     text: str
@@ -76,14 +76,14 @@ class PromptView:
 
 
 def score_text(value: float) -> str:
-    """Write a score: two decimals, or a dash for none."""
+    """Return a score with two decimals, or a dash if there is none."""
     return "–" if math.isnan(value) else f"{value:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def again(config: Mapping[str, Any], row: Row, directory: str = ".") -> tuple[str, str]:
-    """Return the commands that draw one picture again and alone; empty where a model was given as an object.
+    """Return the commands that draw a picture again and alone; empty if a model was given as an object.
 
-    :param directory: of the picture's run, seen from the folder of the page.
+    :param directory: directory of the picture's run, relative to the folder of the page.
     """
     if config["plugins"] is None:
         return "", ""
@@ -102,9 +102,9 @@ def field_row(
 ) -> FieldRow:
     """Return a prompt's pictures in one run.
 
-    :param label: which value of a sweep this is; empty: the page has one run.
-    :param sources: the address of a row's picture.
-    :param directory: of the run, seen from the folder of the page.
+    :param label: its value in a sweep; empty: the page has one run.
+    :param sources: returns the address of a row's picture.
+    :param directory: directory of the run, relative to the folder of the page.
     """
     mine = [row for row in rows if (row["prompt"], row["reference"]) == (prompt["text"], prompt["reference"])]
     columns = []
@@ -121,7 +121,7 @@ def field_row(
 
 
 def prompt_hints(prompt: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return how a prompt was perturbed, and what the text encoder has to say of it."""
+    """Return the perturbation of a prompt and the notes of the text encoder about it."""
     text, reference = prompt["text"], prompt["reference"]
     forms = [f for f in config["perturbed"] if (f["text"], f["reference"]) == (text, reference)]
     notes = [note["note"] for note in config["notes"] if note["prompt"] == text]
@@ -141,7 +141,7 @@ def _scores(row: Row) -> list[tuple[str, str]]:
 
 
 def _loss_charts(rows: Sequence[Row], colours: Mapping[str, int]) -> list[Chart]:
-    """Draw each objective's loss: a line per schedule, its mean over seeds, in the colour of the schedule."""
+    """Draw the loss of each objective, with a line per schedule (mean over seeds) in the colour of the schedule."""
     charts = []
     for name in dict.fromkeys(name for row in rows for name in row["losses"]):
         schedules = dict.fromkeys(row["schedule"] for row in rows if name in row["losses"])
@@ -160,7 +160,7 @@ def _loss_charts(rows: Sequence[Row], colours: Mapping[str, int]) -> list[Chart]
 
 
 def _mean_series(series: Sequence[Sequence[float | None]]) -> list[float | None]:
-    """Return the mean of several series step by step, None where none has a value."""
+    """Return the mean of several series at each step, None if none has a value."""
     means: list[float | None] = []
     for values in zip(*series, strict=True):
         present = [v for v in values if v is not None]
@@ -193,7 +193,7 @@ def _cell_charts(row: Row, colours: Mapping[str, int]) -> list[tuple[str, list[C
 
 
 def _ends(lines: Sequence[Line]) -> str:
-    """Say where lines start and end; nothing where one has no value."""
+    """Return a text with the first and last values of the lines; empty if one is missing."""
     ends = [[v for v in line.values if v is not None] for line in lines]
     if not all(ends):
         return ""
@@ -202,7 +202,7 @@ def _ends(lines: Sequence[Line]) -> str:
 
 
 def weight_charts(config: Mapping[str, Any], colours: Mapping[str, int]) -> dict[str, Markup]:
-    """Draw the weights of each schedule over steps, a line per objective; one that weighs nothing has none."""
+    """Draw the weights of each schedule over steps, with a line per objective whose weight is not always 0."""
     charts = {}
     for schedule in config["schedules"]:
         weights = schedule["weights"]

@@ -1,4 +1,4 @@
-"""The tables of a comparison's page: scores, paired differences against each schedule, and the headline of both."""
+"""The tables of a comparison's page: scores, paired differences to each schedule, and a headline."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ Bounds = tuple[float, float]
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a column: its name, what it means, and the ends of the axis of its rails."""
+    """The head of a column: its name, its meaning, and the range of its axis."""
 
     name: str
     meaning: str
     low: str
     high: str
     zero: float | None
-    """Where 0 is on the axis, in percent of its length; None: at an end, or outside."""
+    """The position of 0 in percent of the axis; None: at an end, or outside."""
     n: int | None
-    """The number of pictures or pairs behind every number of the column; None: they differ."""
+    """The number of pictures or pairs of every number in the column; None: they differ."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """A number of a table and its rail; ``estimate`` is None where there is none."""
+    """A number of a table with its mark on the axis. ``estimate`` is None if there is none."""
 
     estimate: Estimate | None
     rail: Markup
@@ -41,7 +41,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Line:
-    """One schedule's line of a table."""
+    """The row of a schedule in a table."""
 
     schedule: str
     number: int
@@ -59,19 +59,19 @@ class Differences:
 
 @dataclass(frozen=True)
 class Headline:
-    """The difference that a page leads with: ``more`` scores higher than ``less`` in ``column``."""
+    """The headline of a page: ``more`` scores higher than ``less`` in ``column``."""
 
     column: str
     more: str
     less: str
     estimate: Estimate
     compared: int
-    """The number of differences that it was chosen from."""
+    """The number of differences from which it was chosen."""
 
 
 @dataclass(frozen=True)
 class Tables:
-    """All tables of a page; without scores all of it is empty."""
+    """All tables of a page. Without scores they are empty."""
 
     heads: list[Head]
     lines: list[Line]
@@ -79,7 +79,7 @@ class Tables:
     differences: list[Differences]
     headline: Headline | None
     default: int
-    """The number of the schedule that differences are shown against at first."""
+    """The number of the schedule whose differences are shown first."""
 
 
 def tables(
@@ -90,8 +90,8 @@ def tables(
 ) -> Tables:
     """Estimate every schedule's columns, and every paired difference of two schedules.
 
-    :param names: the schedules, in order; those without pictures are left out.
-    :param metrics: as ``config.json`` has them, for what columns mean and how far they range.
+    :param names: the schedules in order. Those without pictures are left out.
+    :param metrics: records of ``config.json`` with the meaning and range of columns.
     """
     estimates = summarise(rows)
     present = [name for name in names if name in estimates]
@@ -135,11 +135,11 @@ def headline(
 ) -> Headline | None:
     """Choose the largest paired difference, relative to the range of its column.
 
-    A column counts that declares its range. Differences whose interval excludes 0 come before all others. Each pair of
-    schedules counts once, as the difference that is positive.
+    Only columns with a declared range count. Differences whose interval excludes 0 come first. Each pair of schedules
+    counts once, in the order with a positive difference.
 
-    :param found: by (schedule, schedule it is compared with, column).
-    :returns: None where nothing was compared, or nothing differs.
+    :param found: differences by (schedule, base schedule, column).
+    :returns: None if nothing was compared or nothing differs.
     """
     ranked = []
     for (more, less, column), estimate in found.items():
@@ -155,7 +155,7 @@ def headline(
 
 
 def score_bounds(estimates: Sequence[Estimate], declared: Mapping[str, Any]) -> Bounds:
-    """Return the range that a column declares, else [0, 1] where all of it lies there, else the column's own."""
+    """Return the declared range of a column; else [0, 1] if it contains all values; else the range of the values."""
     low, high = declared.get("low"), declared.get("high")
     if low is not None and high is not None:
         return float(low), float(high)
@@ -166,14 +166,14 @@ def score_bounds(estimates: Sequence[Estimate], declared: Mapping[str, Any]) -> 
 
 
 def _default(names: Sequence[str]) -> str:
-    """Return the unguided schedule where there is one, else the first."""
+    """Return the unguided schedule if there is one, else the first."""
     return next((name for name in names if name in ("none", "unguided")), names[0])
 
 
 def _all_differences(
     rows: Sequence[Row], names: Sequence[str], columns: Sequence[str]
 ) -> dict[tuple[str, str, str], Estimate]:
-    """Return the mean of schedule - base for all (schedule, base, column); each is estimated once and mirrored."""
+    """Return the mean of schedule - base for all (schedule, base, column). Each pair is estimated once."""
     found: dict[tuple[str, str, str], Estimate] = {}
     for i, base in enumerate(names):
         later = names[i + 1 :]

@@ -41,7 +41,7 @@ class _Panel:
 
 @dataclass(frozen=True)
 class _PairView:
-    """A pair as the page shows it; ``verdicts`` has (objective, colour, margin) of each objective."""
+    """A pair of the page. ``verdicts`` has (objective, colour, margin) of each objective."""
 
     pair: Prompt
     source: str
@@ -82,10 +82,10 @@ _QUESTIONS = (
 def render_probe(
     probe: Probe, model: str, pairs: str, picture_of: Callable[[Prompt], Tensor], command: str = ""
 ) -> str:
-    """Return the page as HTML; nothing is fetched.
+    """Return the page as self-contained HTML.
 
-    :param model: the guidance model, as spelled.
-    :param pairs: the pairs, as spelled.
+    :param model: spelling of the guidance model.
+    :param pairs: spelling of the pairs.
     :param picture_of: returns the picture of a pair, (3, H, W) in [-1, 1].
     :param command: the command line, shown for repetition.
     """
@@ -127,7 +127,7 @@ def _panel(
 def _shown(
     probe: Probe, colours: Mapping[str, int], picture_of: Callable[[Prompt], Tensor]
 ) -> list[_PairView]:
-    """Return the pairs that most objectives are wrong about, in their order."""
+    """Return the pairs with the most wrong objectives, in their order."""
     wrong = [sum(m.margin(name) <= 0 for name in probe.objectives) for m in probe.measures]
     ranked = sorted(range(len(wrong)), key=lambda i: -wrong[i])[:MOST_SHOWN]
     return [
@@ -146,7 +146,7 @@ def _data_uri(image: Tensor) -> str:
 
 
 def probe_table(probe: Probe) -> Sequence[Sequence[str]]:
-    """Return what the command prints: a header, and a row for each objective."""
+    """Return the table that the command prints: a header, and a row per objective."""
     rows = [("objective", "accuracy", "moves away", "cosine", "raises margin", "margin")]
     for name in probe.objectives:
         found = (probe.accuracy, probe.moves_away, probe.cosine, probe.raises_margin, probe.margin)

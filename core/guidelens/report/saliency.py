@@ -1,4 +1,4 @@
-"""Where each objective pulled: maps of |dL_k/dx0| as heat over the picture that was pulled at."""
+"""Saliency maps: |dL_k/dx0| of each objective as heat over the picture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from guidelens.runs.telemetry import Telemetry
 
 SUFFIX = "-saliency.png"
-"""Of the file beside a cell's strip of predictions; see :func:`guidelens.report.study_cells.write_strips`."""
+"""Suffix of the file with saliency maps; see :func:`guidelens.report.study_cells.write_strips`."""
 
 HEAT = (
     *("04153a", "14185e", "3d1372", "620b75", "7f0d72", "991370", "b4186c", "cd2166", "e2335e"),
@@ -32,14 +32,14 @@ SMALLEST_SIDE = 128
 """Of one picture in :func:`labelled_strip`."""
 
 _GREY = (0.10, 0.55)
-"""What black and white become underneath, so that the picture can be told and no heat be mistaken for it."""
+"""Gray levels of black and white under a map, so that the picture is visible but differs from heat."""
 _OPAQUE = 0.6
-"""The share of a map's peak from which on its colour covers the picture."""
+"""Above this share of a map's peak, its colour covers the picture."""
 _GAP, _MARGIN, _FONT_SIZE = 4, 12, 15
 
 
 def heat_colours(levels: np.ndarray) -> np.ndarray:
-    """Return the colour of each level 0 to 255, (..., 3) float in [0, 1]."""
+    """Return the colour of each level from 0 to 255, (..., 3) float in [0, 1]."""
     import numpy as np
 
     table = np.array([[int(colour[i : i + 2], 16) for i in (0, 2, 4)] for colour in HEAT]) / 255
@@ -48,11 +48,11 @@ def heat_colours(levels: np.ndarray) -> np.ndarray:
 
 
 def saliency_image(picture: np.ndarray, saliency: np.ndarray, *, side: int = 0) -> Image:
-    """Lay a map as heat over the picture in grey: the stronger, the brighter and the more it covers.
+    """Draw a map as heat over the picture in gray. Stronger values are brighter and cover more of the picture.
 
     :param picture: (H, W, C) uint8, C = 1 or 3.
-    :param saliency: (h, w) uint8; enlarged or reduced to the picture's size where it differs, by nearest.
-    :param side: enlarge the result, by nearest and a whole factor, until its longer side has this many pixels.
+    :param saliency: (h, w) uint8, resized to the picture's size (nearest neighbour).
+    :param side: enlarge the result by a whole factor (nearest neighbour) to at least this longer side in pixels.
     :raises ValueError: for other shapes.
     """
     import numpy as np
@@ -78,7 +78,7 @@ def saliency_image(picture: np.ndarray, saliency: np.ndarray, *, side: int = 0) 
 
 
 def heat_layer(saliency: np.ndarray) -> Image:
-    """Return a map (h, w) uint8 as a picture with transparency, to be laid over a grey one in a browser."""
+    """Return a map (h, w) uint8 as a picture with transparency, for display over a gray picture in a browser."""
     import numpy as np
     from PIL import Image
 
@@ -90,8 +90,8 @@ def heat_layer(saliency: np.ndarray) -> Image:
 def saliency_strip(steps: Telemetry) -> Image | None:
     """Return a sheet of maps: objectives down, in the order of ``steps.saliency``, snapshot steps across.
 
-    No gaps and no labels, like a strip of predictions. Where an objective was inactive there is the grey
-    picture. None where no maps were kept.
+    It has no gaps and no labels, like a strip of predictions. For an inactive objective it shows the gray picture.
+    Without stored maps the result is None.
     """
     import numpy as np
     from PIL import Image
@@ -108,14 +108,14 @@ def saliency_strip(steps: Telemetry) -> Image | None:
 
 
 def labelled_strip(steps: Telemetry) -> Image:
-    """Return the predictions of x0 and, under them, the maps of each objective, with names and steps.
+    """Return the predictions of x0 with the maps of each objective below them, with names and steps.
 
-    :raises GuidelensError: where no maps were kept.
+    :raises GuidelensError: there are no maps.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     if steps.snapshots is None or steps.snapshot_steps is None or not steps.saliency:
-        raise GuidelensError("there are no saliency maps: nothing guided the steps that were kept")
+        raise GuidelensError("there are no saliency maps: no objective was active at the stored steps")
     font = ImageFont.load_default(_FONT_SIZE)
     rows = {"x0": [_enlarged(frame) for frame in steps.snapshots]}
     for name, maps in steps.saliency.items():
@@ -146,9 +146,8 @@ def _enlarged(frame: np.ndarray) -> Image:
 
 
 def write_saliency(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
-    """Write the saliency maps that were kept of each cell, as ``trajectories/KEY-saliency.png``.
-
-    See :func:`saliency_strip`. A file that is there stays: it belongs to the cell's key.
+    """Write the stored saliency maps of each cell as ``trajectories/KEY-saliency.png``. See :func:`saliency_strip`.
+    Existing files are kept, because their name is the cell's key.
     """
     from guidelens.report.study_cells import STRIPS
 

@@ -1,6 +1,5 @@
-"""report.html of a study: verdicts on the claims first, then charts, then every picture.
-
-The page holds everything but the pictures, which lie beside it; it makes no request to anywhere.
+"""Write report.html of a study: verdicts on the claims, then charts, then every picture. The page contains everything
+except the pictures, which are files in the same folder. It makes no other requests.
 """
 
 from __future__ import annotations
@@ -43,7 +42,7 @@ REPORT = "report.html"
 
 @dataclass(frozen=True)
 class SectionView:
-    """A plugin's section as the page shows it: its parts, each a heading and HTML."""
+    """The section of a plugin. Each part has a heading and HTML."""
 
     name: str
     title: str
@@ -55,14 +54,13 @@ def write_study_report(
     verdicts: Sequence[Verdict] | None = None,
     sections: Sequence[SectionInfo] = (),
 ) -> Path:
-    """Write ``report.html`` into the study's directory, and what it shows of the steps beside it.
+    """Write ``report.html`` and its files about steps into the study's directory. The files are in ``trajectories/``:
+    the x0 predictions of each cell as a strip and as an animation, and saliency maps. Existing files are kept.
+    Returns the page's path.
 
-    That is, in ``trajectories/``: the predictions of x0 of each cell side by side and as an animation, and the
-    maps of where its objectives pulled. Files that are there stay. Returns the page's path.
-
-    :param verdicts: what :func:`~guidelens.claims.evaluate.evaluate` said, where the caller has asked already.
-    :param sections: what plugins add: :meth:`guidelens.plugins.PluginManager.report_sections`.
-    :raises GuidelensError: when nothing has been drawn yet, or the directory cannot be written.
+    :param verdicts: result of :func:`~guidelens.claims.evaluate.evaluate`; None: computed here.
+    :param sections: sections of plugins: :meth:`guidelens.plugins.PluginManager.report_sections`.
+    :raises GuidelensError: no cell is finished yet, or the directory cannot be written.
     """
     if not any(cell["status"] == "done" for cell in study.cells):
         raise GuidelensError(f"{study.directory} has no finished cell yet: guidelens study resume draws them")
@@ -131,7 +129,7 @@ def _render(
 
 
 def _tables(study: StudyResults) -> dict[str, Mapping[str, Any]]:
-    """Return the settings by their id; those of a comparison have the empty one."""
+    """Return the settings by id. The id of a comparison's settings is empty."""
     settings = study.config["settings"]
     return settings if study.config.get("kind") == STUDY else {"": settings}
 
@@ -141,13 +139,13 @@ def _settings(study: StudyResults) -> dict[str, dict[str, str]]:
 
 
 def _ratio(settings: Mapping[str, Any]) -> float:
-    """Return width over height of the pictures."""
+    """Return width / height of the pictures."""
     _, height, width = settings["image_shape"]
     return float(width / height)
 
 
 def _section_view(study: StudyResults, section: SectionInfo) -> SectionView:
-    """Render a plugin's section; a plugin that fails gets a line that says so in place of its part."""
+    """Render a plugin's section. If the plugin fails, a line in its place says so."""
     try:
         parts = [(str(heading), Markup(html)) for heading, html in section.render(study)]
     except Exception as error:
@@ -167,6 +165,6 @@ def _plain(value: Any) -> str:
 
 
 def _json(data: Any) -> Markup:
-    """Return data for a script element: nothing in it can end the element."""
+    """Return data for a script element, escaped so that it cannot end the element."""
     text = json.dumps(data, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

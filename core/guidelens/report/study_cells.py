@@ -1,4 +1,4 @@
-"""The cells of a study as the data of its page: scores, steps, settings, and the command that draws each again."""
+"""Data of a study's cells for its page: scores, steps, settings, and the command that draws each again."""
 
 from __future__ import annotations
 
@@ -22,21 +22,20 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 STRIPS = "trajectories"
-"""Folder beside the page with a strip of x0 predictions per cell, an animation of it, and maps of saliency."""
+"""Folder with a strip of x0 predictions, an animation and saliency maps for each cell."""
 
 POINTS = 60
-"""Longest series in the page; longer ones are thinned."""
+"""Largest length of a series in the page. Longer ones are thinned."""
 
 ANIMATION_SIDE = 128
-"""Of an animation beside the page, at least: a study has thousands, and the page shows the strip enlarged."""
+"""Smallest side of an animation in pixels. A study has thousands of animations, so they are small."""
 
 _SERIES = ("losses", "gradient_norms", "cosines")
 
 
 def member_data(study: StudyResults) -> list[dict[str, Any]]:
-    """Return one entry per finished row of the study's table: in which grid, under which condition, which cell.
-
-    ``values`` are of the grid's :func:`varied_columns`, in words.
+    """Return an entry per finished row of the study's table, with grid, condition and cell. ``values`` are those of
+    the grid's :func:`varied_columns` as text.
     """
     varied = varied_columns(study)
     return [
@@ -57,7 +56,7 @@ def member_data(study: StudyResults) -> list[dict[str, Any]]:
 
 
 def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[str, dict[str, Any]]:
-    """Return by key what the page shows of a cell when it is opened."""
+    """Return the details of each cell by key."""
     data = {}
     plugins = plugin_words(study)
     for key, cell in study.keys.items():
@@ -86,7 +85,7 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
 
 
 def varied_columns(study: StudyResults) -> dict[str, list[str]]:
-    """Return, by grid, the columns besides prompt, schedule and seed that tell its cells apart."""
+    """Return, by grid, the columns that vary, besides prompt, schedule and seed."""
     columns = (
         "generator",
         "guidance",
@@ -121,25 +120,25 @@ def _spelled(name: str, value: Any) -> str:
 
 
 def plugin_words(study: StudyResults) -> list[str]:
-    """Return the options that load the plugins which the study was run with."""
+    """Return the options that load the plugins of the study's run."""
     return request_words(study.plugins())
 
 
 def request_words(requests: Iterable[str]) -> list[str]:
-    """Return the options that load plugins by what was asked for."""
+    """Return the options that load plugins, given the requests."""
     return [word for request in requests for word in ("-p", request)]
 
 
 def redraw_command(key: str, directory: str = ".") -> str:
-    """Return the command that computes a cell again bit for bit, to be given in the folder of the page.
+    """Return the command that computes a cell again bit for bit, for the folder of the page.
 
-    :param directory: of the cell's run, seen from that folder.
+    :param directory: directory of the cell's run, relative to that folder.
     """
     return shlex.join(["guidelens", "redraw", directory, key])
 
 
 def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: Sequence[str] = ()) -> str:
-    """Return the command that draws a cell alone: another batch, so another rounding.
+    """Return the command that draws a cell alone, with other rounding because of the other batch.
 
     :param plugins: options before the command (:func:`plugin_words`).
     """
@@ -153,7 +152,7 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
 
 
 def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
-    """Return the steps of all finished cells, each file read once; what cannot be read is left out."""
+    """Return the steps of all finished cells. Each file is read once, and unreadable ones are left out."""
     from guidelens.runs.store import RESULTS, read_rows
 
     rows, _ = read_rows(study.directory / RESULTS)
@@ -165,14 +164,13 @@ def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
         except GuidelensError as error:
             logger.warning(
                 "%s", error
-            )  # the page says less about these cells; the pictures and scores are there
+            )  # the page shows these cells without steps, but with pictures and scores
     return {key: found[key] for key in rows if key in found}
 
 
 def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
-    """Write the predictions of x0 that were kept of each cell side by side, as ``trajectories/KEY.png``.
-
-    A strip that is there stays: it belongs to the cell's key.
+    """Write the stored x0 predictions of each cell as a strip ``trajectories/KEY.png``. Existing files are kept,
+    because their name is the cell's key.
     """
     import numpy as np
 
@@ -186,9 +184,8 @@ def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
 
 
 def write_animations(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:
-    """Write the predictions of x0 that were kept of each cell as ``trajectories/KEY.webp``, where there are several.
-
-    An animation that is there stays.
+    """Write the stored x0 predictions of each cell as an animation ``trajectories/KEY.webp`` if there are several.
+    Existing files are kept.
     """
     from guidelens.report.trajectory import encode_trajectory
 
@@ -202,7 +199,7 @@ def write_animations(directory: Path, telemetry: Mapping[str, Telemetry]) -> Non
 
 
 def _peaks(steps: Telemetry) -> dict[str, list[float | None]]:
-    """Return what the brightest colour of each map stands for: None where inactive, -1 where not finite."""
+    """Return the value of the brightest colour of each map: None for an inactive objective, -1 if not finite."""
     assert steps.snapshot_steps is not None  # maps are of the steps with snapshots
     peaks: dict[str, list[float | None]] = {}
     for name in steps.saliency:

@@ -25,7 +25,7 @@ PROGRESS_POINTS = 21
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart with its heading, the schedules in it, and its numbers: of each schedule one at each place."""
+    """A chart with its heading, its schedules, and its numbers by schedule and place."""
 
     grid: str
     title: str
@@ -38,7 +38,7 @@ class Panel:
 def panels(
     study: StudyResults, telemetry: Mapping[str, Telemetry], palette: Mapping[str, int]
 ) -> list[Panel]:
-    """Return the charts of every grid: over steps or edits where it varies them, by column where not."""
+    """Return the charts of every grid: over steps or edits if the grid varies them, else by column."""
     main = _main_columns(study)
     found: list[Panel] = []
     for grid in dict.fromkeys(cell["grid"] for cell in study.cells):
@@ -104,10 +104,8 @@ def _over(
 
 
 def _differences(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, int]) -> list[Panel]:
-    """Draw the paired difference of every schedule to one of them, by column.
-
-    That one is the unguided schedule where there is one, else the first. Cells are paired that share prompt, seed and
-    all settings.
+    """Draw the paired difference of every schedule to a base schedule, by column. The base is the unguided schedule
+    if there is one, else the first. A pair has the same prompt, seed and settings.
     """
     names = list(dict.fromkeys(c["schedule"] for c in cells))
     base = next((name for name in names if colour_number(name) == NEUTRAL), names[0])
@@ -132,7 +130,7 @@ def _differences(grid: str, cells: Sequence[CellRecord], palette: Mapping[str, i
 def _difference(
     cells: Mapping[tuple[str, ...], CellRecord], base: Mapping[tuple[str, ...], CellRecord], column: str
 ) -> Estimate | None:
-    """Estimate the mean of cell - base over the pairs that both have the column; None where no pair has."""
+    """Estimate the mean of cell - base over all pairs with the column; None without such pairs."""
     both = [
         (cells[key], base[key])
         for key in cells

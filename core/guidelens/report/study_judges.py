@@ -1,4 +1,4 @@
-"""The matrix of guides against judges as a study's page shows it."""
+"""The matrix of guides and judges for a study's page."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from guidelens.studies.results import StudyResults
 
 HEAT = 32
-"""Share of the colour, in percent, in the field with the largest score: text on it stays readable."""
+"""Share of the colour, in percent, for the largest score. Text on it is still readable."""
 
 FEWEST = 6
-"""Prompts below which nothing is concluded from an interval, as no test of a claim can come out with fewer."""
+"""Smallest number of prompts for conclusions from an interval. With fewer, no test of a claim can be significant."""
 
 WORDS: dict[Own, str] = {
     "objective": "Judged by the objective that guided, pictures score",
@@ -38,7 +38,7 @@ class Name:
 
 @dataclass(frozen=True)
 class Field:
-    """One score: whether it is above or below the guides' mean, and how much colour it gets."""
+    """A score, whether it is above or below the guides' mean, and its share of colour."""
 
     score: Estimate
     own: Own
@@ -48,7 +48,7 @@ class Field:
 
 @dataclass(frozen=True)
 class MatrixView:
-    """A matrix as the page shows it; ``grid`` is empty where it is of the whole study."""
+    """A matrix of the page. ``grid`` is empty for the whole study."""
 
     grid: str
     judges: list[Name]
@@ -61,9 +61,8 @@ class MatrixView:
 
 
 def matrix_views(study: StudyResults) -> list[MatrixView]:
-    """Return the matrix of the whole study, or where its grids have no guides in common, those of its grids.
-
-    Empty where nothing can be said: fewer than two guides or judges, or no pictures that all guides have.
+    """Return the matrix of the whole study, or the matrices of its grids if these have no common guides. Empty with
+    fewer than two guides or judges, or without pictures that all guides have.
     """
     grids = list(dict.fromkeys(cell["grid"] for cell in study.cells))
     whole = _matrix(study, None)
@@ -74,7 +73,7 @@ def matrix_views(study: StudyResults) -> list[MatrixView]:
 
 
 def breakable(text: str) -> Markup:
-    """Let a line break after the signs in a model's spelling, and in a column's name."""
+    """Allow line breaks after the signs in a model's spelling and in a column's name."""
     broken = str(escape(text))
     for sign in (":", ",", "=", "_"):
         broken = broken.replace(sign, f"{sign}<wbr>")
@@ -82,7 +81,7 @@ def breakable(text: str) -> Markup:
 
 
 def inflated(found: Estimate) -> str:
-    """Say what an inflation and its interval mean, as the end of a sentence."""
+    """Return the meaning of an inflation and its interval, as the end of a sentence."""
     if not found.has_interval or found.clusters < FEWEST:
         return f" (fewer than {FEWEST} prompts: too few to conclude)" if found.clusters < FEWEST else ""
     if found.low > 0:

@@ -1,4 +1,4 @@
-"""The verdicts of a study as its page shows them: a forest plot of all questions, a pair of pictures for each claim."""
+"""The verdicts of a study for its page: a forest plot of all questions, and a pair of pictures per claim."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ EXAMPLES = 3
 
 @dataclass(frozen=True)
 class AnswerView:
-    """A question as the page shows it; ``mark`` is its row of the forest plot."""
+    """A question of the page. ``mark`` is its row in the forest plot."""
 
     answer: Answer
     mark: Markup
@@ -29,9 +29,9 @@ class AnswerView:
 
 @dataclass(frozen=True)
 class VerdictView:
-    """A claim as the page shows it.
+    """A claim of the page.
 
-    :param pair: the pictures beside it, and of which question they are; None where nothing differs.
+    :param pair: its pictures and their question; None if nothing differs.
     """
 
     verdict: Verdict
@@ -63,7 +63,7 @@ class Forest:
 
 
 def forest(verdicts: Sequence[Verdict]) -> Forest:
-    """Return the forest plot of verdicts; differences towards what a claim predicts are to the right."""
+    """Return the forest plot of verdicts. Differences that agree with a claim are on the right."""
     found = [
         toward(answer) for verdict in verdicts for answer in verdict.answers if answer.result is not None
     ]
@@ -79,9 +79,9 @@ def forest(verdicts: Sequence[Verdict]) -> Forest:
 
 
 def toward(answer: Answer) -> Estimate:
-    """Return the difference of an answer from what it is compared with, positive where it agrees with the claim.
+    """Return the difference of an answer from its reference value, positive if it agrees with the claim.
 
-    :raises ValueError: where it has no result.
+    :raises ValueError: it has no result.
     """
     if answer.result is None:
         raise ValueError(f"{answer.question.id} was not measured")
@@ -111,7 +111,7 @@ def typical_pair(verdict: Verdict) -> tuple[Answer, Pair] | None:
 
 
 def examples(answer: Answer) -> list[tuple[str, list[Pair]]]:
-    """Return the prompts and seeds that speak most for and most against what the claim predicts."""
+    """Return the prompts and seeds with the strongest evidence for and against the claim."""
     sign, zero = answer.question.direction, answer.question.against
     ranked = sorted(answer.pairs, key=lambda pair: -sign * pair.value)
     speaking = [p for p in ranked if sign * (p.value - zero) > 0][:EXAMPLES]

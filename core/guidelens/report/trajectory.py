@@ -1,4 +1,4 @@
-"""An animation of what the model expects to arrive at (x0), step by step."""
+"""Encode an animation of the predicted x0 over the steps."""
 
 from __future__ import annotations
 
@@ -17,26 +17,25 @@ SECONDS, HOLD_MS, SMALLEST_SIDE = 4.0, 1500, 256
 
 
 def animation_format(path: Path) -> str:
-    """Return the format that a path's suffix names.
+    """Return the format for a path's suffix.
 
-    :raises UsageError: for a suffix other than .webp and .gif.
+    :raises UsageError: the suffix is neither .webp nor .gif.
     """
     try:
         return SUFFIXES[path.suffix.lower()]
     except KeyError:
-        raise UsageError(f"a trajectory is a .webp or a .gif, not {path.name!r}") from None
+        raise UsageError(f"a trajectory must be a .webp or .gif file, not {path.name!r}") from None
 
 
 def encode_trajectory(
     frames: Sequence[Image], kind: str, *, side: int = SMALLEST_SIDE, quick: bool = False
 ) -> bytes:
-    """Return an endless animation of about four seconds that rests on the last frame; small pictures are
-    enlarged.
+    """Return an endless animation of about four seconds that pauses on the last frame. Small pictures are enlarged.
 
     :param kind: ``WEBP`` (lossless) or ``GIF``.
-    :param side: pixels that the longer side of the result has at least.
-    :param quick: for many files: WebP with less effort, so somewhat larger.
-    :raises ValueError: when there are no frames.
+    :param side: smallest longer side of the result in pixels.
+    :param quick: encode WebP faster, with somewhat larger files.
+    :raises ValueError: there are no frames.
     """
     from PIL import Image
 

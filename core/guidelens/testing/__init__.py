@@ -1,8 +1,8 @@
-"""The conformance kit for plugin authors: does a component keep what its contract promises?
+"""The conformance kit for plugin authors. It checks that a component fulfils its contract.
 
-``check_generator``, ``check_guidance_model``, ``check_schedule``, ``check_metric`` and ``check_prompt_set`` take
-a component, raise a :class:`ConformanceError` (an AssertionError) that lists each failed check with its
-numbers, and return the :class:`ConformanceReport` where nothing failed. :func:`examine` returns the report either way.
+``check_generator``, ``check_guidance_model``, ``check_schedule``, ``check_metric`` and ``check_prompt_set`` take a
+component, raise a :class:`ConformanceError` (an AssertionError) that lists each failed check with its numbers, and
+return a :class:`ConformanceReport` if nothing failed. :func:`examine` returns the report either way.
 
 Nothing here loads torch until a component is checked.
 """
@@ -50,10 +50,10 @@ _EXAMINERS = {
 
 
 def examine(kind: str, component: Any, **options: Any) -> ConformanceReport:
-    """Make every check of a kind, and return what was found.
+    """Run every check of a kind, and return the report.
 
     :param kind: ``generator``, ``guidance``, ``schedule``, ``metric`` or ``prompts``.
-    :param options: those of the ``check_`` function of that kind.
+    :param options: options of the ``check_`` function of that kind.
     :raises UsageError: for an unknown kind, or a check to skip that does not exist.
     """
     examiner: Callable[..., ConformanceReport] = getattr(_module_of(kind), _EXAMINERS[kind])
@@ -61,7 +61,7 @@ def examine(kind: str, component: Any, **options: Any) -> ConformanceReport:
 
 
 def checks_of(kind: str) -> dict[str, str]:
-    """Return what is checked of a kind: the names of the checks, and the promise behind each.
+    """Return the checks of a kind: names, and the promise that each checks.
 
     :raises UsageError: for an unknown kind.
     """
@@ -86,8 +86,8 @@ def check_generator(
 ) -> ConformanceReport:
     """Check a generator.
 
-    :param images: clean pictures (B, C, H, W) in [-1, 1] of the kind that it draws (latents, where it diffuses these),
-        tried beside some that it samples.
+    :param images: clean pictures (B, C, H, W) in [-1, 1] of its domain (latents for a latent generator), used in
+        addition to its own samples.
     :param device: where it runs: ``cpu``, ``cuda``, ...
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.
@@ -105,8 +105,8 @@ def check_guidance_model(
 ) -> ConformanceReport:
     """Check a guidance model.
 
-    :param prompts: three or more different texts that it can read; None: some are made up.
-    :param image_shape: (C, H, W) of the pictures that it is shown first.
+    :param prompts: three or more different texts that it can read; None: built-in ones.
+    :param image_shape: (C, H, W) of most test pictures.
     :param device: where it runs: ``cpu``, ``cuda``, ...
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.
@@ -133,10 +133,10 @@ def check_metric(
 ) -> ConformanceReport:
     """Check a metric.
 
-    :param prompts: what pictures are scored against; None: some are made up.
-    :param image_shape: (C, H, W) of the pictures, where there are no examples.
-    :param examples: pictures (C, H, W) in [-1, 1] that show their prompt: they must score better than noise and
-        flat pictures do on average, in every column.
+    :param prompts: prompts to score against; None: built-in ones.
+    :param image_shape: (C, H, W) of the pictures if there are no examples.
+    :param examples: pictures (C, H, W) in [-1, 1] that show their prompt. On average they must score better than
+        noise and flat pictures, in every column.
     :param skip: names of checks to leave out; they are reported as such.
     :raises ConformanceError: listing the checks that failed.
     """

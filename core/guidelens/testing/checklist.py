@@ -1,4 +1,4 @@
-"""How checks are written: functions that return what they measured, or say what is wrong."""
+"""Lists of checks. A check is a function that returns measured numbers or raises what is wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Numbers = Mapping[str, float]
 
 
 class Failed(Exception):
-    """Raised by a check: the promise is broken. Says how, with numbers."""
+    """Raised by a check if the promise is broken, with numbers."""
 
     def __init__(self, detail: str, **numbers: float) -> None:
         super().__init__(detail)
@@ -25,7 +25,7 @@ class Failed(Exception):
 
 
 class NotChecked(Exception):
-    """Raised by a check that cannot be made; says why."""
+    """Raised by a check that is not possible, with the reason."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class _Entry(Generic[S]):
 
 
 class CheckList(Generic[S]):
-    """The checks of one kind of component, in order. ``S`` is what they are given."""
+    """The checks of a kind of component, in order. ``S`` is the type of their argument."""
 
     def __init__(self) -> None:
         self._entries: list[_Entry[S]] = []
@@ -50,9 +50,9 @@ class CheckList(Generic[S]):
     def add(
         self, name: str, *, needs: Collection[str] = ()
     ) -> Callable[[Callable[[S], Numbers]], Callable[[S], Numbers]]:
-        """Add the decorated function; the first line of its docstring is the promise that it checks.
+        """Add the decorated function. The first line of its docstring is the promise that it checks.
 
-        :param needs: checks that have to pass first; else this one says nothing new, and is skipped.
+        :param needs: checks that must pass first. If one fails, this check is skipped.
         """
 
         def decorate(function: Callable[[S], Numbers]) -> Callable[[S], Numbers]:
@@ -63,10 +63,10 @@ class CheckList(Generic[S]):
         return decorate
 
     def run(self, subject: S, skip: Collection[str] = ()) -> tuple[Check, ...]:
-        """Make every check.
+        """Run every check.
 
         :param skip: names of checks to leave out.
-        :raises UsageError: for a name in ``skip`` that no check has.
+        :raises UsageError: ``skip`` has an unknown name.
         """
         for name in skip:
             if name not in self.about:
@@ -95,10 +95,10 @@ def _run(entry: _Entry[S], subject: S) -> Check:
         status, detail, numbers = "failed", str(failure), failure.numbers
     except NotChecked as reason:
         status, detail = "skipped", f"not checked: {reason}"
-    except GuidelensError as error:  # what the program itself reports of the component
+    except GuidelensError as error:  # errors that the program itself reports for the component
         cause = error.__cause__ or error
         status, detail = "failed", str(error) if cause is error else f"raised {one_line(cause)}"
-    except Exception as error:  # a component may raise anything; that is what it is checked for
+    except Exception as error:  # a component may raise anything, and that is a failure
         status, detail, cause = "failed", f"raised {one_line(error)}", error
     return Check(entry.name, entry.about, status, detail, dict(numbers), cause)
 
@@ -116,7 +116,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def at_most(what: str, value: float, limit: float, **numbers: float) -> float:
     """Return ``value``.
 
-    :raises Failed: if it is more than ``limit``, or no number.
+    :raises Failed: if it exceeds ``limit`` or is not a number.
     """
     if math.isnan(value) or value > limit:
         raise Failed(f"{what} is {value:.3g}, and at most {limit:.3g} is allowed", **numbers)

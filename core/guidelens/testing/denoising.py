@@ -1,18 +1,17 @@
-"""Whether a generator's output is what its ``prediction`` says, at the noise that its timesteps stand for.
+"""Check that a generator's output is its ``prediction``, at the noise levels of its timesteps.
 
-A network that predicts E[x0 | x_t] has properties that need no knowledge of its data. With
-x_t = sqrt(abar) x0 + sqrt(1 - abar) eps and sigma = sqrt((1 - abar) / abar):
+A network that predicts E[x0 | x_t] has properties that do not depend on its data. With x_t = sqrt(abar) x0 + sqrt(1 -
+abar) eps and sigma = sqrt((1 - abar) / abar):
 
-- its error is at most that of leaving the noise alone (sigma), and that of answering gray (the rms of x0);
-- the share c of the noise that is left in its answer is not negative, and at most sigma or 1 / sigma, whichever
-  is less: dE[x0 | x_t]/dx_t is sqrt(abar) / (1 - abar) times the posterior covariance, which is positive
-  semidefinite, and the variance of a pixel in [-1, 1] is at most 1.
+- its error is at most that of not removing the noise (sigma), and that of a gray picture (the rms of x0);
+- the share c of the noise in its answer is not negative, and at most the smaller of sigma and 1 / sigma: dE[x0 |
+    x_t]/dx_t is sqrt(abar) / (1 - abar) times the posterior covariance, which is positive semidefinite, and the
+    variance of a pixel in [-1, 1] is at most 1.
 
-They hold on average over the data it was trained on. Its own samples stand in for it, drawn coarsely: they show
-best whether noise and timesteps agree, since a mistake in these adds up over the steps of sampling. Pictures of
-its domain, where the caller has some, show whether it learned that domain. An output taken for what it is not
-breaks them by far at some level of noise, and so does a network that is told other timesteps than it was trained
-with, if they are off by much.
+These hold on average over the training data. The check uses coarse samples of the network instead. They show best
+whether noise and timesteps agree, because such errors add up over the sampling steps. Pictures of its domain, if
+given, show whether it learned that domain. A wrong kind of prediction violates the properties clearly at some noise
+level, and so do clearly wrong timesteps.
 """
 
 from __future__ import annotations
@@ -33,26 +32,26 @@ from guidelens.sampling import Sampling
 from .checklist import Failed, Numbers
 
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-"""sigma. Those below 0.1 are left out for x0, whose error does not vanish with the noise."""
+"""Values of sigma. For x0, values below 0.1 are left out, because its error does not vanish with the noise."""
 LARGEST_ERROR = 1.05
-"""The error allowed, relative to the lesser of the two naive answers' errors: 1 and a little."""
+"""Largest error, relative to the smaller error of the two naive answers: slightly above 1."""
 LEAST_LEFTOVER = -0.1
 LARGEST_LEFTOVER = 1.05
-"""The noise allowed in the answer; the upper limit relative to its bound."""
-_LEAST_RMS = 0.25  # of pictures: coarse samples of a narrow distribution are narrower than its data
+"""Smallest share of noise in the answer, and the largest relative to its bound."""
+_LEAST_RMS = 0.25  # for pictures: coarse samples of a narrow distribution are narrower than its data
 _SAMPLING_STEPS = 10
-_PIXELS = 6_000  # averages over so many numbers are steady to a percent or two
+_PIXELS = 6_000  # averages over this number of values vary by one or two percent
 _MOST_IMAGES = 64
 _BATCH = 8
 
 
 @dataclass(frozen=True)
 class _Level:
-    """What the network does with pictures at one level of noise.
+    """Measurements at one noise level.
 
-    :param error: of its x0, relative to the lesser of the naive ones.
-    :param leftover: c, the share of the noise left in it.
-    :param bound: of c.
+    :param error: error of x0, relative to the smaller naive error.
+    :param leftover: c, the share of the noise in x0.
+    :param bound: bound of c.
     """
 
     sigma: float
@@ -62,7 +61,7 @@ class _Level:
 
     @property
     def fault(self) -> str:
-        """What is wrong, empty if nothing is."""
+        """The violated property, or an empty text."""
         at = f"at sigma {self.sigma:.2g}"
         if not self.error <= LARGEST_ERROR:
             return (
@@ -78,7 +77,7 @@ class _Level:
 
 
 class _Labelled:
-    """A generator, its output taken for another prediction."""
+    """A generator whose output is interpreted as another prediction."""
 
     def __init__(self, generator: Generator, prediction: Prediction) -> None:
         self._generator = generator
@@ -94,10 +93,10 @@ class _Labelled:
 
 
 def check_denoising(generator: Generator, images: Tensor | None, device: torch.device) -> Numbers:
-    """Check that the network denoises, with its output taken for what it says.
+    """Check that the network denoises, given its ``prediction``.
 
-    :param images: pictures (B, C, H, W) in [-1, 1] of its domain, to be tried beside samples of its own.
-    :raises Failed: naming the prediction that would fit, if another one does.
+    :param images: pictures (B, C, H, W) in [-1, 1] of its domain, in addition to its own samples.
+    :raises Failed: it does not. The message names another prediction that would fit.
     """
     levels = _levels(generator, generator.prediction, images, device)
     worst = max(level.error for level in levels)
@@ -107,7 +106,7 @@ def check_denoising(generator: Generator, images: Tensor | None, device: torch.d
         fitting = [p for p in others if _fits(generator, p, images, device)]
         hint = (
             f"taken for {fitting[0]!r} it would denoise"
-            if len(fitting) == 1  # a network that fits several denoises as none of them
+            if len(fitting) == 1  # a network that fits several predictions denoises with none of them
             else "is it trained, and are timesteps and alphas_cumprod those it was trained with?"
         )
         raise Failed(f"as {generator.prediction!r}: {fault}; {hint}", worst_error=worst)
@@ -124,7 +123,7 @@ def _fits(generator: Generator, prediction: Prediction, images: Tensor | None, d
 def _levels(
     generator: Generator, prediction: Prediction, images: Tensor | None, device: torch.device
 ) -> list[_Level]:
-    """Measure at all levels: on its own samples, and on pictures of its domain where there are any."""
+    """Measure at all noise levels, on its own samples and on given pictures of its domain."""
     labelled = _Labelled(generator, prediction)
     process = DiffusionProcess(generator.alphas_cumprod)
     sigmas = (1 / process.alphas_cumprod - 1).sqrt()
@@ -159,7 +158,7 @@ def _samples(generator: Any, device: torch.device) -> Tensor:
 def _level(
     generator: _Labelled, process: DiffusionProcess, pictures: Tensor, index: int, sigma: float
 ) -> _Level:
-    """Measure at one timestep. The noise and its negative are tried, which tells it from the picture."""
+    """Measure at one timestep. Using the noise and its negative separates it from the picture."""
     random = torch.Generator().manual_seed(0)
     noise = torch.randn(pictures.shape, generator=random).to(pictures)
     at = torch.full((len(pictures),), index)

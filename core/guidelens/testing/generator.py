@@ -1,4 +1,4 @@
-"""The conformance of generators: the table of the noise process, the network's output, and what it predicts."""
+"""Conformance checks for generators: the noise process, the network's output, and its prediction."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ BATCH = 3
 
 @dataclass(frozen=True)
 class _Subject:
-    """A generator, and the clean pictures (B, C, H, W) that the caller knows it draws, if any."""
+    """A generator, and optional clean pictures (B, C, H, W) of its domain."""
 
     generator: Generator
     device: torch.device
@@ -48,7 +48,7 @@ class _Subject:
         return self.generator.alphas_cumprod
 
     def noisy(self, dtype: torch.dtype = torch.float32) -> tuple[Tensor, Tensor]:
-        """x_t of a batch and its timesteps, one near each end and one between."""
+        """x_t of a batch with its timesteps: one near each end, one in the middle."""
         total = len(self.table)
         random = torch.Generator().manual_seed(0)
         x_t = torch.randn(BATCH, *self.generator.image_shape, generator=random, dtype=torch.float64)
@@ -56,7 +56,7 @@ class _Subject:
         return x_t.to(dtype).to(self.device), timesteps.to(self.device)
 
     def __call__(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        return predict(self.generator, x_t, timesteps, differentiable=False)  # a check of its own
+        return predict(self.generator, x_t, timesteps, differentiable=False)  # a separate check covers this
 
     @contextmanager
     def double(self) -> Iterator[_Subject]:
@@ -81,7 +81,7 @@ def _attributes(subject: _Subject) -> Numbers:
         choices = ", ".join(get_args(Prediction))
         raise Failed(f"prediction is {subject.generator.prediction!r}; choose {choices}")
     if not isinstance(subject.generator.learned_variance, bool):
-        raise Failed(f"learned_variance is {subject.generator.learned_variance!r}, and no bool")
+        raise Failed(f"learned_variance is {subject.generator.learned_variance!r}; it must be a bool")
     return dict(zip(("channels", "height", "width"), shape, strict=True))
 
 
@@ -135,7 +135,7 @@ def _differentiable(subject: _Subject) -> Numbers:
     check_finite("the gradient", gradient)
     norm = gradient.norm().item()
     if norm == 0:
-        raise Failed("the gradient is 0 everywhere: nothing can be guided through the network")
+        raise Failed("the gradient is 0 everywhere, so guidance through the network is impossible")
     return {"norm": norm}
 
 

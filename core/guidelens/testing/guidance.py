@@ -1,4 +1,4 @@
-"""The conformance of guidance models: losses per sample, differentiable in the images and right about it."""
+"""Conformance checks for guidance models: independent losses per sample, with correct gradients."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from .networks import (
 from .report import ConformanceReport
 
 PROMPTS = ("a red circle", "a dog on a sofa", "two small green triangles above a large blue square")
-"""Shown where the caller gives none; of different lengths."""
+"""Default prompts, of different lengths."""
 IMAGE_SHAPE = (3, 32, 32)
 
-_TIMESTEP = 10  # of x_t, for models that read it
+_TIMESTEP = 10  # size of x_t, for models that read it
 _BEYOND = (1.5, 20.0)
 _ALL_SUBSETS = 4  # with more objectives: each alone, each pair, and all
 
@@ -79,7 +79,7 @@ class _Subject:
             shown,
             text or self.text,
             self.names if names is None else names,
-            differentiable=False,  # a check of its own
+            differentiable=False,  # a separate check covers this
             **told,
         )
 
@@ -87,7 +87,7 @@ class _Subject:
         return encode(self.model, prompts)
 
     def stacked(self, images: Tensor | None = None, text: TextBatch | None = None) -> Tensor:
-        """All losses, (B, K) in the order of ``names``."""
+        """Return all losses (B, K), in the order of ``names``."""
         losses = self.losses(images, text)
         return torch.stack([losses[name] for name in self.names], dim=1)
 
@@ -109,12 +109,12 @@ def _objectives(subject: _Subject) -> Numbers:
     """A frozenset of at least one name."""
     objectives: Any = subject.model.objectives
     if not isinstance(objectives, frozenset):
-        raise Failed(f"objectives is a {type(objectives).__name__}, and no frozenset")
+        raise Failed(f"objectives must be a frozenset, got {type(objectives).__name__}")
     if not objectives:
         raise Failed("objectives is empty")
     odd = [name for name in objectives if not isinstance(name, str) or not name.strip()]
     if odd:
-        raise Failed(f"an objective is called {odd[0]!r}, and no text")
+        raise Failed(f"the name of an objective must be a text, got {odd[0]!r}")
     return {"objectives": len(objectives)}
 
 
@@ -338,12 +338,12 @@ def _default_scales(subject: _Subject) -> Numbers:
     """Where there are any: a mapping of its own objectives to finite numbers above 0."""
     scales: Any = getattr(subject.model, "default_scales", {})
     if not isinstance(scales, Mapping):
-        raise Failed(f"default_scales is a {type(scales).__name__}, and no mapping")
+        raise Failed(f"default_scales must be a mapping, got {type(scales).__name__}")
     for name, scale in scales.items():
         if name not in subject.model.objectives:
             raise Failed(f"default_scales names {name!r}; the objectives are {', '.join(subject.names)}")
         if not is_number(scale) or scale <= 0:
-            raise Failed(f"default_scales[{name!r}] is {scale!r}, and no finite number above 0")
+            raise Failed(f"default_scales[{name!r}] must be a finite number above 0, got {scale!r}")
     return {name: float(scale) for name, scale in scales.items()}
 
 

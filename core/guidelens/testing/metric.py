@@ -1,4 +1,5 @@
-"""The conformance of metrics: finite scores by column, and none left out because a picture is bad."""
+"""Conformance checks for metrics: finite scores by column, and low scores instead of missing ones for bad
+pictures."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ PROMPTS = (
     Prompt("two small green triangles", "counting"),
     Prompt("a rde circle above a blue square", "positional", "a red circle above a blue square"),
 )
-"""Scored where the caller gives none."""
+"""Default prompts."""
 IMAGE_SHAPE = (3, 32, 32)
 
 Example = tuple[Tensor, Prompt]
-"""A picture (C, H, W) and the prompt that it shows well."""
+"""A picture (C, H, W) and a prompt that it shows well."""
 
 _ROUNDING = 1e-4
 
@@ -37,7 +38,7 @@ class _Subject:
     metric: Metric
     prompts: tuple[Prompt, ...]
     bad: dict[str, Tensor]
-    """Pictures (C, H, W) that show nothing, by what they are."""
+    """Pictures (C, H, W) that show nothing, by description."""
     examples: tuple[Example, ...]
 
     @cached_property
@@ -56,7 +57,7 @@ class _Subject:
         return scores_of(self.metric, images, [prompt for _, prompt in pairs])
 
     def score_raw(self, images: Tensor) -> Any:
-        """What the metric returns for the images of all pairs, unchecked."""
+        """Return the metric's unchecked result for all pairs."""
         return call(self.metric, "metric", "score", images, [prompt for _, prompt in self.pairs])
 
 
@@ -68,7 +69,7 @@ def _columns(subject: _Subject) -> Numbers:
     """A tuple of at least one guidelens.Column, each with a name of its own, a meaning and a possible range."""
     columns: Any = subject.metric.columns
     if not isinstance(columns, tuple):
-        raise Failed(f"columns is a {type(columns).__name__}, and no tuple")
+        raise Failed(f"columns must be a tuple, got {type(columns).__name__}")
     if not columns:
         raise Failed("columns is empty")
     for column in columns:

@@ -1,4 +1,4 @@
-"""What the checks of generators and guidance models share: precision, finite differences, comparisons."""
+"""Helpers for checks of generators and guidance models: precision, finite differences, comparisons."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ROUNDING_ACCELERATED = 5e-3  # TensorFloat-32, which cuDNN's convolutions use, 
 FINITE_DIFFERENCE = 1e-6
 """Step of the central differences, relative to pixels in [-1, 1]."""
 GRADIENT_ERROR = 1e-4
-"""How far a directional derivative may be off, relative to the gradient's norm."""
+"""Largest error of a directional derivative, relative to the gradient's norm."""
 _TINY = 1e-12
 
 
@@ -40,9 +40,8 @@ def pictures(count: int, shape: Sequence[int], *, seed: int = 0) -> Tensor:
 
 @contextmanager
 def borrowed(component: C, device: torch.device, dtype: torch.dtype = torch.float32) -> Iterator[C]:
-    """Hold a network as an engine does: on ``device`` in ``dtype``, in eval mode and frozen.
-
-    Afterwards it is on ``device`` still, in the precision that it had.
+    """Place a network like an engine: on ``device`` in ``dtype``, in eval mode and frozen. Afterwards it stays on
+    ``device`` and has its old precision again.
     """
     own: list[tuple[Tensor, torch.dtype]] = []
     if isinstance(component, nn.Module):
@@ -60,7 +59,7 @@ def borrowed(component: C, device: torch.device, dtype: torch.dtype = torch.floa
 
 @contextmanager
 def in_float64(component: C, device: torch.device) -> Iterator[C]:
-    """Hold a network like :func:`borrowed`, in float64.
+    """Place a network like :func:`borrowed`, in float64.
 
     :raises NotChecked: if it cannot be moved there, or fails there.
     """
@@ -75,14 +74,14 @@ def in_float64(component: C, device: torch.device) -> Iterator[C]:
 
 
 def rounding(device: torch.device) -> float:
-    """Return how much float32 results may differ between two batches, relative to their largest value."""
+    """Return the largest allowed difference of float32 results between two batches, relative to their largest
+    value."""
     return _ROUNDING if device.type == "cpu" else _ROUNDING_ACCELERATED
 
 
 def largest_difference(first: Tensor, second: Tensor) -> float:
-    """Return the largest difference of two tensors, relative to the largest value (at least 1e-3).
-
-    For a matrix relative to the largest value of its column: objectives differ in magnitude.
+    """Return the largest difference of two tensors, relative to the largest value (at least 1e-3). In a matrix each
+    column has its own largest value, because objectives differ in magnitude.
     """
     a, b = first.detach().double(), second.detach().double()
     over = 0 if a.ndim == 2 else tuple(range(a.ndim))
@@ -91,10 +90,10 @@ def largest_difference(first: Tensor, second: Tensor) -> float:
 
 
 def check_fingerprint(component: Any, before: Any, use: Callable[[], object]) -> Numbers:
-    """Check that a fingerprint is a text that stays, whatever the component does.
+    """Check that a fingerprint is a text that does not change with use.
 
-    :param before: what it was when the checks began.
-    :param use: makes the component do its work.
+    :param before: its value before the other checks.
+    :param use: runs the component.
     """
     if not isinstance(before, str) or not before.strip():
         raise Failed(f"it is {before!r}; give a text that identifies architecture and weights")
@@ -105,7 +104,7 @@ def check_fingerprint(component: Any, before: Any, use: Callable[[], object]) ->
 
 
 def check_parameters(component: Any, use: Callable[[], object]) -> Numbers:
-    """Check that nothing accumulates gradients, and that modules which no engine reaches are frozen."""
+    """Check that nothing accumulates gradients, and that modules that the engine does not find are frozen."""
     modules = held_modules(component)
     parameters = [parameter for module in modules for parameter in module.parameters()]
     if not isinstance(component, nn.Module):
@@ -127,7 +126,7 @@ def check_parameters(component: Any, use: Callable[[], object]) -> Numbers:
 
 
 def held_modules(component: Any) -> list[nn.Module]:
-    """Return the modules in a component: itself, or those among its attributes."""
+    """Return the modules of a component: itself, or its attributes that are modules."""
     if isinstance(component, nn.Module):
         return [component]
     held = list(getattr(component, "__dict__", {}).values())
@@ -144,8 +143,7 @@ def check_directional(
 ) -> float:
     """Compare the gradient of a function with central differences in float64; return the relative error.
 
-    Along the gradient itself, and along random directions. Every sample has a direction of its own, since its
-    value depends on its own row alone.
+    The directions are the gradient itself and random ones, different for each sample.
 
     :param function: maps (B, C, H, W) to (B,).
     :param point: float64.
@@ -195,7 +193,7 @@ def check_rows(together: Tensor, alone: Sequence[Tensor], shuffled: Tensor, orde
 
 
 def check_cross_gradient(values: Tensor, inputs: Tensor) -> float:
-    """Return the largest gradient of one sample's value in another sample's input, relative to its own.
+    """Return the largest gradient of a sample's value with respect to another sample's input, relative to its own.
 
     :param values: (B, ...) computed from ``inputs`` (B, C, H, W).
     """

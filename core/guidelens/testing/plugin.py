@@ -1,4 +1,4 @@
-"""Checking a whole plugin: each of its components is built and examined; what cannot be built is named."""
+"""Check a whole plugin: build and examine each of its components, and report those that cannot be built."""
 
 from __future__ import annotations
 
@@ -17,20 +17,19 @@ from .checklist import one_line
 from .report import Check, ConformanceReport
 
 ORDER = ("prompts", "generator", "guidance", "schedule", "metric")
-"""Kinds in the order of checking: prompts and picture size of a plugin are used for its other components."""
+"""Kinds in the order of checking. Prompts and picture size of a plugin are used to check its other components."""
 _BUILT = "The factory builds it, from the options given, and it has what its contract asks for"
 _FEWEST_PROMPTS, _MOST_PROMPTS = 3, 6
 
 
 @dataclass(frozen=True)
 class PluginCheck:
-    """How the components of a plugin are examined.
+    """How to examine the components of a plugin.
 
-    :param device: where networks run.
-    :param prompts: what guidance models and metrics are given; none: prompts of the plugin's own prompt sets, if
-        it has some, else made-up ones.
-    :param image_size: height and width of what they are shown; None: as the plugin's own generator draws, if it
-        has one, else 32.
+    :param device: device of the networks.
+    :param prompts: prompts for guidance models and metrics; empty: those of the plugin's prompt sets, else built-in
+        ones.
+    :param image_size: height and width of the test pictures; None: the size of the plugin's generator, else 32.
     :param skip: names of checks to leave out.
     """
 
@@ -42,7 +41,7 @@ class PluginCheck:
 
 @dataclass
 class _World:
-    """What the components are shown: as was asked for, else as those that were checked before have it."""
+    """Prompts and picture size for the next components, from the options or from components checked before."""
 
     wanted: PluginCheck
     prompts: list[Prompt] = field(init=False)
@@ -61,7 +60,7 @@ class _World:
             self.image_shape = component.image_shape
 
     def options(self, kind: str) -> dict[str, Any]:
-        """Return how to examine a component of a kind."""
+        """Return the options for examining a component of a kind."""
         options: dict[str, Any] = {"skip": [name for name in self.wanted.skip if name in checks_of(kind)]}
         if kind in ("generator", "guidance"):
             options["device"] = self.wanted.device
@@ -81,10 +80,9 @@ def check_plugin(
     kind: str | None = None,
     how: PluginCheck = PluginCheck(),
 ) -> Iterator[ConformanceReport]:
-    """Build and examine the components of a plugin, one report each; prompt sets and generators come first.
-
-    A component that cannot be built for want of weights, a module or an option is reported as not checked;
-    one that was asked for by ``specs`` has failed then.
+    """Build and examine the components of a plugin, with one report each. Prompt sets and generators come first. A
+    component that lacks weights, a module or an option is reported as not checked. If ``specs`` lists it, this is a
+    failure.
 
     :param specs: components to check, spelled ``name`` or ``name:key=value,...``; none: all, with default options.
     :param kind: only components of this kind.
@@ -105,7 +103,7 @@ def check_plugin(
 def _chosen(
     plugin: PluginInfo, specs: Sequence[str], kind: str | None
 ) -> list[tuple[ComponentInfo, Component | UsageError]]:
-    """Return the components to check, each with its options, or the reason why it cannot do without some."""
+    """Return the components to check, each with its options, or with the reason why it cannot be built."""
     offered = [info for info in plugin.components if kind in (None, info.kind)]
     chosen: list[tuple[ComponentInfo, Component | UsageError]] = []
     for spec in specs:
@@ -152,15 +150,15 @@ def _report(component: Component, world: _World, asked: bool) -> ConformanceRepo
     try:
         report = examine(kind, instance, **world.options(kind))
         world.learn(kind, instance)
-    except (Exception, SystemExit) as error:  # even its attributes may raise
+    except (Exception, SystemExit) as error:  # even reading its attributes may raise
         built = Check("build", _BUILT, "failed", f"unusable: {one_line(error)}", error=error)
         return ConformanceReport(kind, component.spec, (built,))
     return ConformanceReport(kind, component.spec, (built, *report.checks))
 
 
 def _not_built(error: Exception, asked: bool) -> Check:
-    """Tell what an author has to mend from what the user has to give."""
-    if isinstance(error, ComponentError):  # the author wants what the factory raised
+    """Return whether the author must fix the problem; otherwise the user must provide something."""
+    if isinstance(error, ComponentError):  # the author needs the exception of the factory
         return Check("build", _BUILT, "failed", one_line(error.__cause__ or error), error=error)
     expected = isinstance(error, GuidelensError) and not isinstance(error, UnfitComponent)
     if expected and not asked:

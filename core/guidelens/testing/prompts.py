@@ -1,4 +1,4 @@
-"""The conformance of prompt sets: a sequence of prompts, each with a text."""
+"""Conformance checks for prompt sets: a sequence of prompts with texts."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def _prompts(prompts: PromptSet) -> Numbers:
     for k, prompt in enumerate(prompts):
         entry: Any = prompt
         if not isinstance(entry, Prompt):
-            raise Failed(f"entry {k} is {entry!r}, a {type(entry).__name__}, and no guidelens.Prompt")
+            raise Failed(f"entry {k} must be a guidelens.Prompt, got {entry!r}, a {type(entry).__name__}")
         if not isinstance(entry.text, str) or not entry.text.strip():
             raise Failed(f"prompt {k} has the text {entry.text!r}")
         if not isinstance(entry.category, str):
-            raise Failed(f"prompt {k} has the category {entry.category!r}, and no text")
+            raise Failed(f"the category of prompt {k} must be a text, got {entry.category!r}")
         if entry.reference is not None and not (isinstance(entry.reference, str) and entry.reference.strip()):
             raise Failed(f"prompt {k} has the reference {entry.reference!r}")
         if not isinstance(entry.facts, tuple) or not all(isinstance(fact, Fact) for fact in entry.facts):
@@ -47,7 +47,7 @@ def _prompts(prompts: PromptSet) -> Numbers:
         if entry.foil is not None and not (isinstance(entry.foil, str) and entry.foil.strip()):
             raise Failed(f"prompt {k} has the foil {entry.foil!r}")
         if not isinstance(entry.picture, str):
-            raise Failed(f"prompt {k} has the picture {entry.picture!r}, and no text")
+            raise Failed(f"the picture of prompt {k} must be a text, got {entry.picture!r}")
     return {"categories": len({prompt.category for prompt in prompts})}
 
 

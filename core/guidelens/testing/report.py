@@ -1,4 +1,4 @@
-"""What a conformance check found: named checks with numbers, and the error that lists the failed ones."""
+"""Reports of conformance checks, with numbers, and the error that lists failed checks."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Status = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True)
 class Check:
-    """One promise of a contract, and whether a component keeps it.
+    """The check of one promise of a contract.
 
-    :param name: for instance ``batch-independence``; the same in every report of its kind.
+    :param name: such as ``batch-independence``; the same in every report of its kind.
     :param about: the promise, one line.
-    :param status: ``skipped`` where it could not be checked; ``detail`` says why.
-    :param detail: what was found, with the numbers; one line.
-    :param numbers: what was measured, by name.
-    :param error: the exception behind a failure, if one was raised by the component.
+    :param status: ``skipped`` if it could not be checked; ``detail`` has the reason.
+    :param detail: the result with numbers, one line.
+    :param numbers: the measured numbers by name.
+    :param error: the exception that the component raised, if any.
     """
 
     name: str
@@ -34,7 +34,7 @@ class ConformanceReport:
     """Every check of one component.
 
     :param kind: a name in :data:`guidelens.plugins.KINDS`.
-    :param component: for the reader: its class, or its spelling on the command line.
+    :param component: its class, or its spelling on the command line.
     """
 
     kind: str
@@ -53,20 +53,20 @@ class ConformanceReport:
 
     @property
     def skipped(self) -> tuple[Check, ...]:
-        """The checks that could not be made."""
+        """The skipped checks."""
         return tuple(check for check in self.checks if check.status == "skipped")
 
     def __getitem__(self, name: str) -> Check:
-        """Return the check of that name."""
+        """Return the check with this name."""
         for check in self.checks:
             if check.name == name:
                 return check
         raise KeyError(f"no check {name!r}; there are {', '.join(check.name for check in self.checks)}")
 
     def raise_for_failures(self) -> None:
-        """Do nothing if nothing failed.
+        """Raise an error if a check failed.
 
-        :raises ConformanceError: listing each failed check with its numbers.
+        :raises ConformanceError: lists each failed check with its numbers.
         """
         if self.failures:
             raise ConformanceError(self) from next((c.error for c in self.failures if c.error), None)

@@ -1,4 +1,4 @@
-"""The conformance of schedules: finite weights at every progress, the same whenever they are asked for."""
+"""Conformance checks for schedules: finite and reproducible weights at every progress."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .checklist import CheckList, Failed, Numbers, is_number
 from .report import ConformanceReport
 
 GRID = 100
-"""Progress is tried at 0, 1 / GRID, ..., 1, and at as many random points between."""
+"""Schedules are checked at progress 0, 1 / GRID, ..., 1 and at GRID random values."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ def _weights(subject: _Subject) -> Numbers:
             if not is_number(weight):
                 raise Failed(
                     f"at progress {progress:g} the weight of {name!r} is {weight!r}, a "
-                    f"{type(weight).__name__}, and no finite int or float"
+                    f"{type(weight).__name__}, not a finite int or float"
                 )
     return {"points": len(subject.progress)}
 
@@ -64,7 +64,7 @@ def _guides(subject: _Subject) -> Numbers:
     tables = [weights_at(subject.schedule, progress) for progress in subject.progress]
     largest = max((abs(weight) for table in tables for weight in table.values()), default=0.0)
     if largest == 0:
-        raise Failed("every weight is 0 at every progress: nothing would guide")
+        raise Failed("every weight is 0 at every progress, so there is no guidance")
     return {"objectives": len({name for table in tables for name in table}), "largest weight": largest}
 
 

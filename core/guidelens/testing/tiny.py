@@ -1,4 +1,4 @@
-"""The tiny generator and guidance model as a plugin: ``-p guidelens.testing.tiny`` makes commands quick."""
+"""A plugin with the tiny generator and guidance model. ``-p guidelens.testing.tiny`` makes commands fast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def tiny_generator(size: int = 8, prediction: Prediction = "epsilon") -> TinyGen
     """Build the generator.
 
     :param size: height and width in pixels.
-    :param prediction: what its output is.
+    :param prediction: the kind of its output.
     """
     from .toys import TinyGenerator
 

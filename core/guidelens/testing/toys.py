@@ -1,4 +1,4 @@
-"""A generator and a guidance model that run in milliseconds and keep their contracts exactly."""
+"""A generator and a guidance model that run in milliseconds and fulfil their contracts exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from guidelens.contracts import Prediction, TextBatch
 from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import UsageError
 
-_STRENGTH = 100.0  # of the pull on a pixel, so that four steps of guidance show in the picture
+_STRENGTH = 100.0  # large enough that four guided steps change the picture visibly
 
 
 class TinyGenerator:
@@ -48,7 +48,8 @@ class TinyGenerator:
 
 
 class TinyGuidanceModel:
-    """Every prompt is a colour c, by a hash of its text. Objectives by the names that built-in schedules use.
+    """A guidance model in which a hash of the prompt gives a colour c. Its objectives have the names of built-in
+    schedules.
 
     For a picture x of N pixels and mean colour m: ``cap`` is k/2 times the sum of (x - c)^2 over pixels,
     ``itc`` k N/2 |m - c|^2, and ``itm`` N log(1 + itc / N), with k = 100. Pictures (B, 3, H, W) may have any size.
@@ -68,7 +69,7 @@ class TinyGuidanceModel:
         return TextBatch(tuple(prompts), {"colour": colours})
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
-        """Return the losses (B,) that were asked for."""
+        """Return the requested losses (B,)."""
         colour = text.tensors["colour"].to(images)[:, :, None, None]
         cap = (images - colour).square().sum(dim=(1, 2, 3)) * _STRENGTH / 2
         apart = images.mean(dim=(2, 3), keepdim=True) - colour
@@ -79,6 +80,6 @@ class TinyGuidanceModel:
 
 
 def colour_of(prompt: str) -> Tensor:
-    """Return the colour (3,) in [-0.8, 0.8] that a prompt stands for."""
+    """Return the colour (3,) in [-0.8, 0.8] of a prompt."""
     digits = hashlib.sha256(prompt.encode()).digest()[:3]
     return torch.tensor([digit / 255 * 1.6 - 0.8 for digit in digits])

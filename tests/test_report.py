@@ -363,7 +363,7 @@ def test_trajectory_is_an_animation_that_rests_at_the_end(kind: str) -> None:
 
 def test_trajectory_formats() -> None:
     assert animation_format(Path("a.WebP")) == "WEBP"
-    with pytest.raises(UsageError, match=r"a \.webp or a \.gif, not 'x\.mp4'"):
+    with pytest.raises(UsageError, match=r"a \.webp or \.gif file, not 'x\.mp4'"):
         animation_format(Path("x.mp4"))
     with pytest.raises(ValueError, match="no frames"):
         encode_trajectory([], "GIF")

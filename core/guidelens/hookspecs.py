@@ -47,8 +47,8 @@ class Register(Protocol):
             ``Annotated[Component, KIND]`` for the spelling of another component) and defaults are checked and
             shown to the user, with what ``:param NAME:`` in its docstring says.
         :param summary: one line for ``guidelens plugins show``.
-        :param requires: names of Python modules that the factory imports; when one is missing the user is told
-            which package to install instead of being shown an ImportError.
+        :param requires: names of Python modules that the factory imports; if one is missing, an error names the
+            package to install instead of being shown an ImportError.
         :param install: what pip is to install for ``requires``, such as ``["mine[extra]"]``. Needed only where
             that cannot be found: it is the extra, or the requirement, under which the plugin's distribution
             lists the package, or else the module's name.

@@ -153,7 +153,7 @@ def perturbation_effects(
 
     Both are scored against the clean prompt and share all their noise, so the change is taken picture by picture.
 
-    :param perturbed: how prompts came about, as ``config.json`` has it.
+    :param perturbed: the origin of perturbed prompts, from ``config.json``.
     """
     scores: dict[tuple[str, str, str, int], float] = {
         (row["schedule"], row["prompt"], _target(row), row["seed"]): row["metrics"][column]

@@ -85,7 +85,7 @@ def locate(
     if directory.exists() or not _HUB_ID.fullmatch(path):
         if option == "path" and (revision is not None or download):
             surplus = "revision" if revision is not None else "download"
-            raise UsageError(f"diffusers:path={path} is no hub id: leave out the option {surplus}")
+            raise UsageError(f"diffusers:path={path} is not a hub id: leave out the option {surplus}")
         if not directory.is_dir():
             raise GuidelensError(f"diffusers:{option}={path}: there is no such directory")
     else:
@@ -232,5 +232,5 @@ def _read_json(path: Path, what: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise GuidelensError(f"cannot read {path}, {what}: {error}") from error
     if not isinstance(content, dict):
-        raise GuidelensError(f"{path} is no {what.removeprefix('the ')}: it must hold a JSON object")
+        raise GuidelensError(f"{path} is not a {what.removeprefix('the ')}: it must hold a JSON object")
     return content

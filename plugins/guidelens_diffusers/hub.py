@@ -41,7 +41,7 @@ def snapshot(
         if not download:
             at = "" if revision is None else f" at revision {revision}"
             raise GuidelensError(
-                f"{hub_id} is no directory here, and not in the Hugging Face cache{at}; to download it, say "
+                f"{hub_id} is neither a directory nor in the Hugging Face cache{at}; to download it, say "
                 f"diffusers:path={hub_id},download=true"
             ) from None
     try:

@@ -25,7 +25,7 @@ FLOW_NETWORKS = (SD3, FLUX)
 """These predict the velocity of flow matching."""
 
 FLUX_GUIDANCE = 1.0
-"""What guidance-distilled networks are told: no guidance by a prompt."""
+"""The guidance input of guidance-distilled networks that means no guidance by a prompt."""
 _FLUX_SAMPLE_SIZE = 128  # of latents; its config does not state one
 _DEFAULTS = {"sample_size": None, "in_channels": 3, "out_channels": 3}
 

@@ -71,7 +71,7 @@ def _pair(
         scene = scene_for(right, rng)
         if not true_of(wrong, scene):
             return right, wrong, scene
-    raise UsageError("found no scene that tells the captions apart")
+    raise UsageError("found no scene that distinguishes the captions")
 
 
 def _colour(rng: random.Random) -> tuple[Description, Description]:

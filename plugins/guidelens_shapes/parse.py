@@ -66,7 +66,7 @@ class ParsedScene:
 
     @property
     def background(self) -> str | None:
-        """Name of the background, None where it is no colour of the palette."""
+        """Name of the background, or None if it is not a colour of the palette."""
         return self.scene.background if self.background_error <= MAX_BACKGROUND_ERROR else None
 
 

@@ -18,7 +18,7 @@ from .store import SurveyFile, find_surveys
 
 
 def study_sections(directory: str | Path) -> list[tuple[str, Markup]]:
-    """Return a title and HTML below it for each survey that lies in the directory of a study or a comparison.
+    """Return a title and HTML below it for each survey in the directory of a study or a comparison.
 
     A survey without answers, one that cannot be read, or a missing library, is said in a line. Files are only read,
     also while a server uses them. The HTML has headings of level 3 and no ids.

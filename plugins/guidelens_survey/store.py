@@ -92,8 +92,8 @@ class Rater:
 class SurveyFile:
     """Read and write a survey's file. Threads can share it.
 
-    :param read_only: leave the file, and what lies beside it, as it is: to look at a survey that may be served at
-        this moment, or that lies where nothing can be written.
+    :param read_only: do not change any file, to read a survey while it is served, or in a folder without write
+        permission.
     :raises UsageError: the file is missing or not a survey.
     """
 

@@ -320,7 +320,7 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("empty_cache")
 def test_a_hub_id_is_not_fetched_unasked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(GuidelensError, match=r"someone/model is no directory here.*download=true"):
+    with pytest.raises(GuidelensError, match=r"someone/model is neither a directory nor.*download=true"):
         diffusers("someone/model")
 
 

@@ -82,7 +82,7 @@ class ComponentCompleter:
     def __call__(
         self, ctx: click.Context, _parameter: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return what may stand in the place of ``incomplete``."""
+        """Return the possible completions of ``incomplete``."""
         manager = _manager(ctx)
         if manager is None:
             return []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 100
-"""Columns where the output is no terminal, so that a file or a pipe gets whole table rows."""
+"""Number of columns if the output is not a terminal, so that a file or a pipe gets whole table rows."""
 
 
 def out() -> Console:

@@ -85,7 +85,7 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
 
 
 def print_component(info: ComponentInfo, owner: PluginInfo | None = None) -> None:
-    """Print a component with its options; ``owner``: its plugin, where the reader has not been told."""
+    """Print a component with its options; ``owner``: its plugin, to be printed too."""
     from guidelens.plugins import KINDS
     from guidelens.plugins.requirements import pip_command
 

@@ -40,7 +40,7 @@ class Pace:
         self.started = time.monotonic()
 
     def text(self, progress: Progress) -> str:
-        """Return rate and time left, as far as they can be told."""
+        """Return rate and remaining time, or what is known of them."""
         fresh = progress.done - progress.reused
         seconds = time.monotonic() - self.started
         if fresh <= 0 or seconds <= 0 or progress.share <= 0:

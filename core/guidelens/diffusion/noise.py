@@ -14,7 +14,7 @@ from ..seeds import checked_seed
 
 
 class NoiseSource(Protocol):
-    """What sampling draws from: first x_T, then one tensor for every step that adds noise, noisiest first."""
+    """The noise for sampling: first x_T, then one tensor for every step that adds noise, noisiest first."""
 
     def next(self) -> Tensor:
         """Return the next (B, C, H, W) of standard normal noise."""
@@ -22,10 +22,9 @@ class NoiseSource(Protocol):
 
 
 class NoiseStream:
-    """Independent standard normal noise per sample, each from its own seeded CPU generator.
-
-    A sample's draws depend on its seed and shape alone: neither on the batch, nor on the device, nor on what
-    steers the sampling. Two schedules with one seed thus share x_T and the noise of every step.
+    """Independent standard normal noise per sample, each from its own seeded CPU generator. A sample's noise depends
+    only on its seed and shape, not on batch, device or guidance. Two schedules with one seed thus share x_T and the
+    noise of every step.
 
     :param seeds: one per sample, each 0..2**63 - 1; equal seeds give equal noise.
     :param shape: (C, H, W) of a sample.
@@ -44,9 +43,8 @@ class NoiseStream:
 
 
 class ReplayedNoise:
-    """Noise given as tensors: x_T, then that of each step.
-
-    It reproduces a run recorded elsewhere, or compares samplers on the very same draws.
+    """Noise from given tensors: x_T, then the noise of each step. It can reproduce a recorded run, or compare
+    samplers with the same noise.
     """
 
     def __init__(self, draws: Iterable[Tensor]) -> None:
@@ -55,7 +53,7 @@ class ReplayedNoise:
     def next(self) -> Tensor:
         """Return the next given tensor.
 
-        :raises UsageError: when the tensors have run out.
+        :raises UsageError: no tensor is left.
         """
         for draw in self._draws:
             return draw
@@ -63,11 +61,9 @@ class ReplayedNoise:
 
 
 class KeyedNoise:
-    """Random numbers for whatever else a step needs, each purpose with a generator of its own.
-
-    What is drawn for one key (a purpose, a step, a repetition) depends on the sample's seed and that key alone,
-    so it never shifts the sampling noise or what another option draws: runs that differ in an option stay
-    paired in everything else.
+    """Random numbers for other purposes of a step, each with its own generator. Numbers for a key (purpose, step,
+    repetition) depend only on the sample's seed and the key. So they do not change the sampling noise or the numbers
+    of other options: runs that differ in one option are paired in everything else.
 
     :param seeds: one per sample, each 0..2**63 - 1.
     """
@@ -80,7 +76,7 @@ class KeyedNoise:
         return self._draw(shape, key, rows, lambda draw, generator: draw.normal_(generator=generator))
 
     def uniform(self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None) -> Tensor:
-        """Draw uniformly from [-1, 1), likewise."""
+        """Draw uniform numbers in [-1, 1), (B, *shape) float32 on the CPU, for the samples ``rows`` (None: all)."""
         return self._draw(shape, key, rows, lambda draw, generator: draw.uniform_(-1, 1, generator=generator))
 
     def _draw(
@@ -98,7 +94,7 @@ class KeyedNoise:
 
 
 def _folded(seed: int) -> int:
-    """Return a seed of 32 bits, all that PyTorch's CPU generator takes: itself, or a hash of all of a larger one."""
+    """Return a seed of 32 bits for PyTorch's CPU generator: the seed itself, or a hash of a larger one."""
     return seed if seed < 2**32 else _derived_seed(seed, ("large",)) % 2**32
 
 

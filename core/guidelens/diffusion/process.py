@@ -144,7 +144,7 @@ class DiffusionProcess:
     """A process over the N timesteps that sampling visits, with abar equal to the training process's there.
 
     ``index`` arguments are (B,) int64 positions 0..N-1 in the *respaced* process, 0 the cleanest, one per
-    sample; ``timesteps[index]`` is what the network is told. Keep ``index`` on the CPU: tables are looked up
+    sample; ``timesteps[index]`` is passed to the network. Keep ``index`` on the CPU: tables are looked up
     there, without waiting for an accelerator.
 
     :param alphas_cumprod: (T,) float64, strictly decreasing within (0, 1).

@@ -38,7 +38,7 @@ def parse_component(text: str) -> tuple[str, dict[str, str]]:
 def split_components(text: str) -> list[str]:
     """Split the spellings of several components, ``a:x=1,y=2,b,c:z=3``: here ``a:x=1,y=2``, ``b`` and ``c:z=3``.
 
-    A part between commas begins a component if it is no ``key=value``: it has no ``=``, or a colon before it.
+    A part between commas starts a component if it is not ``key=value``: it has no ``=``, or a colon before it.
 
     :raises UsageError: if a quote is not closed.
     """

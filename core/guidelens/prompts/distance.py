@@ -1,4 +1,4 @@
-"""How many slips of the keyboard lie between two texts."""
+"""The edit distance between two texts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from __future__ import annotations
 def edit_distance(a: str, b: str) -> int:
     """Return the optimal string alignment distance of two texts, in characters.
 
-    The least number of insertions, deletions, replacements and swaps of neighbours that turn ``a`` into ``b``, no
-    character being touched twice: Damerau's (1964) four slips, in the restricted form, so that a swap counts 1.
+    It is the smallest number of insertions, deletions, replacements and swaps of neighbours (Damerau 1964) that turn
+    ``a`` into ``b``, where no character is edited twice.
     """
     if a == b:
         return 0

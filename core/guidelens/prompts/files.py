@@ -1,4 +1,4 @@
-"""Reading prompts from tables, JSON, text files and standard input, and choosing some of them."""
+"""Read prompts from tables, JSON, text files and standard input, and select some of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .tables import read_table, sniffed_delimiter, spelled
 logger = logging.getLogger(__name__)
 
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
-"""Names of the column that holds the prompts, in any case, where the reader names none."""
+"""Default names of the column with the prompts, in any case."""
 
 OTHER_COLUMNS = ("category", "foil", "picture")
 """Columns with other parts of a prompt (:class:`guidelens.contracts.Prompt`)."""

@@ -1,9 +1,9 @@
-"""Words that sound alike, or nearly so, and are written differently: a list of our own.
+"""Words that sound alike, or nearly so, and are written differently: our own list.
 
 It covers everyday English words, and every colour, size, number and relation of the shapes world: some have an exact
 homophone (``red``/``read``, ``two``/``too``); the others are paired with a word that differs in a sound or in stress
-(``square``/``scare``, ``desert``/``dessert``). It is no pronouncing dictionary: pairs that are homophones
-only in some accents are among the near ones or left out.
+(``square``/``scare``, ``desert``/``dessert``). It is not a pronouncing dictionary: pairs that are homophones only in
+some accents are among the near ones or left out.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def _groups(text: str) -> list[list[str]]:
 
 @cache
 def homophones(*, near: bool = True) -> dict[str, tuple[str, ...]]:
-    """Return what each word may be mistaken for, in lower case.
+    """Return the words that sound like each word, in lower case.
 
-    :param near: with the words that only nearly sound alike.
+    :param near: include words that sound nearly alike.
     """
     found: dict[str, dict[str, None]] = {}
     for group in _groups(_EXACT) + (_groups(_NEAR) if near else []):

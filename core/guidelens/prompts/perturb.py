@@ -1,7 +1,7 @@
-"""Perturbing prompts: typos, near-homophones, case and word order, seeded, with the distance from the clean text.
+"""Perturb prompts with seeded typos, near-homophones, changes of case and of word order.
 
-A perturbation is spelled as components are: ``typo:edits=2,kind=swap``. What comes out depends on the text, the
-spelling and the seed alone, never on the other prompts or their order.
+A perturbation is spelled like a component: ``typo:edits=2,kind=swap``. The result depends only on the text, the
+spelling and the seed, not on other prompts or their order.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .homophones import homophones
 _TRIES = 400
 MOST = 100
 """Largest number of edits, words or swaps that a perturbation makes."""
-"""Draws after which a text counts as having no further place for an edit."""
+"""After this number of draws without success, a text has no further place for an edit."""
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -34,11 +34,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
 class Perturbed:
     """A perturbed text.
 
-    :param text: after perturbation; the clean text itself where nothing could be perturbed.
-    :param clean: before it.
-    :param spec: the perturbation in its one spelling.
-    :param edits: the distance of the two (:func:`~guidelens.prompts.edit_distance`), in characters.
-    :param asked: the distance that was asked for; None where the perturbation does not count edits.
+    :param text: the text after perturbation; the clean text if nothing could be perturbed.
+    :param clean: the text before.
+    :param spec: the canonical spelling of the perturbation.
+    :param edits: the distance between both (:func:`~guidelens.prompts.edit_distance`), in characters.
+    :param asked: the requested distance; None if the perturbation does not count edits.
     """
 
     text: str
@@ -49,12 +49,12 @@ class Perturbed:
 
     @property
     def changed(self) -> bool:
-        """False where there was nothing to perturb."""
+        """Whether the text was changed."""
         return self.text != self.clean
 
     @property
     def note(self) -> str:
-        """What the reader should know, in one line: nothing was perturbed, or less than asked; else empty."""
+        """A note if nothing or less than requested was perturbed; else empty."""
         if not self.changed:
             return f"{self.spec} finds nothing to perturb in {self.clean!r}"
         if self.asked is not None and self.edits != self.asked:
@@ -67,11 +67,11 @@ def perturb(text: str, spec: str, seed: int = 0) -> Perturbed:
 
     :param spec: ``name`` or ``name:key=value,...``; :data:`PERTURBATIONS` names them.
     :param seed: the same text, spelling and seed give the same result.
-    :raises UsageError: for a perturbation that does not exist, or options that do not fit.
+    :raises UsageError: for an unknown perturbation, or invalid options.
     """
     name, options = _parsed(spec)
     canonical = _canonical(name, options)
-    # The number of edits is left out: two edits are the one edit of the same seed, and another.
+    # The number of edits is left out, so that two edits include the single edit of the same seed.
     kept = {key: value for key, value in options.items() if key != "edits"}
     rng = random.Random(f"{_canonical(name, kept)}/{seed}/{text}")
     changed = PERTURBATIONS[name](text, rng, **options)
@@ -82,10 +82,10 @@ def perturb(text: str, spec: str, seed: int = 0) -> Perturbed:
 def perturb_prompts(
     prompts: Iterable[Prompt], specs: Iterable[str], seed: int = 0
 ) -> tuple[list[Prompt], list[Perturbed]]:
-    """Return each prompt followed by its perturbed forms, and how each of these came about.
+    """Return each prompt followed by its perturbed forms, and the origin of each form.
 
-    A perturbed prompt keeps the category and refers to what its clean form is scored against. A form that equals
-    its clean prompt is left out of the prompts; among the others its ``note`` says so.
+    A perturbed prompt keeps the category and the target of its clean form. A form that equals its clean prompt is
+    left out of the prompts. Its ``note`` says so.
 
     :raises UsageError: as :func:`perturb`.
     """
@@ -134,12 +134,10 @@ Kind = Literal["any", "swap", "drop", "insert", "replace"]
 
 
 def typo(text: str, rng: random.Random, edits: int = 1, kind: Kind = "any", min_length: int = 4) -> str:
-    """Make slips of the keyboard in words.
+    """Make typing errors in words. First letters, digits, punctuation and the number of words do not change.
 
-    The first letter of a word stays, digits and punctuation too, and so does the number of words.
-
-    :param edits: how many; the edit distance between the texts is that number, or less where the text has no room
-        (the one of ``edits=1`` is among those of ``edits=2`` with the same seed).
+    :param edits: the edit distance between the texts, or less if the text is too short. With the same seed,
+        ``edits=2`` includes the edit of ``edits=1``.
     :param kind: ``swap`` two neighbouring letters, ``drop`` one, ``insert`` a neighbour on a QWERTY keyboard beside
         a letter, ``replace`` a letter by such a neighbour; ``any`` draws one of them for each edit.
     :param min_length: words of fewer letters are left alone.
@@ -155,7 +153,7 @@ def typo(text: str, rng: random.Random, edits: int = 1, kind: Kind = "any", min_
 
 
 def _slip(text: str, rng: random.Random, kind: Kind, min_length: int) -> str:
-    """Return the text after one slip, or as it is where the draw fits no word."""
+    """Return the text after one error, or unchanged if the draw fits no word."""
     words = [match for match in _WORD.finditer(text) if len(match[0]) >= min_length]
     if not words:
         return text
@@ -187,7 +185,7 @@ def _like(new: str, old: str) -> str:
 
 
 def _keyboard() -> dict[str, str]:
-    """Return the letters beside each letter: each row is set in half a key further than the one above."""
+    """Return the neighbours of each letter. Each row of keys is shifted by half a key from the row above."""
     places = {key: (x + 0.5 * y, y) for y, row in enumerate(_ROWS) for x, key in enumerate(row)}
     return {
         key: "".join(
@@ -206,10 +204,10 @@ _NEIGHBOURS = _keyboard()
 
 
 def homophone(text: str, rng: random.Random, words: int = 1, near: bool = True) -> str:
-    """Replace words by others that sound alike, from the list in :mod:`guidelens.prompts.homophones`.
+    """Replace words by words that sound alike, from the list in :mod:`guidelens.prompts.homophones`.
 
-    :param words: how many, or as many as the list knows in the text.
-    :param near: take also words that sound alike only nearly, such as dessert for desert.
+    :param words: number of words to replace, at most those in the list.
+    :param near: also use words that sound only nearly alike, such as dessert for desert.
     """
     known = homophones(near=near)
     places = [match for match in _WORD.finditer(text) if match[0].lower() in known]
@@ -244,9 +242,9 @@ def case(text: str, rng: random.Random, to: Literal["upper", "lower", "title", "
 
 
 def order(text: str, rng: random.Random, swaps: int | None = None) -> str:
-    """Change the order of the words; what is not between spaces stays together.
+    """Change the order of the words, which are separated by spaces.
 
-    :param swaps: how often two neighbouring words change places; none: all words are shuffled.
+    :param swaps: number of swaps of neighbouring words; none: shuffle all words.
     """
     words = text.split()
     if len(set(words)) < 2:

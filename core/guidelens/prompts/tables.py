@@ -65,7 +65,7 @@ def read_table(text: str, delimiter: str, name: str) -> Table:
 def _rows(text: str, delimiter: str, name: str) -> list[list[str]]:
     """Return the rows of a table that are not empty.
 
-    :raises UsageError: for what is no CSV, such as a quote that nothing closes: it would swallow all that follows.
+    :raises UsageError: for invalid CSV, such as a quote that is never closed: it would include all following text.
     """
     end = "\x1fend"  # comes out as a row of its own, unless a quote is open
     reader = csv.reader(io.StringIO(f"{text.rstrip()}\n{end}", newline=""), delimiter=delimiter)

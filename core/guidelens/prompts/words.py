@@ -66,7 +66,7 @@ LINKS = word_set(
     "has have holds hold rides ride eats eat wears wear carries carry sits stands lies lays walks flies runs plays "
     "holding riding wearing eating"
 )
-"""Verbs that relate what stands before and after them."""
+"""Verbs that relate the phrases before and after them."""
 PARTICIPLES = word_set("parked placed filled covered topped surrounded seated attached")
 """Verb forms that do so after a noun, and are attributes before one."""
 SKIPPED = word_set("and , is are that which who there")

@@ -216,7 +216,7 @@ class PromptRecord(TypedDict):
 
 @with_config(_STRICT)
 class PerturbedRecord(TypedDict):
-    """How a perturbed prompt came about."""
+    """The origin of a perturbed prompt."""
 
     text: str
     reference: str | None

@@ -15,9 +15,9 @@ from .file import Grid, Study
 class Outlook:
     """The size of a study before anything is loaded.
 
-    :param grids: at most so many cells, by grid; None where a prompt set or the schedules are not limited by the file.
-        Exclusions and cells that grids share are not subtracted.
-    :param steps: at most so many sampling steps of a picture, of the grids that could be counted.
+    :param grids: the largest possible number of cells, by grid; None where a prompt set or the schedules are not
+        limited by the file. Exclusions and cells that grids share are not subtracted.
+    :param steps: the largest possible number of sampling steps of a picture, of the grids that could be counted.
     :param seconds: of all these steps by the study's ``step_seconds``; None if the file does not give it.
     """
 

@@ -30,7 +30,7 @@ export function shown(value) {
   return text.replace("-", "\u2212");
 }
 
-// A drawn curve has a long name; its small chart tells it apart.
+// A drawn curve has a long name; its small chart identifies it.
 export const labelOf = (schedule) => (schedule.startsWith("curve:") ? "curve" : schedule);
 
 export function debounced(milliseconds, action) {

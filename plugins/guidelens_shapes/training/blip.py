@@ -1,10 +1,10 @@
 """Training of a small BLIP on rendered scenes.
 
-The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling
-(LM), here with what a world with ground truth allows: pairs of a batch that happen to be true are no negatives, and
-each image brings a caption that is false by one attribute, relation or count. As BLIP starts from a vision
-transformer that has seen ImageNet, this one starts from a phase that only learns to see: which colour, shape and
-size covers each patch. That dense loss goes on at a small weight; its heads are dropped from the saved model.
+The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling (LM),
+here with what a world with ground truth allows: pairs of a batch that happen to be true are not negatives, and each
+image brings a caption that is false by one attribute, relation or count. As BLIP starts from a vision transformer
+that has seen ImageNet, this one starts from a phase that only learns to see: which colour, shape and size covers each
+patch. That dense loss goes on at a small weight; its heads are dropped from the saved model.
 """
 
 from __future__ import annotations

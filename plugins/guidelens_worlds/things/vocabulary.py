@@ -135,4 +135,4 @@ THINGS: dict[str, Thing] = {
     "ball": Thing("\U0001f3c0", "toy", ("street", "meadow"), _EVEN, Paint(20, 30)),
     "balloon": Thing("\U0001f388", "toy", GROUNDS, _EVEN, Paint(0, 30), flies=True),
 }
-"""Sixteen things, chosen to be told apart at 20 pixels."""
+"""Sixteen things, which can be distinguished at 20 pixels."""

@@ -209,7 +209,7 @@ def _placed(
 
 
 def _standing(rng: random.Random, height: int, horizon: int, thing: str) -> int:
-    """Return a top for a thing that stands on the ground, or is in the sky."""
+    """Return the top of a thing on the ground or in the sky."""
     if THINGS[thing].flies and height <= horizon and rng.random() < _IN_THE_SKY:
         return rng.randint(0, horizon - height)
     low = max(horizon + _HEADROOM, height)
@@ -235,7 +235,7 @@ def _beside_etc(
 
 
 ON_DEPTH = 2
-"""What is on a thing reaches so many pixels into its box: the artwork's edges are round."""
+"""A thing on another one reaches this many pixels into its box: the artwork's edges are round."""
 
 
 def _room(item: Item, other: Item, arrangement: str | None) -> bool:

@@ -1,4 +1,4 @@
-// One picture of a study: the dialog at #KEY, with how the picture came about, step by step.
+// One picture of a study: the dialog at #KEY, with its steps.
 const still = matchMedia("(prefers-reduced-motion: reduce)");
 let current = "";
 let stage = null;
@@ -113,7 +113,7 @@ const player = (key, cell) => {
   draw();
   const controls = el("div", { className: "player" }, button, slider, said, what.options.length > 1 ? what : null);
   controls.setAttribute("role", "group");
-  controls.setAttribute("aria-label", "How the picture came about");
+  controls.setAttribute("aria-label", "The steps of the picture");
   return { box, controls, pause, look };
 };
 
@@ -150,7 +150,7 @@ const strips = (key, cell) => {
   if (maps.length) {
     parts.push(el("p", { className: "hint", textContent: "Heat over the prediction in grey: the mean over channels of "
       + "|∂L/∂x0|, the size of each objective’s gradient at the predicted picture. Each map is scaled to its own peak, "
-      + "which stands below it (the brightest); so compare places within a map, and peaks between maps. Inactive: the "
+      + "which is printed below it (the brightest); so compare places within a map, and peaks between maps. Inactive: the "
       + "objective had no weight at that step." }));
   }
   return parts;

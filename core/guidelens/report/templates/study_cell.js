@@ -41,7 +41,7 @@ const scores = (cell) => list({
   "unguided steps": cell.nonfinite,
 });
 
-// --- how it came about: one frame large, to step through, and all of them side by side
+// --- the steps: one large frame to step through, and all frames side by side
 
 // Rows of the sheets beside the page: the predictions of x0, then where each objective pulled.
 const sheet = (key, cell, what) => {

@@ -343,7 +343,7 @@ _FORMATS = ("offline", "label-studio", "mturk", "csv")
 )  # fmt: skip
 @click.option("--url", default="", help="Address of the server that has the pictures, for mturk.")
 def export_command(file: Path, form: str, out: Path, url: str) -> None:
-    """Export the survey for raters without a server, or its votes (csv)."""
+    """Export pages for raters without a server, or the votes (csv)."""
     from .exchange import export
     from .store import SurveyFile
 

@@ -247,6 +247,10 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         saves({"stem.weight": outside()}),
         "size is inconsistent with indices",
     ),
+    "surrogate": (
+        saves({"stem.weight": torch.ones(1), "a\ud800": torch.ones(2)}),
+        r"the name 'a\\ud800' of a tensor",
+    ),
     "meta": (saves({"stem.weight": torch.ones(3, device="meta")}), "is a meta tensor"),
     "complex": (saves({"stem.weight": torch.ones(3, dtype=torch.complex64)}), "is complex"),
     "expanded": (saves({"stem.weight": torch.ones(1).expand(10**12)}), "repeats a few stored numbers"),

@@ -24,10 +24,12 @@ def plain(tensors: Mapping[str, Tensor], path: Path, size: int) -> dict[str, Ten
 
     :param path: names the file in errors.
     :param size: bytes of the file, or of all its parts.
-    :raises GuidelensError: a tensor is quantised, complex, nested or without values, a sparse tensor is damaged, or
+    :raises GuidelensError: a name is not text, a tensor is quantised, complex, nested or without values, a sparse tensor is damaged, or
         the tensors are far larger than the file.
     """
     for name, tensor in tensors.items():
+        if not name.isprintable():  # surrogates too, which no file of text could hold
+            raise GuidelensError(f"{path}: the name {name[:80]!a} of a tensor is not text: it is damaged")
         if problem := _problem(name, tensor):
             raise GuidelensError(f"{path}: {name} {problem}")
     _check_size(tensors, path, size)

@@ -24,8 +24,8 @@ def plain(tensors: Mapping[str, Tensor], path: Path, size: int) -> dict[str, Ten
 
     :param path: names the file in errors.
     :param size: bytes of the file, or of all its parts.
-    :raises GuidelensError: a name is not text, a tensor is quantised, complex, nested or without values, a sparse tensor is damaged, or
-        the tensors are far larger than the file.
+    :raises GuidelensError: a name is not text, a tensor is quantised, complex, nested or without values, a sparse
+        tensor is damaged, or the tensors are far larger than the file.
     """
     for name, tensor in tensors.items():
         if not name.isprintable():  # surrogates too, which no file of text could hold

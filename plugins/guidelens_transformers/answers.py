@@ -10,6 +10,7 @@ processor writes for a picture of the size at hand (:class:`Placeholder`), once 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,8 @@ from .conversations import Conversation, Tokens, common_start, conversation_of
 from .networks import Encoded, Network, at_least_float32
 from .options import ObjectiveOptions
 
+_FEATURES = "mm_encoder_outputs"
+"""The input of current classes for what :meth:`get_image_features` returned."""
 _PAST = -100  # of cross_entropy: a position that does not count
 
 
@@ -75,7 +78,7 @@ class AnsweringModel(Network):
         self, images: Tensor, text: Mapping[str, Tensor], objectives: Collection[str]
     ) -> dict[str, Tensor]:
         """See :meth:`Network.losses`."""
-        pixels, size = self.pixels(images), (images.shape[2], images.shape[3])
+        pixels, size = self._seen(self.pixels(images)), (images.shape[2], images.shape[3])
         losses = {}
         if "cap" in objectives:
             nll, counts = self._answer_nll("cap", pixels, self._placeholder(*size), text)
@@ -87,6 +90,16 @@ class AnsweringModel(Network):
                 yes = yes + torch.stack([-yes, -no]).logsumexp(dim=0)
             losses["vqa"] = yes
         return losses
+
+    def _seen(self, pixels: Mapping[str, Tensor]) -> dict[str, Any]:
+        """Return the image inputs with the vision tower's output in place of the pixels, so that it runs once.
+
+        Where the class of transformers does not take that output, the pixels stay, and it runs for each answer.
+        """
+        if _FEATURES not in inspect.signature(self.model.forward).parameters:
+            return dict(pixels)
+        rest = {name: value for name, value in pixels.items() if not name.startswith("pixel_")}
+        return {**rest, _FEATURES: {"image": self.model.get_image_features(**pixels)}}
 
     def _packed(self, name: str, texts: Sequence[Tokens]) -> dict[str, Tensor]:
         """Return ids (N, L), padded at the end, and where each text and its answer end (N, 2)."""
@@ -100,7 +113,7 @@ class AnsweringModel(Network):
         return {f"{name}_ids": ids.to(self.device), f"{name}_span": spans}
 
     def _answer_nll(
-        self, name: str, pixels: Mapping[str, Tensor], place: Placeholder, text: Mapping[str, Tensor]
+        self, name: str, pixels: Mapping[str, Any], place: Placeholder, text: Mapping[str, Tensor]
     ) -> tuple[Tensor, Tensor]:
         """Return the negative log-likelihood (B,) of the answers, and their numbers of tokens (B,)."""
         spans = text[f"{name}_span"]

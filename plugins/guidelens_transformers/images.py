@@ -19,7 +19,9 @@ _WITHOUT_SPLITTING = ("do_image_splitting", "do_pan_and_scan", "crop_to_patches"
 _LANCZOS, _BICUBIC = 1, 3  # of PIL.Image.Resampling
 """Lanczos exists on CPUs only, in float32. Bicubic takes its place everywhere, as transformers does on GPUs."""
 _NESTED = ("Idefics", "SmolVLM")
-"""Image processors that take a list of pictures for each text."""
+"""Image processors that take a list of pictures for each text. Their models drop pictures of exact zeros as padding."""
+_NOT_ZERO = 1e-6
+"""What such a model gets in place of a zero, so that a gray picture is not taken for padding."""
 
 
 class ImageInputs:
@@ -46,6 +48,7 @@ class ImageInputs:
                 f"without Pil in its name"
             )
         self.processor = processor
+        self._nested = type(processor).__name__.startswith(_NESTED)
         self.settings: dict[str, Any] = {
             name: False for name in _WITHOUT_SPLITTING if hasattr(processor, name)
         }
@@ -75,12 +78,15 @@ class ImageInputs:
             return_tensors="pt",
             **self.settings,
         )
-        return {name: value for name, value in found.items() if name not in self._unused}
+        kept = {name: value for name, value in found.items() if name not in self._unused}
+        if self._nested:
+            zero = (kept["pixel_values"].detach() == 0).to(kept["pixel_values"].dtype)
+            kept["pixel_values"] = kept["pixel_values"] + _NOT_ZERO * zero
+        return kept
 
     def listed(self, images: Tensor) -> list[Any]:
         """Return images as the processor takes a batch with one picture for each text."""
-        nested = type(self.processor).__name__.startswith(_NESTED)
-        return [[image] if nested else image for image in images.unbind(0)]
+        return [[image] if self._nested else image for image in images.unbind(0)]
 
     @property
     def identity(self) -> dict[str, Any]:

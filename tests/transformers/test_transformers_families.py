@@ -108,6 +108,21 @@ def test_the_placeholder_is_written_as_the_processor_writes_it(family: str, fold
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("family", ANSWERING)
+def test_the_vision_tower_runs_once_for_all_objectives(family: str, folder_of: Folder) -> None:
+    model = load(folder_of, family)
+    inner = model.network.model.model
+    tower = next(
+        t for name in ("vision_tower", "vision_model", "visual") if (t := getattr(inner, name, None))
+    )
+    calls: list[int] = []
+    handle = tower.register_forward_hook(lambda *_: calls.append(1))
+    model.losses(torch.zeros(1, 3, 32, 32), model.encode_text(["a cat"]), ["cap", "vqa"])
+    handle.remove()
+    assert len(calls) == 1
+
+
+@torch.no_grad()
 def test_siglip_gets_texts_of_full_length(folder_of: Folder) -> None:
     """As it was trained; the loss is minus the cosine of the model's own forward pass."""
     model = load(folder_of, "siglip")

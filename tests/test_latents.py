@@ -177,6 +177,20 @@ def test_an_objective_that_is_not_finite_leaves_its_sample_unguided():
         assert step.sample.isfinite().all()
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_reduced_precision_decodes_and_differentiates(dtype):
+    """Networks and decoder under autocast; states, pictures and gradients are float32, and near those of float32."""
+    pictures = {}
+    for name in ("float32", dtype):
+        engine = Engine(ConvLatents(), Quadratic(), Sampling(steps=4, dtype=name, scale=0.1), device="cpu")
+        *_, step = engine.stream([Sample("0.5", Constant(near=1.0), 0)])
+        assert {step.picture.dtype, step.preview.dtype, step.gradients["near"].dtype} == {torch.float32}
+        assert not step.nonfinite.any()
+        pictures[name] = step.picture
+    assert not torch.equal(pictures["float32"], pictures[dtype])
+    torch.testing.assert_close(pictures[dtype], pictures["float32"], rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "setting"),
     [

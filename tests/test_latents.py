@@ -233,9 +233,10 @@ def test_pages_and_metrics_show_decoded_pictures(tmp_path):
             self.seen.append(tuple(images.shape))
             return [{} for _ in prompts]
 
-    metric = Size()
+    metric, generator = Size(), ConvLatents()
+    generator.notes = ("what readers should know",)
     parts = {
-        "generator": ConvLatents(),
+        "generator": generator,
         "guidance": TinyGuidanceModel(),
         "metrics": [metric],
         "device": "cpu",
@@ -249,6 +250,8 @@ def test_pages_and_metrics_show_decoded_pictures(tmp_path):
     assert config["settings"]["image_shape"] == [3, 8, 8]
     assert config["settings"]["clip_denoised"] is False
     assert metric.seen[0][1:] == (3, 8, 8)
+    assert {"prompt": "", "note": "what readers should know"} in config["notes"]
+    assert '<p class="warning">what readers should know</p>' in (tmp_path / "index.html").read_text()
     drawing = draw(
         "a circle",
         Constant(itc=1.0),

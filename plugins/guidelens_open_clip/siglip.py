@@ -54,7 +54,7 @@ def build_siglip(config: Mapping[str, Any], source: str) -> nn.Module:
     parsed = _parsed(config, source)
     from transformers import SiglipModel
 
-    class Siglip(SiglipModel):  # type: ignore[misc]  # transformers has no types here
+    class Siglip(SiglipModel):
         @property
         def visual(self) -> _ImageTower:
             return _ImageTower(self)

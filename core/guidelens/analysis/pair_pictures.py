@@ -28,7 +28,7 @@ def picture_source(prompts: Any, folder: Path | None) -> Callable[[Prompt], Tens
     if folder is not None:
         return lambda prompt: _from_file(prompt, folder)
     if hasattr(prompts, "picture_of"):
-        return lambda prompt: call(prompts, "prompt set", "picture_of", prompt)  # type: ignore[no-any-return]
+        return lambda prompt: call(prompts, "prompt set", "picture_of", prompt)
     raise UsageError(
         "the prompt set has no pictures of its own: give their folder with --images", setting="images"
     )

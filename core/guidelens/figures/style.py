@@ -27,7 +27,7 @@ FORMATS = {
 
 LAYOUTS = tuple(FORMATS)
 
-_SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,

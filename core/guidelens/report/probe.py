@@ -147,7 +147,9 @@ def _data_uri(image: Tensor) -> str:
 
 def probe_table(probe: Probe) -> Sequence[Sequence[str]]:
     """Return the table that the command prints: a header, and a row per objective."""
-    rows = [("objective", "accuracy", "moves away", "cosine", "raises margin", "margin")]
+    rows: list[tuple[str, ...]] = [
+        ("objective", "accuracy", "moves away", "cosine", "raises margin", "margin")
+    ]
     for name in probe.objectives:
         found = (probe.accuracy, probe.moves_away, probe.cosine, probe.raises_margin, probe.margin)
         rows.append((name, *(f"{ask(name).mean:.3g}" for ask in found)))

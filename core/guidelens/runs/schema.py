@@ -160,7 +160,7 @@ def _sampling(settings: Any) -> Any:
 
 _OPTIONS: dict[str, Any] = {each.name: Any for each in options()}
 _Settings: Any = with_config(_STRICT)(
-    TypedDict(  # type: ignore[misc]  # its keys are the options of the sampling
+    TypedDict(  # type: ignore[operator]  # its keys are the options of the sampling
         "_Settings",
         {
             "generator": Model,

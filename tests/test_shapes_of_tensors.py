@@ -10,12 +10,16 @@ import jaxtyping
 import pytest
 import torch
 from beartype import beartype
-from guidelens.diffusion import process
-from guidelens.guidance import gradients
+from guidelens.diffusion import multistep, noise, process, samplers
+from guidelens.guidance import gradients, views
+from guidelens.metrics import distribution
 from plugin_worlds import run_python
 
 B, C, H, W = 2, 3, 4, 5
-NAMES = {name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float64", "Int64", "Shaped")}
+NAMES = {
+    name: getattr(jaxtyping, name) for name in ("Bool", "Float", "Float32", "Float64", "Int64", "Shaped")
+}
+MODULES = (process, samplers, multistep, noise, gradients, views, distribution)
 
 
 def checked(function: types.FunctionType) -> Any:
@@ -28,16 +32,27 @@ def checked(function: types.FunctionType) -> Any:
         function.__closure__,
     )
     copy.__kwdefaults__ = function.__kwdefaults__
-    known = {**function.__globals__, **NAMES}
+    known = {"Tensor": torch.Tensor, **function.__globals__, **NAMES}
     copy.__annotations__ = {key: eval(text, known) for key, text in function.__annotations__.items()}
     return jaxtyping.jaxtyped(copy, typechecker=beartype)
 
 
 @pytest.fixture(autouse=True)
 def checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for owner in (process, gradients, process.DiffusionProcess):
+    classes = [
+        value
+        for module in MODULES
+        for value in vars(module).values()
+        if inspect.isclass(value) and value.__module__ == module.__name__
+    ]
+    for owner in (*MODULES, *classes):
         for name, value in list(vars(owner).items()):
-            if inspect.isfunction(value) and any(n in str(value.__annotations__) for n in NAMES):
+            generated = name.startswith("__")  # by dataclass
+            if (
+                inspect.isfunction(value)
+                and not generated
+                and any(n in str(value.__annotations__) for n in NAMES)
+            ):
                 monkeypatch.setattr(owner, name, checked(value))
 
 
@@ -65,6 +80,56 @@ def test_gradients() -> None:
     point = torch.randn(B, C, H, W, requires_grad=True)
     gradient = gradients.vjp(point.flatten(1) ** 2, point, torch.ones(B, C * H * W), (2.0, 1.0))
     gradients.zero_rows(gradient, gradients.all_finite(gradient))
+
+
+@pytest.mark.parametrize("learned", [False, True])
+@pytest.mark.parametrize("sampler", [samplers.DDPM(), samplers.DDIM(eta=0.5), multistep.DPMSolver()])
+def test_samplers(made: process.DiffusionProcess, sampler: Any, learned: bool) -> None:
+    draws = noise.NoiseStream([0, 1], (C, H, W))
+    x, begin = draws.next(), getattr(sampler, "begin", None)
+    output = torch.cat([x, x.clamp(-1, 1)], dim=1) if learned else x
+    steps = sampler if begin is None else begin()
+    for index in (torch.tensor([9, 9]), torch.tensor([8, 8])):
+        step = steps.step(
+            made,
+            output,
+            x,
+            index,
+            prediction="epsilon",
+            learned_variance=learned,
+            clip_denoised=True,
+            guidance=x,
+            noise=draws.next(),
+        )
+        assert step.sample.shape == x.shape
+    for into in ("score", "x0", "sample"):
+        sampler.guidance_gain(made, into)
+    with pytest.raises(jaxtyping.TypeCheckError):
+        steps.step(
+            made,
+            output,
+            x,
+            torch.tensor([7.0, 7.0]),
+            prediction="epsilon",
+            learned_variance=learned,
+            clip_denoised=True,
+        )
+
+
+def test_noise_views_and_distances() -> None:
+    keyed = noise.KeyedNoise([0, 1])
+    assert keyed.normal((C, H), "a", 1).shape == (2, C, H)
+    assert keyed.uniform((), "a", rows=[1]).shape == (1,)
+    loss, shares = views.combined_loss(torch.randn(4, B), "logmeanexp")
+    assert (loss.shape, shares.shape) == ((B,), (4, B))
+    distribution.cmmd_of(torch.randn(4, 6), torch.randn(5, 6))
+    with pytest.raises(jaxtyping.TypeCheckError):
+        views.combined_loss(torch.randn(B), "mean")
+    with pytest.raises(jaxtyping.TypeCheckError):
+        distribution.cmmd_of(torch.randn(4, 6), torch.randn(5, 7))
+    replayed = noise.ReplayedNoise([torch.randn(B, C)])
+    with pytest.raises(jaxtyping.TypeCheckError):
+        replayed.next()
 
 
 def test_other_shapes_are_refused(made: process.DiffusionProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from torch import Tensor
 from ..contracts import Into, Prediction
 from .process import DiffusionProcess, lookup, split_output
 from .samplers import DDIM, ReverseStep
+
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float, Float64, Int64
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class DPMSolver:
 
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
-    ) -> Tensor:
+    ) -> Float64[Tensor, "N"]:
         """Return how far s * g moves x_{t-1} in the step itself, by index, (N,) float64.
 
         ``score``: as under DDIM. ``x0``: the coefficient of x0. ``sample``: 1.
@@ -47,15 +51,15 @@ class DPMSolver:
     def step(
         self,
         process: DiffusionProcess,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        guidance: Tensor | None = None,
-        noise: Tensor | None = None,
+        guidance: Float[Tensor, "B C H W"] | None = None,
+        noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
         """Take a step that has no step before it, see :meth:`Sampler.step`; ``noise`` is unused."""
         return self.begin().step(
@@ -74,8 +78,8 @@ class DPMSolver:
 class _Estimate:
     """The x0 of a step, guided, and where it was taken."""
 
-    index: Tensor
-    x0: Tensor
+    index: Int64[Tensor, "B"]
+    x0: Float[Tensor, "B C H W"]
 
 
 class _Run:
@@ -93,15 +97,15 @@ class _Run:
     def step(
         self,
         process: DiffusionProcess,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        guidance: Tensor | None = None,
-        noise: Tensor | None = None,
+        guidance: Float[Tensor, "B C H W"] | None = None,
+        noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
         """Take the next step, see :meth:`Sampler.step`; ``noise`` is unused."""
         predicted, _ = split_output(output, x_t, learned_variance)
@@ -120,7 +124,9 @@ class _Run:
         sample = lookup(ratio, index, x_t) * x_t + lookup(_of_x0(process), index, x_t) * slope
         return ReverseStep(sample=sample, pred_x0=pred_x0)
 
-    def _extrapolated(self, process: DiffusionProcess, before: _Estimate, now: _Estimate) -> Tensor:
+    def _extrapolated(
+        self, process: DiffusionProcess, before: _Estimate, now: _Estimate
+    ) -> Float[Tensor, "B C H W"]:
         """Return D (B, C, H, W)."""
         level = torch.special.logit(process.alphas_cumprod) / 2  # lambda
         index = now.index.to("cpu")
@@ -131,7 +137,7 @@ class _Run:
         return now.x0 + lookup(share, torch.arange(len(share)), now.x0) * (now.x0 - before.x0)
 
 
-def _of_x0(process: DiffusionProcess) -> Tensor:
+def _of_x0(process: DiffusionProcess) -> Float64[Tensor, "N"]:
     """Return -alpha_{t-1} (exp(-h) - 1) by index, (N,) float64, written so that it holds where h is infinite."""
     signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
     return signal_prev.sqrt() - (signal * (1 - signal_prev) / (1 - signal)).sqrt()

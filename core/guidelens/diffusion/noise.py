@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,11 +12,14 @@ from torch import Tensor
 from ..errors import UsageError
 from ..seeds import checked_seed
 
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float, Float32
+
 
 class NoiseSource(Protocol):
     """The noise for sampling: first x_T, then one tensor for every step that adds noise, noisiest first."""
 
-    def next(self) -> Tensor:
+    def next(self) -> Float[Tensor, "B C H W"]:
         """Return the next (B, C, H, W) of standard normal noise."""
         ...
 
@@ -34,7 +37,7 @@ class NoiseStream:
         self._shape = tuple(shape)
         self._generators = [torch.Generator("cpu").manual_seed(_folded(checked_seed(seed))) for seed in seeds]
 
-    def next(self) -> Tensor:
+    def next(self) -> Float32[Tensor, "B C H W"]:
         """Draw (B, C, H, W) float32 on the CPU."""
         draws = torch.empty(len(self._generators), *self._shape, dtype=torch.float32)
         for draw, generator in zip(draws, self._generators, strict=True):
@@ -50,7 +53,7 @@ class ReplayedNoise:
     def __init__(self, draws: Iterable[Tensor]) -> None:
         self._draws: Iterator[Tensor] = iter(draws)
 
-    def next(self) -> Tensor:
+    def next(self) -> Float[Tensor, "B C H W"]:
         """Return the next given tensor.
 
         :raises UsageError: no tensor is left.
@@ -71,11 +74,15 @@ class KeyedNoise:
     def __init__(self, seeds: Sequence[int]) -> None:
         self._seeds = [checked_seed(seed) for seed in seeds]
 
-    def normal(self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None) -> Tensor:
+    def normal(
+        self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None
+    ) -> Float32[Tensor, "B *shape"]:
         """Draw standard normal (B, *shape) float32 on the CPU for the samples ``rows`` (None: all)."""
         return self._draw(shape, key, rows, lambda draw, generator: draw.normal_(generator=generator))
 
-    def uniform(self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None) -> Tensor:
+    def uniform(
+        self, shape: Sequence[int], *key: str | int, rows: Sequence[int] | None = None
+    ) -> Float32[Tensor, "B *shape"]:
         """Draw uniform numbers in [-1, 1), (B, *shape) float32 on the CPU, for the samples ``rows`` (None: all)."""
         return self._draw(shape, key, rows, lambda draw, generator: draw.uniform_(-1, 1, generator=generator))
 

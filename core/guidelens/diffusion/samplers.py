@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol, get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -18,13 +18,16 @@ from ..device_copies import to_device
 from ..errors import UsageError
 from .process import DiffusionProcess, lookup, split_output
 
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float, Float64, Int64
+
 
 @dataclass(frozen=True, eq=False)
 class ReverseStep:
     """x_{t-1}, and the unguided prediction of x0 (clamped if the sampler was to clamp); each (B, C, H, W)."""
 
-    sample: Tensor
-    pred_x0: Tensor
+    sample: Float[Tensor, "B C H W"]
+    pred_x0: Float[Tensor, "B C H W"]
 
 
 class Sampler(Protocol):
@@ -43,15 +46,15 @@ class Sampler(Protocol):
     def step(
         self,
         process: DiffusionProcess,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        guidance: Tensor | None = None,
-        noise: Tensor | None = None,
+        guidance: Float[Tensor, "B C H W"] | None = None,
+        noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
         """Take one reverse step.
 
@@ -88,7 +91,7 @@ class DDPM:
 
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
-    ) -> Tensor:
+    ) -> Float64[Tensor, "N"]:
         """Return how far s * g moves x_{t-1}, by index, (N,) float64.
 
         ``score``: Sigma; beta, its upper end, where it is learned and so not known beforehand. ``x0``: the
@@ -105,15 +108,15 @@ class DDPM:
     def step(
         self,
         process: DiffusionProcess,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        guidance: Tensor | None = None,
-        noise: Tensor | None = None,
+        guidance: Float[Tensor, "B C H W"] | None = None,
+        noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
         """Take one reverse step, see :meth:`Sampler.step`."""
         posterior = process.p_mean_variance(
@@ -159,7 +162,7 @@ class DDIM:
 
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
-    ) -> Tensor:
+    ) -> Float64[Tensor, "N"]:
         """Return how far s * g moves x_{t-1}, by index, (N,) float64: what Sigma is to DDPM.
 
         ``score``: through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by
@@ -174,22 +177,22 @@ class DDIM:
         through_x0 = (signal_prev / signal).sqrt() * (1 - signal)
         return through_x0 - self._of_eps(process) * (1 - signal).sqrt()
 
-    def _of_eps(self, process: DiffusionProcess) -> Tensor:
+    def _of_eps(self, process: DiffusionProcess) -> Float64[Tensor, "N"]:
         remaining = 1 - process.alphas_cumprod_prev - self.eta**2 * process.posterior_variance
         return remaining.clamp(min=0).sqrt()
 
     def step(
         self,
         process: DiffusionProcess,
-        output: Tensor,
-        x_t: Tensor,
-        index: Tensor,
+        output: Float[Tensor, "B outputs H W"],
+        x_t: Float[Tensor, "B C H W"],
+        index: Int64[Tensor, "B"],
         *,
         prediction: Prediction,
         learned_variance: bool,
         clip_denoised: bool,
-        guidance: Tensor | None = None,
-        noise: Tensor | None = None,
+        guidance: Float[Tensor, "B C H W"] | None = None,
+        noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
         """Take one reverse step, see :meth:`Sampler.step`."""
         predicted, _ = split_output(output, x_t, learned_variance)
@@ -212,6 +215,6 @@ class DDIM:
         return ReverseStep(sample=sample, pred_x0=pred_x0)
 
 
-def _where_not_last(index: Tensor, like: Tensor) -> Tensor:
+def _where_not_last(index: Int64[Tensor, "B"], like: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 1 1"]:
     keep = (index > 0).to(like.dtype)
     return to_device(keep.reshape(-1, *(1,) * (like.ndim - 1)), like.device)

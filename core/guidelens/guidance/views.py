@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,9 @@ from torch import Tensor
 from ..device_copies import to_device
 from ..diffusion.noise import KeyedNoise
 from ..sampling import Sampling
+
+if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run time
+    from jaxtyping import Float
 
 SMALLEST_CROP = 0.55
 """Side of the smallest crop at strength 1, of the image's."""
@@ -76,7 +80,9 @@ class Views:
         return to_device(theta[:, :2].to(images.dtype), images.device)
 
 
-def combined_loss(losses: Tensor, average: str) -> tuple[Tensor, Tensor]:
+def combined_loss(
+    losses: Float[Tensor, "n B"], average: str
+) -> tuple[Float[Tensor, "B"], Float[Tensor, "n B"]]:
     """Return the loss over smoothing draws (B,), and the share (n, B) of each draw in its gradient.
 
     ``logmeanexp``: -log mean exp(-L), whose gradient weighs draws by softmax(-L) (Song et al. 2023); the mean

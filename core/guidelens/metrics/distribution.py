@@ -19,6 +19,7 @@ from guidelens.plugins.requirements import pip_command
 from guidelens.words import plural
 
 if TYPE_CHECKING:
+    from jaxtyping import Float  # shapes, for readers and tests; nothing is checked at run time
     from PIL.Image import Image
     from torch import Tensor
 
@@ -108,7 +109,9 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
     return torch.cat(found)
 
 
-def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: int = 0) -> Distance:
+def distance(
+    features: Float[Tensor, "N D"], reference: Float[Tensor, "M D"], *, subsets: int = 100, seed: int = 0
+) -> Distance:
     """Return FID and KID between features (N, D) and those of a reference (M, D), through torchmetrics.
 
     :param subsets: number of random subsets for the KID. Each has half the size of the smaller set, at most 1000.
@@ -155,7 +158,7 @@ def distance(features: Tensor, reference: Tensor, *, subsets: int = 100, seed: i
     return Distance(value, float(mean), float(spread), cmmd, len(features), len(reference), features.shape[1])
 
 
-def cmmd_of(features: Tensor, reference: Tensor) -> float:
+def cmmd_of(features: Float[Tensor, "N D"], reference: Float[Tensor, "M D"]) -> float:
     """Return CMMD (Jayasumana et al. 2024): 1000 MMD^2 of normalised features, kernel exp(-|f - g|^2 / (2 * 10^2)).
 
     All pairs count, those of a picture with itself too, as in the authors' estimator: it is never negative.

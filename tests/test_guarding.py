@@ -190,6 +190,17 @@ def test_data_of_the_images_is_the_models_own() -> None:
     assert bool((images == 1).all())
 
 
+def test_losses_that_write_into_the_text_are_refused() -> None:
+    text = TextBatch(("a", "b"), {"t": torch.ones(2, 3)})
+
+    def sneaky(images: Tensor) -> dict[str, Tensor]:
+        text.tensors["t"].mul_(2)
+        return {"itc": mean(images)}
+
+    with pytest.raises(ComponentError, match="writes into the encoded text, which later steps read"):
+        losses_of(Model(sneaky), torch.ones(2, 3, 4, 4, requires_grad=True), text, ["itc"])
+
+
 TEXTS: dict[str, tuple[Any, str]] = {
     "None": (None, "must return a TextBatch, not None"),
     "list": (["a", "b"], "must return a TextBatch, not a list"),

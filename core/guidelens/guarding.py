@@ -252,14 +252,18 @@ def own_losses_of(
 
     :param differentiable: the losses must have gradients.
     :param extra: what models of a kind take besides, such as ``timesteps``.
-    :raises ComponentError: it raised, wrote into the images, or returned anything but a real loss per sample for
-        exactly ``objectives``, with gradients.
+    :raises ComponentError: it raised, wrote into the images or the text, or returned anything but a real loss per
+        sample for exactly ``objectives``, with gradients.
     """
     shown = images.clone()
-    before = shown._version
+    before, encoded = shown._version, _text_versions(text)
     returned = call(model, "guidance model", "losses", shown, text, objectives, **extra)
     who = name_of(model, "guidance model")
     _check_untouched(shown, before, f"{who} writes into the images")
+    if _text_versions(text) != encoded:
+        raise ComponentError(
+            f"{who} writes into the encoded text, which later steps read; it must work on a copy"
+        )
     if not isinstance(returned, Mapping):
         raise ComponentError(f"{who} must return losses by objective, a mapping, not {_kind(returned)}")
     if set(returned) != set(objectives):
@@ -420,6 +424,11 @@ def _check_tensor(value: Any, what: str) -> None:
 
 def _bound(value: float) -> str:
     return f" of at most {LARGEST:g}" if abs(value) > LARGEST else ""
+
+
+def _text_versions(text: TextBatch) -> list[int]:
+    """Return how often each tensor of encoded text was written; tensors of inference mode do not count that."""
+    return [tensor._version for tensor in text.tensors.values() if not tensor.is_inference()]
 
 
 def _check_untouched(shown: Tensor, before: int, what: str) -> None:

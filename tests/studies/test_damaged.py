@@ -273,7 +273,7 @@ def test_errors_name_file_line_key_and_value(study: Path, tmp_path: Path) -> Non
         "'high'; remove the line and run the same command again"
     )
     assert check(guidelens("study", "export", str(run / "elsewhere"))).endswith(
-        "holds no study and no comparison"
+        "holds neither a study nor a comparison"
     )
     config("settings", "x", value={})(run)
     assert "settings.x.generator' is missing; restore the file" in check(

@@ -1,4 +1,4 @@
-"""Seeds, and the ways to spell several. Loads no torch."""
+"""Read seeds and lists of seeds. Does not load torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable, Sequence
 from .errors import UsageError, concerning
 
 MAX_SEEDS = 100_000
-"""That one text may name."""
+"""Largest number of seeds in one text."""
 
 _SEED_PART = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 
 
 def read_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
-    """Return seeds in any of their spellings: a number of them, a text (:func:`parse_seeds`), or the seeds.
+    """Return the seeds for a number of seeds, a text (:func:`parse_seeds`) or a list.
 
-    :raises UsageError: where there is none, or one is out of range.
+    :raises UsageError: there is no seed, or one is out of range.
     """
     if isinstance(seeds, (int, str)) and not isinstance(seeds, bool):
         return parse_seeds(str(seeds))
@@ -30,7 +30,7 @@ def read_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_seed(seed: int) -> int:
-    """Return ``seed`` if it is a usable one.
+    """Return ``seed`` if it is valid.
 
     :raises UsageError: if it is not a whole number from 0 to 2**63 - 1.
     """

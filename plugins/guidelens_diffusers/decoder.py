@@ -18,8 +18,8 @@ _CHANNELS = {KL: 4, VQ: 3, TINY: 4}
 class LatentDecoder(nn.Module):
     """An autoencoder's decoder: latents as the network diffuses them to pictures.
 
-    With the scale k and the shift c of its configuration, latents are decoded at z / k + c. A ``VQModel`` rounds them
-    to its codebook, as its pipelines do; the gradient passes straight through that.
+    With the scale k and the shift c of its configuration, it decodes z / k + c. A ``VQModel`` rounds latents to its
+    codebook, like its pipelines. The gradient ignores the rounding.
 
     :raises GuidelensError: for an autoencoder of something other than RGB pictures.
     """
@@ -47,7 +47,7 @@ class LatentDecoder(nn.Module):
 
 
 def latent_channels(config: Mapping[str, Any]) -> int:
-    """Return how many channels an autoencoder's latents have."""
+    """Return the number of channels of an autoencoder's latents."""
     kind = str(config.get("_class_name", KL))
     if config.get("vq_embed_dim") is not None:
         return int(config["vq_embed_dim"])
@@ -55,7 +55,7 @@ def latent_channels(config: Mapping[str, Any]) -> int:
 
 
 def upscaling_of(config: Mapping[str, Any]) -> int:
-    """Return how many pixels a latent is wide."""
+    """Return the width of a latent in pixels."""
     if config.get("_class_name") == TINY:
         blocks = config.get("decoder_block_out_channels", (64, 64, 64, 64))
         return int(config.get("upsampling_scaling_factor", 2) ** (len(blocks) - 1))

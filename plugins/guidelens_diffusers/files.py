@@ -25,7 +25,7 @@ _PARTS = re.compile(
     "unet.*|transformer|scheduler|vae|vqvae|text_encoder(_[23])?|tokenizer(_[23])?"
     "|safety_checker|feature_extractor|image_encoder"
 )
-"""Parts of pipelines that guidelens uses, or does without."""
+"""Parts of pipelines that guidelens uses or ignores."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +74,10 @@ def locate(
     download: bool,
     option: str = "path",
 ) -> Path:
-    """Return the directory of a pipeline, given as such or as a hub id.
+    """Return the directory of a pipeline, given as directory or hub id.
 
-    :param download: fetch a hub id that is not in the cache; otherwise the hub is never asked.
-    :param option: what ``path`` was given as, for messages.
+    :param download: download a hub id that is not in the cache. If False, the hub is never contacted.
+    :param option: name of the option for ``path`` in messages.
     :raises UsageError: options that do not fit ``path``.
     :raises GuidelensError: neither here nor in the cache, or the download failed.
     """

@@ -34,10 +34,10 @@ IMAGE_CHANNELS = 3
 
 @dataclass(frozen=True)
 class Description:
-    """What the configurations of a network and its decoder say, checked.
+    """The checked configuration of a network and its decoder.
 
     :param kind: the network's class.
-    :param image_shape: (C, H, W) of what it diffuses.
+    :param image_shape: (C, H, W) of the diffused tensor.
     :param picture_shape: (3, h, w); the same for pixels.
     :param class_label: the class that it draws; None without classes.
     """
@@ -71,7 +71,7 @@ class Description:
         return learned
 
     def check(self, process: TrainingProcess) -> None:
-        """:raises GuidelensError: for a process that this network was not trained with."""
+        """:raises GuidelensError: for a process that does not fit this network."""
         self.learned_variance(process)
         if self.kind in FLOW_NETWORKS and process.path is None:
             raise GuidelensError(
@@ -188,7 +188,7 @@ class DiffusersGenerator(nn.Module):
                 model.disable_gradient_checkpointing()
 
     def _fingerprint(self, config: Mapping[str, Any]) -> str:
-        """Return 16 hex digits of the SHA-256 of everything that decides a picture."""
+        """Return 16 hex digits of the SHA-256 of everything that affects a picture."""
         described = {
             "network": _public(config),
             "prediction": self.prediction,

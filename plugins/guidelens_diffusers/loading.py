@@ -1,4 +1,4 @@
-"""From a pipeline's files to a generator: weights are read, and what cannot be used is refused before that."""
+"""Load a generator from a pipeline's files. Unusable configurations are refused before weights are read."""
 
 from __future__ import annotations
 
@@ -36,16 +36,15 @@ def load_generator(
     image_size: int | None = None,
     key: str | None = None,
 ) -> DiffusersGenerator:
-    """Load a pipeline that diffusers saved, or a network alone where ``scheduler`` is given.
-
-    The weights are safetensors, or a ``.bin`` read with ``weights_only``: no code in a file is run. They may be as a
-    training program saved them (:func:`guidelens.weights.read_state`).
+    """Load a pipeline that diffusers saved, or a network alone if ``scheduler`` is given. The weights are
+    safetensors, or a ``.bin`` read with ``weights_only``: no code in a file is run. Checkpoints of training programs
+    are accepted too (:func:`guidelens.weights.read_state`).
 
     :param directory: with ``model_index.json``, a network and ``scheduler``, all in one place, or nested.
     :param unet: the network's directory in it; None: ``unet`` or ``transformer``.
-    :param variant: of the weights' file, such as ``fp16``; they are computed with in float32 in any case.
-    :param scheduler: its configuration, or the directory of that, in place of the pipeline's own.
-    :param decoder: the directory of an autoencoder, in place of the pipeline's own.
+    :param variant: variant of the weights' file, such as ``fp16``. Computation is always in float32.
+    :param scheduler: its configuration, or the directory of that, instead of the pipeline's.
+    :param decoder: the directory of an autoencoder, instead of the pipeline's.
     :param key: the entry of the network's file to read, if it holds several networks.
     :raises UsageError, GuidelensError: as :class:`DiffusersGenerator`; or files are missing or unreadable.
     """
@@ -75,7 +74,7 @@ def load_generator(
 
 
 def _without_encoder(files: ModelFiles) -> nn.Module:
-    """Load an autoencoder for its decoder alone."""
+    """Load the decoder of an autoencoder."""
     vae = _load(files, "the decoder")
     for part in ("encoder", "quant_conv"):
         if getattr(vae, part, None) is not None:
@@ -135,7 +134,7 @@ def _first(key: str | tuple[str, ...]) -> str:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep diffusers from logging what is raised, or is of no use here."""
+    """Silence diffusers's log messages."""
     log = logging.getLogger("diffusers")
     level = log.level
     log.setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""The networks of diffusers that can be generators, each called in one way: f(x, times) with fixed conditions."""
+"""The networks of diffusers that can be generators, with a common call f(x, times) and fixed conditions."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ NETWORKS: Mapping[str, str] = {
     FLUX: "a flow transformer conditioned on text",
 }
 TEXT_NETWORKS = (TEXT_UNET, SD3, FLUX)
-"""These have seen captions, and are given the empty prompt."""
+"""Networks trained with captions. They get the empty prompt."""
 FLOW_NETWORKS = (SD3, FLUX)
-"""These predict the velocity of flow matching."""
+"""Networks that predict the velocity of flow matching."""
 
 FLUX_GUIDANCE = 1.0
 """The guidance input of guidance-distilled networks that means no guidance by a prompt."""
@@ -53,7 +53,7 @@ def with_defaults(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def check_network(config: Mapping[str, Any], kind: str) -> None:
-    """:raises GuidelensError: for a network with inputs that a generator has not."""
+    """:raises GuidelensError: for a network with inputs that a generator does not have."""
     if kind not in NETWORKS:
         raise GuidelensError(f"a {kind} is not supported; guidelens reads {', '.join(NETWORKS)}")
     if config.get("time_embedding_type", "positional") == "fourier":
@@ -69,7 +69,7 @@ def check_network(config: Mapping[str, Any], kind: str) -> None:
 
 
 def divisor_of(config: Mapping[str, Any], kind: str) -> int:
-    """Return what the sides of a network's input must be multiples of."""
+    """Return the number of which the sides of a network's input must be multiples."""
     if kind in (UNET, TEXT_UNET):
         return int(2 ** (len(config.get("block_out_channels", (0,))) - 1))
     return int(config.get("patch_size", 2))
@@ -83,9 +83,9 @@ def largest_side(config: Mapping[str, Any], kind: str) -> int | None:
 
 
 def checked_label(config: Mapping[str, Any], kind: str, label: int | None) -> int | None:
-    """Return the class that a network draws: the one asked for, or the null class of a DiT.
+    """Return the class that a network draws: the given one, or the null class of a DiT.
 
-    :raises UsageError: for a class that it lacks, or none where it needs one.
+    :raises UsageError: an unknown class, or no class if it needs one.
     """
     classes = config.get("num_embeds_ada_norm", 1000) if kind == DIT else config.get("num_class_embeds")
     if classes is None:

@@ -55,9 +55,9 @@ class TrainingProcess:
     """The training process of a network.
 
     :param alphas_cumprod: (T,) float64.
-    :param learned_variance: whether the output's second half interpolates log Sigma; None: not said, so that
-        the network's channels decide.
-    :param fixed_variance: the one that was meant where none is learned.
+    :param learned_variance: whether the output's second half interpolates log Sigma; None: not stated, the network's
+        channels decide.
+    :param fixed_variance: the variance to use if none is learned.
     :param path: of flow matching or EDM, which turns the network's output into x0; None: betas, as above.
     """
 

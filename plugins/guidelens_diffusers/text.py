@@ -19,7 +19,7 @@ SEEN_TEXT = (
     "this generator has seen text: it was trained on captioned pictures, and draws from the empty prompt here; what its"
     " pictures show of a prompt may come from that training as well as from the guidance"
 )
-"""What readers of results should know of such a generator."""
+"""A note for readers of results about such a generator."""
 
 _PIPELINES = {TEXT_UNET: "StableDiffusionPipeline", SD3: "StableDiffusion3Pipeline", FLUX: "FluxPipeline"}
 

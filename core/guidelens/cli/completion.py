@@ -1,4 +1,4 @@
-"""What the shell offers on Tab where an option wants a component or a plugin. Loads plugins, and no torch.
+"""Shell completion of components and plugins. Loads plugins, but not torch.
 
 The plugins are those of the command line being completed: installed ones, ``GUIDELENS_PLUGINS``, and every
 ``-p`` in front of the cursor.
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
 
 
 SINGLE_KINDS = ("generator", "guidance", "prompts")
-"""Kinds of components of which a command uses one, so that there is a default."""
+"""Kinds of which a command uses a single component, so that there is a default."""
 
 
 @add_completion_class
 class Bash(BashComplete):
-    """Completion in bash, which takes ``:`` and ``=`` for words of their own and completes what follows them."""
+    """Completion in bash. Bash splits words at ``:`` and ``=``, and completes only the last part."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor and the one at it, put together again."""
+        """Return the words before the cursor and the one at it, with the split parts joined again."""
         words = split_arg_string(os.environ["COMP_WORDS"])[: int(os.environ["COMP_CWORD"]) + 1]
         at_word = len(words) == int(os.environ["COMP_CWORD"]) + 1
         whole: list[str] = []
@@ -47,19 +47,19 @@ class Bash(BashComplete):
         return whole[1:], ""
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Leave out what bash has closed already: all up to the last break."""
+        """Remove the part before the last split, which bash keeps."""
         value = self._typed.partition("=")[2] if self._typed.startswith("--") else self._typed
         closed = value[: max(value.rfind(":"), value.rfind("=")) + 1]
         return f"{item.type},{str(item.value).removeprefix(closed)}"
 
 
 def without_open_option(args: Sequence[str]) -> list[str]:
-    """Leave out a last ``-p`` whose value is still to be typed."""
+    """Remove a final ``-p`` without value."""
     return [*args[:-1]] if "--" not in args and args[-1:] in (["-p"], ["--plugin"]) else [*args]
 
 
 def load_quietly(requests: Sequence[str]) -> PluginManager:
-    """Load plugins without a sound; where one that was asked for is at fault, load those not asked for."""
+    """Load plugins without messages. If a requested plugin fails, load only the installed ones."""
     from contextlib import redirect_stderr, redirect_stdout, suppress
     from io import StringIO
 
@@ -93,14 +93,14 @@ class ComponentCompleter:
         return _starting(incomplete, _spelled(manager.components(self.kind), qualified="/" in incomplete))
 
     def names(self, ctx: click.Context) -> list[str]:
-        """Return how the components of this kind are to be spelled, for ``--help``."""
+        """Return the spellings of the components of this kind, for ``--help``."""
         manager = _manager(ctx)
         return (
             [name for name, _ in _spelled(manager.components(self.kind), qualified=False)] if manager else []
         )
 
     def default(self, ctx: click.Context) -> str:
-        """Return the component for users who name none, for ``--help``; empty where there is none."""
+        """Return the default component for ``--help``; empty if there is none."""
         from guidelens.errors import UsageError
 
         manager = _manager(ctx)
@@ -113,12 +113,12 @@ class ComponentCompleter:
 
 
 def complete_component(kind: str) -> ComponentCompleter:
-    """Return a completer of components of ``kind``; the help of an option that has it names them too."""
+    """Return a completer of components of ``kind``. The help of its option lists the components too."""
     return ComponentCompleter(kind)
 
 
 def complete_plugin(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """Complete what ``-p`` takes: a plugin's name, ``no:`` and a name, or a file."""
+    """Complete the value of ``-p``: a plugin's name, ``no:`` and a name, or a file."""
     names = _plugin_names(_manager(ctx))
     if incomplete.startswith("no:"):
         return _starting(incomplete, ((f"no:{name}", text) for name, text in names))
@@ -129,7 +129,7 @@ def complete_plugin(ctx: click.Context, _parameter: click.Parameter, incomplete:
 def complete_component_or_plugin(
     ctx: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
-    """Complete what ``plugins show`` takes."""
+    """Complete the argument of ``plugins show``."""
     manager = _manager(ctx)
     components = manager.components() if manager is not None else ()
     spelled = dict(_spelled(components, qualified="/" in incomplete))
@@ -148,7 +148,7 @@ def _plugin_names(manager: PluginManager | None) -> list[tuple[str, str]]:
 
 
 def _spelled(components: Iterable[ComponentInfo], *, qualified: bool) -> list[tuple[str, str]]:
-    """Return how each component is to be spelled, and its summary."""
+    """Return the spelling and the summary of each component."""
     infos = list(components)
     keys = [(info.kind, info.name) for info in infos]
     return [
@@ -161,7 +161,7 @@ def _spelled(components: Iterable[ComponentInfo], *, qualified: bool) -> list[tu
 
 
 def _options(info: ComponentInfo, head: str, given: str) -> list[CompletionItem]:
-    """Complete the last option in ``given``: its name, or its value where there is a choice."""
+    """Complete the last option in ``given``: its name, or its value if it has choices."""
     if "'" in given or '"' in given:  # a quoted value may hold anything
         return []
     before, comma, last = given.rpartition(",")

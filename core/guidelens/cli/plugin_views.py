@@ -1,4 +1,4 @@
-"""Plugins and components as text: a table on a terminal, lines that are easy to search elsewhere."""
+"""Print plugins and components: as a table on a terminal, otherwise as lines that are easy to search."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _INDENT = "    "
 
 
 def print_table(plugins: Sequence[PluginInfo], commands: Commands) -> None:
-    """Print a table, and below it why plugins do not work, in whole lines that can be copied."""
+    """Print a table, and below it the problems of plugins, in unwrapped lines that can be copied."""
     from rich.table import Table
     from rich.text import Text
 
@@ -43,7 +43,7 @@ def print_table(plugins: Sequence[PluginInfo], commands: Commands) -> None:
 
 
 def print_lines(plugins: Sequence[PluginInfo], commands: Commands) -> None:
-    """Print a line per plugin, and below it what it offers or why it does not."""
+    """Print a line per plugin, and below it its components or its problem."""
     rows = [(p.name, _dist(p) or "-", p.status) for p in plugins]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for plugin, row in zip(plugins, rows, strict=True):
@@ -107,7 +107,7 @@ def print_component(info: ComponentInfo, owner: PluginInfo | None = None) -> Non
 
 
 def _option_row(option: OptionInfo) -> tuple[str, str]:
-    """Return ``name=type`` and what to know of its value."""
+    """Return ``name=type`` with its default and choices."""
     name = "NAME" if option.name == "*" else option.name
     text = option.default_text
     if option.name == "*":
@@ -120,7 +120,7 @@ def _option_row(option: OptionInfo) -> tuple[str, str]:
 
 
 def _wrapped(text: str, *, indent: int) -> str:
-    """Return text wrapped to the terminal, or in one line where there is none."""
+    """Return text wrapped to the terminal, or on one line without a terminal."""
     margin = " " * indent
     if not sys.stdout.isatty():
         return margin + text

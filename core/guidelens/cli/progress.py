@@ -28,13 +28,13 @@ REFRESH_PER_SECOND = 8
 
 
 class Reporter(Protocol):
-    """Takes the progress of a comparison."""
+    """Called with the progress of a comparison."""
 
     def __call__(self, progress: Progress) -> None: ...
 
 
 class Pace:
-    """How fast pictures come, not counting those that were there before."""
+    """The rate of new pictures."""
 
     def __init__(self) -> None:
         self.started = time.monotonic()
@@ -50,7 +50,7 @@ class Pace:
 
 
 def duration(seconds: float) -> str:
-    """Write a duration: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    """Return a duration as text: ``8 s``, ``3 min 20 s``, ``2 h 5 min``."""
     whole = math.ceil(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -61,7 +61,7 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def comparison_progress() -> Iterator[Reporter]:
-    """Show the progress of a comparison while the block runs; hand its updates to what is yielded."""
+    """Show the progress of a comparison while the block runs. Call the yielded function with each update."""
     screen = console.err()
     if screen.is_terminal:
         from rich.live import Live

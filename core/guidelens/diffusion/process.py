@@ -5,9 +5,8 @@ alpha_t = 1 - beta_t, abar_t = prod alpha, and q(x_t | x_0) = N(sqrt(abar_t) x_0
 and the interpolated variance follow Nichol & Dhariwal 2021 (arXiv:2102.09672), v-prediction Salimans & Ho
 2022 (arXiv:2202.00512).
 
-Tables are float64 on the CPU. Whatever combines tables is combined in float64 and cast to the dtype and
-device of the images last, so that no precision is lost where 1 - abar is tiny, and a device without float64
-works.
+Tables are float64 on the CPU. Tables are combined in float64, and the result is cast to the dtype and device of the
+images. So no precision is lost if 1 - abar is tiny, and devices without float64 work.
 """
 
 from __future__ import annotations
@@ -61,16 +60,15 @@ def alphas_cumprod_of(betas: Float[Tensor, "T"]) -> Float64[Tensor, "T"]:
 
 
 def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
-    """Choose the training timesteps that a shorter process visits, ascending.
+    """Return the training timesteps of a shorter process, ascending.
 
-    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a
-        sequence of ints): T is cut into equal sections and each gets that many, evenly, its first and last
-        included. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al.
-        2020).
+    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a sequence of
+        ints): T is divided into equal sections with these numbers of evenly spaced timesteps, including the first and
+        last of each. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al. 2020).
     :raises UsageError: if the timesteps cannot be chosen like that.
 
-    The choices are guided-diffusion's, bar one: a process of a single step takes the noisiest timestep, not
-    the cleanest, since sampling starts from pure noise.
+    The timesteps are those of guided-diffusion, with one exception: a process of a single step uses the noisiest
+    timestep instead of the cleanest, because sampling starts from pure noise.
     """
     if isinstance(respacing, str) and respacing.strip().startswith("ddim"):
         return _strided(num_timesteps, respacing.strip())
@@ -149,7 +147,7 @@ class DiffusionProcess:
 
     :param alphas_cumprod: (T,) float64, strictly decreasing within (0, 1).
     :param respacing: see :func:`space_timesteps`; None visits all T timesteps.
-    :raises UsageError: for a table that is none, or a respacing that does not fit it.
+    :raises UsageError: for an invalid table, or a respacing that does not fit it.
     """
 
     def __init__(self, alphas_cumprod: Tensor, respacing: Respacing | None = None) -> None:
@@ -248,8 +246,8 @@ class DiffusionProcess:
             [-1, 1], interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021,
             eq. 15).
         :param clip_denoised: clamp x0 to [-1, 1] before the mean is formed from it.
-        :param fixed_variance: the posterior variance (``small``) or beta (``large``), in place of a learned
-            variance too; None: the learned variance, or ``small`` where there is none.
+        :param fixed_variance: the posterior variance (``small``) or beta (``large``), even if the network learned a
+            variance; None: the learned variance, or ``small`` without one.
         """
         predicted, interpolation = split_output(output, x_t, learned_variance)
         pred_x0 = self.predict_x0(predicted, x_t, index, prediction)

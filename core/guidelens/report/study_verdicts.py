@@ -40,12 +40,12 @@ class VerdictView:
 
     @property
     def measured(self) -> list[AnswerView]:
-        """The questions that have a result."""
+        """The questions with a result."""
         return [view for view in self.answers if view.answer.result is not None]
 
     @property
     def unmeasured(self) -> list[AnswerView]:
-        """The questions that have none."""
+        """The questions without a result."""
         return [view for view in self.answers if view.answer.result is None]
 
 

@@ -127,7 +127,7 @@ def _panel(
 def _shown(
     probe: Probe, colours: Mapping[str, int], picture_of: Callable[[Prompt], Tensor]
 ) -> list[_PairView]:
-    """Return the pairs with the most wrong objectives, in their order."""
+    """Return the pairs with the most wrong objectives, these first; of equals, the first ones."""
     wrong = [sum(m.margin(name) <= 0 for name in probe.objectives) for m in probe.measures]
     ranked = sorted(range(len(wrong)), key=lambda i: -wrong[i])[:MOST_SHOWN]
     return [
@@ -136,7 +136,7 @@ def _shown(
             source=_data_uri(picture_of(probe.pairs[i])),
             verdicts=[(name, colours[name], probe.measures[i].margin(name)) for name in probe.objectives],
         )
-        for i in sorted(ranked)
+        for i in ranked
     ]
 
 

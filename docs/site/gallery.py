@@ -1,0 +1,163 @@
+"""Make the pictures of docs/tutorial.md and docs/gallery.md from the commands that these pages show.
+
+``python docs/site/gallery.py`` makes those that take seconds; with the folder of a finished study ``findings``, also
+those of that study. Files are small: WebP of at most :data:`LARGEST` bytes. tests/test_gallery.py holds
+pages, pictures and this list together.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+IMAGES = Path(__file__).resolve().parents[1] / "images" / "gallery"
+LARGEST = 120_000
+WIDEST = 900
+
+BINDING = """\
+name = "binding"
+summary = "do CAP and ITC differ in giving the right colour to the right shape?"
+prompts = { set = "shapes:category=colors,limit=6" }
+schedules = ["itc", "cap"]
+metrics = ["shapes:details=true"]
+seeds = 3
+steps = 25
+"""
+"""The study file of the tutorial."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture and the commands that make it; the last one writes it.
+
+    :param made: the file that the commands leave.
+    :param of_findings: the commands read a finished study ``findings`` in runs/findings.
+    """
+
+    name: str
+    made: str
+    commands: tuple[str, ...]
+    of_findings: bool = False
+
+
+ITEMS = (
+    Item(
+        "first.webp",
+        "first.webp",
+        (
+            'guidelens generate "a red circle above a blue square" --schedule shift --seed 1 '
+            "--out first.png --trajectory first.webp",
+        ),
+    ),
+    Item(
+        "compare.webp",
+        "compare.png",
+        (
+            'guidelens compare "a red circle above a blue square" "two small green triangles" '
+            "--schedule itc --schedule cap --seeds 4 --steps 50 --out runs/first",
+            "guidelens figure runs/first --layout grid --format png --out compare.png",
+        ),
+    ),
+    Item(
+        "binding.webp",
+        "binding.png",
+        (
+            "guidelens study run binding.toml --out runs/binding",
+            "guidelens figure runs/binding --layout grid --format png --out binding.png",
+        ),
+    ),
+    Item(
+        "pixels.webp",
+        "pixels.png",
+        (
+            'guidelens compare "a red circle" --generator pixels --sampler ddim --into sample --steps 100 '
+            "--seeds 1 --schedule itc --schedule itm --schedule cap --out runs/pixels",
+            "guidelens figure runs/pixels --layout grid --format png --out pixels.png",
+        ),
+    ),
+    Item(
+        "forest.webp",
+        "forest.png",
+        ("guidelens figure runs/findings --layout forest --width text --format png --out forest.png",),
+        of_findings=True,
+    ),
+    Item(
+        "steps.webp",
+        "steps.png",
+        ("guidelens figure runs/findings --grid steps --format png --out steps.png",),
+        of_findings=True,
+    ),
+    Item(
+        "typos.webp",
+        "typos.png",
+        (
+            "guidelens figure runs/findings --grid typos --schedule itc --schedule cap --format png "
+            "--out typos.png",
+        ),
+        of_findings=True,
+    ),
+    Item(
+        "curves.webp",
+        "curves.png",
+        ("guidelens figure runs/findings --layout curves --width text --format png --out curves.png",),
+        of_findings=True,
+    ),
+)
+
+
+def make(item: Item, folder: Path) -> None:
+    """Run the commands of an item in ``folder`` and put its picture in place."""
+    program = str(Path(sys.executable).with_name("guidelens"))
+    for command in item.commands:
+        words = shlex.split(command)
+        subprocess.run([program, *words[1:]], cwd=folder, check=True)
+    shrink(folder / item.made, IMAGES / item.name)
+
+
+def shrink(source: Path, target: Path) -> None:
+    """Write a picture as WebP of at most :data:`WIDEST` pixels; keep about a dozen frames of an animation."""
+    from PIL import Image
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if source.suffix == ".webp":
+        shrink_animation(source, target)
+        return
+    with Image.open(source) as picture:
+        shown = picture.convert("RGB")
+    if shown.width > WIDEST:
+        shown = shown.resize((WIDEST, round(shown.height * WIDEST / shown.width)), Image.Resampling.LANCZOS)
+    shown.save(target, quality=85, method=6)
+
+
+def shrink_animation(source: Path, target: Path) -> None:
+    """Keep about a dozen frames, the last one among them, of 128 pixels."""
+    from PIL import Image, ImageSequence
+
+    with Image.open(source) as animation:
+        frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
+    kept = frames[:: max(1, len(frames) // 12)]
+    kept = [*kept, frames[-1]] if kept[-1] is not frames[-1] else kept
+    small = [frame.resize((128, 128), Image.Resampling.NEAREST) for frame in kept]
+    times = [250] * (len(small) - 1) + [1500]
+    small[0].save(target, save_all=True, append_images=small[1:], duration=times, loop=0, quality=70)
+
+
+def main(findings: str = "") -> None:
+    """Make all pictures; those of the study ``findings`` if its folder is given."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "binding.toml").write_text(BINDING, encoding="utf-8")
+        (folder / "runs").mkdir()
+        if findings:
+            (folder / "runs" / "findings").symlink_to(Path(findings).resolve())
+        for item in ITEMS:
+            if findings or not item.of_findings:
+                make(item, folder)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:2])

@@ -127,7 +127,7 @@ F4 = Claim(
         *(
             Question(
                 f"F4.{resists}.{n}",
-                f"the same, prompts {n} edit{'s' if n > 1 else ''} away",
+                f"{'one edit costs' if n == 1 else f'{n} edits cost'} ITC more alignment than {resists.upper()}",
                 _typos(resists, n),
                 exploratory=True,
             )

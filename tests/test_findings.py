@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -118,10 +119,11 @@ def test_what_rounding_changes(findings: ModuleType, run: Path, tmp_path: Path) 
     other = tmp_path / "other"
     shutil.copytree(run, other)
     rows = [json.loads(line) for line in (other / "results.jsonl").read_text().splitlines()]
-    rows[0]["metrics"]["bright"] += 0.5
-    (other / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = other / rows[0]["image"]
     Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    rows[0]["metrics"]["bright"] += 0.5
+    rows[0]["sha256"]["image"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (other / "results.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     told = findings.rounding(load_study(run), load_study(other))
     assert (told["pictures"], told["scores"], told["pixels"], told["changed"]) == (14, 1, 0, [])
     assert "1 have some score" in findings.page(

@@ -423,15 +423,15 @@ def test_a_hub_file_is_taken_from_the_hubs_own_cache(
     cached = tmp_path / "blob"
     asked: list[tuple[Any, ...]] = []
 
-    def look(repo: str, name: str, revision: str) -> str:
-        asked.append((repo, name, revision))
+    def look(repo: str, name: str, revision: str, repo_type: str | None) -> str:
+        asked.append((repo, name, revision, repo_type))
         return str(cached)
 
     monkeypatch.setattr(hub, "try_to_load_from_cache", look)
     monkeypatch.setenv("HF_ENDPOINT", world.address)
     cached.write_bytes(b"another file")
     assert world.fetch(url="", hub="owner/repo/sub/net.pt@v2").how == "downloaded"
-    assert asked == [("owner/repo", "sub/net.pt", "v2")]
+    assert asked == [("owner/repo", "sub/net.pt", "v2", None)]
     assert world.behaviour.seen[0]["path"] == "/owner/repo/resolve/v2/sub/net.pt"
     world.path.unlink()
     cached.write_bytes(CONTENT)

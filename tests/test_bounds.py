@@ -33,7 +33,7 @@ FLAGS: dict[str, tuple[Sequence[str], str]] = {
     "scale": (["--scale", DIGITS], "must be a finite number, got '999"),
     "seeds": (["--seeds", DIGITS], "the number of seeds must be from 1 to 100000"),
     "one seed": (["--seeds", f"{DIGITS}-{DIGITS}"], "seed"),
-    "batch size": (["--batch-size", DIGITS], "is neither a number from 1 to 10**9 nor auto"),
+    "batch size": (["--batch-size", DIGITS], "is neither a number from 1 on nor auto"),
     "batch size in other digits": (["--batch-size", "\u0663"], "is neither a number"),
     "every": (["--every", DIGITS], "must be a whole number, at least 1"),
     "recurrence": (["--recurrence", "1e9"], "must be a whole number, at least 1"),

@@ -168,7 +168,7 @@ def test_the_commands(tmp_path: Path) -> None:
                 "create",
                 "RUN/samples",
             ),
-            "holds no study",
+            "holds neither a study nor a comparison",
         ),
         (("results", "RUN/config.json"), "not a survey's file"),
         (("serve", "absent.db"), "no such file"),

@@ -144,7 +144,7 @@ class BatchSize(click.ParamType):
             return value
         text = str(value)
         if not (text.isascii() and text.isdecimal() and len(text) <= DIGITS and int(text) >= 1):
-            self.fail(f"{text[:40]!r} is neither a number from 1 to 10**{DIGITS} nor auto", param, ctx)
+            self.fail(f"{text[:40]!r} is neither a number from 1 on nor auto", param, ctx)
         return int(text)
 
 

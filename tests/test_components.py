@@ -47,10 +47,10 @@ def test_parse(text: str, name: str, options: dict[str, str]) -> None:
     [
         ("", "has no name"),
         (":a=1", "has no name"),
-        ("x:", "no key=value"),
+        ("x:", "not key=value"),
         ("x:a", "'a' is not key=value"),
-        ("x:a=1,", "no key=value"),
-        ("x:=1", "no key=value"),
+        ("x:a=1,", "not key=value"),
+        ("x:=1", "not key=value"),
         ("x:a=1,b", "'b' is not key=value"),
         ("x:a=cat,dog,b=1", "'dog' is not key=value"),
         ("x:a=1,a=2", "the option 'a' twice"),

@@ -83,7 +83,7 @@ class Step:
 
     @cached_property
     def preview(self) -> Tensor:
-        """``pred_x0`` as pictures (B, 3, h, w); of latents, decoded when first read."""
+        """``pred_x0`` as pictures (B, 3, h, w). Latents are decoded when this is first read."""
         if self.decoded is not None:
             return self.decoded
         return self.pred_x0 if self.decode is None else self.decode(self.pred_x0)

@@ -93,7 +93,7 @@ class JobQueue:
         return True
 
     def _cancel(self, job: Job) -> None:
-        """Take a job out of the line, or end it at its next event."""
+        """Remove a waiting job, or end a running one at its next event."""
         job.cancelled.set()
         with self._lock:
             if job in self._waiting:

@@ -67,7 +67,7 @@ def test_commands() -> None:
 def test_components_of_every_option() -> None:
     assert ask("guidelens generate --schedule sh") == ["shift"]
     assert ask("guidelens compare --schedule sh") == ["shift"]
-    assert ask("guidelens compare --generator ")[-3:] == ["guided-diffusion", "shapes", "things"]
+    assert {"guided-diffusion", "shapes", "things"} <= set(ask("guidelens compare --generator "))
     assert "shapes" in ask("guidelens compare --guidance ")
     assert ask("guidelens compare --metric sh") == ask("guidelens compare --prompts sh") == ["shapes"]
     assert ask("guidelens compare --schedule schedules/s") == ["schedules/shift"]

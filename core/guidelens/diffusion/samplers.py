@@ -1,7 +1,7 @@
 """Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
 
-A sampler takes what one network evaluation gave and returns x_{t-1}; it never calls a network, and it knows
-nothing of where a guidance gradient came from.
+A sampler gets the output of one network evaluation and returns x_{t-1}. It never calls a network, and it does not
+depend on how the guidance gradient was computed.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ class ReverseStep:
 
 
 class Sampler(Protocol):
-    """How x_{t-1} follows from x_t and the network's output.
+    """Computes x_{t-1} from x_t and the network's output.
 
-    Optional: ``guidance_gain(process, into, learned_variance)``, how far a unit of s * g moves x_{t-1}, by
-    index, (N,) float64. Guidance into x0 and a matched dose need it. ``begin()`` returns the sampler of one batch, for
-    samplers that remember earlier steps.
+    Optional: ``guidance_gain(process, into, learned_variance)``, returns how far a unit of s * g moves x_{t-1}, by
+    index, (N,) float64. Guidance into x0 and a matched dose need it. ``begin()`` returns the sampler of one batch,
+    for samplers that remember earlier steps.
     """
 
     @property
     def draws_noise(self) -> bool:
-        """Whether :meth:`step` uses noise at all; where False, none is drawn."""
+        """Whether :meth:`step` uses noise. If False, none is drawn."""
         ...
 
     def step(

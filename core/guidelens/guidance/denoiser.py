@@ -183,7 +183,7 @@ class GuidedDenoiser:
     def _through_x0(
         self, predicted: Tensor, point: Tensor, context: _StepContext, telemetry: _Telemetry
     ) -> tuple[Tensor, Tensor]:
-        """Return d(weighted loss)/dx_t, or /dx0 where guidance moves x0 itself, and where it is not finite."""
+        """Return d(weighted loss)/dx_t, or /dx0 if guidance moves x0 itself, and which samples are not finite."""
         x_t, options = context.x_t, self._options
         of_x_t, of_output = self._process.x0_coefficients(context.index, self._prediction, x_t)
         x0 = of_x_t * x_t + of_output * predicted.detach()

@@ -1,8 +1,8 @@
-"""How far guidance is expected to push x_t off its scale at one step, known before sampling starts.
+"""The expected displacement of x_t from its usual scale by guidance at one step, computed before sampling.
 
-x_t has a root mean square of about 1 at every step. Where little signal is left, some ways of guiding move it by many
-times that: DDIM divides by sqrt(abar), and a share of the noise in x0 is large where abar is nearly 0. The network
-then meets states that it was never trained on.
+x_t has a root mean square of about 1 at every step. At very noisy steps, some kinds of guidance move it by many times
+that: DDIM divides by sqrt(abar), and the noise in x0 is large if abar is nearly 0. The network then gets inputs that it was never trained
+on.
 """
 
 from __future__ import annotations

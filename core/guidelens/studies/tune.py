@@ -203,7 +203,7 @@ def _source(search: Search, prompts: int) -> Any:
 
 
 def _sampling_lines(sampling: Sampling) -> list[str]:
-    """Return the keys of a study that ask for a sampling, but for its objective scales."""
+    """Return the keys of a study for a sampling, without its objective scales."""
     base, own, others = Sampling(), [], {}
     for known in options():
         value = getattr(sampling, known.name)

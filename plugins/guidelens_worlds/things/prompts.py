@@ -48,7 +48,7 @@ def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1, coloured: 
 
 
 def _phrases(rng: random.Random, count: int, **options: bool) -> tuple[Phrase, ...]:
-    """Different things, of different colours where these are named."""
+    """Return different things, with different colours if these are named."""
     chosen: list[Phrase] = []
     while len(chosen) < count:
         phrase = _phrase(rng, **options)

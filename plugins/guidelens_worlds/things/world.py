@@ -141,7 +141,7 @@ def random_scene(rng: random.Random, num_items: int | None = None) -> Scene:
 
 
 def random_kinds(rng: random.Random, count: int) -> list[Kind]:
-    """Draw kinds for one scene: the same for all, or a main one (large) and lesser ones (small)."""
+    """Draw the kinds of a scene: one kind for all things, or a large main thing and smaller other ones."""
     if count > 1 and rng.random() < 0.25:
         return [random_kind(rng, "small" if count > 2 else None)] * count
     sizes = [rng.choices(("small", "large"), (0.3, 0.7))[0], *["small"] * (count - 1)]

@@ -1,8 +1,8 @@
 """The expected displacement of x_t from its usual scale by guidance at one step, computed before sampling.
 
-x_t has a root mean square of about 1 at every step. At very noisy steps, some kinds of guidance move it by many times
-that: DDIM divides by sqrt(abar), and the noise in x0 is large if abar is nearly 0. The network then gets inputs that it was never trained
-on.
+x_t has a root mean square of about 1 at every step. At very noisy steps, some kinds of guidance move it by many
+times that: DDIM divides by sqrt(abar), and the noise in x0 is large if abar is nearly 0. The network then gets
+inputs that it was never trained on.
 """
 
 from __future__ import annotations

@@ -313,7 +313,7 @@ def test_damaged_and_missing_files(saved: Path) -> None:
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(GuidelensError, match="no such directory"):
         diffusers(f"{tmp_path}/nowhere")
-    with pytest.raises(UsageError, match="no hub id: leave out the option download"):
+    with pytest.raises(UsageError, match="not a hub id: leave out the option download"):
         diffusers(str(tmp_path), download=True)
 
 

@@ -65,9 +65,17 @@ def test_differences_are_against_the_unguided_first() -> None:
 def test_headline_is_the_largest_difference_for_the_range_of_its_column() -> None:
     found = tables(rows(), list(OFFSETS), METRICS, COLOURS).headline
     assert found is not None
+    assert (found.column, found.more, found.less) == ("fit", "cap", "itc")
+    assert found.estimate.mean == pytest.approx(OFFSETS["cap"] - OFFSETS["itc"])
+    assert found.compared == 3
+
+
+def test_headline_compares_with_the_unguided_where_one_schedule_guides() -> None:
+    two = [row for row in rows() if row["schedule"] != "itc"]
+    found = tables(two, ["cap", "none"], METRICS, COLOURS).headline
+    assert found is not None
     assert (found.column, found.more, found.less) == ("fit", "cap", "none")
-    assert found.estimate.mean == pytest.approx(0.6)
-    assert found.compared == 9
+    assert found.estimate.mean == pytest.approx(OFFSETS["cap"] - OFFSETS["none"])
 
 
 def test_a_difference_whose_interval_excludes_zero_leads() -> None:

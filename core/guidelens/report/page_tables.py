@@ -130,17 +130,25 @@ def tables(
     )
 
 
+_UNGUIDED = ("none", "unguided")
+"""Names of schedules that guide nothing."""
+
+
 def headline(
     found: Mapping[tuple[str, str, str], Estimate], declared: Mapping[str, Mapping[str, Any]]
 ) -> Headline | None:
     """Choose the largest paired difference, relative to the range of its column.
 
     Only columns with a declared range count. Differences whose interval excludes 0 come first. Each pair of schedules
-    counts once, in the order with a positive difference.
+    counts once, in the order with a positive difference. The unguided pictures are left out where two schedules guide:
+    that guidance does something is not news.
 
     :param found: differences by (schedule, base schedule, column).
     :returns: None if nothing was compared or nothing differs.
     """
+    guided = {more for more, _, _ in found if more not in _UNGUIDED}
+    if len(guided) > 1:
+        found = {pair: estimate for pair, estimate in found.items() if guided.issuperset(pair[:2])}
     ranked = []
     for (more, less, column), estimate in found.items():
         about = declared.get(column, {})
@@ -167,7 +175,7 @@ def score_bounds(estimates: Sequence[Estimate], declared: Mapping[str, Any]) -> 
 
 def _default(names: Sequence[str]) -> str:
     """Return the unguided schedule if there is one, else the first."""
-    return next((name for name in names if name in ("none", "unguided")), names[0])
+    return next((name for name in names if name in _UNGUIDED), names[0])
 
 
 def _all_differences(

@@ -20,17 +20,22 @@ _OTHER = "#5f6368"
 def draw_forest(figure_class: type[Figure], verdicts: Sequence[Verdict], width: float) -> Figure:
     """Draw every measured question: direction x (mean - against) with its interval.
 
-    Right of zero is what the claim predicts. Green: supported after correction; red: contradicted; grey: undecided or
-    exploratory.
+    Right of zero is what the claim predicts. Green: supported after correction; red: contradicted; grey: undecided.
+    Exploratory questions are left out: they decide nothing.
 
     :raises UsageError: no question was measured.
     """
-    rows = [(v.claim.id, answer) for v in verdicts for answer in v.answers if answer.result is not None]
+    rows = [
+        (verdict.claim.id, answer)
+        for verdict in verdicts
+        for answer in verdict.answers
+        if answer.result is not None and not answer.question.exploratory
+    ]
     if not rows:
         raise UsageError("no question about this study was measured: there is no forest to draw")
-    letters = int(0.5 * width / 0.058)
+    letters = int(0.5 * width / 0.054)
     labels = [_label(claim, answer, letters) for claim, answer in rows]
-    heights = [max(1.0, 0.55 * (label.count("\n") + 1)) for label in labels]
+    heights = [max(0.75, 0.46 * (label.count("\n") + 1)) for label in labels]
     places = [sum(heights[:i]) + heights[i] / 2 for i in range(len(rows))]
     figure = figure_class(figsize=(width, 0.5 + _ROW * sum(heights)))
     axes = figure.add_axes(
@@ -40,10 +45,10 @@ def draw_forest(figure_class: type[Figure], verdicts: Sequence[Verdict], width: 
     for (_, answer), y in zip(rows, places, strict=True):
         _mark(axes, answer, y)
     axes.set_yticks(places, labels)
-    axes.tick_params(axis="y", length=0, labelsize=6.5)
+    axes.tick_params(axis="y", length=0, labelsize=6)
     axes.set_ylim(sum(heights), 0)
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("against the claim  ←  difference  →  for the claim", fontsize=7)
+    axes.set_xlabel("against the claim  ←  difference  →  for the claim", fontsize=6)
     return figure
 
 
@@ -60,5 +65,4 @@ def _mark(axes, answer: Answer, y: float) -> None:  # type: ignore[no-untyped-de
     if found.has_interval:
         ends = [question.direction * (end - question.against) for end in (found.low, found.high)]
         axes.plot(ends, [y, y], color=colour, linewidth=1.2, solid_capstyle="butt")
-    fill = "none" if question.exploratory else "full"
-    axes.plot([middle], [y], marker="o", markersize=3.2, color=colour, fillstyle=fill)
+    axes.plot([middle], [y], marker="o", markersize=3.2, color=colour)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from guidelens.studies.results import CellRecord, StudyResults
 
+_LINE = 0.11  # inches: the height of a line of a label
 _LABEL_SHARE = 0.2
 _GAP = 0.03
 _HEADER = 0.2  # inches
@@ -143,8 +144,10 @@ def _table(
         figure.text(x, 1 - (header - 0.04) / height, "\n".join(lines), ha="center", va="bottom", fontsize=7)
     for i, name in enumerate(down):
         y = 1 - (header + (i + 0.5) * side) / height
-        words = "\n".join(textwrap.wrap(name, max(8, int(label / 0.062))))
-        figure.text(0, y, words, ha="left", va="center", fontsize=7)
+        lines = textwrap.wrap(
+            name, max(8, int(label / 0.058)), max_lines=max(1, int(side / _LINE)), placeholder=" …"
+        )
+        figure.text(0, y, "\n".join(lines), ha="left", va="center", fontsize=6.5)
         for j in range(len(across)):
             cell = cell_at(i, j)
             left, bottom = (label + j * side) / width, 1 - (header + (i + 1) * side) / height

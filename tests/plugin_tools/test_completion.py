@@ -69,7 +69,8 @@ def test_components_of_every_option() -> None:
     assert ask("guidelens compare --schedule sh") == ["shift"]
     assert {"guided-diffusion", "shapes", "things"} <= set(ask("guidelens compare --generator "))
     assert "shapes" in ask("guidelens compare --guidance ")
-    assert ask("guidelens compare --metric sh") == ask("guidelens compare --prompts sh") == ["shapes"]
+    assert ask("guidelens compare --metric sh") == ["shapes"]
+    assert ask("guidelens compare --prompts sh") == ["shapes", "shapes-pairs"]
     assert ask("guidelens compare --schedule schedules/s") == ["schedules/shift"]
     assert ask("guidelens plugins show sched") == ["schedules"]
 

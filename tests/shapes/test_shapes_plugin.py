@@ -28,8 +28,9 @@ def test_components_are_defaults() -> None:
     plugin = manager.plugin("shapes")
     offered = {(c.kind, c.name): c for c in plugin.components}
     kinds = {"generator", "guidance", "metric", "prompts"}
-    assert set(offered) == {(kind, "shapes") for kind in kinds}
-    assert all(component.default for component in offered.values())
+    named = {(kind, "shapes") for kind in kinds}
+    assert offered.keys() == named | {("prompts", "shapes-pairs")}
+    assert {key for key, component in offered.items() if component.default} == named
     options = {kind: [o.name for o in offered[kind, "shapes"].options] for kind in kinds}
     assert options["prompts"] == ["category", "limit", "seed", "split"]
     assert options["guidance"] == ["variant", "weights", "itm", "label_smoothing", "clean"]

@@ -116,6 +116,14 @@ def test_page_leads_with_the_pictures_and_its_question(directory: Path, page: Re
     assert sorted(same) == sorted(2 * [f"{prompt}-0-{seed}" for prompt in range(3) for seed in range(2)])
 
 
+def with_key(row: dict[str, Any], key: str) -> dict[str, Any]:
+    """Return a row under another key; its files are named after the key."""
+    return {
+        name: value.replace(row["key"], key) if isinstance(value, str) else value
+        for name, value in row.items()
+    }
+
+
 def test_page_shows_four_seeds_and_folds_the_rest(
     directory: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,15 +131,15 @@ def test_page_shows_four_seeds_and_folds_the_rest(
     copy = tmp_path / "run"
     shutil.copytree(directory, copy)
     rows = rows_of(copy)
-    more = [{**rows[0], "key": f"more{seed}", "seed": seed} for seed in range(2, 6)]
+    more = [with_key(rows[0], f"{seed:020x}") | {"seed": seed} for seed in range(2, 6)]
     for row in more:
         shutil.copy(copy / rows[0]["image"], copy / "samples" / f"{row['key']}.png")
     lines = [json.dumps(row) for row in [*rows, *more]]
     (copy / "results.jsonl").write_text("\n".join(lines) + "\n")
     text = render_page(copy)
     (folded,) = re.findall(r"<summary>2 more</summary>.*?</details>", text, re.DOTALL)
-    assert 'data-key="more5"' in folded
-    assert 'data-key="more3"' not in folded
+    assert f'data-key="{5:020x}"' in folded
+    assert f'data-key="{3:020x}"' not in folded
 
 
 def test_a_sweep_has_a_row_for_each_value(
@@ -143,9 +151,9 @@ def test_a_sweep_has_a_row_for_each_value(
         shutil.copytree(directory, run)
     for row in rows_of(runs["scale 3"]):
         key = row["key"]
-        (runs["scale 3"] / f"samples/{key}.png").rename(runs["scale 3"] / f"samples/x{key}.png")
+        (runs["scale 3"] / f"samples/{key}.png").rename(runs["scale 3"] / f"samples/{key[::-1]}.png")
     table = runs["scale 3"] / "results.jsonl"
-    changed = [{**row, "key": f"x{row['key']}"} for row in rows_of(runs["scale 3"])]
+    changed = [with_key(row, row["key"][::-1]) for row in rows_of(runs["scale 3"])]
     table.write_text("\n".join(map(json.dumps, changed)) + "\n")
     page = read(render_sweep(runs, tmp_path))
     assert page.text.count("scale 0.3") >= 3 * 1 + 1  # beside each prompt, and over the tables

@@ -504,7 +504,8 @@ class TestCommand:
             *("--out", "x.png", "--saliency", "new/where.PNG"),
         )
         assert result.exit_code == 0, result.output
-        assert [line.split(":")[0] for line in result.stdout.splitlines()][-2:] == ["picture", "saliency"]
+        names = [line.split(":")[0] for line in result.stdout.splitlines()]
+        assert names[-3:] == ["picture", "enlarged", "saliency"]
         with Image.open("new/where.PNG") as sheet:
             assert sheet.size[0] > 6 * 128
             assert 3 * 128 < sheet.size[1] < 4 * 128  # x0, cap, itc

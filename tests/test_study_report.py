@@ -436,7 +436,7 @@ def test_the_command_line(done: Path, tmp_path: Path) -> None:
     assert [v["claim"] for v in verdicts] == ["F1", "F2", "F3", "F4", "F5", "F6"]
     missing = CliRunner().invoke(cli, ["study", "report", str(tmp_path)])
     assert missing.exit_code == 2
-    assert "holds no study" in missing.stderr
+    assert "holds neither a study nor a comparison" in missing.stderr
 
 
 def test_a_study_that_grows(done: Path, tmp_path: Path) -> None:

@@ -155,7 +155,21 @@ def test_what_is_no_formula_stays(value: object) -> None:
 def test_a_study_of_odd_prompts_can_be_read(tmp_path: Path, odd: str) -> None:
     from guidelens.studies.results import read_members
 
-    row = {"key": "k", "prompt": f"a{odd}b"}
+    row = {
+        **dict.fromkeys(("grid", "generator", "guidance", "preset", "sampler", "respacing", "category"), ""),
+        **dict.fromkeys(("perturbation", "schedule", "settings", "pair", "clean"), ""),
+        "eta": 0.0,
+        "steps": 4,
+        "scale": 1.0,
+        "seed": 0,
+        "edits": 0,
+        "reference": None,
+        "options": {},
+        "objective_scales": {},
+        "notes": [],
+        "key": "0" * 20,
+        "prompt": f"a{odd}b",
+    }
     (tmp_path / "cells.jsonl").write_text(
         json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
     )

@@ -83,13 +83,9 @@ def create_survey(
     asking = {"conditions": conditions, "questions": [question.as_dict() for question in asked]}
     chances = {**counts, "overlap": overlap, "seed": seed}
     shown = {"title": title, "consent": consent, "contact": contact}
+    config = {**_identity(), **about, **asking, **chances, **shown, "rules": asdict(excluded)}
     images, tokens = _images(study, plan, table)
-    write_survey(
-        Path(path),
-        {**_identity(), **about, **asking, **chances, **shown, "rules": asdict(excluded)},
-        images,
-        _stored(plan, tokens),
-    )
+    write_survey(Path(path), config, images, _stored(plan, tokens))
     return SurveyFile(path)
 
 

@@ -212,9 +212,9 @@ ROLES: Mapping[str, str] = {
     "binding": "share of attributes that are on the object they were named for; 0 where none appears",
     "binding_shown": "the same of pictures in which attribute and object both appear",
     "relation": "whether objects stand to each other as the prompt says",
-    "count": "whether as many are there as the prompt says",
+    "count": "whether the picture shows the number of objects that the prompt names",
     "precision": "share of the objects in the picture that the prompt names",
-    "judgement": "what a guidance model thinks of the picture, which may be the one that guided it",
+    "judgement": "a guidance model's score of the picture; the model may be the one that guided it",
 }
 """What a column of a metric may be read as, by every claim and chart; a plugin may have roles of its own."""
 

@@ -115,13 +115,13 @@ def components_page(plugins: PluginManager) -> str:
 
 
 def components_table(plugins: PluginManager) -> str:
-    """Return the built-in components as a table of one row each."""
-    rows = ["| | name | | plugin |", "|---|---|---|---|"]
+    """Return the names of the built-in components as a table of one row per kind."""
+    rows = ["| kind | built in |", "|---|---|"]
     for kind in KINDS.values():
-        for plugin in _built_in(plugins):
-            for info in plugin.components:
-                if info.kind == kind.name:
-                    rows.append(f"| {kind.noun} | `{info.name}` | {_cell(info.summary)} | `{plugin.name}` |")
+        names = [
+            info.name for plugin in _built_in(plugins) for info in plugin.components if info.kind == kind.name
+        ]
+        rows.append(f"| {kind.plural} | {', '.join(f'`{name}`' for name in dict.fromkeys(names))} |")
     return "\n".join(rows) + "\n"
 
 

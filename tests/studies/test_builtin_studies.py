@@ -102,7 +102,7 @@ def test_the_dry_run_of_the_paper_works_without_any_file(
     assert done.exit_code == 0, done.output
     assert "scale      at most     60 cells" in done.output
     assert "in all     at most   4952 cells, 469,200 steps of a picture" in done.output
-    assert "on one GPU, at the 0.05 s a step that the study states" in done.output
+    assert "on one GPU, at the 0.05 s a step that the study assumes" in done.output
     assert "to measure it on this machine:" in done.output
     assert not (tmp_path / "run").exists()
 

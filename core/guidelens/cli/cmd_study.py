@@ -339,7 +339,7 @@ def _print_outlook(found: Study, missing: GuidelensError) -> None:
     if sized.seconds is not None:
         screen.print(
             f"time: about {duration(sized.seconds)} on one GPU, at the {found.step_seconds:g} s a step that the study "
-            "states (not measured; metrics come on top)",
+            "assumes (not measured; metrics come on top)",
             markup=False,
         )
     console.echo_line("note", f"to measure it on this machine: {missing}")

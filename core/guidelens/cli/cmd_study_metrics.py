@@ -165,7 +165,7 @@ def distribution_command(
     device: str,
     as_json: bool,
 ) -> None:
-    """Print FID and KID of the pictures in DIR against a reference.
+    """Print FID, KID and CMMD of the pictures in DIR against a reference.
 
     Lower values mean that the pictures are closer to the reference. Pictures of few prompts also differ from a
     broad reference in content, not only in realism. See docs/metrics.md.

@@ -1,10 +1,14 @@
-"""The contracts that plugins are written against: generators, guidance models, schedules, metrics, prompt sets.
+"""The contracts that plugins implement: generators, guidance models, schedules, metrics and prompt sets.
 
-Attributes are written as properties, which plain attributes satisfy as well.
+The protocols declare attributes as properties. A plain attribute satisfies them as well.
 
-Conventions everywhere: pixels are float in [-1, 1], shape (B, C, H, W); timesteps are *training* indices 0..T-1
-(T-1 the noisiest); progress runs from 0 at the first (noisiest) sampling step to 1 at the last. Importing this
-module loads no torch.
+Conventions in all contracts:
+
+- Images have shape (B, C, H, W), with float pixels in [-1, 1].
+- Timesteps are *training* indices 0..T-1, where T-1 is the noisiest.
+- Progress runs from 0 at the first (noisiest) sampling step to 1 at the last.
+
+Importing this module does not load torch.
 """
 
 from __future__ import annotations
@@ -20,54 +24,65 @@ CONTRACT_VERSION = 1
 """Major version of everything in this module and of :mod:`guidelens.hookspecs`."""
 
 LARGEST = 1e100
-"""Largest magnitude of a number in results: sums and squares of such numbers are finite."""
+"""The largest magnitude of a number in results. Sums and squares of such numbers are finite."""
 
 Prediction = Literal["epsilon", "x0", "v"]
 Reads = Literal["x0", "x_t"]
 FixedVariance = Literal["small", "large"]
-"""Sigma of a reverse step where none is learned: the posterior variance, or beta."""
+"""Sigma of a reverse step if the network learned none: ``small`` is the posterior variance, ``large`` is beta."""
 Into = Literal["score", "sample", "x0"]
-"""What s * g is added to: the score, x_{t-1} itself, or the predicted x0 with eps held."""
+"""What s * g is added to: the score, x_{t-1} itself, or the predicted x0 with eps held fixed."""
 
 
 @runtime_checkable
 class Generator(Protocol):
     """A pretrained unconditional diffusion model: a noise predictor and its training noise schedule.
 
-    Optional: ``to(device, dtype)`` moves the network; an :class:`~torch.nn.Module` has it already.
-    ``fixed_variance`` (:data:`FixedVariance`) is the Sigma that it was meant to be sampled with, where it learns
-    none. ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of keeping them: the same
-    numbers for less memory and more time. The engine asks for it where memory does not suffice otherwise.
-    ``decode(latents)`` makes a generator one of latents: ``image_shape`` is then that of the latents, and
-    ``picture_shape`` (3, h, w) that of the pictures. It maps latents (B, C, H, W) to pictures (B, 3, h, w),
-    differentiably; pixels are in [-1, 1], up to what the decoder overshoots. Guidance models, metrics and pages see
-    pictures. ``checkpointing`` includes the decoder.
-    ``conditions(seeds)`` draws what each sample's network is conditioned on, a tensor (B, ...) from the samples' seeds
-    alone; the engine asks once per batch, and passes its rows as a third argument of the call.
-    ``notes`` (texts) is what readers of results should know of the generator, such as that its training saw text;
-    commands print it, and ``config.json`` and pages hold it.
-    ``alternatives()`` returns other implementations of the same network by name (:class:`guidelens.bench.Alternative`),
-    which ``guidelens bench --against NAME`` times beside it.
+    A generator may also have these members:
+
+    ``to(device, dtype)`` moves the network. An :class:`~torch.nn.Module` already has this method.
+
+    ``fixed_variance`` (:data:`FixedVariance`) is the Sigma that the generator should be sampled with, if it did not
+    learn one.
+
+    ``checkpointing(enabled: bool)`` makes gradients recompute activations instead of storing them. The numbers are
+    the same; it takes less memory and more time. The engine switches it on when memory does not suffice otherwise.
+    If there is a decoder, ``checkpointing`` includes it.
+
+    ``decode(latents)`` marks a generator of latents. It maps latents (B, C, H, W) differentiably to pictures
+    (B, 3, h, w) with pixels in [-1, 1]; the decoder may overshoot this range slightly. ``image_shape`` is then the
+    shape of the latents, and ``picture_shape`` (3, h, w) the shape of the pictures. Guidance models, metrics and pages
+    receive pictures.
+
+    ``conditions(seeds)`` draws the input that the network is conditioned on. It returns a tensor (B, ...) that depends
+    only on the samples' seeds. The engine calls it once per batch, and passes its rows to the generator as a third
+    argument.
+
+    ``notes`` (texts) holds what readers of results should know about the generator, such as that it was trained with
+    text. Commands print the notes; ``config.json`` and pages contain them.
+
+    ``alternatives()`` returns other implementations of the same network by name (:class:`guidelens.bench.Alternative`).
+    ``guidelens bench --against NAME`` compares their speed.
     """
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
-        """(C, H, W) of the samples: pictures, or latents where there is a ``decode``."""
+        """The shape (C, H, W) of the samples: pictures, or latents if the generator has a ``decode``."""
         ...
 
     @property
     def alphas_cumprod(self) -> Tensor:
-        """(T,) float64, strictly decreasing: the cumulative signal level of the training process."""
+        """The cumulative signal level of the training process: (T,) float64, strictly decreasing."""
         ...
 
     @property
     def prediction(self) -> Prediction:
-        """What the first C channels of the output are."""
+        """What the first C channels of the output predict."""
         ...
 
     @property
     def learned_variance(self) -> bool:
-        """True: the output has 2C channels, the prediction and then the variance interpolation in [-1, 1]."""
+        """Whether the output has 2C channels: first the prediction, then the variance interpolation in [-1, 1]."""
         ...
 
     @property
@@ -84,8 +99,9 @@ class Generator(Protocol):
 class TextBatch:
     """Prompts as a guidance model encoded them, once per run.
 
-    ``tensors`` holds whatever the model needs at each step; the first dimension of every entry is the prompt.
-    ``notes`` holds, per prompt, what the reader should know (a word cut off, a word the tokenizer does not know).
+    ``tensors`` holds what the model needs at each step. The first dimension of every entry is the prompt.
+    ``notes`` holds what the reader should know about each prompt, such as a word that was cut off or that the
+    tokenizer does not know.
     """
 
     prompts: tuple[str, ...]
@@ -96,7 +112,7 @@ class TextBatch:
         return len(self.prompts)
 
     def select(self, indices: Sequence[int]) -> TextBatch:
-        """Return the prompts at ``indices``, in that order; an index may repeat."""
+        """Return the prompts at ``indices``, in that order. An index may occur several times."""
         picked = list(indices)
         return TextBatch(
             prompts=tuple(self.prompts[i] for i in picked),
@@ -107,23 +123,27 @@ class TextBatch:
 
 @runtime_checkable
 class GuidanceModel(Protocol):
-    """A vision-language model with named objectives, each a loss per image-text pair.
+    """A vision-language model with named objectives. Each objective is a loss per image-text pair.
 
-    Optional: ``to(device, dtype)`` moves the network; ``default_scales`` (objective -> float, 1.0 where absent)
-    makes the gradients of the objectives commensurable (see :class:`guidelens.engine.Engine`).
+    A guidance model may also have these members:
 
-    Optional: ``image_features(images)`` returns features (B, D) of images (B, 3, H, W) in [-1, 1], by which sets of
-    pictures can be compared (:mod:`guidelens.metrics.distribution`).
+    ``to(device, dtype)`` moves the network.
 
-    Optional: ``reads``, ``"x0"`` (as if absent) or ``"x_t"``. A model that reads x_t was trained on noisy images
-    (a noise-aware classifier, say): it is shown x_t itself, and called as ``losses(images, text, objectives,
-    timesteps=t)`` with the training timesteps (B,) int64 of ``images``, which are those of the generator's
-    process. Its gradient at x_t is used as it is; the generator is not differentiated.
+    ``default_scales`` maps objectives to floats (1.0 for a missing objective). The scales make the gradients of the
+    objectives comparable in size (see :class:`guidelens.engine.Engine`).
+
+    ``image_features(images)`` returns features (B, D) of images (B, 3, H, W) in [-1, 1]. Sets of pictures are compared
+    by these features (:mod:`guidelens.metrics.distribution`).
+
+    ``reads`` is ``"x0"`` (the default) or ``"x_t"``. A model that reads x_t was trained on noisy images, like a
+    noise-aware classifier. It receives x_t itself, and is called as ``losses(images, text, objectives, timesteps=t)``.
+    ``timesteps`` (B,) int64 are the training timesteps of ``images`` in the generator's process. The gradient with
+    respect to x_t is used directly; the generator is not differentiated.
     """
 
     @property
     def objectives(self) -> frozenset[str]:
-        """The names that :meth:`losses` knows, for instance ``{"itc", "itm", "cap"}``."""
+        """The names that :meth:`losses` accepts, such as ``{"itc", "itm", "cap"}``."""
         ...
 
     @property
@@ -132,14 +152,15 @@ class GuidanceModel(Protocol):
         ...
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
-        """Encode prompts without gradients; called once per run, not per step."""
+        """Encode prompts without gradients. The engine calls this once per run, not per step."""
         ...
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
         """Return ``{objective: (B,) loss}`` for exactly ``objectives``, differentiable in ``images``.
 
-        ``images`` is (B, 3, H, W) in [-1, 1] of any size, paired with ``text`` one to one. The loss of a sample
-        must not depend on its neighbours in the batch. Image features are shared between objectives.
+        ``images`` is (B, 3, H, W) in [-1, 1], of any size. The i-th image belongs to the i-th text of ``text``. The
+        loss of a sample must not depend on its neighbours in the batch. Compute image features once for all
+        objectives.
         """
         ...
 
@@ -149,7 +170,7 @@ class Schedule(Protocol):
     """Objective weights as a function of progress (the paper's t)."""
 
     def weights(self, progress: float) -> Mapping[str, float]:
-        """Return the weight of each objective at ``progress`` in [0, 1]; absent means 0."""
+        """Return the weight of each objective at ``progress`` in [0, 1]. A missing objective has weight 0."""
         ...
 
 
@@ -158,7 +179,7 @@ FactKind = Literal["object", "attribute", "count", "relation", "other"]
 
 @dataclass(frozen=True)
 class Fact:
-    """One assertion of a prompt that a picture can be checked for.
+    """One assertion of a prompt that can be checked in a picture.
 
     :param kind: ``object``: the subject appears. ``attribute``: the subject is ``value``. ``count``: there are exactly
         ``number`` of the subject. ``relation``: the subject is ``value`` the ``object`` (``left of``). ``other``:
@@ -167,9 +188,10 @@ class Fact:
         main object of the prompt.
     :param value: the attribute (``red``) or the relation.
     :param object: the noun that a relation refers to.
-    :param number: how many of the subject.
-    :param question: a yes/no question about the picture whose right answer is yes; empty: made from the other fields.
-    :param needs: positions, among the facts of the prompt, of facts without which this one cannot hold.
+    :param number: the number of subjects, for ``count``.
+    :param question: a yes/no question about the picture; the right answer is yes. If empty, the question is made from
+        the other fields.
+    :param needs: the positions of the prompt's other facts that must hold for this one to hold.
     """
 
     kind: FactKind
@@ -183,18 +205,18 @@ class Fact:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt, and what its pictures are to be measured against."""
+    """A prompt, and the references that its pictures are measured against."""
 
     text: str
     category: str = ""
     reference: str | None = None
-    """The clean prompt that metrics use, where ``text`` is a perturbed one; None: ``text`` itself."""
+    """The clean prompt that metrics use if ``text`` is perturbed. None means ``text`` itself."""
     facts: tuple[Fact, ...] = ()
-    """The assertions of the clean prompt, where the prompt set knows them; empty: unknown."""
+    """The assertions of the clean prompt. Empty if the prompt set does not provide them."""
     foil: str | None = None
-    """A wrong caption of the picture that the prompt describes; None: none is known."""
+    """A wrong caption for the picture that the prompt describes. None if there is none."""
     picture: str = ""
-    """The file name of that picture, where the set has one."""
+    """The file name of that picture, if the set has one."""
 
     @property
     def target(self) -> str:
@@ -216,20 +238,20 @@ ROLES: Mapping[str, str] = {
     "precision": "share of the objects in the picture that the prompt names",
     "judgement": "a guidance model's score of the picture; the model may be the one that guided it",
 }
-"""What a column of a metric may be read as, by every claim and chart; a plugin may have roles of its own."""
+"""The roles that claims and charts look up columns by. A plugin may define further roles."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """What one column of a metric means.
+    """The meaning of one column of a metric.
 
-    :param name: as results name it.
+    :param name: the name of the column in results.
     :param meaning: one phrase for a reader.
-    :param role: what it is read as, one of :data:`ROLES` or a plugin's own; empty: nothing in particular.
-    :param low: its least possible value; None: none.
-    :param high: its largest possible value; None: none.
-    :param higher_is_better: False where a smaller value is the better one.
-    :param looks: for the role ``realism``: the word for what people are asked in a survey of this world, such as
+    :param role: one of :data:`ROLES` or a role of the plugin, by which claims find the column; empty: no role.
+    :param low: the smallest possible value; None: unbounded.
+    :param high: the largest possible value; None: unbounded.
+    :param higher_is_better: False if smaller values are better.
+    :param looks: for the role ``realism``: the word that a survey uses in its question about these pictures, such as
         ``cleanly drawn`` ("Which picture looks more cleanly drawn?"); empty: ``real``.
     """
 
@@ -252,13 +274,13 @@ class Metric(Protocol):
         ...
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
-        """Score images (B, 3, H, W) in [-1, 1] against their prompts, one dict per image.
+        """Score images (B, 3, H, W) in [-1, 1] against their prompts, and return one dict per image.
 
-        A column that does not apply to a prompt (no relation named, say) is left out of that image's dict. A bad
-        picture is scored low, never left out.
+        Leave a column out of an image's dict if it does not apply to the prompt, for example a score of relations for
+        a prompt without relations. Give a bad picture a low score; do not leave it out.
         """
         ...
 
 
 PromptSet = Sequence[Prompt]
-"""What the factory of a prompt set returns."""
+"""The value that the factory of a prompt set returns."""

@@ -1,8 +1,8 @@
 """The engine: sample a generator under a guidance model.
 
-Samples of one batch may differ in prompt, schedule, seed and scale. The sampler is a Python generator that yields
-steps; progress bars, previews, telemetry and files consume them elsewhere. Closing the generator stops the run and
-restores the networks to their previous mode.
+The samples of a batch may differ in prompt, schedule, seed and scale. Sampling is a Python generator that yields
+steps. Other code reads the steps to show progress and previews, record telemetry and write files. Closing the generator
+stops the run and restores the networks to their previous mode.
 """
 
 from __future__ import annotations
@@ -64,22 +64,23 @@ class Engine:
     """Samples pictures from a generator, guided by a guidance model.
 
     :param generator: the diffusion model. A :class:`torch.nn.Module` is moved to the device, and is in eval
-        mode with frozen parameters while a stream is open; other objects are moved by their
-        ``to(device, dtype)``, if any.
-    :param guidance_model: likewise; None for unguided sampling, where every sample's schedule is None.
+        mode with frozen parameters while a stream is open. Other objects are moved by their method
+        ``to(device, dtype)``, if they have one.
+    :param guidance_model: the guidance model, which is moved and frozen in the same way. None allows only unguided
+        samples, whose schedule is None.
     :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults. Settings
         that :func:`~guidelens.guidance.resolve` returned for these models are used unchanged.
-    :param sampler: used in place of the one that ``sampling`` names.
+    :param sampler: replaces the sampler that ``sampling`` names.
     :param device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
     :param batch_size: the number of samples in a batch of :meth:`run`; ``auto``: as many as should fit into memory,
         see :meth:`predict_batch_size`.
-    :param max_nonfinite: the number of steps that a sample may go unguided because its gradient is not finite. With
-        more, the run ends in an error. None: half of the steps.
+    :param max_nonfinite: the largest number of steps in which a sample may be left unguided because its gradient is
+        not finite. The run ends with an error if there are more. None: half of the steps.
     :raises UsageError: for an invalid value.
 
-    A batch that does not fit into memory is evaluated in parts. If a single sample does not fit, the generator
-    recomputes its activations (checkpointing), where it offers that. Between runs an engine keeps only these memory
-    limits. Several engines may run in threads and share networks.
+    A batch that does not fit into memory is evaluated in parts. If a single sample does not fit, the engine switches on
+    the generator's checkpointing, which recomputes activations, if the generator has it. These memory limits are the
+    only state that an engine keeps between runs. Several engines may run in threads and share networks.
     """
 
     def __init__(
@@ -125,12 +126,12 @@ class Engine:
     def stream(
         self, samples: Sequence[Sample], *, noise: NoiseSource | None = None
     ) -> cabc.Generator[Step, None, None]:
-        """Sample all given samples as one batch, and yield each step.
+        """Draw all given samples as one batch, and yield each step.
 
-        :param samples: prompts, schedules, seeds and scales may all differ.
-        :param noise: replaces the samples' own seeded noise.
+        :param samples: their prompts, schedules, seeds and scales may all differ.
+        :param noise: replaces the noise that is drawn from the samples' seeds.
         :raises UsageError: at once, for samples that cannot be run.
-        :raises GuidelensError: while running, if a sample's gradients or values stop being finite, or a single
+        :raises GuidelensError: during the run, if a sample's gradients or values are no longer finite, or if a single
             sample does not fit into memory.
         """
         samples = tuple(samples)
@@ -142,7 +143,7 @@ class Engine:
     def run(
         self, samples: Sequence[Sample], *, on_step: Callable[[Step], None] | None = None
     ) -> cabc.Generator[Result, None, None]:
-        """Sample in batches of ``batch_size``; yield results in order, as each batch finishes.
+        """Draw samples in batches of ``batch_size``. Yield results in order, as each batch finishes.
 
         All samples are checked before the first step. Each distinct prompt is encoded once per run.
 
@@ -160,11 +161,11 @@ class Engine:
         *,
         plugins: PluginManager | None = None,
     ) -> list[Result]:
-        """Draw every prompt under every schedule with every seed. Results are ordered by prompt, schedule, seed.
+        """Draw every prompt under every schedule with every seed. Results are ordered by prompt, schedule and seed.
 
         :param schedules: one or several, by name (``"shift"``) or as objects; None draws unguided pictures.
-        :param seeds: a number of seeds (2: 0 and 1), a list such as ``"0,3,7-9"``, or the seeds.
-        :param plugins: used to look up schedules by name; None: the installed plugins.
+        :param seeds: the number of seeds (2 means 0 and 1), a list such as ``"0,3,7-9"``, or the seeds themselves.
+        :param plugins: where schedules are looked up by name; None: the installed plugins.
         """
         texts = [prompts] if isinstance(prompts, str) else prompts
         chosen: Sequence[NamedSchedule | None] = [None]
@@ -185,14 +186,15 @@ class Engine:
 
     @property
     def piece_limit(self) -> int | None:
-        """The largest batch that is evaluated at once, after one did not fit into memory; None while all fit."""
+        """The largest batch that is evaluated at once. None as long as every batch has fitted into memory."""
         return self._micro.limit
 
     def predict_batch_size(self, sample: Sample) -> int:
-        """Return how many samples like ``sample`` to take at once, at most 64.
+        """Return how many samples like ``sample`` to draw at once, at most 64.
 
-        The step with the most active objectives is evaluated for one copy and for two. Their difference in memory,
-        compared with the free memory, gives the size. On CUDA, :func:`~guidelens.memory.knee` then times batches.
+        The engine evaluates the step with the most active objectives for one copy of the sample and for two. The
+        difference in memory, compared with the free memory, gives the size. On CUDA,
+        :func:`~guidelens.memory.knee` then times batches up to this size.
         """
         plan = self._plan([sample])
         busiest = int((plan.weights != 0).sum(dim=(1, 2)).argmax())
@@ -251,7 +253,7 @@ class Engine:
         yield from self._steps(samples, plan, self._encode(samples), noise)
 
     def _plan(self, samples: Sequence[Sample]) -> GuidancePlan:
-        """Check samples, and evaluate their schedules at every step of the run."""
+        """Check the samples, and evaluate their schedules at every step of the run."""
         for sample in samples:
             checked_seed(sample.seed)
             if sample.scale is not None:
@@ -321,7 +323,7 @@ class Engine:
         )
 
     def _step(self, batch: _Batch, k: int) -> Step:
-        """Take step ``k`` of a batch; repeat it, re-noising x_{t-1} to x_t in between, as the noise plan asks."""
+        """Take step ``k`` of a batch. The noise plan may repeat it, re-noising x_{t-1} to x_t in between."""
         settings = self.settings
         position = settings.steps - 1 - k
         index = torch.full((len(batch.state),), position, dtype=torch.int64)
@@ -356,7 +358,7 @@ class Engine:
         )
 
     def _evaluate(self, batch: _Batch, x_t: Tensor, index: Tensor, k: int, lap: int) -> Guided:
-        """Evaluate the networks, in parts where the batch does not fit into memory."""
+        """Evaluate the networks, in parts if the batch does not fit into memory."""
 
         def part(rows: range) -> Guided:
             of = slice(rows.start, rows.stop)
@@ -365,7 +367,7 @@ class Engine:
         return Guided.join(self._micro.run(len(x_t), part))
 
     def _decode(self, latents: Tensor) -> Tensor:
-        """Return pictures (B, 3, h, w) of latents, decoded in parts where they do not fit into memory."""
+        """Decode latents into pictures (B, 3, h, w), in parts if they do not fit into memory."""
 
         def part(rows: range) -> Tensor:
             with self._autocast():
@@ -396,7 +398,7 @@ class Engine:
         return sample, reverse.pred_x0
 
     def _step_noise(self, batch: _Batch, draws: Noise, k: int, lap: int) -> Tensor | None:
-        """Draw the noise of x_{t-1}; None where the step adds no noise."""
+        """Draw the noise of x_{t-1}. Return None if the step adds no noise."""
         if draws == "none":
             return None
         if draws == "repeat":
@@ -415,7 +417,7 @@ class Engine:
         return upload(noise, self.device, self._state_dtype)
 
     def _recompute_activations(self) -> bool:
-        """Switch on the generator's checkpointing; return False if it has none, or if it is on already."""
+        """Switch on the generator's checkpointing. Return False if it has none, or if it is already on."""
         switch = getattr(self.generator, "checkpointing", None)
         if self._recomputes or not callable(switch):
             return False
@@ -436,7 +438,7 @@ class _Batch:
 
     denoiser: GuidedDenoiser
     sampler: Sampler
-    """That of the settings, or its run, where it remembers earlier steps."""
+    """The sampler of the settings, or the object that its ``begin()`` returned for this batch."""
     plan: GuidancePlan
     weights: Tensor
     """w_k(p), (N, B, K), on the device."""
@@ -458,7 +460,7 @@ def _select(text: TextBatch | None, samples: Sequence[Sample]) -> TextBatch | No
 
 
 def _notes(text: TextBatch | None, samples: Sequence[Sample]) -> tuple[tuple[str, ...], ...]:
-    """Return the text encoder's notes on each sample's prompt; no notes for an unguided sample."""
+    """Return the text encoder's notes on each sample's prompt. An unguided sample has no notes."""
     if text is None or not text.notes:
         return ((),) * len(samples)
     pairs = zip(samples, text.notes, strict=True)

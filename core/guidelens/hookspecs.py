@@ -1,7 +1,7 @@
-"""The hooks a plugin may implement. Mark implementations with :data:`guidelens.hookimpl`.
+"""The hooks that a plugin can implement. Mark each implementation with :data:`guidelens.hookimpl`.
 
-Each hook hands over lazily built components through ``register``; registering must be cheap (no torch, no weights).
-The entry-point group is ``guidelens``.
+Each hook receives a callback ``register`` and calls it once per component. guidelens builds a component later, when it
+is needed. Registering must be cheap: do not import torch or load weights. The entry-point group is ``guidelens``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 
 class Register(Protocol):
-    """The callback handed to every ``register_*`` hook for components."""
+    """The callback that every ``register_*`` hook for components receives."""
 
     def __call__(
         self,
@@ -41,19 +41,19 @@ class Register(Protocol):
     ) -> None:
         """Offer a component.
 
-        :param name: lower-case name, as spelled on the command line (letters, digits, ``-``, ``_``, ``.``).
-        :param factory: builds the component when it is asked for; its keyword parameters are the component's
-            options, their annotations (``int``, ``float``, ``bool``, ``str``, ``Path``, ``Literal``, optional;
-            ``Annotated[Component, KIND]`` for the spelling of another component) and defaults are checked and
-            shown to the user, with what ``:param NAME:`` in its docstring says.
+        :param name: the name on the command line, in lower case (letters, digits, ``-``, ``_``, ``.``).
+        :param factory: builds the component. Its keyword parameters are the component's options. guidelens checks
+            values against their annotations: ``int``, ``float``, ``bool``, ``str``, ``Path``, ``Literal``, or one of
+            these or None; ``Annotated[Component, KIND]`` takes the spelling of another component. It shows users the
+            annotations, the defaults, and the ``:param NAME:`` texts of the docstring.
         :param summary: one line for ``guidelens plugins show``.
-        :param requires: names of Python modules that the factory imports; if one is missing, an error names the
-            package to install instead of being shown an ImportError.
-        :param install: what pip is to install for ``requires``, such as ``["mine[extra]"]``. Needed only where
-            that cannot be found: it is the extra, or the requirement, under which the plugin's distribution
-            lists the package, or else the module's name.
-        :param default: used where the user names no component of this kind. None: so are schedules and metrics
-            without required options, where no other is marked. False: used only when named.
+        :param requires: the names of Python modules that the factory imports. If one is missing, the user gets an
+            error that names the package to install instead of an ImportError.
+        :param install: the requirements that pip should install for ``requires``, such as ``["mine[extra]"]``. Without
+            it, guidelens looks for the package among the extras and requirements of the plugin's distribution, and
+            uses the module's name if it is not there. Give it only if this is wrong.
+        :param default: True: used if the user names no component of this kind. False: used only when named. None: a
+            schedule or metric without required options is used by default, if no other component is marked True.
         """
         ...
 
@@ -84,30 +84,30 @@ def register_prompt_sets(register: Register) -> None:
 
 
 class RegisterWeights(Protocol):
-    """The callback handed to ``register_weights``."""
+    """The callback that ``register_weights`` receives."""
 
     def __call__(self, file: WeightsFile, /) -> None:
         """Offer a file to ``guidelens weights``.
 
-        :param file: its name must be no other file's; two plugins that need one file may register equal ones.
+        :param file: its name must differ from the names of all other files. Two plugins that need the same file may
+            register equal descriptions of it.
         """
         ...
 
 
 @hookspec
 def register_weights(register: RegisterWeights) -> None:
-    """Name files that components need (:class:`guidelens.weights.WeightsFile`): where they are published, and how
-    to recognise them."""
+    """Describe files that components need (:class:`guidelens.weights.WeightsFile`), with their URLs and hashes."""
 
 
 class RegisterStudies(Protocol):
-    """The callback handed to ``register_studies``."""
+    """The callback that ``register_studies`` receives."""
 
     def __call__(self, name: str, path: str | Path, *, summary: str) -> None:
         """Offer a study to ``guidelens study run NAME``.
 
-        :param name: lower-case, as component names are.
-        :param path: of the study file; it is read when the study is run.
+        :param name: a lower-case name, with the same characters as component names.
+        :param path: the study file. It is read when the study is run.
         :param summary: one line for ``guidelens study ls``.
         """
         ...
@@ -115,38 +115,41 @@ class RegisterStudies(Protocol):
 
 @hookspec
 def register_studies(register: RegisterStudies) -> None:
-    """Name study files that users can run by name."""
+    """Offer study files that users can run by name."""
 
 
 class RegisterClaims(Protocol):
-    """The callback handed to ``register_claims``."""
+    """The callback that ``register_claims`` receives."""
 
     def __call__(self, claim: Claim, /) -> None:
         """Offer a claim to ``guidelens study report``.
 
-        :param claim: its id must be no other claim's.
+        :param claim: its id must differ from the ids of all other claims.
         """
         ...
 
 
 @hookspec
 def register_claims(register: RegisterClaims) -> None:
-    """Offer claims (:class:`guidelens.claims.questions.Claim`): questions that are asked of studies. Called when a
-    study is reported, not at every start."""
+    """Offer claims (:class:`guidelens.claims.questions.Claim`) that reports test on studies.
+
+    The hook is called when a report is written, not at every start.
+    """
 
 
 class RegisterReportSections(Protocol):
-    """The callback handed to ``register_report_sections``."""
+    """The callback that ``register_report_sections`` receives."""
 
     def __call__(
         self, name: str, render: Callable[[StudyResults], Sequence[tuple[str, str]]], *, title: str
     ) -> None:
         """Add a section to the page of ``guidelens study report``.
 
-        :param name: lower-case, as component names are; no other section may have it.
-        :param render: takes the study and returns parts, each a heading and HTML; no part: no section. The HTML
-            is put on the page as it is: self-contained, with headings from level 3 on and without ids.
-        :param title: what the page's navigation calls the section.
+        :param name: a unique lower-case name, with the same characters as component names.
+        :param render: takes the study and returns parts, each a heading and HTML. If it returns no parts, the section
+            is left out. The HTML goes on the page unchanged. It must be self-contained, use headings of level 3 and
+            below, and have no ids.
+        :param title: the title of the section in the page's navigation.
         """
         ...
 

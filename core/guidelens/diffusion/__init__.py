@@ -1,4 +1,4 @@
-"""The diffusion process, its noise and its samplers, apart from any guidance model. Loads torch."""
+"""The diffusion process, its noise and its samplers, independent of guidance models. Importing it loads torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DPM-Solver++ (2M): a second-order sampler that reuses the x0 of the step before, for runs of few steps."""
+"""DPM-Solver++ (2M): a second-order sampler for runs of few steps, which reuses the x0 of the previous step."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class DPMSolver:
         D = x0_t + h / (2 h_before) (x0_t - x0_before)
         x_{t-1} = sigma_{t-1} / sigma_t x_t - alpha_{t-1} (exp(-h) - 1) D
 
-    The first step, which has no step before it, and the last, whose h is infinite, take D = x0_t: they are steps of
-    DDIM. A run draws no noise. Guidance moves x0 as under DDIM, by (1 - abar) / sqrt(abar) s g, and later steps reuse
-    the guided x0. A learned variance is unused.
+    The first step has no previous step, and h is infinite at the last. Both use D = x0_t, which makes them DDIM steps.
+    No noise is drawn. Guidance moves x0 by (1 - abar) / sqrt(abar) s g, as under DDIM, and the next step reuses the
+    guided x0. A learned variance is unused.
     """
 
     @property
     def draws_noise(self) -> bool:
-        """Never: the solver is deterministic."""
+        """False: the solver is deterministic."""
         return False
 
     def begin(self) -> _Run:
@@ -42,7 +42,7 @@ class DPMSolver:
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
     ) -> Float64[Tensor, "N"]:
-        """Return how far s * g moves x_{t-1} in the step itself, by index, (N,) float64.
+        """Return how far a unit of s * g moves x_{t-1} in the step itself, by index, (N,) float64.
 
         ``score``: as under DDIM. ``x0``: the coefficient of x0. ``sample``: 1.
         """
@@ -61,7 +61,7 @@ class DPMSolver:
         guidance: Float[Tensor, "B C H W"] | None = None,
         noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
-        """Take a step that has no step before it, see :meth:`Sampler.step`; ``noise`` is unused."""
+        """Take a step without a previous step, see :meth:`Sampler.step`. ``noise`` is unused."""
         return self.begin().step(
             process,
             output,
@@ -76,7 +76,7 @@ class DPMSolver:
 
 @dataclass(frozen=True, eq=False)
 class _Estimate:
-    """The x0 of a step, guided, and where it was taken."""
+    """The guided x0 of a step, and the index of the step."""
 
     index: Int64[Tensor, "B"]
     x0: Float[Tensor, "B C H W"]
@@ -85,7 +85,7 @@ class _Estimate:
 class _Run:
     """The steps of one batch under :class:`DPMSolver`.
 
-    A step that is repeated (time travel) replaces its own estimate, and still refers to the step before it.
+    A repeated step (time travel) replaces its own estimate, and extrapolates from the same previous step.
     """
 
     draws_noise = False
@@ -107,7 +107,7 @@ class _Run:
         guidance: Float[Tensor, "B C H W"] | None = None,
         noise: Float[Tensor, "B C H W"] | None = None,
     ) -> ReverseStep:
-        """Take the next step, see :meth:`Sampler.step`; ``noise`` is unused."""
+        """Take the next step, see :meth:`Sampler.step`. ``noise`` is unused."""
         predicted, _ = split_output(output, x_t, learned_variance)
         pred_x0 = process.predict_x0(predicted, x_t, index, prediction)
         if clip_denoised:
@@ -138,6 +138,6 @@ class _Run:
 
 
 def _of_x0(process: DiffusionProcess) -> Float64[Tensor, "N"]:
-    """Return -alpha_{t-1} (exp(-h) - 1) by index, (N,) float64, written so that it holds where h is infinite."""
+    """Return -alpha_{t-1} (exp(-h) - 1) by index, (N,) float64, in a form that is valid for infinite h."""
     signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
     return signal_prev.sqrt() - (signal * (1 - signal_prev) / (1 - signal)).sqrt()

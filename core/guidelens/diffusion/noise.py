@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run ti
 
 
 class NoiseSource(Protocol):
-    """The noise for sampling: first x_T, then one tensor for every step that adds noise, noisiest first."""
+    """The noise for sampling: first x_T, then one tensor for each step that adds noise, from the noisiest step on."""
 
     def next(self) -> Float[Tensor, "B C H W"]:
         """Return the next (B, C, H, W) of standard normal noise."""
@@ -25,9 +25,9 @@ class NoiseSource(Protocol):
 
 
 class NoiseStream:
-    """Independent standard normal noise per sample, each from its own seeded CPU generator. A sample's noise depends
-    only on its seed and shape, not on batch, device or guidance. Two schedules with one seed thus share x_T and the
-    noise of every step.
+    """Independent standard normal noise for each sample, from its own seeded CPU generator. A sample's noise depends
+    only on its seed and shape, not on batch, device or guidance. So pictures with the same seed under two schedules
+    share x_T and the noise of every step.
 
     :param seeds: one per sample, each 0..2**63 - 1; equal seeds give equal noise.
     :param shape: (C, H, W) of a sample.
@@ -46,8 +46,8 @@ class NoiseStream:
 
 
 class ReplayedNoise:
-    """Noise from given tensors: x_T, then the noise of each step. It can reproduce a recorded run, or compare
-    samplers with the same noise.
+    """Noise from given tensors: x_T, then the noise of each step. Use it to reproduce a recorded run, or to compare
+    samplers on the same noise.
     """
 
     def __init__(self, draws: Iterable[Tensor]) -> None:
@@ -56,7 +56,7 @@ class ReplayedNoise:
     def next(self) -> Float[Tensor, "B C H W"]:
         """Return the next given tensor.
 
-        :raises UsageError: no tensor is left.
+        :raises UsageError: if no tensor is left.
         """
         for draw in self._draws:
             return draw
@@ -64,9 +64,9 @@ class ReplayedNoise:
 
 
 class KeyedNoise:
-    """Random numbers for other purposes of a step, each with its own generator. Numbers for a key (purpose, step,
-    repetition) depend only on the sample's seed and the key. So they do not change the sampling noise or the numbers
-    of other options: runs that differ in one option are paired in everything else.
+    """Random numbers for the other purposes of a step. Each key (purpose, step, repetition) has its own generator, and
+    its numbers depend only on the sample's seed and the key. They do not change the sampling noise or the numbers of
+    other options. So runs that differ in one option share all other random numbers.
 
     :param seeds: one per sample, each 0..2**63 - 1.
     """

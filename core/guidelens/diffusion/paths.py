@@ -1,9 +1,9 @@
-"""Any Gaussian path as a rescaled variance-preserving process: flow matching, EDM.
+"""Gaussian paths, such as flow matching and EDM, as rescaled variance-preserving processes.
 
-A path is x = a x0 + s eps, with a signal level a and a noise level s. Divided by sqrt(a^2 + s^2), its state is that of
-a variance-preserving process with abar = a^2 / (a^2 + s^2). So the engine needs nothing new: it samples the rescaled
-state, the network is shown x again, and its output is turned into x0. DDIM on the rescaled state takes the steps of the
-Euler sampler on x (Karras et al. 2022, arXiv:2206.00364, appendix C; Lipman et al. 2023, arXiv:2210.02747).
+A path is x = a x0 + s eps, with a signal level a and a noise level s. Divided by sqrt(a^2 + s^2), x becomes the state
+of a variance-preserving process with abar = a^2 / (a^2 + s^2). The engine samples this rescaled state. The network
+receives x, and its output is converted to x0. DDIM on the rescaled state takes the same steps as the Euler sampler on x
+(Karras et al. 2022, arXiv:2206.00364, appendix C; Lipman et al. 2023, arXiv:2210.02747).
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ Network = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, eq=False)
 class GaussianPath:
-    """A path of T noise levels, the cleanest first, and how a network's output F is turned into x0.
+    """A path of T noise levels, the cleanest first, and the coefficients that convert a network's output F to x0.
 
     x0 = c_skip x + c_out F(c_in x, time), with x = signal x0 + noise eps. All entries are (T,) float64.
 
-    :param times: what the network receives in place of the training index.
-    :raises UsageError: for tables of different lengths, or whose noise does not grow against the signal.
+    :param times: the times that the network receives instead of training indices.
+    :raises UsageError: for tables of different lengths, or if the ratio of noise to signal does not increase.
     """
 
     signal: Float64[Tensor, "T"]
@@ -55,12 +55,12 @@ class GaussianPath:
 
     @property
     def alphas_cumprod(self) -> Float64[Tensor, "T"]:
-        """Abar = a^2 / (a^2 + s^2) of the rescaled process."""
+        """The abar of the rescaled process: a^2 / (a^2 + s^2)."""
         return self.signal.square() / (self.signal.square() + self.noise.square())
 
     @property
     def scale(self) -> Float64[Tensor, "T"]:
-        """Sqrt(a^2 + s^2): x divided by the state of the rescaled process."""
+        """The ratio of x to the state of the rescaled process: sqrt(a^2 + s^2)."""
         return (self.signal.square() + self.noise.square()).sqrt()
 
     def x0(
@@ -77,14 +77,15 @@ class GaussianPath:
 
 
 def flow_path(num_timesteps: int = 1000, *, shift: float = 1.0, time_scale: float = 1000.0) -> GaussianPath:
-    """Return the path of flow matching, x = (1 - sigma) x0 + sigma eps, for networks of the velocity eps - x0.
+    """Return the path of flow matching, x = (1 - sigma) x0 + sigma eps, for networks that predict eps - x0.
 
     With u = (i + 1) / T, sigma = shift u / (1 + (shift - 1) u) (Esser et al. 2024, arXiv:2403.03206, eq. 23). The
-    noisiest level, pure noise, has no signal to divide by: half a level before it, u = 1 - 1 / (2T), takes its place.
+    noisiest level would be pure noise, and x0 could not be computed from it. The path ends half a level earlier, at
+    u = 1 - 1 / (2T).
 
-    :param shift: above 1 spends more levels on noise (3 for Stable Diffusion 3).
+    :param shift: values above 1 place more levels at high noise (3 for Stable Diffusion 3).
     :param time_scale: the network receives time_scale * sigma.
-    :raises UsageError: for values that make no path.
+    :raises UsageError: for values that do not define a path.
     """
     if num_timesteps < 1 or shift <= 0:
         raise UsageError(
@@ -102,7 +103,7 @@ def karras_sigmas(
 ) -> Float64[Tensor, "T"]:
     """Return the noise levels of Karras et al. 2022, eq. 5, (T,) float64, the cleanest first.
 
-    :raises UsageError: for values that make no levels.
+    :raises UsageError: for values that do not define levels.
     """
     if num_timesteps < 1 or not 0 < sigma_min <= sigma_max or rho <= 0:
         raise UsageError(
@@ -118,7 +119,7 @@ def edm_path(sigmas: Float64[Tensor, "T"], *, sigma_data: float = 0.5, negated: 
     The network receives log(sigma) / 4.
 
     :param sigmas: (T,) float64, the cleanest first; see :func:`karras_sigmas`.
-    :param negated: the network predicts -F, as networks of "v" do under EDM.
+    :param negated: whether the network predicts -F, as v-prediction networks do under EDM.
     """
     total = sigmas.square() + sigma_data**2
     c_out = sigmas * sigma_data / total.sqrt()
@@ -133,12 +134,13 @@ def edm_path(sigmas: Float64[Tensor, "T"], *, sigma_data: float = 0.5, negated: 
 
 
 class PathGenerator(nn.Module):
-    """A network on a Gaussian path as a generator: variance-preserving, predicting x0.
+    """Makes a network on a Gaussian path a generator, which is variance-preserving and predicts x0.
 
-    :param network: maps c_in x (B, C, H, W) and times (B,) to (B, C, H, W); a module is moved and frozen with this.
-    :param image_shape: (C, H, W) of x.
-    :param fingerprint: identifies the network and its weights; the path is added.
-    :param decode: of latents, with ``picture_shape``; see :class:`guidelens.contracts.Generator`.
+    :param network: maps c_in x (B, C, H, W) and times (B,) to (B, C, H, W). A module is moved and frozen together with
+        the generator.
+    :param image_shape: the shape (C, H, W) of x.
+    :param fingerprint: identifies the network and its weights. The path is added to it.
+    :param decode: decodes latents, and needs ``picture_shape``; see :class:`guidelens.contracts.Generator`.
     """
 
     learned_variance = False
@@ -165,7 +167,7 @@ class PathGenerator(nn.Module):
         self.picture_shape = picture_shape
 
     def forward(self, x_t: Tensor, timesteps: Tensor) -> Tensor:
-        """Map the rescaled state (B, C, H, W) and indices of levels (B,) to x0 (B, C, H, W)."""
+        """Map the rescaled state (B, C, H, W) and the indices of its levels (B,) to x0 (B, C, H, W)."""
         return self.path.x0(self.network, x_t, timesteps)
 
 

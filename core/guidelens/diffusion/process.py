@@ -1,11 +1,11 @@
 """The Gaussian diffusion process: noise tables, respacing to fewer steps, and the reverse posterior.
 
-Notation of Ho et al. 2020 (DDPM, arXiv:2006.11239): beta_t the variance added at step t,
+The notation is that of Ho et al. 2020 (DDPM, arXiv:2006.11239): beta_t is the variance added at step t,
 alpha_t = 1 - beta_t, abar_t = prod alpha, and q(x_t | x_0) = N(sqrt(abar_t) x_0, (1 - abar_t) I). Respacing
-and the interpolated variance follow Nichol & Dhariwal 2021 (arXiv:2102.09672), v-prediction Salimans & Ho
+and the interpolated variance follow Nichol & Dhariwal 2021 (arXiv:2102.09672); v-prediction follows Salimans & Ho
 2022 (arXiv:2202.00512).
 
-Tables are float64 on the CPU. Tables are combined in float64, and the result is cast to the dtype and device of the
+Tables are float64 on the CPU. They are combined in float64, and the result is cast to the dtype and device of the
 images. So no precision is lost if 1 - abar is tiny, and devices without float64 work.
 """
 
@@ -36,7 +36,7 @@ def beta_schedule(name: Literal["linear", "cosine"], num_timesteps: int = 1000) 
     ``linear``: from 1e-4 to 0.02 at T = 1000 (Ho et al. 2020), scaled by 1000 / T elsewhere. ``cosine``:
     abar(u) = cos^2((u + 0.008) / 1.008 * pi / 2), betas at most 0.999 (Nichol & Dhariwal 2021, eq. 17).
 
-    :raises UsageError: on an unknown name, or a T for which the betas leave (0, 1).
+    :raises UsageError: for an unknown name, or if a beta is outside (0, 1) at this T.
     """
     if num_timesteps < 1:
         raise UsageError(f"a diffusion process needs at least 1 timestep, got {num_timesteps}")
@@ -65,7 +65,7 @@ def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
     :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a sequence of
         ints): T is divided into equal sections with these numbers of evenly spaced timesteps, including the first and
         last of each. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al. 2020).
-    :raises UsageError: if the timesteps cannot be chosen like that.
+    :raises UsageError: for an invalid respacing, or more timesteps than the process has.
 
     The timesteps are those of guided-diffusion, with one exception: a process of a single step uses the noisiest
     timestep instead of the cleanest, because sampling starts from pure noise.
@@ -89,7 +89,7 @@ def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
                 f"cannot place {count} steps in a section of {length} timesteps (respacing {respacing!r})"
             )
         stride = (length - 1) / (count - 1) if count > 1 else 1.0
-        # Summed step by step rather than multiplied, as the original does: ties of round() fall the same way.
+        # Sum the strides instead of multiplying them, as the original does, so that round() breaks ties the same way.
         offsets = accumulate(repeat(stride, count - 1), initial=0.0)
         chosen.extend(start + round(offset) for offset in offsets)
         start += length
@@ -130,7 +130,7 @@ def _strided(num_timesteps: int, respacing: str) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class PosteriorStep:
-    """p(x_{t-1} | x_t) of one reverse step: every entry (B, C, H, W)."""
+    """p(x_{t-1} | x_t) of one reverse step. Every entry has shape (B, C, H, W)."""
 
     mean: Tensor
     variance: Tensor
@@ -139,11 +139,11 @@ class PosteriorStep:
 
 
 class DiffusionProcess:
-    """A process over the N timesteps that sampling visits, with abar equal to the training process's there.
+    """A process over the N timesteps that sampling visits. Its abar equals that of the training process there.
 
-    ``index`` arguments are (B,) int64 positions 0..N-1 in the *respaced* process, 0 the cleanest, one per
-    sample; ``timesteps[index]`` is passed to the network. Keep ``index`` on the CPU: tables are looked up
-    there, without waiting for an accelerator.
+    ``index`` arguments are int64 (B,), one per sample. They are positions 0..N-1 in the *respaced* process, where 0 is
+    the cleanest. The network receives ``timesteps[index]``. Keep ``index`` on the CPU: tables are looked up there,
+    without waiting for an accelerator.
 
     :param alphas_cumprod: (T,) float64, strictly decreasing within (0, 1).
     :param respacing: see :func:`space_timesteps`; None visits all T timesteps.
@@ -167,8 +167,9 @@ class DiffusionProcess:
         self.posterior_variance = self.betas * (1 - signal_prev) / (1 - signal)
         self.posterior_mean_coef1 = self.betas * signal_prev.sqrt() / (1 - signal)
         self.posterior_mean_coef2 = (1 - signal_prev) * (1 - self.betas).sqrt() / (1 - signal)
-        # The posterior variance of the last step is 0 and has no logarithm: it borrows the next one (a
-        # process of one step has none and takes beta). No noise is added there, but it scales the guidance.
+        # The posterior variance of the last step is 0, and its logarithm does not exist. It is replaced by that of the
+        # step before, or by beta in a process of one step. The last step adds no noise, but its variance scales the
+        # guidance.
         floor = self.posterior_variance[1:2] if self.num_steps > 1 else self.betas[:1]
         self.fixed_large = torch.cat([floor, self.betas[1:]])
         self.posterior_log_variance_clipped = torch.cat([floor, self.posterior_variance[1:]]).log()
@@ -187,7 +188,7 @@ class DiffusionProcess:
     def q_sample(
         self, x0: Float[Tensor, "B C H W"], index: Int64[Tensor, "B"], noise: Float[Tensor, "B C H W"]
     ) -> Float[Tensor, "B C H W"]:
-        """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of its shape (Ho et al. 2020, eq. 4)."""
+        """Diffuse x0 (B, C, H, W) to x_t with ``noise`` ~ N(0, I) of the same shape (Ho et al. 2020, eq. 4)."""
         of_noise = lookup(self.sqrt_one_minus_alphas_cumprod, index, x0)
         return lookup(self.sqrt_alphas_cumprod, index, x0) * x0 + of_noise * noise
 
@@ -201,10 +202,10 @@ class DiffusionProcess:
     def x0_coefficients(
         self, index: Int64[Tensor, "B"], prediction: Prediction, like: Float[Tensor, "B C H W"]
     ) -> tuple[Float[Tensor, "B 1 1 1"], Float[Tensor, "B 1 1 1"]]:
-        """Return a, b (B, 1, 1, 1) such that pred_x0 = a * x_t + b * output, for what the network predicts.
+        """Return a and b, (B, 1, 1, 1), such that pred_x0 = a * x_t + b * output.
 
-        epsilon: 1 / sqrt(abar) and -sqrt(1 - abar) / sqrt(abar). x0: 0 and 1. v: sqrt(abar) and
-        -sqrt(1 - abar).
+        They depend on what the network predicts. ``epsilon``: a = 1 / sqrt(abar), b = -sqrt(1 - abar) / sqrt(abar).
+        ``x0``: a = 0, b = 1. ``v``: a = sqrt(abar), b = -sqrt(1 - abar).
         """
         if prediction not in self._x0_coefficients:
             raise UsageError(f"unknown prediction {prediction!r}; choose {', '.join(get_args(Prediction))}")
@@ -225,7 +226,7 @@ class DiffusionProcess:
     def predict_eps(
         self, x0: Float[Tensor, "B C H W"], x_t: Float[Tensor, "B C H W"], index: Int64[Tensor, "B"]
     ) -> Float[Tensor, "B C H W"]:
-        """Return the noise (B, C, H, W) that leads from x0 to x_t."""
+        """Return the noise eps (B, C, H, W) for which x_t = sqrt(abar) x0 + sqrt(1 - abar) eps."""
         clean = lookup(self.sqrt_alphas_cumprod, index, x_t) * x0
         return (x_t - clean) / lookup(self.sqrt_one_minus_alphas_cumprod, index, x_t)
 
@@ -242,12 +243,11 @@ class DiffusionProcess:
     ) -> PosteriorStep:
         """Return p(x_{t-1} | x_t) from one network output.
 
-        :param output: (B, C, H, W), or (B, 2C, H, W) with a learned variance: its last C channels, in
-            [-1, 1], interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021,
-            eq. 15).
-        :param clip_denoised: clamp x0 to [-1, 1] before the mean is formed from it.
-        :param fixed_variance: the posterior variance (``small``) or beta (``large``), even if the network learned a
-            variance; None: the learned variance, or ``small`` without one.
+        :param output: (B, C, H, W), or (B, 2C, H, W) with a learned variance. The last C channels, in [-1, 1], then
+            interpolate log Sigma between the posterior variance and beta (Nichol & Dhariwal 2021, eq. 15).
+        :param clip_denoised: whether to clamp x0 to [-1, 1] before the mean is computed from it.
+        :param fixed_variance: use the posterior variance (``small``) or beta (``large``), even if the network learned
+            a variance. None: the learned variance, or ``small`` without one.
         """
         predicted, interpolation = split_output(output, x_t, learned_variance)
         pred_x0 = self.predict_x0(predicted, x_t, index, prediction)
@@ -275,7 +275,7 @@ class DiffusionProcess:
 def lookup(
     table: Float64[Tensor, "N"], index: Int64[Tensor, "B"], like: Float[Tensor, "B C H W"]
 ) -> Float[Tensor, "B 1 1 1"]:
-    """Return ``table[index]`` as (B, 1, 1, 1), in the dtype and on the device of ``like`` (B, C, H, W)."""
+    """Return ``table[index]`` as (B, 1, 1, 1), with the dtype and device of ``like`` (B, C, H, W)."""
     values = table[index.to(table.device)].to(like.dtype).reshape(-1, *(1,) * (like.ndim - 1))
     return to_device(values, like.device)
 
@@ -285,7 +285,7 @@ def split_output(
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, "B C H W"] | None]:
     """Split a network output into the prediction (B, C, H, W) and the variance interpolation (or None).
 
-    :raises UsageError: if the output has another shape than ``learned_variance`` promises.
+    :raises UsageError: if the shape of the output does not match ``learned_variance``.
     """
     batch, channels, *size = x_t.shape
     expected = (batch, channels * (2 if learned_variance else 1), *size)

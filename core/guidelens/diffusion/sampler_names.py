@@ -1,4 +1,4 @@
-"""Samplers by the names that options have for them."""
+"""Samplers by their names in options."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def make_sampler(
 ) -> Sampler:
     """Return the sampler called ``ddpm``, ``ddim`` or ``dpm++``.
 
-    :raises UsageError: for another name, or an option that the sampler has no use for.
+    :raises UsageError: for another name, or an option that the sampler does not use.
     """
     if name == "ddim":
         if fixed_variance == "large":

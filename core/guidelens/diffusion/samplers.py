@@ -1,6 +1,6 @@
 """Reverse steps of sampling: DDPM (ancestral) and DDIM, each with an optional guidance gradient.
 
-A sampler gets the output of one network evaluation and returns x_{t-1}. It never calls a network, and it does not
+A sampler receives the output of one network evaluation and returns x_{t-1}. It does not call networks, and it does not
 depend on how the guidance gradient was computed.
 """
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run ti
 
 @dataclass(frozen=True, eq=False)
 class ReverseStep:
-    """x_{t-1}, and the unguided prediction of x0 (clamped if the sampler was to clamp); each (B, C, H, W)."""
+    """x_{t-1}, and the unguided prediction of x0, clamped if ``clip_denoised`` was set. Each has shape (B, C, H, W)."""
 
     sample: Float[Tensor, "B C H W"]
     pred_x0: Float[Tensor, "B C H W"]
@@ -33,14 +33,14 @@ class ReverseStep:
 class Sampler(Protocol):
     """Computes x_{t-1} from x_t and the network's output.
 
-    Optional: ``guidance_gain(process, into, learned_variance)``, returns how far a unit of s * g moves x_{t-1}, by
-    index, (N,) float64. Guidance into x0 and a matched dose need it. ``begin()`` returns the sampler of one batch,
-    for samplers that remember earlier steps.
+    A sampler may also have two more methods. ``guidance_gain(process, into, learned_variance)`` returns how far a unit
+    of s * g moves x_{t-1}, by index, (N,) float64. Guidance into x0 and a matched dose need it. ``begin()`` returns a
+    new sampler for one batch; a sampler that remembers earlier steps needs it.
     """
 
     @property
     def draws_noise(self) -> bool:
-        """Whether :meth:`step` uses noise. If False, none is drawn."""
+        """Whether :meth:`step` uses noise. If False, no noise is drawn."""
         ...
 
     def step(
@@ -60,22 +60,22 @@ class Sampler(Protocol):
 
         :param output: the network's output at x_t, (B, C or 2C, H, W).
         :param index: (B,) respaced indices of x_t, see :class:`DiffusionProcess`.
-        :param clip_denoised: clamp the predicted x0 to [-1, 1]; guidance acts after that, unclamped.
-        :param guidance: s * g (B, C, H, W): the scaled gradient of log p with respect to x_t; None: unguided.
-        :param noise: standard normal (B, C, H, W); None adds none. It is never added at index 0.
+        :param clip_denoised: whether to clamp the predicted x0 to [-1, 1]. Guidance is applied after that, unclamped.
+        :param guidance: s * g (B, C, H, W), the scaled gradient of log p with respect to x_t; None: unguided.
+        :param noise: standard normal noise (B, C, H, W); None adds none. Index 0 never adds noise.
         """
         ...
 
 
 @dataclass(frozen=True)
 class DDPM:
-    """Ancestral sampling (Ho et al. 2020, algorithm 2); guidance shifts the mean by Sigma * s * g.
+    """Ancestral sampling (Ho et al. 2020, algorithm 2). Guidance shifts the mean by Sigma * s * g.
 
     The shift is algorithm 1 of Dhariwal & Nichol 2021 (arXiv:2105.05233).
 
-    :param fixed_variance: the posterior variance (``small``, under which the last step, whose posterior variance
-        is 0, is unguided) or beta (``large``), also where the network learned a variance; None: the learned
-        variance, or ``small`` where there is none.
+    :param fixed_variance: use the posterior variance (``small``) or beta (``large``), even if the network learned a
+        variance. None: the learned variance, or ``small`` without one. With ``small``, the last step is unguided,
+        because its posterior variance is 0.
     """
 
     fixed_variance: FixedVariance | None = None
@@ -86,15 +86,15 @@ class DDPM:
 
     @property
     def draws_noise(self) -> bool:
-        """Always: every step but the last adds noise."""
+        """True: every step except the last adds noise."""
         return True
 
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
     ) -> Float64[Tensor, "N"]:
-        """Return how far s * g moves x_{t-1}, by index, (N,) float64.
+        """Return how far a unit of s * g moves x_{t-1}, by index, (N,) float64.
 
-        ``score``: Sigma; beta, its upper end, where it is learned and so not known beforehand. ``x0``: the
+        ``score``: Sigma. A learned Sigma is not known in advance, so its upper bound beta is returned. ``x0``: the
         coefficient of x0 in the posterior mean. ``sample``: 1.
         """
         if into == "sample":
@@ -138,14 +138,14 @@ class DDPM:
 
 @dataclass(frozen=True)
 class DDIM:
-    """Non-Markovian sampling (Song et al. 2020, arXiv:2010.02502, eq. 12 and 16); guidance shifts the score.
+    """Non-Markovian sampling (Song et al. 2020, arXiv:2010.02502, eq. 12 and 16). Guidance shifts the score.
 
     eps - sqrt(1 - abar) * s * g replaces eps (Dhariwal & Nichol 2021, algorithm 2). A learned variance is
     unused.
 
-    :param eta: share of the DDPM posterior's noise, 0 (deterministic) to 1.
-    :param clip_after_guidance: under ``clip_denoised``, clamp x0 after guidance moved it, not before, and derive
-        eps again from it (authors' code of Bansal et al. 2023).
+    :param eta: the share of the DDPM posterior's noise, from 0 (deterministic) to 1.
+    :param clip_after_guidance: if ``clip_denoised`` is set, clamp x0 after guidance moved it instead of before, and
+        derive eps from the clamped x0 (as in the code of Bansal et al. 2023).
     """
 
     eta: float = 0.0
@@ -157,17 +157,17 @@ class DDIM:
 
     @property
     def draws_noise(self) -> bool:
-        """Only where eta is positive."""
+        """True if eta is positive."""
         return self.eta > 0
 
     def guidance_gain(
         self, process: DiffusionProcess, into: Into = "score", learned_variance: bool = False
     ) -> Float64[Tensor, "N"]:
-        """Return how far s * g moves x_{t-1}, by index, (N,) float64: what Sigma is to DDPM.
+        """Return how far a unit of s * g moves x_{t-1}, by index, (N,) float64. It corresponds to Sigma of DDPM.
 
-        ``score``: through x0 it moves by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t), and back through eps by
-        the rest. Where abar_t is nearly 0 and the step long, the gain is large, and the network's errors grow
-        with it. ``x0``: sqrt(abar_{t-1}). ``sample``: 1.
+        ``score``: guidance moves x0, and with it x_{t-1} by sqrt(abar_{t-1}) (1 - abar_t) / sqrt(abar_t). The change
+        of eps moves x_{t-1} in the opposite direction, and the gain is the sum of both. The gain is large if abar_t is
+        nearly 0 and the step is long; the network's errors grow with it. ``x0``: sqrt(abar_{t-1}). ``sample``: 1.
         """
         signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
         if into == "sample":
@@ -207,7 +207,7 @@ class DDIM:
             if clip_denoised and self.clip_after_guidance:
                 x0 = x0.clamp(-1, 1)
                 eps = process.predict_eps(x0, x_t, index)
-        # The posterior variance is eq. 16 squared at eta = 1; 0 at index 0, so the last step adds no noise.
+        # At eta = 1 the posterior variance is eq. 16 squared. It is 0 at index 0, so the last step adds no noise.
         spread = self.eta * process.posterior_variance.sqrt()
         sample = lookup(signal_prev.sqrt(), index, x_t) * x0 + lookup(self._of_eps(process), index, x_t) * eps
         if noise is not None:

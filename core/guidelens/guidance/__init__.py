@@ -1,4 +1,4 @@
-"""Guidance: settings, plans, the dose, and the gradient itself. Names are resolved when they are first used."""
+"""Guidance: settings, plans, the dose, and the gradient itself. Names are imported when they are first used."""
 
 from __future__ import annotations
 

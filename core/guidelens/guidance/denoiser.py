@@ -4,17 +4,18 @@ For a sample with weights w_k(p) of its schedule and constant scales c_k, the gr
 
     g = -d( sum_k w_k(p) c_k L_k(x0(x_t)) ) / dx_t
 
-which a sampler adds, times s * Sigma, to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021,
-algorithm 1). It is computed in two stages. First dL_k/dx0 for each objective alone, which gives norms, pairwise
-cosines and maps of where an objective pulls for nothing. Then one vector-Jacobian product of their weighted sum
-through the network.
-Since x0 = a * x_t + b * output with known a and b, only the output's part goes through autograd.
+A sampler multiplies it by s * Sigma and adds it to the mean (Kong & Kwak 2023, eq. 1; Dhariwal & Nichol 2021,
+algorithm 1). The gradient is computed in two stages:
 
-Where the generator diffuses latents, x0 is decoded once. The gradients of the objectives, and with them all telemetry,
-are those at the picture; one vector-Jacobian product through the decoder leads to dL/dx0.
+1. dL_k/dx0 for each objective alone. Norms, pairwise cosines and saliency maps follow from it at no extra cost.
+2. One vector-Jacobian product of the weighted sum of these gradients through the network. Since
+   x0 = a * x_t + b * output with known a and b, only the output needs autograd.
 
-Losses are summed over the batch and no network mixes samples, so a sample's gradient is that of its own loss.
-Nothing here waits for the device, float16's choice of a loss scale apart.
+If the generator diffuses latents, x0 is decoded once. The gradients of the objectives and all telemetry then refer to
+the decoded picture. One vector-Jacobian product through the decoder gives dL/dx0.
+
+Losses are summed over the batch. No network mixes samples, so a sample's gradient is the gradient of its own loss.
+The code in this module does not wait for the device, except when it chooses a loss scale for float16.
 """
 
 from __future__ import annotations
@@ -43,17 +44,18 @@ from .views import Views, combined_loss
 
 @dataclass(frozen=True, eq=False)
 class Guided:
-    """One network evaluation and what the objectives make of it. K objectives, in the order of the plan.
+    """The results of one network evaluation and its guidance. K objectives, in the order of the plan.
 
     :param output: the network's output (B, C or 2C, H, W), detached.
-    :param gradient: s * g (B, C, H, W), zero for samples without guidance; None if no sample has any.
-    :param losses: (K, B) L_k, nan where inactive; the mean over views where there are several.
+    :param gradient: s * g (B, C, H, W), zero for samples without guidance; None if no sample is guided.
+    :param losses: L_k, (K, B), nan where inactive; the mean over views if there are several.
     :param gradients: dL_k/d(image that the model sees) by objective, (B, C, H, W), before weights and scales; nan
         where inactive.
-    :param gradient_norms: (K, B) their norms.
-    :param cosines: of these gradients, by pair of objectives (B,); nan where either is inactive or 0.
+    :param gradient_norms: the norms of these gradients, (K, B).
+    :param cosines: the cosines between these gradients, (B,) by pair of objectives; nan where either objective is
+        inactive or its gradient is 0.
     :param nonfinite: (B,) bool, the samples left unguided because their gradient was not finite.
-    :param preview: the decoded x0 (B, 3, h, w), of latents; None where it was not decoded.
+    :param preview: x0 decoded into pictures (B, 3, h, w), for latents; None if it was not decoded.
     """
 
     output: Tensor
@@ -67,7 +69,7 @@ class Guided:
 
     @staticmethod
     def join(parts: Sequence[Guided]) -> Guided:
-        """Put the parts of a batch together again, in order."""
+        """Join the parts of a batch, in order."""
         if len(parts) == 1:
             return parts[0]
         gradients: list[Tensor | None] = [part.gradient for part in parts]
@@ -98,17 +100,16 @@ class Guided:
 
 
 class GuidedDenoiser:
-    """Evaluates the generator once per step, and the guidance of one batch of samples with it.
+    """Evaluates the generator once per step, and computes the guidance of one batch of samples.
 
     :param generator: maps x_t (B, C, H, W) and training timesteps (B,) to the output.
-    :param model: the guidance model; None only with a plan that is unguided throughout.
-    :param settings: the process, what the generator predicts, and the options.
+    :param model: the guidance model; None is allowed only if the plan guides no sample.
+    :param settings: the process, the options, and the quantity that the generator predicts.
     :param text: the encoded prompts, one per sample.
-    :param seeds: one per sample, of the random views and of what the generator draws for itself; all 0 where there are
-        none.
+    :param seeds: one seed per sample, for the random views and for the generator's own conditions; None: all 0.
     :param autocast: returns the context in which networks are evaluated.
-    :param loss_scales: for float16 backward passes, see
-        :data:`~guidelens.guidance.HALF_PRECISION_LOSS_SCALES`; else (1,).
+    :param loss_scales: the loss scales of float16 backward passes, see
+        :data:`~guidelens.guidance.HALF_PRECISION_LOSS_SCALES`; (1,) for other dtypes.
     """
 
     def __init__(
@@ -143,18 +144,18 @@ class GuidedDenoiser:
         constants = torch.tensor([scales[name] for name in plan.objectives], dtype=torch.float64)
         self._coefficients = plan.weights * constants
         self._scales = plan.scales
-        # Which rows are active rarely changes from step to step, and selecting text copies it.
+        # Selecting text copies it, and the active rows rarely change between steps, so selections are cached.
         self._selections: dict[tuple[tuple[int, ...], tuple[int, ...]], _Selection] = {}
 
     def __call__(
         self, x_t: Tensor, index: Tensor, step: int, *, lap: int = 0, rows: range | None = None
     ) -> Guided:
-        """Evaluate at x_t (B, C, H, W), respaced indices (B,) and the plan's ``step`` (0 the noisiest).
+        """Evaluate at x_t (B, C, H, W), respaced indices (B,) and the plan's ``step`` (0 is the noisiest).
 
-        To be called under ``torch.no_grad()``: gradients are switched on inside, where they are needed.
+        Call this under ``torch.no_grad()``. It enables gradients itself where they are needed.
 
-        :param lap: how often this step was taken before.
-        :param rows: which samples of the plan x_t holds; None: all.
+        :param lap: the number of earlier repetitions of this step.
+        :param rows: the samples of the plan that x_t contains; None: all.
         """
         rows = range(len(x_t)) if rows is None else rows
         context = _StepContext(x_t, index, step, lap, rows, self._plan.groups(step, rows))
@@ -183,7 +184,7 @@ class GuidedDenoiser:
     def _through_x0(
         self, predicted: Tensor, point: Tensor, context: _StepContext, telemetry: _Telemetry
     ) -> tuple[Tensor, Tensor]:
-        """Return d(weighted loss)/dx_t, or /dx0 if guidance moves x0 itself, and which samples are not finite."""
+        """Return d(weighted loss)/dx_t, and which samples are not finite. If guidance moves x0 itself, it is d/dx0."""
         x_t, options = context.x_t, self._options
         of_x_t, of_output = self._process.x0_coefficients(context.index, self._prediction, x_t)
         x0 = of_x_t * x_t + of_output * predicted.detach()
@@ -199,7 +200,7 @@ class GuidedDenoiser:
         else:
             of_seen = self._image_gradient(seen, context, telemetry)
             nonfinite = ~all_finite(of_seen)
-        # No cotangent that is not finite enters the network, where it might spread to other samples.
+        # A non-finite cotangent could spread to other samples inside the network, so it is replaced by zeros.
         of_seen = zero_rows(of_seen, nonfinite)
         of_x0 = of_seen if share is None else share * of_seen
         if clamped and options.through == "unet":
@@ -222,7 +223,7 @@ class GuidedDenoiser:
     def _through_decoder(
         self, latents: Tensor, context: _StepContext, telemetry: _Telemetry
     ) -> tuple[Tensor, Tensor]:
-        """Return d(weighted loss)/d(latents), by way of the decoded picture, and where it is not finite."""
+        """Return d(weighted loss)/d(latents), through the decoder, and which samples are not finite."""
         with torch.enable_grad():
             point = latents.detach().requires_grad_()
             with self._autocast():
@@ -236,7 +237,7 @@ class GuidedDenoiser:
         return gradient, nonfinite | ~all_finite(gradient)
 
     def _range_gradient(self, x0: Tensor, context: _StepContext) -> Tensor:
-        """d(mean of (x0 - clamp(x0))^2)/dx0, at the samples that are guided."""
+        """Return d(mean of (x0 - clamp(x0))^2)/dx0 for the guided samples."""
         members = [row for _, members in context.groups for row in members]
         gradient = (x0 - x0.clamp(-1, 1)) * (2 / x0[0].numel())
         if len(members) == len(x0):
@@ -263,7 +264,7 @@ class GuidedDenoiser:
     def _image_gradient(
         self, images: Tensor, context: _StepContext, telemetry: _Telemetry, timesteps: Tensor | None = None
     ) -> Tensor:
-        """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W); samples meet only their own objectives."""
+        """Return sum_k w_k c_k dL_k/d(images), (B, C, H, W). Each sample is evaluated only for its own objectives."""
         total = torch.zeros_like(images)
         coefficients = self._coefficients[context.step, context.rows.start : context.rows.stop]
         coefficients = to_device(coefficients.to(images.dtype), images.device)
@@ -295,10 +296,10 @@ class GuidedDenoiser:
         context: _StepContext,
         timesteps: Tensor | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
-        """L_k and dL_k/d(images) of the selected samples for the objectives ``names``, and their weighted loss.
+        """Return L_k and dL_k/d(images) of the selected samples for the objectives ``names``, and their weighted loss.
 
-        Over smoothing draws, a draw's share in every gradient comes from the weighted loss; the augmented
-        views of a draw are averaged.
+        The weighted loss determines the share of each smoothing draw in every gradient. The augmented views of a draw
+        are averaged.
         """
         radius: Tensor | None = None
         if self._options.smoothing:
@@ -336,7 +337,7 @@ class GuidedDenoiser:
         radius: Tensor | None,
         timesteps: Tensor | None,
     ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """L_k and dL_k/d(images) as seen in one view."""
+        """Return L_k and dL_k/d(images) for one view of the images."""
         if self._model is None:
             raise GuidelensError("guidance needs a guidance model; this engine has none")
         extra: dict[str, Any] = {} if timesteps is None else {"timesteps": timesteps[selection.rows]}
@@ -359,7 +360,7 @@ class GuidedDenoiser:
 
 @dataclass(frozen=True, eq=False)
 class _StepContext:
-    """Where a call stands: the state, its place in the process and in the plan, and who is guided by what."""
+    """The state of one call, its position in the process and in the plan, and the objectives of each sample."""
 
     x_t: Tensor
     index: Tensor
@@ -371,7 +372,7 @@ class _StepContext:
 
 @dataclass(frozen=True, eq=False)
 class _Selection:
-    """Some samples: their numbers in the batch, their rows in the state (on its device), and their text."""
+    """Selected samples: their numbers in the batch, their rows in the state (on its device), and their text."""
 
     samples: tuple[int, ...]
     rows: Tensor
@@ -379,10 +380,10 @@ class _Selection:
 
 
 class _Telemetry:
-    """Collects losses, gradients, norms and cosines of the groups of a batch, nan where nothing was evaluated.
+    """Collects losses, gradients, norms and cosines of the groups of a batch. Entries not evaluated are nan.
 
-    :param like: (B, ...), of the batch's size, type and device.
-    :param shape: (C, H, W) of what the guidance model sees.
+    :param like: a tensor (B, ...) with the size, dtype and device of the batch.
+    :param shape: the shape (C, H, W) of the images that the guidance model sees.
     """
 
     def __init__(self, objectives: tuple[str, ...], like: Tensor, shape: tuple[int, int, int]) -> None:
@@ -415,7 +416,7 @@ class _Telemetry:
             self._norms[self._position[name], rows] = norms[name]
             self._keep(name, rows, gradients[name])
         for first, second in combinations(names, 2):
-            # Normalised before the product, which might overflow or vanish otherwise; 0 / 0 is nan.
+            # Normalise before the product, which could otherwise overflow or underflow; 0 / 0 is nan.
             units = (flat[first] / norms[first][:, None], flat[second] / norms[second][:, None])
             self._cosines[first, second][rows] = (units[0] * units[1]).sum(dim=1)
 
@@ -437,7 +438,7 @@ class _Telemetry:
 
 
 def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:
-    """What :meth:`TextBatch.select` returns, without waiting for a device that holds the tensors."""
+    """Select text as :meth:`TextBatch.select` does, without waiting for the device of the tensors."""
     if samples == tuple(range(len(text))):
         return text
     chosen = torch.tensor(samples)
@@ -450,9 +451,9 @@ def _text_of(text: TextBatch, samples: tuple[int, ...]) -> TextBatch:
 
 
 def _weighted_sum(values: Sequence[Tensor], shares: Tensor) -> Tensor:
-    """Sum of values (B, ...) by shares (n, B), one of them at a time: stacking would double the memory."""
+    """Return the sum of values (B, ...) weighted by shares (n, B). A stack of them would double the memory."""
     total = torch.zeros_like(values[0])
     for value, share in zip(values, shares, strict=True):
-        # A draw of no share must not bring in its nan.
+        # A draw with share 0 may be nan: skip it, because 0 * nan is nan.
         total = total + torch.where(per_sample(share == 0, value), 0, per_sample(share, value) * value)
     return total

@@ -18,7 +18,7 @@ from ..diffusion.samplers import DDPM, Sampler
 from ..sampling import Sampling
 
 LARGEST = 2.0
-"""Root mean square of a displacement of x_t from which on pictures are spoilt."""
+"""Pictures are spoilt if the root mean square of a displacement of x_t is at least this large."""
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,10 @@ class Displacement:
     """The largest displacement of x_t that guidance alone causes.
 
     :param timestep: the training timestep of the step that causes it.
-    :param rms: the displacement that the network meets, over the pixels.
-    :param gain: how many times that step multiplies s * g.
-    :param measured: whether the length of g is known (``normalize`` sets it); otherwise ``rms`` supposes a gradient
-        that would move x_t by 1 in all over a run of DDPM.
+    :param rms: the displacement of the network's input, as a root mean square over the pixels.
+    :param gain: the factor by which that step multiplies s * g.
+    :param measured: whether the length of g is known (``normalize`` sets it). Otherwise ``rms`` assumes a gradient
+        that would move x_t by 1 in total over a run of DDPM.
     """
 
     timestep: int
@@ -48,16 +48,16 @@ def largest_displacement(
     learned_variance: bool,
     pixels: int,
 ) -> Displacement | None:
-    """Predict the largest displacement that the network meets in the last repetition of a step.
+    """Predict the largest displacement of the network's input in the last repetition of a step.
 
-    With m how far a step moves x_{t-1}, the next step meets m. Each of its repetitions but the last leaves
-    sqrt(alpha (1 - abar_{t-1}) / (1 - abar_t)) of that and puts noise in its place. Repetitions of the step
-    itself meet sqrt(alpha) m.
+    Let m be how far a step moves x_{t-1}. The input of the next step is then displaced by m. Each repetition of the
+    next step except the last keeps sqrt(alpha (1 - abar_{t-1}) / (1 - abar_t)) of m and replaces the rest by noise. In
+    repetitions of the step itself, the input is displaced by sqrt(alpha) m.
 
-    :param scale: s, the dose's factor included.
-    :param laps: how often each step is taken, the noisiest first.
+    :param scale: s, including the dose factor.
+    :param laps: how many times each step is taken, the noisiest first.
     :param pixels: C * H * W of a picture.
-    :returns: None for a sampler that does not state its gain, or where nothing is guided.
+    :returns: the displacement; None if the sampler does not define its gain, or if no step is guided.
     """
     gains = getattr(sampler, "guidance_gain", None)
     if gains is None:
@@ -67,7 +67,7 @@ def largest_displacement(
     moved = gain.abs() * length
     signal, signal_prev = process.alphas_cumprod, process.alphas_cumprod_prev
     if options.clip_after_guidance and options.clip_denoised:
-        # x0 stays within [-1, 1], and eps follows from it.
+        # x0 is clamped to [-1, 1], and eps is derived from it, so the move of x_{t-1} is bounded.
         bound = signal_prev.sqrt() + ((1 - signal_prev) * signal / (1 - signal)).sqrt()
         moved = torch.minimum(moved, bound)
     kept = (1 - process.betas).sqrt()
@@ -94,7 +94,7 @@ def _length(process: DiffusionProcess, options: Sampling, scale: float, pixels: 
     }
     length = known.get(options.normalize)
     measured = length is not None
-    # A gradient of unknown length is one that would move x_t by 1 over a whole run of DDPM.
+    # If the length is unknown, assume a gradient that would move x_t by 1 over a whole run of DDPM.
     length = one / DDPM("large").guidance_gain(process).sum() if length is None else scale * length
     if options.clip_norm is not None:
         length = length.clamp(max=scale * options.clip_norm / pixels**0.5)
@@ -102,7 +102,7 @@ def _length(process: DiffusionProcess, options: Sampling, scale: float, pixels: 
 
 
 def displacement_warning(found: Displacement | None) -> str | None:
-    """Return what to tell the user of a displacement that spoils pictures; None where it does not."""
+    """Return a warning about a displacement that spoils pictures, or None if it does not."""
     if found is None or not found.rms > LARGEST:
         return None
     what = (

@@ -1,7 +1,8 @@
 """The dose of guidance: how far s * g has moved the state by the end of a run, for a gradient of length 1.
 
-A run's dose is s times the sum, over its guided steps, of how far s * g moves x_{t-1}: Sigma for DDPM (where
-that is beta, 10.05 at 1000 steps of the linear schedule and 5.44 at 10), so that short runs receive less at the same s.
+The dose of a run is s times the sum of the gains of its guided steps. The gain of a step is how far a unit of s * g
+moves x_{t-1}; for DDPM it is Sigma. If Sigma is beta, the sum for the linear schedule is 10.05 at 1000 steps and 5.44
+at 10. So a short run receives a smaller dose at the same s.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from ..sampling import Sampling
 def guidance_gain(
     sampler: Sampler, process: DiffusionProcess, into: Into, *, learned_variance: bool, needed_by: str
 ) -> Tensor:
-    """Return how far s * g moves x_{t-1}, by respaced index, (N,) float64.
+    """Return how far a unit of s * g moves x_{t-1}, by respaced index, (N,) float64.
 
-    :raises UsageError: for a sampler that does not say.
+    :raises UsageError: for a sampler that does not define its gain.
     """
     gain = getattr(sampler, "guidance_gain", None)
     if gain is None:
@@ -32,7 +33,7 @@ def guidance_gain(
 def total_dose(
     sampler: Sampler, process: DiffusionProcess, options: Sampling, *, learned_variance: bool
 ) -> float:
-    """Return the sum of the gains of the guided steps: the dose at s = 1. Repetitions of a step count once."""
+    """Return the dose at s = 1: the sum of the gains of the guided steps. Repetitions of a step count once."""
     gain = guidance_gain(
         sampler, process, options.into, learned_variance=learned_variance, needed_by="a dose"
     )
@@ -48,10 +49,10 @@ def dose_factor(
     *,
     learned_variance: bool,
 ) -> float:
-    """Return what s is multiplied by: 1 for a plain dose, else dose(reference) / dose(this run).
+    """Return the factor of s: 1 for a plain dose, else dose(reference) / dose(this run).
 
-    :param alphas_cumprod: of the training process.
-    :raises UsageError: if there is no such reference, or no dose to match.
+    :param alphas_cumprod: the table of the training process.
+    :raises UsageError: if the reference is not a possible run, or if there is no dose to match.
     """
     if options.dose == "plain":
         return 1.0

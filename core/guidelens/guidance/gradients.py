@@ -1,4 +1,4 @@
-"""Gradients per sample: vector-Jacobian products, norms and clips, none of which mixes samples."""
+"""Gradients per sample: vector-Jacobian products, norms and clipping. No function mixes samples."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run ti
     from jaxtyping import Bool, Float, Shaped
 
 HALF_PRECISION_LOSS_SCALES = (2.0**10, 2.0**5, 1.0, 2.0**-5)
-"""Tried in turn where gradients pass through float16, until those of a sample are finite."""
+"""The loss scales of float16 backward passes, tried in order until the gradients of a sample are finite."""
 
 
 def vjp(
@@ -26,7 +26,7 @@ def vjp(
     *,
     keep_graph: bool = False,
 ) -> Float[Tensor, "B *into"]:
-    """Return d<cotangent, output>/d(point), by way of :func:`scaled_vjp` where there are loss scales.
+    """Return d<cotangent, output>/d(point). If there are loss scales, use :func:`scaled_vjp`.
 
     :raises GuidelensError: if the output does not depend on the point.
     """
@@ -45,13 +45,13 @@ def scaled_vjp(
 ) -> Float[Tensor, "B *into"]:
     """Return the vector-Jacobian product d<cotangent, output>/d(point) through a float16 graph.
 
-    Float16 flushes what is below 6e-8 to zero and overflows at 65504. So each sample's cotangent is brought
-    to a largest entry in [0.5, 1), times the first of ``loss_scales`` (powers of two, so both are exact)
-    under which that sample's gradient is finite; the gradient is scaled back in its own dtype. A sample that
-    is finite under none keeps its non-finite gradient.
+    Float16 rounds values below 6e-8 to zero and overflows at 65504. So each sample's cotangent is scaled until its
+    largest entry is in [0.5, 1). It is then multiplied by the first of ``loss_scales`` for which the sample's gradient
+    is finite, and the gradient is scaled back in its own dtype. All factors are powers of two, so scaling is exact. A
+    sample whose gradient is finite for none of the scales keeps its non-finite gradient.
 
     :param output: (B, ...), a function of ``point`` (B, ...) that does not mix samples.
-    :param cotangent: of the output's shape.
+    :param cotangent: a tensor of the output's shape.
     """
     peak = cotangent.abs().flatten(1).amax(dim=1) if cotangent.ndim > 1 else cotangent.abs()
     exponent = _exponent(torch.where(peak.isfinite(), peak, 0))
@@ -73,8 +73,8 @@ def scaled_vjp(
 
 
 def _exponent(values: Tensor) -> Tensor:
-    """The least e with |v| < 2**e."""
-    if values.device.type == "mps":  # has no frexp; float16 waits for the device anyway
+    """Return the smallest e with |v| < 2**e."""
+    if values.device.type == "mps":  # MPS has no frexp; float16 waits for the device anyway
         return torch.frexp(values.cpu()).exponent.to(values.device)
     return torch.frexp(values).exponent
 
@@ -89,11 +89,11 @@ def _grad(output: Tensor, point: Tensor, cotangent: Tensor, keep_graph: bool) ->
 
 
 def step_length(gradient: Tensor, options: Sampling, loss: Tensor, noise: Tensor | None) -> Tensor:
-    """Return g normalised and clipped, per sample, as the options say.
+    """Return g, normalised and clipped per sample according to the options.
 
     :param gradient: g (B, C, H, W).
-    :param loss: (B,) the weighted loss, read by ``normalize="loss"``.
-    :param noise: x_t / sqrt(abar) - x0 (B, C, H, W), read by ``normalize="noise"``.
+    :param loss: the weighted loss (B,), used by ``normalize="loss"``.
+    :param noise: x_t / sqrt(abar) - x0 (B, C, H, W), used by ``normalize="noise"``.
     """
     if options.normalize == "loss":
         gradient = gradient * per_sample(_reciprocal(2 * loss.abs().sqrt()), gradient)
@@ -104,29 +104,29 @@ def step_length(gradient: Tensor, options: Sampling, loss: Tensor, noise: Tensor
             factor = factor * _rms(noise)
         gradient = gradient * per_sample(factor, gradient)
     if options.clip_norm is not None:
-        factor = (options.clip_norm / _norm(gradient)).clamp(max=1)  # a zero norm gives inf, and so 1
+        factor = (options.clip_norm / _norm(gradient)).clamp(max=1)  # a zero norm gives inf, clamped to 1
         gradient = gradient * per_sample(factor, gradient)
     return gradient
 
 
 def all_finite(values: Float[Tensor, "B *rest"]) -> Bool[Tensor, "B"]:
-    """Return (B,) bool: whether all entries of a sample are finite."""
+    """Return for each sample whether all its entries are finite, (B,) bool."""
     return values.flatten(1).isfinite().all(dim=1)
 
 
 def zero_rows(values: Float[Tensor, "B *rest"], rows: Bool[Tensor, "B"]) -> Float[Tensor, "B *rest"]:
-    """Return ``values`` with the samples where ``rows`` (B,) is true at 0."""
-    # Not a product: nan * 0 is nan.
+    """Return ``values`` with zeros in the samples where ``rows`` (B,) is true."""
+    # A product would not do: nan * 0 is nan.
     return torch.where(per_sample(rows, values), 0, values)
 
 
 def per_sample(values: Shaped[Tensor, "B"], like: Float[Tensor, "B *rest"]) -> Shaped[Tensor, "B *ones"]:
-    """Return (B,) as (B, 1, 1, 1)."""
+    """Reshape (B,) to (B, 1, 1, 1), so that it broadcasts over ``like``."""
     return values.reshape(-1, *(1,) * (like.ndim - 1))
 
 
 def _norm(values: Tensor) -> Tensor:
-    """|v| of each sample; squares of entries beyond 1e19 would overflow float32."""
+    """Return |v| of each sample, scaled first: squares of entries beyond 1e19 would overflow float32."""
     flat = values.flatten(1)
     peak = flat.abs().amax(dim=1)
     peak = torch.where(peak == 0, 1, peak)
@@ -138,5 +138,5 @@ def _rms(values: Tensor) -> Tensor:
 
 
 def _reciprocal(values: Tensor) -> Tensor:
-    """1 / v, and 0 for 0: a sample without a gradient gets no step."""
+    """Return 1 / v, and 0 where v is 0, so that a sample without a gradient is not moved."""
     return torch.where(values == 0, 0, 1 / values)

@@ -1,4 +1,4 @@
-"""The plan of guidance: the weights of every sample at every step, known and checked before sampling starts."""
+"""The plan of guidance: the weights of every sample at every step, computed and checked before sampling starts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RowGroup = tuple[tuple[str, ...], tuple[int, ...]]
 
 
 def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> dict[str, float]:
-    """Return c_k for every objective of ``model``: the given one, else the model's default, else 1.
+    """Return c_k for every objective of ``model``: the given scale, else the model's default, else 1.
 
     :raises UsageError: if ``given`` names an objective that the model does not have.
     """
@@ -34,7 +34,10 @@ def resolve_scales(model: GuidanceModel | None, given: Mapping[str, float]) -> d
 
 
 def check_objective(name: str, known: frozenset[str], where: str) -> None:
-    """:raises UsageError: naming the choices, if ``name`` is not an objective of the guidance model."""
+    """Check that ``name`` is an objective of the guidance model.
+
+    :raises UsageError: if it is not. The message lists the objectives.
+    """
     if name not in known:
         choices = f"it has {', '.join(sorted(known))}" if known else "there is none"
         raise UsageError(f"{where} names the objective {name!r}, unknown to the guidance model; {choices}")
@@ -42,10 +45,10 @@ def check_objective(name: str, known: frozenset[str], where: str) -> None:
 
 @dataclass(frozen=True, eq=False)
 class GuidancePlan:
-    """The weights of every sample at every step, known before sampling starts.
+    """The weights of every sample at every step, computed before sampling starts.
 
-    :param objectives: the K names that any sample ever uses, sorted.
-    :param weights: w_k(p), (N, B, K) float64 on the CPU; 0 throughout for a sample that is unguided.
+    :param objectives: the names of the K objectives that some sample uses at some step, sorted.
+    :param weights: w_k(p), (N, B, K) float64 on the CPU; 0 at every step for an unguided sample.
     :param scales: s, (B,) float64.
     """
 
@@ -54,7 +57,7 @@ class GuidancePlan:
     scales: Tensor
 
     def select(self, rows: Sequence[int]) -> GuidancePlan:
-        """Return the plan of the samples at ``rows``, with the objectives that these use."""
+        """Return the plan of the samples at ``rows``, with only the objectives that they use."""
         weights = self.weights[:, list(rows)]
         used = [k for k in range(len(self.objectives)) if bool((weights[:, :, k] != 0).any())]
         names = tuple(self.objectives[k] for k in used)
@@ -69,9 +72,9 @@ class GuidancePlan:
         ]
 
     def groups(self, step: int, rows: range | None = None) -> list[RowGroup]:
-        """Return (objectives, samples) for each distinct set of objectives that are active at ``step``.
+        """Return (objectives, samples) for each distinct set of objectives that is active at ``step``.
 
-        :param rows: only of these samples; the groups then count from the first of them.
+        :param rows: restricts the groups to these samples, numbered from the first of them; None: all samples.
         """
         groups: dict[tuple[str, ...], list[int]] = {}
         active = self._active[step] if rows is None else self._active[step][rows.start : rows.stop]
@@ -92,10 +95,10 @@ def plan_guidance(
     guided: Sequence[bool],
     known: frozenset[str],
 ) -> GuidancePlan:
-    """Return the plan of samples: each distinct schedule is tabulated once.
+    """Return the plan of the samples. Each distinct schedule is tabulated once.
 
-    :param schedules: one per sample; None is unguided.
-    :param scales: s per sample; a sample with 0 is unguided.
+    :param schedules: one per sample; None for an unguided sample.
+    :param scales: s of each sample; a sample with s = 0 is unguided.
     :param guided: whether each of the N steps is guided.
     :raises UsageError: for an objective that is not ``known``, or a weight that is not finite.
     """

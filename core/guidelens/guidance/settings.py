@@ -1,6 +1,6 @@
-"""From a :class:`~guidelens.sampling.Sampling` and two models to :class:`Settings`: all that an engine computes with.
+"""Combine a :class:`~guidelens.sampling.Sampling` and two models into :class:`Settings`, which the engine runs with.
 
-Everything here is a pure function of what the models say of themselves. No network is moved or evaluated.
+The functions depend only on the attributes of the models. They move and evaluate no network.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ from .dose import dose_factor, guidance_gain, total_dose
 from .plan import resolve_scales
 
 IMAGE_CHANNELS = 3
-"""What guidance models see."""
+"""The number of channels of the images that guidance models receive."""
 
 Noise = Literal["sample", "repeat", "none"]
-"""What x_{t-1} is noised with: the sample's own noise, noise of the repetition, or none."""
+"""The noise that is added to x_{t-1}: the sample's own noise, extra noise for a repetition, or none."""
 
 
 @dataclass(frozen=True, eq=False)
 class Settings:
     """A sampling that fits its models, and the tables that follow from it. N steps, the noisiest first.
 
-    :param sampling: every default filled in: objective scales, the fixed variance, the reference of the dose.
-        Resolving it again gives the same.
+    :param sampling: the options with every default filled in: objective scales, the fixed variance, the reference of
+        the dose. Resolving it again gives the same settings.
     :param process: the respaced diffusion process.
-    :param sampler: what takes the reverse steps.
-    :param image_shape: (C, H, W) of the state x_t.
-    :param picture_shape: of the pictures; another one where the generator diffuses latents.
-    :param latent: whether it does.
+    :param sampler: takes the reverse steps.
+    :param image_shape: the shape (C, H, W) of the state x_t.
+    :param picture_shape: the shape (C, H, W) of the pictures. It differs if the generator diffuses latents.
+    :param latent: whether the generator diffuses latents.
     :param prediction: what the generator predicts.
-    :param learned_variance: whether it learned its variance.
-    :param objectives: those of the guidance model; empty without one.
-    :param progress: of each step.
+    :param learned_variance: whether the generator learned its variance.
+    :param objectives: the objectives of the guidance model; empty without one.
+    :param progress: the progress at each step.
     :param guided: whether each step is guided.
-    :param noise: what each repetition of each step is noised with.
-    :param dose_factor: what every scale s is multiplied by; 1 unless the dose is matched.
-    :param gain: how far s * g moves x_{t-1}, (N,) by respaced index; None where the sampler adds the guidance.
+    :param noise: the noise of each repetition of each step.
+    :param dose_factor: the factor of every scale s; 1 unless the dose is matched.
+    :param gain: how far a unit of s * g moves x_{t-1}, (N,) by respaced index; None if the sampler adds the guidance.
     :param notes: what the reader should know, such as a step that magnifies guidance.
     """
 
@@ -81,9 +81,9 @@ class Settings:
 
     @property
     def dose(self) -> float:
-        """The dose of a run at s = 1: how far its guided steps move the state, summed; see docs/guidance.md.
+        """The dose of a run at s = 1: the sum of how far its guided steps move the state. See docs/guidance.md.
 
-        :raises UsageError: for a sampler that does not say.
+        :raises UsageError: for a sampler that does not define its gain.
         """
         received = total_dose(
             self.sampler, self.process, self.sampling, learned_variance=self.learned_variance
@@ -98,7 +98,7 @@ class Settings:
     def scale(self, own: float | None = None) -> float:
         """Return s times the dose factor.
 
-        :param own: a sample's own s; None: that of the sampling.
+        :param own: the sample's own s; None: the scale of the sampling.
         """
         return self.dose_factor * (self.sampling.scale if own is None else own)
 
@@ -112,9 +112,9 @@ def resolve(
 ) -> Settings:
     """Return the settings of a sampling for a generator and a guidance model.
 
-    :param guidance_model: None for unguided sampling.
-    :param sampler: used in place of the one that ``sampling`` names.
-    :raises UsageError: for models that cannot work together, or options that do not fit them; its ``setting``
+    :param guidance_model: the guidance model; None for unguided sampling.
+    :param sampler: replaces the sampler that ``sampling`` names.
+    :raises UsageError: for models that cannot work together, or options that do not fit them. The error's ``setting``
         names the option.
     """
     _check_models(generator, guidance_model)
@@ -163,7 +163,7 @@ def _sampler(
 ) -> tuple[Sampler, FixedVariance | None]:
     """Return the sampler, and the fixed variance that it uses, if any.
 
-    :raises UsageError: for options that the sampler has no use for.
+    :raises UsageError: for options that the sampler does not use.
     """
     variance = sampling.fixed_variance
     if own is not None:
@@ -189,7 +189,7 @@ def _sampler(
     sampler = make_sampler(
         sampling.sampler,
         eta=sampling.eta,
-        # Without a learned variance, small is what None means.
+        # Without a learned variance, None means "small".
         fixed_variance=None if variance == "small" and not learned else variance,
         clip_after_guidance=sampling.clip_after_guidance,
     )
@@ -197,7 +197,7 @@ def _sampler(
 
 
 def _with_plain_dose(sampling: Sampling, training_steps: int) -> Sampling:
-    """Return the sampling with its dose in one spelling: a dose matched to the run's own steps is plain."""
+    """Return the sampling with its dose in canonical form: a dose matched to the run's own steps becomes plain."""
     reference = training_steps if sampling.dose_steps is None else sampling.dose_steps
     if sampling.dose == "plain" or reference == sampling.steps:
         return replace(sampling, dose="plain", dose_steps=None)
@@ -205,9 +205,10 @@ def _with_plain_dose(sampling: Sampling, training_steps: int) -> Sampling:
 
 
 def _noise_plan(sampler: Sampler, repetitions: list[int]) -> tuple[tuple[Noise, ...], ...]:
-    """Return what each repetition of each step is noised with.
+    """Return the noise of each repetition of each step.
 
-    A sample's own noise goes to the last repetition, so that repeating steps shifts none. The last step adds none.
+    The last repetition uses the sample's own noise, so the noise of the other steps does not change when steps are
+    repeated. The last step adds no noise.
     """
     plan: list[tuple[Noise, ...]] = []
     for step, times in enumerate(repetitions):
@@ -220,7 +221,7 @@ def _noise_plan(sampler: Sampler, repetitions: list[int]) -> tuple[tuple[Noise, 
 def _gain(
     sampler: Sampler, process: DiffusionProcess, sampling: Sampling, *, learned_variance: bool
 ) -> Tensor | None:
-    """Return how far s * g moves x_{t-1}, where the engine and not the sampler adds it."""
+    """Return how far a unit of s * g moves x_{t-1}; None if the sampler and not the engine adds it."""
     if sampling.into == "score":
         return None
     if sampling.into == "sample":
@@ -232,7 +233,7 @@ def _gain(
 
 
 def _notes(settings: Settings) -> tuple[str, ...]:
-    """Return a note where guidance would push x_t off its scale."""
+    """Return a note if guidance would move x_t far from its usual scale."""
     warning = displacement_warning(
         largest_displacement(
             settings.sampler,
@@ -248,7 +249,10 @@ def _notes(settings: Settings) -> tuple[str, ...]:
 
 
 def _check_guidance(sampling: Sampling, guidance_model: GuidanceModel, guided: list[bool]) -> None:
-    """:raises UsageError: for options that do not fit this run."""
+    """Check that the options of guidance fit this run.
+
+    :raises UsageError: if they do not.
+    """
     if not any(guided):
         raise UsageError(
             f"none of the {len(guided)} steps lies between start={sampling.start:g} and stop={sampling.stop:g};"
@@ -277,7 +281,10 @@ def _check_guidance(sampling: Sampling, guidance_model: GuidanceModel, guided: l
 
 
 def _check_latents(sampling: Sampling, guidance_model: GuidanceModel | None) -> None:
-    """:raises UsageError: for options and models that suppose that x_t is a picture."""
+    """Reject options and models that need x_t to be a picture.
+
+    :raises UsageError: if there are such.
+    """
     about_pixels = {
         "clip_denoised": bool(sampling.clip_denoised),
         "clip_after_guidance": sampling.clip_after_guidance,
@@ -299,7 +306,10 @@ def _check_latents(sampling: Sampling, guidance_model: GuidanceModel | None) -> 
 
 
 def _check_models(generator: Generator, guidance_model: GuidanceModel | None) -> None:
-    """:raises UsageError: if these cannot work, or not together."""
+    """Check that the models work, alone and together.
+
+    :raises UsageError: if they do not.
+    """
     wanted = ("image_shape", "alphas_cumprod", "prediction", "learned_variance")
     missing = [name for name in wanted if not hasattr(generator, name)]
     if missing or not callable(generator):

@@ -1,7 +1,7 @@
-"""Random views of an image: what the guidance model is shown in its place, and how their losses combine.
+"""Random views of an image, which the guidance model sees instead of it, and how their losses are combined.
 
-Augmentations (crops, affine maps, noise) are averaged over: a gradient that only one view agrees with is an
-adversarial texture rather than a picture (the cutouts of CLIP-guided diffusion). Smoothing draws around the
+Gradients are averaged over augmentations (crops, affine maps, noise), as with the cutouts of CLIP-guided diffusion. A
+gradient that lowers the loss of one view only tends to draw an adversarial texture. Smoothing draws around the
 predicted x0 estimate an expectation over p(x0 | x_t) (Song et al. 2023, LGD-MC).
 """
 
@@ -23,11 +23,11 @@ if TYPE_CHECKING:  # shapes, for readers and tests; nothing is checked at run ti
     from jaxtyping import Float
 
 SMALLEST_CROP = 0.55
-"""Side of the smallest crop at strength 1, of the image's."""
+"""Side of the smallest crop at strength 1, as a share of the image's side."""
 LARGEST_TURN = math.radians(20)
 LARGEST_ZOOM = 0.15
 LARGEST_SHIFT = 0.1
-"""Of the image's side."""
+"""Largest shift at strength 1, as a share of the image's side."""
 NOISE = 0.1
 """Standard deviation; pixels span 2."""
 
@@ -35,9 +35,9 @@ Key = tuple[int, ...]
 
 
 class Views:
-    """The views of one step, each drawn from its sample's seed, the step and its number.
+    """The views of one step. Each is drawn from the sample's seed, the step and the number of the view.
 
-    :param options: which kinds, how many, how strong.
+    :param options: the kinds, number and strength of the views.
     """
 
     def __init__(self, options: Sampling, noise: KeyedNoise) -> None:
@@ -53,9 +53,9 @@ class Views:
     ) -> Tensor:
         """Return view ``n`` of smoothing draw ``draw``, differentiable in the images (B, C, H, W).
 
-        :param radius: (B, 1, 1, 1) r_t, the standard deviation of the smoothing draws; None: no smoothing.
-        :param rows: the samples' numbers in the batch.
-        :param key: the step, and its repetition.
+        :param radius: r_t (B, 1, 1, 1), the standard deviation of the smoothing draws; None: no smoothing.
+        :param rows: the numbers of the samples in the batch.
+        :param key: the step and its repetition.
         """
         shape = images.shape[1:]
         if radius is not None:
@@ -71,7 +71,7 @@ class Views:
         return images
 
     def _transform(self, images: Tensor, rows: Sequence[int], where: Key) -> Tensor:
-        """Return (B, 2, 3): where each pixel of the view is read, in coordinates from -1 to 1."""
+        """Return affine maps (B, 2, 3) from pixels of the view to points of the image, in coordinates from -1 to 1."""
         theta = torch.eye(3, dtype=torch.float32).expand(len(rows), 3, 3)
         if "crop" in self._kinds:
             theta = theta @ _window(self._noise.uniform((3,), "crop", *where, rows=rows), self._strength)
@@ -85,8 +85,8 @@ def combined_loss(
 ) -> tuple[Float[Tensor, "B"], Float[Tensor, "n B"]]:
     """Return the loss over smoothing draws (B,), and the share (n, B) of each draw in its gradient.
 
-    ``logmeanexp``: -log mean exp(-L), whose gradient weighs draws by softmax(-L) (Song et al. 2023); the mean
-    otherwise.
+    With ``logmeanexp`` the loss is -log mean exp(-L), and its gradient weights the draws by softmax(-L) (Song et al.
+    2023). Otherwise it is the mean.
 
     :param losses: (n, B).
     """
@@ -97,14 +97,14 @@ def combined_loss(
 
 
 def _window(u: Tensor, strength: float) -> Tensor:
-    """A square window inside the image, its side and place random; u (B, 3) in [-1, 1)."""
+    """Return the map of a square window inside the image, with random side and position; u (B, 3) in [-1, 1)."""
     side = 1 - (1 - SMALLEST_CROP) * strength * (u[:, 0] + 1) / 2
     zero = torch.zeros_like(side)
     return _matrix(side, zero, (1 - side) * u[:, 1], zero, side, (1 - side) * u[:, 2])
 
 
 def _motion(u: Tensor, strength: float) -> Tensor:
-    """A turn, a zoom and a shift, each random; u (B, 4) in [-1, 1)."""
+    """Return a random rotation, zoom and shift; u (B, 4) in [-1, 1)."""
     angle, zoom = LARGEST_TURN * strength * u[:, 0], 1 + LARGEST_ZOOM * strength * u[:, 1]
     along, across = zoom * angle.cos(), zoom * angle.sin()
     shift = 2 * LARGEST_SHIFT * strength * u[:, 2:]
@@ -112,7 +112,7 @@ def _motion(u: Tensor, strength: float) -> Tensor:
 
 
 def _matrix(*entries: Tensor) -> Tensor:
-    """(B, 3, 3) from the entries of the first two rows."""
+    """Return matrices (B, 3, 3) from the entries of their first two rows."""
     last = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float32).expand(len(entries[0]), 1, 3)
     return torch.cat([torch.stack(entries, dim=1).reshape(-1, 2, 3), last], dim=1)
 

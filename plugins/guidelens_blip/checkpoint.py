@@ -1,10 +1,10 @@
 """Read and write BLIP weights: the published ``.pth`` files and our safetensors, checked name by name.
 
 The safetensors file holds the published state-dict names and, in its metadata, ``format`` and ``config`` (JSON of
-:class:`~guidelens_blip.config.BlipConfig`). Parameters that several names share (decoder and encoder,
-output layer and word embeddings) are stored once, under the first of their names in state-dict order,
-``text_encoder.*`` where it has one. Since the model is built with its parameters shared, loading any one name
-sets them all. Momentum encoders and feature queues are neither written nor read.
+:class:`~guidelens_blip.config.BlipConfig`). Some parameters have several names (decoder and encoder, output layer and
+word embeddings). They are stored once, under the first name in state-dict order: the name in ``text_encoder.*`` if
+there is one. The model is built with shared parameters, so loading one name sets them all. Momentum encoders and
+feature queues are neither written nor read.
 """
 
 from __future__ import annotations
@@ -110,9 +110,9 @@ def load_model(
 
 
 def _weights_file(path: Path) -> Path:
-    """Return the weights in a folder that transformers saved, or the index of their parts. A file stays as it is.
+    """Return the weights file in a folder that transformers saved, or the index of its parts. Return a file unchanged.
 
-    :raises GuidelensError: the folder holds none.
+    :raises GuidelensError: the folder has no weights file.
     """
     if not path.is_dir():
         return path

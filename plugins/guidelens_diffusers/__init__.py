@@ -36,5 +36,5 @@ _HOME = {
     "training_process": "process",
 }
 
-# Late: the program loads every plugin at each start, and that imports neither torch nor diffusers.
+# Imported on first use: the program loads every plugin at each start, which must not import torch or diffusers.
 __getattr__, __dir__ = lazy_names(__name__, _HOME)

@@ -28,7 +28,7 @@ _RES_BLOCK = {
     "conv2": "out_layers.3",
     "conv_shortcut": "skip_connection",
 }
-"""Layers of a residual block: diffusers's names, guided-diffusion's."""
+"""Layers of a residual block: diffusers's names -> guided-diffusion's names."""
 
 _ENDS = {
     "conv_in": "input_blocks.0.0",
@@ -46,7 +46,7 @@ def as_unet2d_model(flags: Mapping[str, Any], state: Mapping[str, Tensor]) -> UN
 
     :param flags: the constructor flags of guided-diffusion's UNet, all of them.
     :param state: its state dict.
-    :raises GuidelensError: if a ``UNet2DModel`` cannot express such a network, saying why.
+    :raises GuidelensError: a ``UNet2DModel`` cannot express such a network. The error says why.
     """
     if problems := conversion_problems(flags):
         raise GuidelensError(f"a UNet2DModel cannot compute what this UNet does: {'; '.join(problems)}")
@@ -206,7 +206,7 @@ def _attention(
 ) -> Iterator[tuple[str, Tensor]]:
     yield from _layer(state, f"{pair.ours}.group_norm", f"{pair.theirs}.norm")
     for kind in ("weight", "bias"):
-        # 1x1 convolutions there, linear layers here.
+        # guided-diffusion has 1x1 convolutions, diffusers has linear layers.
         rows = (
             state[f"{pair.theirs}.qkv.{kind}"].flatten(1)
             if kind == "weight"

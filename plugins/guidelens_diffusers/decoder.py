@@ -16,12 +16,12 @@ _CHANNELS = {KL: 4, VQ: 3, TINY: 4}
 
 
 class LatentDecoder(nn.Module):
-    """An autoencoder's decoder: latents as the network diffuses them to pictures.
+    """An autoencoder's decoder. It maps latents, as the network diffuses them, to pictures.
 
     With the scale k and the shift c of its configuration, it decodes z / k + c. A ``VQModel`` rounds latents to its
     codebook, like its pipelines. The gradient ignores the rounding.
 
-    :raises GuidelensError: for an autoencoder of something other than RGB pictures.
+    :raises GuidelensError: the autoencoder is not one of RGB pictures.
     """
 
     def __init__(self, vae: nn.Module) -> None:

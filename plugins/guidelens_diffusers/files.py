@@ -54,7 +54,7 @@ class ModelFiles:
 class PipelineFiles:
     """The checked files of a pipeline.
 
-    :param directory: the pipeline's, with its text encoders if it has some.
+    :param directory: the pipeline's directory, with its text encoders if it has any.
     :param scheduler: the scheduler's configuration.
     :param decoder: of latents; None for a network of pixels.
     """
@@ -78,8 +78,8 @@ def locate(
 
     :param download: download a hub id that is not in the cache. If False, the hub is never contacted.
     :param option: name of the option for ``path`` in messages.
-    :raises UsageError: options that do not fit ``path``.
-    :raises GuidelensError: neither here nor in the cache, or the download failed.
+    :raises UsageError: the options do not fit ``path``.
+    :raises GuidelensError: the pipeline is neither a directory nor in the cache, or the download failed.
     """
     directory = Path(path).expanduser()
     if directory.exists() or not _HUB_ID.fullmatch(path):
@@ -105,12 +105,12 @@ def read_pipeline(
     scheduler: Path | None = None,
     decoder: Path | None = None,
 ) -> PipelineFiles:
-    """Read the configurations of a pipeline, or of a network alone where ``scheduler`` is given.
+    """Read the configurations of a pipeline, or of a network alone if ``scheduler`` is given.
 
     :param unet: the network's directory in it; None: the usual one, or ``directory`` itself.
-    :param scheduler: a configuration, or its directory, in place of the pipeline's own.
-    :param decoder: the directory of an autoencoder, in place of the pipeline's own.
-    :raises UsageError: for a network's directory that is not there.
+    :param scheduler: a configuration, or its directory, instead of the pipeline's own.
+    :param decoder: the directory of an autoencoder, instead of the pipeline's own.
+    :raises UsageError: the network's directory does not exist.
     :raises GuidelensError: a file is missing or unreadable, or the pipeline is not one that guidelens can use.
     """
     index = _checked_index(directory)
@@ -153,9 +153,9 @@ def _holds_network(config: Path) -> bool:
 
 
 def _checked_index(directory: Path) -> set[str]:
-    """Return the parts that a pipeline's index names; none where there is no index.
+    """Return the parts that a pipeline's index names, or nothing if there is no index.
 
-    :raises GuidelensError: for a part that a guided run could not do without.
+    :raises GuidelensError: the index names a part that guidelens cannot ignore.
     """
     if not (directory / INDEX).is_file():
         return set()
@@ -173,7 +173,7 @@ def _checked_index(directory: Path) -> set[str]:
 def _decoder_files(
     directory: Path, index: set[str], variant: str | None, given: Path | None
 ) -> ModelFiles | None:
-    """Return the decoder, the one given or the pipeline's own; None where there is none."""
+    """Return the given decoder or else the pipeline's own, or None if there is no decoder."""
     place = given or next((directory / n for n in _DECODER_FOLDERS if (directory / n).is_dir()), None)
     if place is None:
         if missing := sorted(index & set(_DECODER_FOLDERS)):

@@ -39,7 +39,7 @@ class Description:
     :param kind: the network's class.
     :param image_shape: (C, H, W) of the diffused tensor.
     :param picture_shape: (3, h, w); the same for pixels.
-    :param class_label: the class that it draws; None without classes.
+    :param class_label: the class that the network draws; None without classes.
     """
 
     kind: str
@@ -57,7 +57,7 @@ class Description:
     def learned_variance(self, process: TrainingProcess) -> bool:
         """Whether the network learned its variance.
 
-        :raises GuidelensError: if its channels contradict its process.
+        :raises GuidelensError: its channels contradict its process.
         """
         into, out = self.config["in_channels"], self.config["out_channels"]
         unsaid = process.learned_variance is None or self.kind == DIT  # whose schedulers do not state it
@@ -71,7 +71,7 @@ class Description:
         return learned
 
     def check(self, process: TrainingProcess) -> None:
-        """:raises GuidelensError: for a process that does not fit this network."""
+        """:raises GuidelensError: the process does not fit this network."""
         self.learned_variance(process)
         if self.kind in FLOW_NETWORKS and process.path is None:
             raise GuidelensError(
@@ -87,11 +87,11 @@ def describe(
     image_size: int | None,
     class_label: int | None,
 ) -> Description:
-    """Read the configurations of a network and a decoder; ``_class_name`` is the class of each.
+    """Read the configurations of a network and a decoder. ``_class_name`` gives the class of each.
 
     :param image_size: height and width in pixels; None takes the network's own.
     :raises UsageError: an image size or a class label that the network cannot take, or lacks.
-    :raises GuidelensError: a network that guidance cannot work with.
+    :raises GuidelensError: guidance cannot work with the network.
     """
     kind = kind_of(network)
     check_network(network, kind)
@@ -113,15 +113,15 @@ class DiffusersGenerator(nn.Module):
 
     :param network: a ``UNet2DModel`` or one of the other classes of :data:`~guidelens_diffusers.networks.NETWORKS`,
         which is frozen.
-    :param process: what it was trained with; see :func:`~guidelens_diffusers.process.training_process`.
+    :param process: its training process; see :func:`~guidelens_diffusers.process.training_process`.
     :param image_size: height and width in pixels; None takes the network's ``sample_size``.
-    :param class_label: what a class-conditional network draws; None for an unconditional one, and for the null class
-        of a DiT.
-    :param decoder: of a network of latents; None for one of RGB pixels in [-1, 1].
+    :param class_label: the class that a class-conditional network draws. None for an unconditional network, and for the
+        null class of a DiT.
+    :param decoder: the decoder of latents; None for a network of RGB pixels in [-1, 1].
     :param prompt: the empty prompt of a network conditioned on text; see
         :func:`~guidelens_diffusers.text.empty_prompt`.
     :raises UsageError: an image size or a class label that the network cannot take, or lacks.
-    :raises GuidelensError: a network that guidance cannot work with, or whose output the process does not fit.
+    :raises GuidelensError: guidance cannot work with the network, or the process does not fit its output.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ def _check_channels(channels: int, decoder: Mapping[str, Any] | None) -> None:
 
 
 def _sides(config: Mapping[str, Any], kind: str, factor: int, image_size: int | None) -> tuple[int, int]:
-    """Return the height and width of what the network diffuses."""
+    """Return the height and width of the tensor that the network diffuses."""
     size = config["sample_size"]
     if image_size is not None:
         if image_size % factor:

@@ -1,4 +1,4 @@
-"""Repositories of the Hugging Face hub: in the cache, or, when asked, downloaded."""
+"""Find repositories of the Hugging Face hub in the cache, or download them on request."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def snapshot(
 ) -> Path:
     """Return the directory of a hub repository in the Hugging Face cache.
 
-    :param unet: the directory of the network, where it is not the usual one.
+    :param unet: the directory of the network, if it is not the usual one.
     :param download: fetch what is missing.
     :raises GuidelensError: it is not in the cache, or the download failed.
     """
@@ -50,7 +50,7 @@ def snapshot(
         if not _complete(found / below, unet):
             older = [pattern.removesuffix("*") + ".bin" for pattern in weights]
             found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=configs + older))
-    except Exception as error:  # whatever the network, the hub or the disk says
+    except Exception as error:  # the connection, the hub and the disk raise many types
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(f"cannot download {hub_id} from the Hugging Face hub: {reason}") from error
     return found
@@ -69,7 +69,7 @@ def _patterns(below: str, unet: str | None) -> tuple[list[str], list[str]]:
 
 
 def _complete(directory: Path, unet: str | None) -> bool:
-    """Whether weights of any kind are there, of each part that the index names."""
+    """Return whether each part that the index names has weights of any kind."""
     networks = _NETWORKS if unet is None else (unet,)
     present = [directory / name for name in networks if (directory / name).is_dir()] or [directory]
     parts = [*present, *(directory / name for name in _listed(directory) if name in (*_DECODERS, *_ENCODERS))]
@@ -77,7 +77,7 @@ def _complete(directory: Path, unet: str | None) -> bool:
 
 
 def _listed(directory: Path) -> list[str]:
-    """Return the parts of a pipeline's index; none where it cannot be read, which is reported later."""
+    """Return the parts of a pipeline's index, or nothing if it cannot be read. The failure is reported later."""
     try:
         index = json.loads((directory / INDEX).read_text(encoding="utf-8"))
     except (OSError, ValueError):

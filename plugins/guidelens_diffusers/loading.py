@@ -50,7 +50,7 @@ def load_generator(
     """
     files = read_pipeline(directory, unet=unet, variant=variant, scheduler=scheduler, decoder=decoder)
     source = f"the scheduler of {directory}"
-    # What can be refused is refused before weights are read.
+    # Refuse unusable options before weights are read.
     config = {**files.network.config, "_class_name": files.network.kind}
     described = describe(
         config,
@@ -91,7 +91,7 @@ def _load(files: ModelFiles, what: str, key: str | None = None) -> nn.Module:
     as_saved = not (state.key or state.renamed) and state.format != "torchscript"
     try:
         with _quiet(), TemporaryDirectory() as bare:
-            if not as_saved:  # diffusers reads files alone, and knows older names of some tensors
+            if not as_saved:  # diffusers reads the files itself, and knows older names of some tensors
                 tensors = {name: tensor.contiguous() for name, tensor in state.tensors.items()}
                 save_file(tensors, f"{bare}/{WEIGHTS}.safetensors")
                 shutil.copy(files.directory / CONFIG, bare)
@@ -104,7 +104,7 @@ def _load(files: ModelFiles, what: str, key: str | None = None) -> nn.Module:
                 ignore_mismatched_sizes=True,  # they are reported below, all at once
                 output_loading_info=True,
             )
-    except Exception as error:  # a damaged file makes the libraries below trip over anything
+    except Exception as error:  # the libraries below can raise anything for a damaged file
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(f"cannot load {source}: {reason}") from error
     kinds = ("missing", "unexpected", "mismatched")
@@ -123,12 +123,12 @@ def _anchors(model_class: Any, config: Mapping[str, Any]) -> tuple[str, ...]:
     try:
         with _quiet(), torch.device("meta"):
             return tuple(model_class.from_config(dict(config)).state_dict())[:1]
-    except Exception:  # an odd configuration: from_pretrained says what is wrong with it
+    except Exception:  # an invalid configuration: from_pretrained reports the problem
         return ()
 
 
 def _first(key: str | tuple[str, ...]) -> str:
-    """Return a tensor's name; diffusers lists those of another shape together with both shapes."""
+    """Return a tensor's name. For a tensor of another shape, diffusers lists the name together with both shapes."""
     return key if isinstance(key, str) else str(key[0])
 
 

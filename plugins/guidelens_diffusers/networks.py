@@ -43,7 +43,7 @@ def with_defaults(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
     if kind == FLUX:
         channels = config.get("in_channels", 64)
         out = config.get("out_channels") or channels
-        # Latents are packed: 2x2 of them are one token.
+        # Latents are packed: 2x2 latents are one token.
         own = {"in_channels": channels // 4, "out_channels": out // 4, "patch_size": 2}
         return {**config, **own, "sample_size": config.get("sample_size") or _FLUX_SAMPLE_SIZE}
     complete = {**_DEFAULTS, **config}
@@ -53,7 +53,7 @@ def with_defaults(config: Mapping[str, Any], kind: str) -> dict[str, Any]:
 
 
 def check_network(config: Mapping[str, Any], kind: str) -> None:
-    """:raises GuidelensError: for a network with inputs that a generator does not have."""
+    """:raises GuidelensError: the network has inputs that a generator does not provide."""
     if kind not in NETWORKS:
         raise GuidelensError(f"a {kind} is not supported; guidelens reads {', '.join(NETWORKS)}")
     if config.get("time_embedding_type", "positional") == "fourier":
@@ -85,7 +85,7 @@ def largest_side(config: Mapping[str, Any], kind: str) -> int | None:
 def checked_label(config: Mapping[str, Any], kind: str, label: int | None) -> int | None:
     """Return the class that a network draws: the given one, or the null class of a DiT.
 
-    :raises UsageError: an unknown class, or no class if it needs one.
+    :raises UsageError: the class is unknown, or missing although the network needs one.
     """
     classes = config.get("num_embeds_ada_norm", 1000) if kind == DIT else config.get("num_class_embeds")
     if classes is None:
@@ -93,7 +93,7 @@ def checked_label(config: Mapping[str, Any], kind: str, label: int | None) -> in
             raise UsageError(f"this network knows no classes: leave out class_label={label}")
         return None
     if label is None and kind == DIT:
-        return int(classes)  # the class that it was trained to take for any
+        return int(classes)  # the null class, with which it was trained to draw any class
     if label is None:
         raise UsageError(
             f"this network is class-conditional: choose what it draws, diffusers:class_label=0 to {classes - 1}"
@@ -104,7 +104,7 @@ def checked_label(config: Mapping[str, Any], kind: str, label: int | None) -> in
 
 
 Conditions = Mapping[str, Tensor]
-"""Embeddings of the empty prompt: ``prompt`` (1, L, D), and ``pooled`` (1, P) where the network takes it."""
+"""Embeddings of the empty prompt: ``prompt`` (1, L, D), and ``pooled`` (1, P) if the network takes it."""
 
 
 def evaluate(

@@ -35,7 +35,7 @@ SCHEDULERS = (
     *("DPMSolverMultistepScheduler", "DPMSolverSinglestepScheduler", "DEISMultistepScheduler"),
     *("UniPCMultistepScheduler", "SASolverScheduler"),
 )
-"""Those whose betas define a variance-preserving process of discrete timesteps."""
+"""Schedulers whose betas define a variance-preserving process of discrete timesteps."""
 
 FLOW_SCHEDULERS = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
 EDM_SCHEDULERS = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
@@ -55,10 +55,11 @@ class TrainingProcess:
     """The training process of a network.
 
     :param alphas_cumprod: (T,) float64.
-    :param learned_variance: whether the output's second half interpolates log Sigma; None: not stated, the network's
+    :param learned_variance: whether the output's second half interpolates log Sigma. None: not stated, so the network's
         channels decide.
     :param fixed_variance: the variance to use if none is learned.
-    :param path: of flow matching or EDM, which turns the network's output into x0; None: betas, as above.
+    :param path: the path of flow matching or EDM, which converts the network's output to x0. None: the process has
+        betas, as above.
     """
 
     alphas_cumprod: Tensor
@@ -71,13 +72,13 @@ class TrainingProcess:
 def training_process(
     config: Mapping[str, Any], *, source: str = "the scheduler", patches: int | None = None
 ) -> TrainingProcess:
-    """Read the configuration of a scheduler, as ``scheduler_config.json`` holds it.
+    """Read the configuration of a scheduler, with the content of ``scheduler_config.json``.
 
-    What it leaves out takes the default of its class.
+    Missing entries have the defaults of the scheduler's class.
 
-    :param source: what to call it in errors.
+    :param source: the name of the configuration in errors.
     :param patches: the number of 2x2 patches of the latents, on which the shift of some flows depends.
-    :raises GuidelensError: for a process that guidelens does not know how to reverse.
+    :raises GuidelensError: guidelens cannot reverse the process.
     """
     name = str(config.get("_class_name", "DDPMScheduler"))
     if name not in (*SCHEDULERS, *FLOW_SCHEDULERS, *EDM_SCHEDULERS):
@@ -150,7 +151,7 @@ def _edm(name: str, values: Mapping[str, Any], source: str) -> GaussianPath:
 
 def _prediction(values: Mapping[str, Any], source: str) -> Prediction:
     kind = values.get("prediction_type", "epsilon")
-    if values.get("predict_epsilon") is False:  # how diffusers before 0.9 spelled it
+    if values.get("predict_epsilon") is False:  # the spelling of diffusers before 0.9
         kind = "sample"
     if kind not in PREDICTIONS:
         raise GuidelensError(

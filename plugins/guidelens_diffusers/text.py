@@ -19,14 +19,14 @@ SEEN_TEXT = (
     "this generator has seen text: it was trained on captioned pictures, and draws from the empty prompt here; what its"
     " pictures show of a prompt may come from that training as well as from the guidance"
 )
-"""A note for readers of results about such a generator."""
+"""A note in the results of such a generator."""
 
 _PIPELINES = {TEXT_UNET: "StableDiffusionPipeline", SD3: "StableDiffusion3Pipeline", FLUX: "FluxPipeline"}
 
 
 @torch.no_grad()
 def empty_prompt(pipeline: Any) -> dict[str, Tensor]:
-    """Return what a pipeline's text encoders make of the empty prompt, by the names that networks here take.
+    """Return the text encoders' embeddings of the empty prompt, by the names of the networks' inputs.
 
     :param pipeline: a StableDiffusionPipeline, StableDiffusion3Pipeline or FluxPipeline of diffusers.
     """
@@ -50,12 +50,12 @@ def empty_prompt(pipeline: Any) -> dict[str, Tensor]:
 def read_empty_prompt(directory: Path, kind: str, config: Mapping[str, Any]) -> dict[str, Tensor]:
     """Load the text encoders of a pipeline's directory, encode the empty prompt, and drop them.
 
-    :param kind: the class of its network.
-    :param config: of its network.
-    :raises GuidelensError: if there are none, or they cannot be loaded.
+    :param kind: the class of the pipeline's network.
+    :param config: the configuration of that network.
+    :raises GuidelensError: there are no text encoders, or they cannot be loaded.
     """
     for file in sorted(directory.glob("text_encoder*/*.bin")):
-        format_of(file, f"the text encoder of {directory}")  # refuses what could unpack to any size
+        format_of(file, f"the text encoder of {directory}")  # refuses files that could unpack to any size
     try:
         import diffusers
         import transformers  # noqa: F401
@@ -66,14 +66,14 @@ def read_empty_prompt(directory: Path, kind: str, config: Mapping[str, Any]) -> 
             str(directory), local_files_only=True, **dict.fromkeys(absent)
         )
         if kind == SD3 and pipeline.text_encoder_3 is None:
-            # It asks its transformer, which is not loaded here, for the width of the missing encoder's zeros.
+            # The pipeline gets the width of the missing encoder's zeros from its transformer, which is not loaded here.
             object.__setattr__(pipeline, "transformer", SimpleNamespace(config=SimpleNamespace(**config)))
         return empty_prompt(pipeline)
     except ImportError as error:
         raise GuidelensError(
             f"{directory} needs its text encoders, and these the package transformers: pip install transformers"
         ) from error
-    except Exception as error:  # a damaged file makes the libraries below fail in any way
+    except Exception as error:  # the libraries below can raise anything for a damaged file
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(
             f"cannot encode the empty prompt by the text encoders of {directory}: {reason}"

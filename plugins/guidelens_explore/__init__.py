@@ -1,3 +1,3 @@
-"""``guidelens explore``: a page on this machine that draws while you type, drag and look."""
+"""``guidelens explore``: a page on this machine that draws while you type and drag."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the page offers before anything is built: components, defaults, example prompts, schedules as curves."""
+"""What the page offers before any model is built: components, defaults, example prompts, schedules as curves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from guidelens.schedules import read_schedules
 from .tries import MAX_SCHEDULES, MAX_STEPS
 
 EXAMPLES = 8
-"""Prompts that the page suggests."""
+"""Number of prompts that the page suggests."""
 
 SAMPLES = 49
-"""Points at which a schedule's weights are sent, for its small chart."""
+"""Number of points at which a schedule's weights are sent, for its small chart."""
 
 FAVOURITES = ("itc", "cap", "shift")
-"""Schedules that are chosen at first, where they are installed."""
+"""Schedules that are selected at first, if they are installed."""
 
 
 def catalogue(
@@ -27,8 +27,8 @@ def catalogue(
 ) -> dict[str, Any]:
     """Return what the page needs to show its controls.
 
-    :param generator: chosen at first; None: the default.
-    :raises UsageError: for an unknown name, or where there is no default.
+    :param generator: the generator that is selected at first; None: the default.
+    :raises UsageError: a name is unknown, or there is no default.
     """
     ready = [info for info in plugins.components("schedule") if _ready(info)]
     schedules = [
@@ -58,9 +58,9 @@ def catalogue(
 
 
 def schedule_weights(plugins: PluginManager, spec: str) -> dict[str, Any]:
-    """Return a schedule in its one spelling, and its weights over progress by objective.
+    """Return a schedule in its canonical spelling, and its weights over progress by objective.
 
-    :raises UsageError: for what is not a schedule.
+    :raises UsageError: the text does not name a schedule.
     """
     (schedule,) = read_schedules(spec, lambda: plugins)
     table = schedule.table(SAMPLES)
@@ -73,7 +73,7 @@ def schedule_weights(plugins: PluginManager, spec: str) -> dict[str, Any]:
 
 
 def _ready(info: ComponentInfo) -> bool:
-    """Whether a schedule can be chosen by its name alone."""
+    """Return whether a schedule can be chosen by its name alone."""
     return info.default is not False and not info.missing and not any(o.required for o in info.options)
 
 
@@ -93,7 +93,7 @@ def _entry(plugins: PluginManager, info: ComponentInfo) -> dict[str, Any]:
 
 
 def _examples(plugins: PluginManager) -> list[str]:
-    """Return some prompts of the default prompt set; none where there is no such set."""
+    """Return some prompts of the default prompt set, or none if there is no such set."""
     try:
         prompts = plugins.build("prompts")
     except GuidelensError:

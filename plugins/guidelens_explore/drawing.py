@@ -1,4 +1,4 @@
-"""What the page is sent of a drawing: events with pictures as data URLs."""
+"""Send a drawing to the page as events, with pictures as data URLs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 LOSSLESS_SIDE = 128
-"""Predictions up to this size are sent as PNG, larger ones as WebP; finished pictures are always PNG."""
+"""Predictions up to this size are sent as PNG, larger ones as WebP. Finished pictures are always PNG."""
 
 MAX_SHOWN = 512
-"""Side in pixels beyond which predictions are sent reduced."""
+"""Side in pixels above which predictions are reduced before they are sent."""
 
 
 def draw(models: LiveModels, wanted: Try) -> Generator[Event, None, None]:
-    """Draw a try: ``loading``, ``start``, a ``step`` for each, and ``done`` with the finished pictures."""
+    """Draw a try. Yield the events ``loading``, ``start``, one ``step`` per step, and ``done`` with the finished
+    pictures."""
     started = time.perf_counter()
     yield "loading", {}
     run = LiveRun(
@@ -67,7 +68,7 @@ def draw(models: LiveModels, wanted: Try) -> Generator[Event, None, None]:
 
 
 def objective_colours(objectives: Iterable[str]) -> dict[str, int]:
-    """Return the numbers of the objectives' colours; the empty name has that of several together."""
+    """Return the number of each objective's colour. The empty name has the colour for several objectives together."""
     return {**palette(objectives), "": NEUTRAL}
 
 

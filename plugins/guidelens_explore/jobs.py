@@ -1,7 +1,7 @@
-"""One heavy job at a time: jobs wait in line, and one whose page is gone gives up its place.
+"""Run one heavy job at a time. Jobs wait in a queue, and a job is removed when its page is closed.
 
-A job is a Python generator of events. It runs on the one worker thread, and its events reach the event loop of their
-reader. A reader that stops reading cancels the job, which ends at its next event.
+A job is a Python generator of events. It runs on the single worker thread, and its events are passed to the event loop
+of their reader. If the reader stops reading, the job is cancelled and ends at its next event.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ Event = tuple[str, dict[str, Any]]
 Work = Callable[[], Generator[Event, None, None]]
 
 MAX_WAITING = 64
-"""Jobs that may wait in line."""
+"""Maximum number of jobs in the queue."""
 
 
 class Job:
-    """One place in the line, made on the event loop that reads its events."""
+    """One job in the queue, created on the event loop that reads its events."""
 
     def __init__(self, work: Work) -> None:
         self.work = work
@@ -37,10 +37,10 @@ class Job:
         self._events: asyncio.Queue[Event | None] = asyncio.Queue()
 
     def tell(self, event: Event | None) -> None:
-        """Hand over an event from any thread; None is the end."""
+        """Pass an event from any thread to the reader. None marks the end."""
         try:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
-        except RuntimeError:  # the loop is closed: nobody reads any more
+        except RuntimeError:  # the loop is closed, so there is no reader
             self.cancelled.set()
 
     async def next(self) -> Event | None:
@@ -49,9 +49,10 @@ class Job:
 
 
 class JobQueue:
-    """Runs jobs one after the other, in the order in which they came.
+    """Run jobs one after the other, in the order of arrival.
 
-    :param prepare: done before the first job; what it raises is left to the jobs, which meet it again.
+    :param prepare: called before the first job. Its exceptions are ignored here, because the jobs will raise them
+        again.
     """
 
     def __init__(self, prepare: Callable[[], object] = lambda: None) -> None:
@@ -63,14 +64,15 @@ class JobQueue:
 
     @property
     def length(self) -> int:
-        """The number of jobs that run or wait."""
+        """Number of jobs that run or wait."""
         with self._lock:
             return len(self._waiting) + (self._running is not None)
 
     async def events(self, work: Work) -> AsyncGenerator[Event, None]:
-        """Run a job and yield its events: ``waiting`` with the number of jobs before it, then its own.
+        """Run a job and yield its events: first ``waiting`` with the number of jobs before it, then the job's own
+        events.
 
-        A failure is the last event, ``error`` with a ``message``. Closing this generator cancels the job.
+        If the job fails, the last event is ``error`` with a ``message``. Closing this generator cancels the job.
         """
         job = Job(work)
         if not self._submit(job):
@@ -83,7 +85,7 @@ class JobQueue:
             self._cancel(job)
 
     def _submit(self, job: Job) -> bool:
-        """Put a job at the end of the line; return False where that is full."""
+        """Add a job to the queue. Return False if the queue is full."""
         with self._lock:
             if len(self._waiting) >= MAX_WAITING:
                 return False
@@ -93,7 +95,7 @@ class JobQueue:
         return True
 
     def _cancel(self, job: Job) -> None:
-        """Remove a waiting job, or end a running one at its next event."""
+        """Remove a waiting job, or end a running job at its next event."""
         job.cancelled.set()
         with self._lock:
             if job in self._waiting:
@@ -101,7 +103,7 @@ class JobQueue:
                 self._tell_places()
 
     def _tell_places(self) -> None:
-        """Tell each waiting job how many are before it."""
+        """Send each waiting job the number of jobs before it."""
         ahead = int(self._running is not None)
         for place, job in enumerate(self._waiting):
             job.tell(("waiting", {"ahead": place + ahead}))
@@ -131,7 +133,7 @@ def _perform(job: Job) -> None:
                 job.tell(event)
     except GuidelensError as error:
         job.tell(("error", {"message": _one_line(error)}))
-    except Exception as error:  # a mistake of ours: the page shows it, and the next job runs
+    except Exception as error:  # a bug in guidelens: the page shows it, and the next job runs
         logger.exception("a drawing failed")
         job.tell(("error", {"message": f"{type(error).__name__}: {_one_line(error)}"}))
     finally:

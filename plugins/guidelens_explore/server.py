@@ -1,6 +1,6 @@
-"""The explorer's pages and its events: FastAPI, for the holder of a random link.
+"""The explorer's pages and events, served with FastAPI. Access needs the random link.
 
-Drawings are server-sent events in the answer to a POST. Closing the connection cancels the drawing.
+Drawings are sent as server-sent events in the response to a POST. Closing the connection cancels the drawing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from .jobs import Event, JobQueue, Work
 from .tries import Try
 
 MAX_BODY = 65_536
-"""Bytes of a request that are read."""
+"""Largest size of a request body, in bytes."""
 
 _TYPES = {"css": "text/css", "js": "text/javascript"}
 
@@ -38,7 +38,7 @@ _NEEDS_LINK = "Please open the link that guidelens explore printed: it holds the
 
 
 class Refused(Exception):
-    """A request that is answered with a status and one line."""
+    """A refused request. The response is a status and one line."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class Refused(Exception):
 
 
 class _EventStream(StreamingResponse):
-    """Server-sent events. The generator of events is closed with the connection, wherever it was."""
+    """Server-sent events. The generator of events is closed when the connection closes, even between events."""
 
     def __init__(self, events: AsyncGenerator[Event, None]) -> None:
         super().__init__(_lines(events), media_type="text/event-stream")
@@ -78,10 +78,10 @@ def create_app(
 ) -> Gate:
     """Return the application.
 
-    :param token: opens the page: ``/?token=...`` gives the browser a cookie.
-    :param generator, guidance: chosen at first; None: the defaults.
+    :param token: the token in the link. ``/?token=...`` sets a cookie in the browser.
+    :param generator, guidance: the models that are selected at first; None: the defaults.
     :param device: as :class:`~guidelens.engine.Engine` takes it.
-    :param local: requests must name this machine.
+    :param local: the Host header of requests must name this machine.
     :raises UsageError: for an unknown model.
     """
     options = catalogue(plugins, generator=generator, guidance=guidance)
@@ -101,7 +101,7 @@ def create_app(
 
 
 class _Site:
-    """The pages and the answers."""
+    """The handlers of pages and requests."""
 
     def __init__(
         self, plugins: PluginManager, token: str, options: dict[str, Any], models: LiveModels
@@ -110,28 +110,28 @@ class _Site:
         first = {kind: options["defaults"][kind] for kind in ("generator", "guidance")}
         self.jobs = JobQueue(prepare=lambda: models.load(**first))
         self.requests = tuple(plugins.requests())
-        # Cookies of one host are shared by its ports: another explorer has another name.
+        # All ports of a host share cookies, so each explorer uses its own cookie name.
         self.cookie = f"explore-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
         folder = resources.files("guidelens_explore").joinpath("templates")
         self.files = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
         self.files["colours.css"] = style_sheet().encode()
 
     async def refused(self, request: Request, error: Exception) -> Response:
-        """Answer with the reason."""
+        """Respond with the reason."""
         assert isinstance(error, Refused)
         return JSONResponse({"error": error.message}, error.status)
 
     async def failed(self, request: Request, error: Exception) -> Response:
-        """Answer with the one line of an expected failure."""
+        """Respond with the one-line message of an expected failure."""
         assert isinstance(error, GuidelensError)
         return JSONResponse({"error": " ".join(str(error).split())}, 400)
 
     async def gone(self, request: Request, error: Exception) -> Response:
-        """Answer nobody: the page was closed while it sent its request."""
+        """Send an empty response, because the page was closed while it sent its request."""
         return Response(status_code=400)
 
     async def home(self, request: Request) -> Response:
-        """Show the page; with the token in the address, keep it in a cookie first."""
+        """Show the page. If the address has the token, store it in a cookie first."""
         given = request.query_params.get("token", "")
         if given and hmac.compare_digest(given.encode(), self.token.encode()):
             response: Response = RedirectResponse("/", 303)
@@ -149,12 +149,12 @@ class _Site:
         return Response(self.files[name], media_type=kind, headers={"Cache-Control": "no-cache"})
 
     async def options(self, request: Request) -> Response:
-        """Send what the controls offer."""
+        """Send the choices of the controls."""
         self.check(request)
         return JSONResponse(self.catalogue)
 
     async def draw(self, request: Request) -> Response:
-        """Draw, and send every step when it has been taken."""
+        """Draw, and send each step as soon as it is computed."""
         wanted = Try.read(await self.content(request), self.requests)
         return self.stream(lambda: draw(self.live, wanted))
 
@@ -170,19 +170,19 @@ class _Site:
         wanted = Try.read(await self.content(request), self.requests)
         return JSONResponse({"command": wanted.command(), "python": wanted.python(), "study": wanted.study()})
 
-    # What the answers above share.
+    # Helpers of the handlers above.
 
     def stream(self, work: Work) -> Response:
-        """Run a job in its turn, and send its events while it runs."""
+        """Queue a job, and send its events while it runs."""
         return _EventStream(self.jobs.events(work))
 
     def is_known(self, request: Request) -> bool:
-        """Whether the browser has shown the token."""
+        """Return whether the browser has sent the token."""
         given = request.cookies.get(self.cookie, "")
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     def check(self, request: Request) -> None:
-        """Refuse a browser that has not shown the token."""
+        """Refuse a browser that has not sent the token."""
         if not self.is_known(request):
             raise Refused(403, _NEEDS_LINK)
 
@@ -223,7 +223,7 @@ def serve(
     :param on_address: called with the address of the page, token included, once browsers can connect.
     :param options: as :func:`create_app` takes them.
     :raises UsageError: for an unknown model.
-    :raises GuidelensError: where the address cannot be listened on.
+    :raises GuidelensError: the server cannot listen on the address.
     """
     token = secrets.token_urlsafe(16)
     app = create_app(plugins, token=token, local=is_loopback(host), **options)

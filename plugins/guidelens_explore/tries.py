@@ -1,4 +1,4 @@
-"""A try: what one drawing of the page asks for, and the same request as a command, as Python and as a study."""
+"""A try is one drawing request of the page. It can be converted to a command, to Python and to a study file."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from guidelens.errors import UsageError
 from guidelens.sampling import NONE, Sampling, options
 
 MAX_SCHEDULES = 5
-"""Schedules that are drawn side by side."""
+"""Maximum number of schedules that are drawn side by side."""
 
 UNGUIDED = "none"
 """The schedule of the first column, as runs spell it."""
 
 MAX_STEPS = 1000
-"""Steps of one drawing."""
+"""Maximum number of steps of one drawing."""
 
 CONTROLS = ("steps", "scale", "sampler")
-"""The options of the sampling that have controls of their own on the page."""
+"""Sampling options that have their own controls on the page."""
 
 _FIELDS = ("prompt", "schedules", "seed", *CONTROLS, "options", "generator", "guidance")
 
@@ -32,7 +32,7 @@ _FIELDS = ("prompt", "schedules", "seed", *CONTROLS, "options", "generator", "gu
 class Try:
     """One drawing: a prompt under several schedules, from the same noise.
 
-    :param plugins: what loads the plugins again that offer its parts.
+    :param plugins: the plugins to load for its components, as ``-p`` takes them.
     """
 
     prompt: str
@@ -45,9 +45,9 @@ class Try:
 
     @classmethod
     def read(cls, content: object, plugins: tuple[str, ...] = ()) -> Try:
-        """Return the try that a page asks for.
+        """Read the try from a request of the page.
 
-        :raises UsageError: naming what is wrong with it.
+        :raises UsageError: the request is invalid. The message names the problem.
         """
         if not isinstance(content, Mapping):
             raise UsageError("the request is not a JSON object")
@@ -72,7 +72,7 @@ class Try:
 
     @property
     def all_schedules(self) -> list[str]:
-        """The schedules of all columns, in their order: a batch of others would be rounded differently."""
+        """The schedules of all columns, in order. A batch of other schedules would be rounded differently."""
         return list(dict.fromkeys((UNGUIDED, *self.schedules)))
 
     def command(self) -> str:
@@ -126,13 +126,13 @@ class Try:
         return "".join(f"{key} = {_toml(value)}\n" for key, value in pairs)
 
     def _chosen(self) -> dict[str, Any]:
-        """Return the options of the sampling that are not at their default."""
+        """Return the sampling options that differ from their defaults."""
         plain, mine = Sampling().as_dict(), self.sampling.as_dict()
         return {name: value for name, value in mine.items() if value != plain[name]}
 
 
 def _read_options(text: str) -> Sampling:
-    """Return the sampling that flags ask for, such as ``--into sample --eta 0.5``.
+    """Return the sampling options given as flags, such as ``--into sample --eta 0.5``.
 
     :raises UsageError: as the command line would.
     """
@@ -152,14 +152,14 @@ def _read_options(text: str) -> Sampling:
 
 
 def _python(value: Any) -> str:
-    """Write a value as Python, texts in double quotes."""
+    """Write a value as Python, with strings in double quotes."""
     if isinstance(value, list):
         return f"[{', '.join(map(_python, value))}]"
     return _quoted(value) if isinstance(value, str) else repr(value)
 
 
 def _toml(value: Any) -> str:
-    """Write a value as TOML, a missing one as study files spell it."""
+    """Write a value as TOML. None is written as in study files."""
     if isinstance(value, list):
         return f"[{', '.join(map(_toml, value))}]"
     if isinstance(value, Mapping):
@@ -168,7 +168,8 @@ def _toml(value: Any) -> str:
 
 
 def _quoted(value: Any) -> str:
-    """Write a text, a number or a truth value as JSON, with DEL escaped: TOML reads it, and texts Python too."""
+    """Write a string, number or boolean as JSON, with DEL escaped. TOML can read the result; Python can read the
+    strings."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

@@ -38,7 +38,7 @@ CHANNEL_MULT: Mapping[int, tuple[float, ...]] = {
 }
 """Default channel multipliers of OpenAI's scripts, by image size."""
 IMPROVED_32: tuple[float, ...] = (1, 2, 2, 2)
-"""Those of improved-diffusion at 32 pixels, a size that guided-diffusion's scripts lack."""
+"""Channel multipliers of improved-diffusion at 32 pixels, a size that guided-diffusion's scripts lack."""
 
 _SCRIPT_DEFAULTS: dict[str, Any] = {
     "image_size": 64,
@@ -142,10 +142,10 @@ class Description:
 def from_script(values: Mapping[str, Any]) -> Description:
     """Translate the flags of OpenAI's sampling scripts. Missing flags have the defaults of the scripts.
 
-    The scripts of improved-diffusion (Nichol & Dhariwal 2021) take the same flags, and have other defaults: they
-    rescale timesteps, which matters unless T = 1000, and have multipliers for 32 pixels. Flags that only
-    guided-diffusion has decide; without any, T other than 1000 or 32 pixels stand for improved-diffusion. ``guesses``
-    says so.
+    The scripts of improved-diffusion (Nichol & Dhariwal 2021) take the same flags, but have other defaults. They
+    rescale timesteps, which matters unless T = 1000, and have multipliers for 32 pixels. If ``values`` has a flag that
+    only guided-diffusion has, the flags are guided-diffusion's. Otherwise, a T other than 1000 or a size of 32 pixels
+    is taken to mean improved-diffusion, and ``guesses`` says so.
 
     :param values: text or numbers by flag name, without dashes.
     :raises UsageError: a flag is unknown, or the values do not describe a network and process.
@@ -188,7 +188,7 @@ def from_script(values: Mapping[str, Any]) -> Description:
 
 
 def _improved(values: Mapping[str, Any], given: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
-    """Return whether flags are taken for improved-diffusion's, and what was guessed from that."""
+    """Return whether the flags are assumed to be improved-diffusion's, and what was guessed from that."""
     steps, size = given["diffusion_steps"], given["image_size"]
     if any(name in values for name in _ONLY_GUIDED) or (steps == 1000 and size != 32):
         return False, ()
@@ -251,7 +251,7 @@ def read_classifier_flags(path: Path) -> EncoderFlags:
 
 
 def _script_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, Any]:
-    """Merge flags with the scripts' defaults, text turned into what the default is."""
+    """Merge flags with the scripts' defaults. Convert text to the type of the default."""
     given = dict(defaults)
     for name, value in values.items():
         if name == "timestep_respacing" and value:
@@ -268,7 +268,7 @@ def _typed(name: str, value: Any, kind: type) -> Any:
     if isinstance(value, list | tuple) and kind is str:
         return ",".join(map(str, value))
     if isinstance(value, bool) or (kind is bool and not isinstance(value, str)):
-        return value  # of another kind: UNetFlags says so
+        return value  # of another type: UNetFlags reports it
     try:
         return _TRUTH[value.strip().lower()] if kind is bool else kind(value)
     except (KeyError, ValueError, TypeError, AttributeError) as error:

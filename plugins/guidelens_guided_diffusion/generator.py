@@ -28,7 +28,7 @@ from .unet import SuperResUNet, UNet
 from .untrained import untrained
 
 Label = int | Literal["random", "none"]
-"""What a class-conditional network draws: a class, one of each sample's own, or no class."""
+"""What a class-conditional network draws: one class for all samples, a class per sample, or no class."""
 
 NO_CLASS = (
     "label=none: this network was trained with classes, and draws without any here, which it has not met in training;"
@@ -47,8 +47,8 @@ class GuidedDiffusionGenerator(nn.Module):
     :param prediction: the quantity that the network predicts (the first channels of its output).
     :param rescale_timesteps: the network was trained on t * 1000 / T.
     :param fixed_variance: Sigma of the reverse steps, if the network does not learn it.
-    :param label: the class that a class-conditional network draws, 0 to num_classes - 1; ``random``: each sample's own,
-        drawn from its seed; ``none``: no class embedding. None for other networks.
+    :param label: the class that a class-conditional network draws, 0 to num_classes - 1; ``random``: a class per
+        sample, drawn from its seed; ``none``: no class embedding. None for other networks.
     :param size: (height, width) of the pictures; None: the network's ``image_size``.
     :param notes: what readers of results should know of the network.
     :param compile: run the network with ``torch.compile``.

@@ -131,7 +131,7 @@ def _label(label: str, description: Description) -> Label | None:
 def _size(size: int | None, width: int | None, height: int | None) -> tuple[int | None, int | None]:
     """Return height and width.
 
-    :raises UsageError: ``size`` beside one of them.
+    :raises UsageError: ``size`` is given together with width or height.
     """
     if size is not None and (width is not None or height is not None):
         raise UsageError("guided-diffusion takes size, or width and height, not both")
@@ -186,7 +186,7 @@ def _source(
     key: str | None,
     published: str,
 ) -> Path | None:
-    """Return the checkpoint to read, the fetched one where none is given; None for random weights.
+    """Return the checkpoint to read: the given one, or else the fetched one. None means random weights.
 
     :param published: name of the preset's file.
     :raises UsageError: options contradict each other.
@@ -232,7 +232,7 @@ def _described(
     flags: Path | None,
     process: dict[str, Any],
 ) -> tuple[Description, Mapping[str, Tensor] | None]:
-    """Return the description of a network, and its weights; None for random ones."""
+    """Return the description of a network and its weights. The weights are None if they are random."""
     from .checkpoint import read_checkpoint
 
     content = None if checkpoint is None else read_checkpoint(checkpoint, key=key)
@@ -266,7 +266,7 @@ def _description(
 
 
 def _with_process(base: Description, given: Mapping[str, Any]) -> Description:
-    """Return the description with the process that the user gave, and without the guesses that this settles."""
+    """Return the description with the user's options for the process, and update its guesses."""
     guesses = base.guesses
     if "rescale_timesteps" in given:
         guesses = tuple(guess for guess in guesses if "rescale_timesteps" not in guess)

@@ -1,1 +1,2 @@
-"""The claims of Kong & Kwak (2023) as questions to studies, and the study that asks them of the paper's models."""
+"""The claims of Kong & Kwak (2023) as questions about studies, and the study that asks them about the paper's
+models."""

@@ -1,8 +1,8 @@
 """F1 to F6: the claims of Kong & Kwak (2023), *Analyzing Multimodal Objectives Through the Lens of Generative
 Diffusion Guidance*, as questions.
 
-Every comparison that the paper implies is a question, and nothing else is. Human scores, which the paper has as well
-for F6, are a matter of surveys.
+Every comparison that the paper implies is a question, and there are no others. The paper also has human scores for F6;
+surveys collect those.
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ PATTERNS = {"itc": ITC, "itm": ITM, "cap": CAP, "shift": SHIFT, "blend": BLEND}
 ALIGNMENT, REALISM = role("alignment"), role("realism")
 
 OFTEN = 0.25
-"""Two signals are *often* in conflict where their gradients have a negative cosine at more than this share of the
-steps. The paper gives no number. Half would be "mostly", which a negative mean asks for; a quarter is our reading."""
+"""Two signals are *often* in conflict if their gradients have a negative cosine at more than this share of the steps.
+The paper gives no number. Half would mean "mostly", which is the question about a negative mean. A quarter is our
+interpretation."""
 
 
 def _less(high: str, low: str, measure: Measure, name: str, text: str) -> Question:
@@ -103,7 +104,7 @@ F3 = Claim(
 
 
 def _typos(resists: str, edits: int | None = None) -> tuple[Term, ...]:
-    """Return what perturbing costs ITC in alignment to the clean prompt, less what it costs ``resists``."""
+    """Return ITC's loss of alignment to the clean prompt due to perturbation, minus that of ``resists``."""
     of = {} if edits is None else {"edits": edits}
     return tuple(
         Term(factor * sign, Condition(PATTERNS[side].pattern, perturbed, of if perturbed else {}), ALIGNMENT)
@@ -144,7 +145,7 @@ _FEW_AGAINST_MANY: tuple[tuple[float, Literal["fewest", "most"]], ...] = ((1.0, 
 
 
 def _few_steps(quick: str, slow: str, dose: str) -> tuple[Term, ...]:
-    """Return the realism that few steps cost ``slow``, less what they cost ``quick``, each against its own at many."""
+    """Return the loss of realism of ``slow`` from many to few steps, minus that of ``quick``."""
     return tuple(
         Term(factor * sign, Condition(PATTERNS[side].pattern, columns={"dose": dose}), REALISM, steps)
         for factor, side in ((1.0, quick), (-1.0, slow))

@@ -18,7 +18,7 @@ def register_claims(register: RegisterClaims) -> None:
 
 @hookimpl
 def register_studies(register: RegisterStudies) -> None:
-    """Name the study that asks the paper's questions of the paper's models."""
+    """Name the study that asks the paper's questions about the paper's models."""
     path = Path(__file__).parent / "studies" / "paper.toml"
     register(
         "paper", path, summary="the paper's claims with guided-diffusion and BLIP: needs weights and a GPU"

@@ -1,13 +1,14 @@
-"""An image without a prior, as a generator: what the predicted x0 is at every step is the image itself.
+"""An image without a prior, as a generator. The predicted x0 at every step is the image itself.
 
-The contract of generators asks for the expected x0 given x_t. Under a flat prior over images, p(x0) constant, x0 given
-x_t is normal around x_t / sqrt(abar): that is what this generator predicts, an identity. The training process has next
-to no noise (abar from 1 - 1e-7 to 1 - 1e-4), so x_t is the image itself, and DDIM keeps it as it is. What remains is
-guidance. With ``into="sample"`` a step is gradient descent on the loss,
+The contract of generators requires the expected x0 given x_t. Under a flat prior over images (p(x0) constant), x0 given
+x_t is normal with mean x_t / sqrt(abar). This generator predicts that mean, so the network is the identity. The
+training process has almost no noise (abar from 1 - 1e-7 to 1 - 1e-4), so x_t is the image itself, and DDIM does not
+change it. Only guidance changes it. With ``into="sample"`` a step is gradient descent on the loss,
 
     image <- image - s * start^2 * dL/d(image).
 
-Noise starts at standard deviation 1 in every generator; ``decode`` multiplies it by ``start``, hence the square.
+In every generator, noise starts with standard deviation 1. Here ``decode`` multiplies it by ``start``, which explains
+the square.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _MOST_NOISE = 1e-4
 
 
 class Pixels:
-    """The generator of a flat prior; see this module.
+    """The generator of a flat prior; see the module's docstring.
 
     :param size: height and width of the image.
     :param start: standard deviation of the image at the first step.

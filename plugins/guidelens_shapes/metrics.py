@@ -46,30 +46,29 @@ DETAILS = _columns(
 
 
 class ShapesMetric:
-    """What a picture shows of its prompt. All columns lie in [0, 1], higher is better.
+    """Score what a picture shows of its prompt. All columns are in [0, 1]; higher is better.
 
     - ``alignment``: share of the prompt's assertions that hold (objects, counts, relation, background).
-      Without a single object it is 0: a background alone depicts no prompt.
-    - ``fidelity``: 1 - the part of the picture that the scene read from it leaves unexplained (0: nothing
-      readable).
-    - ``recall``: share of the named kinds of which at least one is there.
+      It is 0 without any object, because a background alone does not depict a prompt.
+    - ``fidelity``: 1 - the unexplained part of the picture, given the scene that was read (0: nothing readable).
+    - ``recall``: share of the named kinds that appear at least once.
     - ``binding``: of the named kinds whose colour and whose shape both appear, the share that appear
-      together. A picture without any of them scores 0, so that drawing nothing does not pay.
-    - ``relation``, ``count``: whether the relation holds, the share of numbers above one that are right.
+      together. A picture without any of them scores 0, so that an empty picture gains nothing.
+    - ``relation``, ``count``: whether the relation holds; the share of numbers above one that are right.
     - ``precision``: share of the objects read that the prompt named.
 
-    ``binding``, ``relation`` and ``count`` are left out where the prompt names no colour, relation or number.
-    For a prompt that is not of this world only ``fidelity`` is scored.
+    ``binding``, ``relation`` and ``count`` are left out if the prompt names no colour, relation or number. A prompt
+    that is not of this world gets only ``fidelity``.
 
-    With ``details``, these as well:
+    ``details`` adds these columns:
 
     - ``recall_first``, ``recall_rest``: recall of the kind named first, and of the others.
-    - ``detail_first``: of what the prompt says of the kind named first (shape, and colour and size where they
-      are named), the share that one object of the picture has, the object that has most of it. 0 without any.
-    - ``recall_large``, ``recall_small``: recall of the kinds of that size, where the prompt names sizes.
-    - ``binding_shown``: ``binding`` of the pictures that show the colour and the shape of at least one named
-      kind, left out for the others: how often parts that are there go together. It must be read beside
-      ``binding``: a schedule that seldom shows both parts has few pictures here.
+    - ``detail_first``: of the attributes that the prompt gives for the first kind (shape, and colour and size if
+      named), the share that the best-fitting object has; 0 without any object.
+    - ``recall_large``, ``recall_small``: recall of the kinds of that size, if the prompt names sizes.
+    - ``binding_shown``: ``binding`` of the pictures that show the colour and the shape of at least one named kind, left
+      out for the others. It measures how often attributes that appear are combined correctly. Read it beside
+      ``binding``, because a schedule that seldom shows both attributes has few such pictures.
     """
 
     columns: tuple[Column, ...] = COLUMNS

@@ -22,26 +22,25 @@ MIN_AREA = 12
 MIN_FIT = 0.7
 """Smallest overlap (soft intersection over union) of an object with the best-fitting shape."""
 MIN_OUTLINE = 0.72
-"""The same for pixels that are more than half covered. Blur does not lower this overlap, but a missing half does."""
+"""The same for pixels that are more than half covered. A missing half lowers this overlap, blur does not."""
 GOOD_FIT = 0.85
 """Below this overlap, the parser looks for several touching objects."""
 MAX_COLOUR_ERROR = 60.0
 """Largest distance in RGB (0..255, Euclidean) of an object's median colour from its palette colour."""
 MAX_COLOUR_SHARE = 0.4
-"""The same as a share of the distance between palette colour and background, for white on pink or cyan: there
-:data:`MAX_COLOUR_ERROR` alone would let an object pass that has all but faded."""
+"""The same as a share of the distance between palette colour and background. It matters for white on pink or cyan,
+where :data:`MAX_COLOUR_ERROR` alone would accept an object that has almost faded."""
 MAX_STRAY = 0.25
-"""Largest share of an object's inner pixels that lie farther than :data:`MAX_COLOUR_ERROR` from its palette
-colour; a median alone cannot tell a texture from a plain colour."""
+"""Largest share of an object's inner pixels that are farther than :data:`MAX_COLOUR_ERROR` from its palette colour. A
+median alone cannot distinguish a texture from a plain colour."""
 RADII = (3.0, 10.5)
-"""Least and largest radius of an object: the world's, with a quarter's allowance."""
+"""Smallest and largest radius of an object: those of the world, extended by a quarter."""
 MIN_BACKGROUND = 0.35
-"""Least share of the picture within :data:`BACKGROUND_REACH` of its background (the fullest scenes leave
-0.6)."""
+"""Smallest share of the picture within :data:`BACKGROUND_REACH` of its background. The fullest scenes have 0.6."""
 BACKGROUND_REACH = 60.0
 """Distance in RGB within which a pixel counts for a background."""
 MAX_BACKGROUND_ERROR = 30.0
-"""Largest distance, likewise, of the background from its palette colour for it to count as that colour."""
+"""Largest distance in RGB between the background and a palette colour for it to count as that colour."""
 
 _COLOUR_NAMES = tuple(COLOURS)
 _COLOUR_TABLE = np.array(list(COLOURS.values()), dtype=np.float32)
@@ -53,7 +52,7 @@ _CONTRAST = float(np.mean((_COLOUR_TABLE[:, None] - _BACKGROUND_TABLE[None]) ** 
 
 @dataclass(frozen=True)
 class ParsedScene:
-    """What was read.
+    """The result of parsing.
 
     :param scene: the background nearest to the palette, and the objects (possibly none, or more than three).
     :param background_error: distance in RGB of the background from its palette colour.

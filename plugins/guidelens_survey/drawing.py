@@ -1,4 +1,4 @@
-"""The survey's figure, as SVG or PNG: a dot with its interval per question and condition."""
+"""The survey's figure as SVG or PNG. It has a dot with an interval per question and condition."""
 
 from __future__ import annotations
 
@@ -77,7 +77,8 @@ Shape = Box | Dot | Line | Text
 
 
 def figure(results: SurveyResults) -> Markup:
-    """Return the figure as SVG: a dot per question and condition with its 95 % interval, chance dashed."""
+    """Return the figure as SVG: a dot per question and condition with its 95 % interval, and a dashed line at
+    chance."""
     width, height, shapes = draw(results)
     return element(
         "svg",
@@ -126,7 +127,7 @@ def figure_png(results: SurveyResults, scale: int = 4) -> bytes:
 def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
     """Return the figure's width, height and shapes, from back to front.
 
-    Each question is a block with its name above a row per condition; all blocks share the axis at the foot.
+    Each question is a block: its name, and below it a row per condition. All blocks share the axis at the bottom.
     """
     conditions, questions = results.conditions, results.questions
     left = 16 + _LETTER * max(map(len, [*conditions, ""]))
@@ -160,7 +161,7 @@ def draw(results: SurveyResults) -> tuple[float, float, list[Shape]]:
 
 
 def _range(results: SurveyResults) -> tuple[float, float]:
-    """Return the ends of the axis: those of the scale for ratings, else from 0 to what is needed."""
+    """Return the ends of the axis: those of the scale for ratings, otherwise 0 and the largest end that is needed."""
     if results.design == RATING:
         return 1.0, float(RATINGS)
     values = [
@@ -173,7 +174,7 @@ def _range(results: SurveyResults) -> tuple[float, float]:
 def _mark(
     found: Interval, y: float, place: Callable[[float], float], colour: str, name: str
 ) -> Iterator[Shape]:
-    """Yield a dot at the value of an interval, and the line of the interval with its ends."""
+    """Yield a dot at the estimate, and the line of its interval with the end marks."""
     if not math.isfinite(found.value):
         return
     if math.isfinite(found.low):
@@ -216,7 +217,7 @@ def _svg(shape: Shape) -> Markup:
 
 
 def _strokes(line: Line) -> Iterator[tuple[float, float]]:
-    """Yield start and end of a line's dashes, 4 on and 3 off as in the SVG, or the whole of it."""
+    """Yield start and end of each dash of a line, 4 on and 3 off as in the SVG. A solid line is one dash."""
     length = line.across or line.down
     if not line.dashed:
         yield 0.0, length

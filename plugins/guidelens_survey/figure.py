@@ -20,8 +20,8 @@ from .store import SurveyFile, find_surveys
 def study_sections(directory: str | Path) -> list[tuple[str, Markup]]:
     """Return a title and HTML below it for each survey in the directory of a study or a comparison.
 
-    A survey without answers, one that cannot be read, or a missing library, is said in a line. Files are only read,
-    also while a server uses them. The HTML has headings of level 3 and no ids.
+    One line reports a survey without answers, an unreadable survey or a missing library. Files are only read, and a
+    server may use them meanwhile. The HTML has headings of level 3 and no ids.
     """
     paths = find_surveys(Path(directory))
     titles = [TITLE if len(paths) == 1 else f"{TITLE}: {path.name}" for path in paths]
@@ -76,7 +76,8 @@ def _values(results: SurveyResults) -> dict[str, Any]:
 
 
 def foresight(power: Power) -> str:
-    """Return which difference a study of this size finds, and how many raters other differences need."""
+    """Return the difference that a study of this size can find, and the number of raters that other differences
+    need."""
     enough = [f"{raters} for {effect}" for effect, raters in power.raters.items() if raters is not None]
     never = [effect for effect, raters in power.raters.items() if raters is None]
     parts = [

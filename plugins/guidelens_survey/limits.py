@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Limits:
-    """Requests a second, and how many at once: of one rater; for the open link and wrong links, of one network
-    address; and new raters from one network address."""
+    """Requests per second, and burst size: per rater; per network address, for the open link and wrong links; and for
+    new raters, per network address."""
 
     rater_rate: float = 10.0
     rater_burst: int = 60
@@ -22,7 +22,8 @@ class Limits:
 
 
 class Buckets:
-    """Token buckets: allow ``burst`` requests of a name at once, then ``rate`` per second. Keep the latest names."""
+    """Token buckets: allow ``burst`` requests of a name at once, then ``rate`` per second. Only the latest names are
+    kept."""
 
     def __init__(self, rate: float, burst: int, *, remember: int = 10_000) -> None:
         self.rate, self.burst, self.remember = rate, burst, remember

@@ -1,8 +1,8 @@
 """The survey's web pages with FastAPI. They are rendered on the server and work without JavaScript.
 
-A rater's address holds a random code and nothing else identifies them. No address, name, header or size tells which
-condition a picture shows: pictures have random names, one length and the same headers. Every form is signed for its
-rater, screen and moment; a vote is on disk before its answer is sent.
+A rater is identified only by the random code in their address. No address, name, header or size reveals the condition
+of a picture: pictures have random names, one length and the same headers. Every form is signed for its rater, screen
+and time. A vote is on disk before the response is sent.
 """
 
 from __future__ import annotations
@@ -65,11 +65,11 @@ def create_app(
 ) -> Gate:
     """Return the application of a survey.
 
-    :param local: for a server that listens to this machine only: requests must name it so (a web page elsewhere
-        cannot reach it by a name of its own), and ``/`` is an open link. Otherwise only the links from
-        ``guidelens survey links`` open the survey.
+    :param local: the server is for this machine only. Requests must name it as such, so that a web page elsewhere
+        cannot reach it under another name, and ``/`` is an open link. Otherwise only the links from ``guidelens survey
+        links`` open the survey.
     :param root_path: path below which a proxy shows the survey, such as ``/rate``.
-    :raises UsageError: for a path that does not begin with a slash, or has parts that no address should have.
+    :raises UsageError: the path does not begin with a slash, or has parts that are not allowed in an address.
     """
     prefix = root_path.rstrip("/")
     if prefix and not prefix.startswith("/"):
@@ -102,7 +102,8 @@ def create_app(
 
 
 class _SurveyPages:
-    """The pages. Reading the file takes microseconds and happens in place; what waits for the disk has a thread."""
+    """The handlers of pages. Reads of the file take microseconds and run in the event loop. Writes wait for the disk
+    and run in a thread."""
 
     def __init__(self, survey: SurveyFile, local: bool, limits: Limits, prefix: str) -> None:
         self.survey, self.local, self.prefix = survey, local, prefix
@@ -163,7 +164,7 @@ class _SurveyPages:
         return response
 
     async def join(self, request: Request, token: str) -> Response:
-        """Make a visitor who consents a rater, only once if the form arrives again."""
+        """Make a visitor who consents a rater. A second arrival of the form changes nothing."""
         self.check_open(request, token)
         form = await self.form(request)
         visit = request.cookies.get(VISIT, "")
@@ -244,7 +245,7 @@ class _SurveyPages:
         given = {name: answer for name, answer in chosen.items() if answer is not None}
         answered = self.survey.answered(rater)
         current = _first_open(items, answered)
-        if at > current:  # only a signed form of another moment could be ahead; never leave a gap
+        if at > current:  # only a signed form of another time could be ahead; never leave a gap
             return self.to(await self.next_address(rater))
         seconds = max(0.0, time.time() - float(shown))
         # Only the previous screen can change. An older form that arrives again changes nothing.
@@ -440,8 +441,8 @@ def serve(
     """Serve a survey until interrupted.
 
     :param root_path: see :func:`create_app`.
-    :param on_listening: called with the port (chosen by the system for port 0) once raters can come.
-    :raises GuidelensError: where the address cannot be listened on.
+    :param on_listening: called with the port (chosen by the system for port 0) once raters can connect.
+    :raises GuidelensError: the server cannot listen on the address.
     """
     app = create_app(survey, local=is_loopback(host), root_path=root_path)
     serve_app(app, host=host, port=port, on_listening=on_listening)

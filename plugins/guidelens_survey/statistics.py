@@ -1,9 +1,10 @@
 """Statistics of the votes: means and Bradley-Terry scores with intervals, agreement, consistency, exclusions, power.
 
-Raters and prompts are both samples: the same rater answers many items, the same prompt meets many raters. Intervals
-therefore resample both (Owen 2007, "The pigeonhole bootstrap"): raters with replacement and, independently, prompts
-with replacement; an answer counts as often as its rater times as often as its prompt was drawn. That counts the noise
-of single answers three times, so the intervals are then drawn in to the variance of two-way clusters (:func:`share`).
+Raters and prompts are both samples: each rater answers many items, and each prompt is rated by many raters. Intervals
+therefore resample both (Owen 2007, "The pigeonhole bootstrap"). Raters and prompts are drawn with replacement,
+independently of each other. The weight of an answer is the number of draws of its rater times the number of draws of
+its prompt. This counts the noise of single answers three times, so the intervals are then shortened to the variance of
+two-way clusters (:func:`share`).
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ if TYPE_CHECKING:
 
 RESAMPLES = 2000
 PRIOR = 0.1
-"""Wins that each condition of a pair starts with, so that a condition that always wins has a finite score."""
+"""Wins added to each condition of a pair, so that a condition that always wins has a finite score."""
 
 _NO_ALPHA = "no item has two raters yet, or all answers are the same"
 _POWER = 0.8
 _REACH = 1.959964 + 0.841621
-"""Standard errors that an effect must have to be found (two-sided 5 %) with a probability of 80 %."""
+"""Size, in standard errors, of an effect that a two-sided test at 5 % finds with a probability of 80 %."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,11 @@ class RaterReport:
 
 @dataclass(frozen=True)
 class Power:
-    """What the next study needs, from the spread of this one.
+    """The size of the next study, estimated from the spread of this one.
 
     :param detectable: the smallest difference of two conditions' means that a study of this size finds with a
         probability of 80 % (two-sided test at 5 %).
-    :param raters: difference -> raters needed to find it with the same prompts, or None where only more prompts help.
+    :param raters: difference -> raters needed to find it with the same prompts, or None if only more prompts help.
     """
 
     detectable: float
@@ -100,9 +101,9 @@ class QuestionResult:
     :param means: condition -> share of comparisons won (ties are half), share of choices, or mean rating.
     :param scores: condition -> Bradley-Terry log-strength, zero on average (for forced choice Luce's: the log of the
         share); None for ratings.
-    :param wins: ``wins[i][j]``: how often condition i was preferred to j, a tie being half for each.
+    :param wins: ``wins[i][j]``: how often condition i was preferred to j. A tie counts half for each.
     :param alpha: Krippendorff's alpha, or None.
-    :param no_alpha: why there is no alpha; empty where there is one.
+    :param no_alpha: why there is no alpha; empty if there is one.
     """
 
     name: str
@@ -117,10 +118,10 @@ class QuestionResult:
 
 
 def conclusion(question: QuestionResult, chance: float | None) -> str:
-    """Say in a sentence what the intervals of a question show; where nothing differs, that.
+    """Describe in a sentence what the intervals of a question show, or state that nothing differs.
 
-    :param chance: what a mean would be if conditions did not matter; None for ratings, where conditions whose
-        intervals do not overlap differ.
+    :param chance: the mean that conditions would have if they did not matter. None for ratings, where conditions differ
+        if their intervals do not overlap.
     """
     known = {name: found for name, found in question.means.items() if math.isfinite(found.low)}
     if not known:
@@ -157,7 +158,7 @@ class SurveyResults:
     raters: list[RaterReport]
     questions: list[QuestionResult]
     chance: float | None
-    """What a mean would be if conditions did not matter; None for ratings."""
+    """The mean that conditions would have if they did not matter; None for ratings."""
     prompts: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -248,7 +249,7 @@ def analyse(
         scores = intervals(conditions, theta, fit(weighted(tables, *weights)), level, share(moves))
     try:
         alpha, no_alpha = agreement(kind, conditions, given), _NO_ALPHA
-    except GuidelensError as error:  # all the rest does without that library
+    except GuidelensError as error:  # the other results do not need that library
         alpha, no_alpha = None, str(error)
     return QuestionResult(
         name,
@@ -291,7 +292,7 @@ def tabulate(kind: str, conditions: Sequence[str], given: Sequence[Answer]) -> t
 
 
 def draw_weights(raters: int, prompts: int, resamples: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return how often each resample drew each rater (resamples, raters) and each prompt (resamples, prompts)."""
+    """Return the numbers of draws of each rater (resamples, raters) and of each prompt (resamples, prompts)."""
     import numpy as np
 
     def draw(count: int) -> Array:
@@ -318,8 +319,8 @@ def weighted(table: Array, by_rater: Array, by_prompt: Array) -> Array:
 def bradley_terry(wins: Array, *, prior: float = PRIOR, tolerance: float = 1e-7) -> Array:
     """Return log-strengths theta (batch, K), zero on average, of wins (batch, K, K).
 
-    P(i beats j) = 1 / (1 + exp(theta_j - theta_i)) (Bradley & Terry 1952), fitted by the minorisation-maximisation
-    of Hunter (2004, eq. 3); a tie counts half a win for each.
+    P(i beats j) = 1 / (1 + exp(theta_j - theta_i)) (Bradley & Terry 1952), fitted by the minorisation-maximisation of
+    Hunter (2004, eq. 3). A tie counts half a win for each.
     """
     import numpy as np
 
@@ -341,7 +342,8 @@ def bradley_terry(wins: Array, *, prior: float = PRIOR, tolerance: float = 1e-7)
 def luce(chosen: Array, *, prior: float = PRIOR) -> Array:
     """Return log-strengths (batch, K) from counts of choices (batch, K) among all K at once.
 
-    P(i) = exp(theta_i) / sum_j exp(theta_j) (Luce 1959); the maximum of its likelihood is the log of the share.
+    P(i) = exp(theta_i) / sum_j exp(theta_j) (Luce 1959). The maximum-likelihood estimate of theta is the log of the
+    share.
     """
     import numpy as np
 
@@ -352,7 +354,8 @@ def luce(chosen: Array, *, prior: float = PRIOR) -> Array:
 def bradley_terry_moves(wins: Array, theta: Array) -> Array:
     """Return how far each cell's answers move :func:`bradley_terry`'s scores, to first order: (raters, prompts, K).
 
-    The inverse of the likelihood's curvature times its slope at ``theta`` (K,) over the wins (raters, prompts, K, K).
+    This is the inverse of the log-likelihood's curvature times its gradient at ``theta`` (K,), for each cell of the
+    wins (raters, prompts, K, K).
     """
     import numpy as np
 
@@ -373,12 +376,12 @@ def luce_moves(chosen: Array) -> Array:
 
 
 def share(moves: Array) -> Array:
-    """Return by how much intervals from resampling are too long, as factors up to 1 (K,).
+    """Return the factors (K,), at most 1, that shorten intervals from resampling to the right length.
 
-    ``moves`` (raters, prompts, K) is what each rater's answers to each prompt contribute to an estimate. With V_r,
-    V_p and V_c the sums of squares by rater, by prompt and by cell, resampling both has variance V_r + V_p + V_c
-    (Owen 2007), and clusters of both kinds V_r + V_p - V_c (Cameron, Gelbach & Miller 2011, "Robust inference with
-    multiway clustering"), here no less than either of the first two. 1 with one rater or one prompt.
+    ``moves`` (raters, prompts, K) has the contributions of each rater's answers to each prompt to an estimate. Let V_r,
+    V_p and V_c be the sums of squares by rater, by prompt and by cell. Resampling both has the variance V_r + V_p + V_c
+    (Owen 2007). Two-way clusters have V_r + V_p - V_c (Cameron, Gelbach & Miller 2011, "Robust inference with multiway
+    clustering"), here at least V_r and at least V_p. With one rater or one prompt the factors are 1.
     """
     import numpy as np
 
@@ -395,7 +398,8 @@ def share(moves: Array) -> Array:
 def intervals(
     names: Sequence[str], values: Array, drawn: Array, level: float, factors: Array
 ) -> dict[str, Interval]:
-    """Return percentile intervals of resamples (B, K) around ``values`` (K,), their arms times ``factors`` (K,)."""
+    """Return percentile intervals of resamples (B, K) around ``values`` (K,). Both arms are multiplied by ``factors``
+    (K,)."""
     import numpy as np
 
     found = {}
@@ -416,9 +420,9 @@ def _level(raters: int, prompts: int) -> float:
 
 
 def agreement(kind: str, conditions: Sequence[str], given: Sequence[Answer]) -> float | None:
-    """Return Krippendorff's alpha: ordinal for pairs (one, no difference, the other) and ratings, else nominal.
+    """Return Krippendorff's alpha. It is ordinal for pairs (one, no difference, the other) and ratings, else nominal.
 
-    :raises GuidelensError: where the library is missing.
+    :raises GuidelensError: the library is missing.
     """
     import numpy as np
 
@@ -444,7 +448,7 @@ def agreement(kind: str, conditions: Sequence[str], given: Sequence[Answer]) -> 
 
 
 def canonical(kind: str, conditions: Sequence[str], shown: Sequence[str], answer: int) -> int:
-    """Return an answer in terms of conditions rather than places: what two raters of one item can agree on."""
+    """Return an answer in terms of conditions instead of places, so that two raters of one item can agree."""
     if kind == RATING:
         return answer
     if answer == TIE:
@@ -456,10 +460,11 @@ def canonical(kind: str, conditions: Sequence[str], shown: Sequence[str], answer
 
 
 def power(kind: str, sums: Array, counts: Array, rng: np.random.Generator) -> Power | None:
-    """Estimate what the next study needs, for the difference of two conditions' means (median over pairs).
+    """Estimate the size of the next study, for the difference of two conditions' means (median over pairs).
 
-    Resampling raters alone gives the variance V_r, prompts alone V_p; with R' raters the variance is taken to be
-    V_r R / R' + V_p, a little too large (noise that is neither's is in both). None with one rater or one prompt.
+    Resampling only raters gives the variance V_r, and resampling only prompts gives V_p. With R' raters the variance is
+    taken to be V_r R / R' + V_p. That is slightly too large, because the noise of single answers is in both terms. None
+    with one rater or one prompt.
     """
     import numpy as np
 
@@ -557,7 +562,7 @@ def _report(
 def _repeats(
     kind: str, conditions: Sequence[str], screens: Mapping[StoredItem, Mapping[str, int]]
 ) -> list[bool]:
-    """Return, for each question of each repeated item, whether both answers say the same."""
+    """Return, for each question of each repeated item, whether both answers agree."""
     by_id = {item.id: item for item in screens}
     alike = []
     for item in screens:

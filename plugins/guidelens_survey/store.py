@@ -1,6 +1,7 @@
 """The survey's file: one SQLite database with the design, the pictures, the raters and their votes.
 
-A vote counts once :meth:`SurveyFile.vote` returns: the write-ahead log is on disk then (``synchronous=FULL``).
+A vote is stored once :meth:`SurveyFile.vote` returns, because the write-ahead log is then on disk
+(``synchronous=FULL``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ DEFAULT_NAME = "survey.db"
 """Default name of a survey's file."""
 
 SEATS_PER_RATER = 10
-"""An open link closes once this many times the planned raters have answered something."""
+"""An open link closes when this multiple of the planned number of raters have answered something."""
 
 _SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -60,7 +61,7 @@ CREATE INDEX vote_item ON vote (item);
 
 @dataclass(frozen=True)
 class StoredItem:
-    """A screen: what :class:`guidelens_survey.design.Item` says, with its pictures' tokens."""
+    """A screen: the content of a :class:`guidelens_survey.design.Item`, with its pictures' tokens."""
 
     id: int
     seat: int
@@ -76,8 +77,8 @@ class StoredItem:
 
 @dataclass(frozen=True)
 class Rater:
-    """One rater: a random code, the seat whose items they see, and how far they are (times in seconds since
-    1970, or None)."""
+    """One rater: a random code, the seat whose items they see, and their progress (times in seconds since 1970, or
+    None)."""
 
     id: int
     code: str
@@ -92,7 +93,7 @@ class Rater:
 class SurveyFile:
     """Read and write a survey's file. Threads can share it.
 
-    :param read_only: do not change any file, to read a survey while it is served, or in a folder without write
+    :param read_only: do not change any file. For reading a survey while it is served, or in a folder without write
         permission.
     :raises UsageError: the file is missing or not a survey.
     """
@@ -161,7 +162,7 @@ class SurveyFile:
         return {row[0]: dict(zip(names, row[1:], strict=True)) for row in rows}
 
     def raters(self) -> list[Rater]:
-        """Return all raters, including holders of personal links who never came."""
+        """Return all raters, including holders of personal links that were never opened."""
         return [Rater(*row) for row in self._db.execute(f"{_RATER} ORDER BY id")]
 
     def rater(self, code: str) -> Rater | None:
@@ -173,12 +174,13 @@ class SurveyFile:
         return self._one_rater("visit = ?", visit)
 
     def join(self, visit: str, source: str = "open") -> Rater | None:
-        """Return the rater of a visit, made now unless there is one; None where the survey is full.
+        """Return the rater of a visit. Create one if there is none yet. Return None if the survey is full.
 
-        It is full when :data:`SEATS_PER_RATER` times the planned raters have answered; who only joins takes no place.
+        It is full when :data:`SEATS_PER_RATER` times the planned number of raters have answered. Raters without answers
+        do not count.
 
-        A new rater gets the seat that fewest have finished, then the one that fewest have taken. Personal links
-        that nobody followed count as not taken.
+        A new rater gets the seat that the fewest raters have finished, and among equals the one that the fewest have
+        taken. The seats of unopened personal links count as not taken.
         """
 
         def work(db: sqlite3.Connection) -> Rater | None:
@@ -207,12 +209,13 @@ class SurveyFile:
     def take(
         self, source: str, given: Sequence[tuple[str, StoredItem, Mapping[str, int], float | None]]
     ) -> int:
-        """Store answers of a file, all or none: rater, item, question -> answer, seconds. What is there stays.
+        """Store the answers of a file, all or none: rater, item, question -> answer, seconds. Existing answers do not
+        change.
 
-        :param source: where they come from. A rater is a personal code, or else the visit (a hash) of a rater of
-            another platform, who is made unless they are there. All count as having consented.
+        :param source: the origin of the answers. A rater is given by a personal code, or by the visit (a hash) of a
+            rater of another platform, who is created if needed. All raters count as having consented.
         :returns: how many answers were stored.
-        :raises UsageError: for an answer that an item does not have.
+        :raises UsageError: an answer is not one of its item's.
         """
         for _, item, answers_, _ in given:
             self.check(item, answers_)
@@ -234,7 +237,8 @@ class SurveyFile:
         return self._write(work)
 
     def mark(self, rater: Rater, event: str) -> None:
-        """Note the time at which a rater ``consented``, was ``instructed`` or ``finished``; the first counts."""
+        """Store the time at which a rater ``consented``, was ``instructed`` or ``finished``. Only the first time is
+        kept."""
         if event not in ("consented", "instructed", "finished"):
             raise ValueError(f"no such event: {event}")
         statement = f"UPDATE rater SET {event} = ? WHERE id = ? AND {event} IS NULL"
@@ -257,11 +261,11 @@ class SurveyFile:
         seconds: float | None = None,
         revise: bool = False,
     ) -> int:
-        """Store a rater's answers to an item, all or none; return how many were stored.
+        """Store a rater's answers to an item, all or none. Return how many were stored.
 
-        A second time changes nothing, unless ``revise`` says that the rater went back to change them.
+        Existing answers change only with ``revise``, which says that the rater went back to change them.
 
-        :raises UsageError: for an answer or a question that the item does not have, or a missing one.
+        :raises UsageError: an answer or a question is not one of the item's, or is missing.
         """
         self.check(item, given)
         conflict = (
@@ -280,7 +284,7 @@ class SurveyFile:
         return self._write(work)
 
     def check(self, item: StoredItem, given: Mapping[str, int]) -> None:
-        """Raise UsageError unless ``given`` answers every question of an item with an answer it may have."""
+        """Raise UsageError unless ``given`` has a valid answer to every question of an item."""
         names = [question.name for question in self.questions]
         if sorted(given) != sorted(names):
             raise UsageError(f"answers to {', '.join(sorted(given)) or 'nothing'}, asked: {', '.join(names)}")
@@ -319,11 +323,11 @@ class SurveyFile:
         return None if row is None else Rater(*row)
 
     def _write(self, work: Callable[[sqlite3.Connection], R]) -> R:
-        """Do ``work`` in a transaction and return its result once that is on disk.
+        """Do ``work`` in a transaction and return its result once the transaction is on disk.
 
-        Waiting for the disk takes longer than anything else here. So who comes meanwhile queues up, and the next to
-        get in commits the work of all who wait: one wait for all (a group commit). Each work is a savepoint of its
-        own, undone alone where it fails.
+        Waiting for the disk takes longer than anything else here. So threads that arrive during a commit queue up, and
+        the next one commits the work of all waiting threads at once (a group commit). Each work has its own savepoint,
+        so that a failure undoes only that work.
         """
         job = _Job(work)
         with self._queueing:
@@ -375,7 +379,7 @@ _FINISH = (
     "SELECT 1 FROM item WHERE item.seat = rater.seat"
     " AND item.id NOT IN (SELECT vote.item FROM vote WHERE vote.rater = rater.id))"
 )
-"""Marks a rater who has answered every item of their seat; one without a seat has no item left."""
+"""Marks a rater who has answered every item of their seat. A rater without a seat has no items left."""
 _RATER = "SELECT id, code, seat, source, consented, instructed, finished, completion FROM rater"
 
 
@@ -387,7 +391,7 @@ def write_survey(
     The file appears when it is complete.
 
     :param images: rows of the table ``image``.
-    :raises UsageError: where there is a file already.
+    :raises UsageError: the file exists already.
     """
     if path.exists():
         raise UsageError(f"{path} exists; choose another name, or remove it if its votes are not needed")
@@ -411,7 +415,8 @@ def write_survey(
 
 
 def copy_survey(path: Path, target: Path) -> None:
-    """Copy the design and pictures of a survey to a new file, without raters and answers. It may be served meanwhile.
+    """Copy the design and pictures of a survey to a new file, without raters and answers. The survey may be served
+    meanwhile.
 
     :raises UsageError: ``path`` is not a survey.
     :raises GuidelensError: the copy cannot be written.
@@ -430,7 +435,7 @@ def copy_survey(path: Path, target: Path) -> None:
 
 
 def _known_or_new(db: sqlite3.Connection, name: str, source: str, now: float) -> int:
-    """Return the id of the rater with a code or visit, made unless there is one; note their consent."""
+    """Return the id of the rater with a code or visit. Create the rater if needed, and store their consent."""
     row = db.execute("SELECT id FROM rater WHERE code = ? OR visit = ?", (name, name)).fetchone()
     if row is None:
         insert = "INSERT INTO rater (code, source, visit, consented, completion) VALUES (?, ?, ?, ?, ?)"
@@ -484,8 +489,9 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _connect_to_read(path: Path) -> sqlite3.Connection:
     """Connect without writing anything.
 
-    A reader of a write-ahead log waits for nobody and nobody waits for it. Where there is none, nobody has the file
-    open; SQLite would make an empty one and leave it there, unless told that the file does not change.
+    Readers and writers of a write-ahead log do not wait for each other. If there is no log, no process has the file
+    open. SQLite would then create an empty log and leave it there, so this connection declares that the file does not
+    change.
     """
     in_use = path.with_name(f"{path.name}-wal").exists()
     address = f"{path.resolve().as_uri()}?{'mode=ro' if in_use else 'immutable=1'}"
@@ -493,10 +499,10 @@ def _connect_to_read(path: Path) -> sqlite3.Connection:
 
 
 def find_surveys(directory: Path) -> list[Path]:
-    """Return the surveys' files that lie in a directory, by what they hold and not by their names.
+    """Return the survey files in a directory, recognised by their content, not by their names.
 
-    A file of the name that ``guidelens survey create`` gives is among them even where it holds something else:
-    it was a survey, and is damaged.
+    A file with the name that ``guidelens survey create`` gives is always included: with other content, it is a damaged
+    survey.
     """
     try:
         files = sorted(path for path in directory.iterdir() if path.is_file())
@@ -506,7 +512,8 @@ def find_surveys(directory: Path) -> list[Path]:
 
 
 def _is_survey(path: Path) -> bool:
-    """Whether a file starts as SQLite's do, with our application id in bytes 68 to 71 (its file format, 1.3)."""
+    """Return whether a file has SQLite's header, with our application id in bytes 68 to 71 (SQLite's file format,
+    1.3)."""
     try:
         with path.open("rb") as file:
             head = file.read(72)

@@ -51,12 +51,12 @@ class Question:
     text: str
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what is stored."""
+        """Return the values that the survey's file stores."""
         return asdict(self)
 
 
 def looks(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Return the word that realism is asked with: what a metric declares for its world, else ``real``.
+    """Return the word in the question about realism: the one that a metric declares for its world, else ``real``.
 
     :param metrics: as ``config.json`` has them.
     """
@@ -67,9 +67,9 @@ def looks(metrics: Sequence[Mapping[str, Any]]) -> str:
 def questions(spellings: Sequence[str], kind: str, looks: str = "real") -> list[Question]:
     """Read questions: the name of a known one, or ``name=Text?``.
 
-    :param looks: the word that realism is asked with (:func:`looks`).
+    :param looks: the word in the question about realism (:func:`looks`).
 
-    :raises UsageError: for an unknown name, or none or two of one name.
+    :raises UsageError: a name is unknown, there are no questions, or two have the same name.
     """
     found = []
     for spelling in spellings:

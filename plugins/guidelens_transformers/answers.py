@@ -1,8 +1,8 @@
 """Models that answer in words (LLaVA, PaliGemma, Qwen2.5-VL, SmolVLM, Gemma 3, ...): CAP and VQA.
 
-``cap`` is the mean negative log-likelihood of the prompt as the answer to a caption instruction, ``vqa`` is -log p(yes)
-as the answer to a question about the prompt: VQAScore of Lin et al. (2024), *Evaluating Text-to-Visual Generation with
-Image-to-Text Generation*.
+``cap`` is the mean negative log-likelihood of the prompt as the answer to a caption instruction. ``vqa`` is -log p(yes)
+as the answer to a question about the prompt, after VQAScore of Lin et al. (2024), *Evaluating Text-to-Visual Generation
+with Image-to-Text Generation*.
 
 Texts are tokenized once, with one placeholder for the picture. The placeholder is replaced by the tokens that the
 processor writes for a picture of the size at hand (:class:`Placeholder`), once per size.
@@ -25,16 +25,16 @@ from .networks import Encoded, Network, at_least_float32
 from .options import ObjectiveOptions
 
 _FEATURES = "mm_encoder_outputs"
-"""The input of current classes for what :meth:`get_image_features` returned."""
-_PAST = -100  # of cross_entropy: a position that does not count
+"""The model input that takes the output of :meth:`get_image_features`, in current classes."""
+_PAST = -100  # the label that cross_entropy ignores
 
 
 @dataclass(frozen=True)
 class Placeholder:
-    """How the tokens before a picture, its placeholder and what follows are expanded.
+    """How a picture's placeholder and the tokens around it are expanded.
 
     :param start: the first token that is replaced.
-    :param removed: how many tokens are replaced.
+    :param removed: number of tokens that are replaced.
     :param ids: (R,) the tokens in their place.
     :param kinds: name of a further input of the model, such as ``token_type_ids`` -> its values (start + R,).
     """
@@ -94,7 +94,8 @@ class AnsweringModel(Network):
     def _seen(self, pixels: Mapping[str, Tensor]) -> dict[str, Any]:
         """Return the image inputs with the vision tower's output in place of the pixels, so that it runs once.
 
-        Where the class of transformers does not take that output, the pixels stay, and it runs for each answer.
+        If the class of transformers does not take that output, the pixels stay, and the vision tower runs for each
+        answer.
         """
         if _FEATURES not in inspect.signature(self.model.forward).parameters:
             return dict(pixels)
@@ -102,7 +103,7 @@ class AnsweringModel(Network):
         return {**rest, _FEATURES: {"image": self.model.get_image_features(**pixels)}}
 
     def _packed(self, name: str, texts: Sequence[Tokens]) -> dict[str, Tensor]:
-        """Return ids (N, L), padded at the end, and where each text and its answer end (N, 2)."""
+        """Return ids (N, L), padded at the end, and start and end (N, 2) of each answer."""
         longest = max(len(text.ids) for text in texts)
         pad = self.tokenizer.pad_token_id or 0
         ids = torch.full((len(texts), longest), pad, dtype=torch.long)
@@ -154,7 +155,7 @@ class AnsweringModel(Network):
         return inputs, grown
 
     def _placeholder(self, height: int, width: int) -> Placeholder:
-        """Return how a picture of this size is written in tokens."""
+        """Return the placeholder's expansion for a picture of this size."""
         if (height, width) not in self._placeholders:
             self._placeholders[height, width] = self._expansion(height, width)
         return self._placeholders[height, width]

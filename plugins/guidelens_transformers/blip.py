@@ -1,7 +1,7 @@
 """BLIP of transformers: retrieval (ITC and ITM) and captioning (CAP). See Li et al. (2022), *BLIP*, section 3.2.
 
-The classes of transformers leave three things to their caller, which are done here: text for ITM starts with [ENC] in
-place of [CLS], text for CAP with [DEC], and CAP is averaged over each sample's own tokens.
+The classes of transformers leave three things to their caller. This module does them: text for ITM starts with [ENC]
+instead of [CLS], text for CAP starts with [DEC], and CAP is averaged over each sample's own tokens.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .options import ObjectiveOptions
 
 
 class BlipNetwork(Network):
-    """What retrieval and captioning have in common: the tokens and the image encoder."""
+    """Common base of retrieval and captioning: the tokens and the image encoder."""
 
     def __init__(self, model: Any, processor: Any, options: ObjectiveOptions, source: str) -> None:
         """Wrap a model of the BLIP family of transformers."""

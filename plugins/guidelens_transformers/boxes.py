@@ -1,7 +1,7 @@
 """Facts from the boxes of a detector: objects, counts, left, right, above and below, and colours by pixels.
 
 The rules are those of Ghosh, Hajishirzi and Schmidt (2023), *GenEval: An Object-Focused Framework for Evaluating
-Text-to-Image Alignment*, section 3; but colours come from the pixels of the box, not from a classifier.
+Text-to-Image Alignment*, section 3. Unlike there, colours come from the pixels of the box, not from a classifier.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ SPATIAL = {
 """Relations that boxes decide -> the direction from the object to the subject, x to the right and y down."""
 
 APART = 0.1
-"""Share of the two boxes' sizes by which their centres must differ before a direction counts."""
+"""Smallest distance of two centres for a direction to count, as a share of the two boxes' sizes."""
 
 COLOURS = ("black", "white", "gray", "red", "orange", "yellow", "green", "blue", "purple", "pink", "brown")
 SAME_COLOUR = {"grey": "gray", "violet": "purple", "golden": "yellow", "gold": "yellow", "silver": "gray"}
 
 LEAST_SHARE = 0.25
-"""Share of a box's middle that a colour must have."""
+"""Smallest share of a box's middle that a colour must cover."""
 LEAST_SHARE_SHOWN = 0.02
-"""Share of the picture that a colour must have to appear in it."""
+"""Smallest share of the picture that a colour must cover to appear in it."""
 
 
 @dataclass(frozen=True)
 class Box:
-    """Where an object is, in pixels: left, top, right, bottom."""
+    """The position of an object in pixels: left, top, right, bottom."""
 
     left: float
     top: float
@@ -61,9 +61,9 @@ def can_check(fact: Fact) -> bool:
 
 
 def holds(fact: Fact, boxes: Mapping[str, Sequence[Box]], image: Tensor) -> bool:
-    """Return whether a fact holds, without regard to what it needs.
+    """Return whether a fact holds, ignoring the facts that it needs.
 
-    :param boxes: of each noun that the facts name.
+    :param boxes: the boxes of each noun that the facts name.
     :param image: (3, H, W) in [-1, 1].
     """
     found = boxes[fact.subject]
@@ -79,7 +79,8 @@ def holds(fact: Fact, boxes: Mapping[str, Sequence[Box]], image: Tensor) -> bool
 
 
 def _is_towards(one: Box, other: Box, direction: tuple[int, int]) -> bool:
-    """Return whether one box is in a direction from another: the larger part of their distance points there."""
+    """Return whether one box is in a direction from another, that is, the larger component of their distance points
+    there."""
     (x1, y1), (x2, y2) = one.centre, other.centre
     widths = one.right - one.left + other.right - other.left
     heights = one.bottom - one.top + other.bottom - other.top
@@ -93,7 +94,7 @@ def _beyond(distance: float, tolerance: float) -> float:
 
 
 def colour_of(word: str) -> str | None:
-    """Return the one of :data:`COLOURS` that a word names; None if it names no colour."""
+    """Return the colour of :data:`COLOURS` that a word names, or None if it does not name a colour."""
     name = SAME_COLOUR.get(word, word)
     return name if name in COLOURS else None
 

@@ -1,4 +1,4 @@
-"""How a prompt is put to a model that answers in words: as an answer to an instruction, and inside a question."""
+"""Write a prompt for a model that answers in words, as the answer to an instruction or inside a question."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Conversation(ABC):
 
     @abstractmethod
     def caption(self, prompt: str) -> Tokens:
-        """Return the prompt as the answer to the caption instruction, the end of the answer included."""
+        """Return the prompt as the answer to the caption instruction, including the end of the answer."""
 
     @abstractmethod
     def question(self, prompt: str, answer: str) -> Tokens:
@@ -58,7 +58,7 @@ class Conversation(ABC):
 
     @abstractmethod
     def probe_ids(self) -> list[int]:
-        """Return the tokens of :meth:`probe`, the placeholder not expanded."""
+        """Return the tokens of :meth:`probe`, with the placeholder not expanded."""
 
     def without_special(self, text: str) -> list[int]:
         """Return the tokens of a text, without those that the tokenizer adds."""
@@ -66,16 +66,14 @@ class Conversation(ABC):
         return ids
 
     def kinds_after(self, ids: Tensor, starts: Tensor) -> Tensor:
-        """Return the token types (B, L) of what follows the picture: 0, ordinary text."""
+        """Return the types (B, L) of the tokens after the picture: 0 for ordinary text."""
         return torch.zeros_like(ids)
 
     def _tokens(self, head: str, answer: str, end: str, special: bool) -> Tokens:
-        """Tokenize a text; the answer starts where its tokens leave those of ``head``."""
+        """Tokenize a text. The answer starts at the first token that differs from those of ``head``."""
         ids = self._ids(head + answer + end, special)
         start = common_start(ids, self._ids(head, special))
-        if (
-            end
-        ):  # whatever a template writes after the end of the answer, such as a line feed, is not the answer
+        if end:  # what a template writes after the answer's end, such as a line feed, is not part of it
             stop = next((i for i in range(start, len(ids)) if ids[i] in self._special()), len(ids) - 1)
             ids = ids[: stop + 1]
         return Tokens(tuple(ids), start)
@@ -138,7 +136,7 @@ class ChatConversation(Conversation):
         return head, space + answer, end.rstrip()
 
     def _adds_special(self, text: str) -> bool:
-        """Whether the tokenizer adds its own first token: not if the template wrote it."""
+        """Whether the tokenizer adds its own first token. It does not if the template wrote it."""
         first = self.tokenizer.bos_token
         return first is None or not text.startswith(first)
 

@@ -21,19 +21,19 @@ Detector = Callable[[Tensor, str], Sequence[Box]]
 """Finds a noun in an image (3, H, W) in [-1, 1]."""
 
 OVERLAP = 0.5
-"""Of two boxes of one noun that overlap more (intersection over union), the better one is kept."""
+"""If two boxes of one noun overlap more than this (intersection over union), only the better one is kept."""
 
 
 class DetectMetric:
     """Facts by boxes and pixels: a :class:`guidelens.contracts.Metric` in the manner of GenEval.
 
-    An object appears if the detector finds it; a count is the number of boxes; left, right, above and below follow from
-    the boxes' centres, a colour from the pixels in the middle of a box. Facts of other kinds (a material, "riding")
+    An object appears if the detector finds it. A count is the number of boxes. Left, right, above and below follow from
+    the boxes' centres, and a colour from the pixels in the middle of a box. Facts of other kinds (a material, "riding")
     cannot be checked and do not count. Facts come with the prompt or from the parser of English.
     """
 
     def __init__(self, detector: Detector) -> None:
-        """Check by ``detector``."""
+        """Check facts with ``detector``."""
         self.detector, self.facts = detector, FactReader()
         self.columns = fact_columns("detect", "", "by the boxes of a detector")
 
@@ -61,10 +61,10 @@ class DetectMetric:
 
 
 class TransformersDetector:
-    """A zero-shot detector of transformers. Each noun is asked for on its own, so all boxes are its boxes."""
+    """A zero-shot detector of transformers. Each noun is searched separately, so all boxes are its boxes."""
 
     def __init__(self, model: Any, processor: Any, threshold: float, device: torch.device) -> None:
-        """Use ``model`` on ``device``; boxes with a score of at least ``threshold`` count."""
+        """Use ``model`` on ``device``. Boxes with a score of at least ``threshold`` count."""
         self.model = model.eval().requires_grad_(False).to(device)
         self.processor, self.threshold, self.device = processor, threshold, device
         self._phrase = "{}" if "dino" in model.config.model_type else "a photo of {}"

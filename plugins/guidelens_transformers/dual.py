@@ -39,7 +39,7 @@ class DualEncoder(Network):
 
     @property
     def context_length(self) -> int:
-        """How many tokens the text tower reads."""
+        """Number of tokens that the text tower reads."""
         config = self.model.config.text_config
         return int(min(config.max_position_embeddings, self.tokenizer.model_max_length))
 

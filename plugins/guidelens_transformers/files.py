@@ -20,10 +20,10 @@ def locate(model: str, *, revision: str | None = None, download: bool = False, c
     The fingerprint of a model hashes its content, so another revision with other weights never shares a key.
 
     :param revision: of a hub id: a branch, tag or commit.
-    :param component: what is loaded, for messages.
+    :param component: the name of the component in messages.
     :param download: fetch a hub id that is not in the cache; otherwise the network is never used.
-    :raises UsageError: options that do not fit ``model``.
-    :raises GuidelensError: it is neither here nor in the cache, or the download failed.
+    :raises UsageError: the options do not fit ``model``.
+    :raises GuidelensError: the model is neither a directory nor in the cache, or the download failed.
     """
     directory = Path(model).expanduser()
     if directory.is_dir():
@@ -60,7 +60,7 @@ def _snapshot(model: str, revision: str | None, download: bool, component: str) 
         found = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
         if not _has_weights(found):
             found = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SETTINGS, "*.bin"]))
-    except Exception as error:  # whatever the network, the hub or the disk says
+    except Exception as error:  # the connection, the hub and the disk raise many types
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(
             f"cannot download {model} from the Hugging Face hub: {reason}; without a network, copy its directory here "

@@ -17,19 +17,19 @@ _WITHOUT_SPLITTING = ("do_image_splitting", "do_pan_and_scan", "crop_to_patches"
 """Settings that cut a picture into tiles. They are turned off: one picture is one set of tokens."""
 
 _LANCZOS, _BICUBIC = 1, 3  # of PIL.Image.Resampling
-"""Lanczos exists on CPUs only, in float32. Bicubic takes its place everywhere, as transformers does on GPUs."""
+"""Lanczos exists on CPUs only, in float32. It is replaced by bicubic on all devices, as transformers does on GPUs."""
 _NESTED = ("Idefics", "SmolVLM")
 """Image processors that take a list of pictures for each text. Their models drop pictures of exact zeros as padding."""
 _NOT_ZERO = 1e-6
-"""What such a model gets in place of a zero, so that a gray picture is not taken for padding."""
+"""The value that replaces zeros for such models, so that a gray picture is not taken for padding."""
 
 
 class ImageInputs:
     """Maps images in [-1, 1] to the image tensors that a model takes.
 
     The processor of transformers resizes, crops, pads and cuts patches. Its normalisation by mean and standard
-    deviation is applied here, before it: it commutes with resizing, and the processor's own one casts to float32,
-    which would spoil checks in float64. Values are neither rounded nor clamped.
+    deviation is applied here instead, before resizing. The two commute. The processor's own normalisation casts to
+    float32, which would spoil checks in float64. Values are neither rounded nor clamped.
     """
 
     def __init__(self, processor: Any, source: str) -> None:

@@ -17,7 +17,7 @@ from .networks import Network
 from .options import ObjectiveOptions
 
 OLDEST = 5
-"""Major version of transformers from which on image processors are differentiable."""
+"""First major version of transformers whose image processors are differentiable."""
 
 
 def load_guidance(
@@ -66,7 +66,7 @@ def read_config(directory: Path, source: str) -> dict[str, Any]:
 
 
 def _classes(config: dict[str, Any], source: str) -> tuple[Any, type[Network]]:
-    """Return the class of the model and the one that asks it for losses.
+    """Return the class of the model and the class that computes losses with it.
 
     :raises GuidelensError: the model is not of a supported kind.
     """
@@ -111,7 +111,7 @@ def check_version() -> None:
 
 @contextmanager
 def reading(source: str) -> Iterator[None]:
-    """Read files of a model: without the library's warnings and bars, any failure as one line."""
+    """Read files of a model without the library's warnings and progress bars. Report any failure in one line."""
     import transformers
     from transformers.utils import logging
 
@@ -124,7 +124,7 @@ def reading(source: str) -> Iterator[None]:
             yield
     except GuidelensError:
         raise
-    except Exception as error:  # whatever the library, a tokenizer or a damaged file says
+    except Exception as error:  # the library, a tokenizer and a damaged file raise many types
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise GuidelensError(
             f"cannot load {source} with transformers {transformers.__version__}: {reason[:300]}"

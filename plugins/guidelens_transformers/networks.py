@@ -1,4 +1,4 @@
-"""What every family of models offers to :class:`.guidance.TransformersGuidance`."""
+"""The interface of every family of models to :class:`.guidance.TransformersGuidance`."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Network(ABC):
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return values as float32, or as float64 if they are that already."""
+    """Return values as float32. float64 values stay float64."""
     return values if values.dtype == torch.float64 else values.float()
 
 

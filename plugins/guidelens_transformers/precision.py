@@ -1,4 +1,4 @@
-"""float64 all the way through models whose code casts parts of the computation to float32."""
+"""Keep models in float64 whose code casts parts of the computation to float32."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _MAKERS = (torch.zeros, torch.ones, torch.empty)
 
 
 class KeepFloat64(TorchFunctionMode):
-    """Leaves float64 tensors as they are where code asks for float32, and makes new ones float64, inside the block.
+    """Inside the block, float64 tensors stay float64 if code asks for float32, and new float32 tensors become float64.
 
-    Many models of transformers normalise and take softmax in float32, whatever their own precision is. Finite
-    differences in float64 would only see rounding then.
+    Many models of transformers compute normalisations and softmax in float32 in any precision. Finite differences in
+    float64 would then measure only rounding.
     """
 
     def __torch_function__(
@@ -41,5 +41,5 @@ class KeepFloat64(TorchFunctionMode):
 
 
 def without_downcasts(dtype: torch.dtype) -> AbstractContextManager[Any]:
-    """Return :class:`KeepFloat64` for a float64 network; for any other a context that does nothing."""
+    """Return :class:`KeepFloat64` for a float64 network, and a context that does nothing for others."""
     return KeepFloat64() if dtype == torch.float64 else nullcontext()

@@ -1,1 +1,1 @@
-"""Embedded worlds: scenes with ground truth, their captions, their parser, and the training of their models."""
+"""Embedded worlds: scenes with ground truth, with captions, a parser, and training of models."""

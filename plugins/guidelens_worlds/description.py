@@ -1,7 +1,7 @@
-"""What a caption says, and whether it is true of a scene. Any world can use it.
+"""Meanings of captions, and checks whether they are true of a scene. Any world can use them.
 
 A :class:`Description` is the meaning of a caption. :func:`claims` lists what a picture must show, :func:`holds`
-checks one claim against a scene. What a world adds is how two of its things can be related.
+checks one claim against a scene. A world only defines how two of its things can be related.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Literal, Protocol
 
 
 class SceneItem(Protocol):
-    """One thing in a scene, as far as a caption can describe it."""
+    """One thing in a scene, with the attributes that a caption can name."""
 
     @property
     def noun(self) -> str:
-        """What it is."""
+        """The noun that names it."""
 
     @property
     def looks(self) -> str:
@@ -28,19 +28,19 @@ class SceneItem(Protocol):
 
 
 class AnyScene(Protocol):
-    """What :func:`holds` asks of a scene."""
+    """What :func:`holds` needs to know of a scene."""
 
     @property
     def ground(self) -> str:
-        """Where it is."""
+        """The ground."""
 
     @property
     def sky(self) -> str:
-        """When it is."""
+        """The sky."""
 
     @property
     def items(self) -> Sequence[SceneItem]:
-        """What is there."""
+        """The things in it."""
 
 
 Related = Callable[[SceneItem, str, SceneItem], bool]
@@ -50,7 +50,7 @@ ClaimKind = Literal["object", "count", "relation", "ground", "sky"]
 
 @dataclass(frozen=True)
 class Phrase:
-    """``count`` things of one noun; None leaves colour or size open. A count of 1 means at least one."""
+    """``count`` things of one noun. None means any colour or size. A count of 1 means at least one."""
 
     noun: str
     colour: str | None = None
@@ -58,13 +58,13 @@ class Phrase:
     count: int = 1
 
     def matches(self, item: SceneItem) -> bool:
-        """Whether a thing is of this kind."""
+        """Return whether a thing is of this kind."""
         return item.noun == self.noun and self.colour in (None, item.looks) and self.size in (None, item.size)
 
 
 @dataclass(frozen=True)
 class Description:
-    """What a caption says. ``relation`` is between the first two phrases."""
+    """The meaning of a caption. ``relation`` relates the first two phrases."""
 
     phrases: tuple[Phrase, ...]
     relation: str | None = None
@@ -82,7 +82,7 @@ class Claim:
 
 
 def claims(description: Description) -> list[Claim]:
-    """List the assertions of a description: one a phrase, then relation, ground and sky."""
+    """Return the claims of a description: one per phrase, then relation, ground and sky."""
     listed = [Claim("count" if p.count > 1 else "object", (p,)) for p in description.phrases]
     if description.relation is not None:
         listed.append(Claim("relation", description.phrases[:2], description.relation))
@@ -94,10 +94,10 @@ def claims(description: Description) -> list[Claim]:
 
 
 def holds(claim: Claim, scene: AnyScene, related: Related) -> bool:
-    """Whether a claim is true of a scene.
+    """Return whether a claim is true of a scene.
 
-    An object claim asks for at least one match, a count claim for exactly that many, a relation for two different
-    things that are in it.
+    An object claim needs at least one match, and a count claim exactly the number. A relation needs two different
+    things that are related in this way.
     """
     if claim.kind == "ground":
         return scene.ground == claim.value
@@ -116,5 +116,5 @@ def holds(claim: Claim, scene: AnyScene, related: Related) -> bool:
 
 
 def true_of(description: Description, scene: AnyScene, related: Related) -> bool:
-    """Whether every claim of a description holds."""
+    """Return whether every claim of a description holds."""
     return all(holds(claim, scene, related) for claim in claims(description))

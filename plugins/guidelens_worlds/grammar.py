@@ -1,4 +1,4 @@
-"""Captions of a world: from a description to English and back, with tables of words that the world gives."""
+"""Write and parse captions of a world, with tables of words that the world provides."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OPENING_SHARE = 0.2
 _JOINT = re.compile(r"(?:,? and |, )")
 
 Synonyms = Mapping[str, Sequence[str]]
-"""Meaning -> its words, the plainest first."""
+"""Meaning -> its words, the simplest first."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Noun:
 
 @dataclass(frozen=True)
 class Grammar:
-    """The words of a world. The first of several words is the plainest.
+    """The words of a world. The first of several words is the simplest.
 
     :param nouns: name of a thing -> its nouns.
     :param colours: names of colours.
@@ -63,7 +63,7 @@ class Grammar:
         set_late(self, "_place", re.compile(rf"(?: {grounds})?(?: {skies})?$"))
 
     def wording(self, description: Description, rng: random.Random | None = None) -> str:
-        """Write a description as English; without ``rng`` in its plainest wording."""
+        """Write a description as English. Without ``rng``, use the simplest wording."""
         choose = _Plainest() if rng is None else rng
         nouns = [self._noun_phrase(phrase, choose) for phrase in description.phrases]
         if description.relation is not None:
@@ -91,7 +91,8 @@ class Grammar:
         return " ".join([number, *words])
 
     def read(self, text: str) -> Description | None:
-        """Read a caption in any wording; None where it is not a sentence of this world (a misspelt one, say)."""
+        """Parse a caption in any wording. Return None if it is not a sentence of this world, for example because of a
+        typo."""
         rest = _OPENING.sub("", re.sub(r"\s+", " ", text.strip().lower().rstrip(" .!")))
         phrases: list[Phrase] = []
         relation = None
@@ -112,7 +113,7 @@ class Grammar:
             rest = rest[joint.end() :]
 
     def _read_phrase(self, text: str) -> tuple[Phrase | None, int]:
-        """Return the phrase at the start of ``text`` and its length; None where there is none."""
+        """Return the phrase at the start of ``text`` and its length, or None if there is no phrase."""
         found = self._phrase.match(text)
         if found is None:
             return None, 0
@@ -125,9 +126,9 @@ class Grammar:
 
 
 class _Plainest:
-    """Chooses the first of several words."""
+    """A random generator that always chooses the first of several words."""
 
-    def choice(self, words: Sequence):  # type: ignore[no-untyped-def]  # as random.Random.choice
+    def choice(self, words: Sequence):  # type: ignore[no-untyped-def]  # like random.Random.choice
         return words[0]
 
 

@@ -1,6 +1,7 @@
-"""Prompt sets of a world, by category: seeded, and in two halves that share no prompt.
+"""Prompt sets of a world, by category, drawn with a seed and divided into two splits that share no prompt.
 
-A prompt belongs, by a hash of its text, to ``sweep`` (a quarter) for choosing settings, or to ``test`` for scores.
+A hash of the text assigns each prompt to one of two splits: ``sweep`` (a quarter) for choosing settings, ``test`` for
+scores.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from guidelens.errors import UsageError
 Split = Literal["test", "sweep"]
 
 DrawPrompt = Callable[[random.Random], Prompt]
-"""Draws one prompt of a category; the category itself is filled in."""
+"""Draws one prompt. The caller fills in its category."""
 
 _MISSES = 5000
-"""A category counts as exhausted when this many draws in a row bring no new prompt."""
+"""A category is exhausted after this many draws in a row without a new prompt."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class PromptSet:
     """The prompts of a world.
 
     :param demo: a few fixed prompts.
-    :param categories: name -> how to draw one.
+    :param categories: name -> function that draws one prompt.
     """
 
     demo: Sequence[Prompt]
@@ -77,5 +78,5 @@ class PromptSet:
 
 
 def split_of(text: str) -> Split:
-    """Which half a prompt belongs to, by a hash of its text."""
+    """Return the split of a prompt, by a hash of its text."""
     return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"

@@ -1,4 +1,4 @@
-"""Scores of a scene that was read from a picture, against a description. Any world can use them."""
+"""Score a scene that was read from a picture against a description. Any world can use these scores."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from .description import AnyScene, Description, Phrase, Related, SceneItem, clai
 
 
 def description_scores(description: Description, scene: AnyScene, related: Related) -> dict[str, float]:
-    """Return the scores of a scene in [0, 1], higher is better; what does not apply is left out.
+    """Return the scores of a scene in [0, 1]; higher is better. Scores that do not apply are left out.
 
-    - ``alignment``: share of the assertions that hold. Without a single thing it is 0: a ground alone depicts no
-      prompt.
-    - ``recall``: share of the named kinds of which at least one is there; ``recall_main`` of the kind named first,
-      ``recall_rest`` of the others.
+    - ``alignment``: share of the assertions that hold. It is 0 without any thing, because a ground alone does not
+      depict a prompt.
+    - ``recall``: share of the named kinds that appear at least once. ``recall_main`` is that of the kind named first,
+      ``recall_rest`` that of the others.
     - ``precision``: share of the things that the description names.
-    - ``binding``: of the named kinds whose colour and whose noun both appear, the share that appear together; 0
-      where none appears, so that drawing nothing does not pay. ``binding_shown`` leaves these pictures out.
+    - ``binding``: of the named kinds whose colour and whose noun both appear, the share that appear together. It is 0
+      if there are none, so that an empty picture gains nothing. ``binding_shown`` leaves these pictures out.
     - ``relation``, ``count``, ``ground``: the share of assertions of this kind that hold.
     """
     listed = claims(description)

@@ -1,4 +1,4 @@
-// The page: controls make a request, the server draws it, the stage shows it, and finished tries are kept.
+// The page. Controls make a request, the server draws it, the stage shows it, and finished tries are kept.
 
 import { sparkline } from "./charts.js";
 import { CurveEditor } from "./curve.js";
@@ -8,15 +8,15 @@ import { Recording, Stage } from "./stage.js";
 import { Tries } from "./tries.js";
 
 const SOON = 120; // milliseconds after a slider moved
-const LATER = 700; // after a key in a text
-const KEPT = "guidelens-explore"; // the latest request, for a page that is loaded again
+const LATER = 700; // milliseconds after a key press in a text field
+const KEPT = "guidelens-explore"; // storage key of the latest request, restored when the page is reloaded
 
 const options = await ask("/api/options");
 const stage = new Stage();
 const chosen = new Map(); // schedule -> its chip
 let running = null; // { control, recording }
-const kept = new Set(); // curves that stay when the editor goes on
-let drawn = null; // the schedule in the curve editor, where it is used
+const kept = new Set(); // curves that the user kept, while the editor changes
+let drawn = null; // the schedule in the curve editor, if it is used
 
 // -- controls
 
@@ -105,7 +105,7 @@ async function addSpelled() {
   }
 }
 
-// The curve in the editor takes the place of what it was before.
+// Replace the editor's previous curve by its current one.
 const useCurve = debounced(SOON, async (spec) => {
   if (spec === drawn) return;
   const known = spec ? await weightsOf(spec) : null;
@@ -152,7 +152,7 @@ function setSlider(id, value) {
   byId(`${id}-number`).value = value;
 }
 
-// What is folded away says what it is set to.
+// Folded sections show a summary of their settings.
 function summarise() {
   byId("models-now").textContent = `${byId("generator").value} · ${byId("guidance").value}`;
   byId("settings-now").textContent = `Scale ${number("scale")} · ${number("steps")} steps · seed ${number("seed")}`;
@@ -164,7 +164,7 @@ function status(text) {
   byId("status").textContent = text;
 }
 
-// How much is drawn; null hides the bar.
+// Progress of the drawing; null hides the bar.
 function progress(share) {
   byId("bar").classList.toggle("on", share !== null);
   if (share !== null) byId("bar").value = share;
@@ -210,7 +210,7 @@ function onEvent(recording, name, data) {
     note(data.notes);
   } else if (name === "step") {
     recording.add(data);
-    if (data.index === 0) stage.open(recording); // the pictures before it stay until then
+    if (data.index === 0) stage.open(recording); // the previous pictures stay until then
     stage.arrived();
     progress(data.index / recording.start.steps);
     if (data.index === recording.start.steps) {
@@ -250,7 +250,7 @@ async function draw() {
   }
 }
 
-// What runs is stopped at once; the new drawing starts when the hand rests.
+// Stop the running drawing at once. Start the new one after a pause in the input.
 const soonDraw = debounced(SOON, draw);
 const laterDraw = debounced(LATER, draw);
 
@@ -264,7 +264,7 @@ function later() {
   laterDraw();
 }
 
-// -- a try opened again, and shared
+// -- open a try again, and share it
 
 async function setControls(asked) {
   byId("prompt").value = asked.prompt;

@@ -26,7 +26,7 @@ const box = (height, ...children) =>
 
 const same = (a, b) => a.values.every((value, i) => value === b.values[i]);
 
-// The weights of a schedule over progress. lines: [{colour, values}]. A line on another one is dashed: both are seen.
+// The weights of a schedule over progress. lines: [{colour, values}]. A line that covers another one is dashed, so that both are visible.
 export function sparkline(lines, height = 28) {
   const all = lines.flatMap((line) => line.values);
   const low = Math.min(0, ...all);
@@ -43,7 +43,7 @@ export function sparkline(lines, height = 28) {
   );
 }
 
-// A chart that grows. set() redraws it; ranges: name -> [low, high].
+// A chart that is extended step by step. set() redraws it; ranges: name -> [low, high].
 export class GrowingChart {
   constructor(title, total, { height = 44, zero = false } = {}) {
     this.total = total;

@@ -1,4 +1,4 @@
-// Draw the weight of each objective over progress: points that are dragged, or moved with the arrow keys.
+// Draw the weight of each objective over progress: drag the points, or move them with the arrow keys.
 
 import { clamp, download, el, svg } from "./dom.js";
 
@@ -27,7 +27,7 @@ export function simplified(points, tolerance = 0.01) {
   return [...simplified(points.slice(0, at + 1), tolerance).slice(0, -1), ...simplified(points.slice(at), tolerance)];
 }
 
-// The curves as the schedule is spelled; null where nothing would guide.
+// The schedule's spelling of the curves; null if no objective would guide.
 export function spelled(curves) {
   const parts = Object.entries(curves)
     .filter(([, points]) => points.some(([, weight]) => weight !== 0))
@@ -37,7 +37,7 @@ export function spelled(curves) {
 }
 
 export class CurveEditor {
-  // onChange(spec) is called with every change, onKeep(spec) when the curve is to stay.
+  // onChange(spec) is called at every change, onKeep(spec) when the user keeps the curve.
   constructor(node, { onChange, onKeep, weightsOf }) {
     this.node = node;
     this.onChange = onChange;
@@ -70,7 +70,7 @@ export class CurveEditor {
     return spelled(this.curves);
   }
 
-  // Offer these objectives: name -> number of the colour. Curves of objectives that stay are kept.
+  // Offer these objectives: name -> number of the colour. Curves of objectives that remain are kept.
   offer(colours, schedules) {
     const names = Object.keys(colours).filter(Boolean).sort();
     this.colours = colours;

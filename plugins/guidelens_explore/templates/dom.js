@@ -1,4 +1,4 @@
-// Elements, numbers and colours: what every part of the page uses.
+// Helpers for elements, numbers and colours, used by every part of the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 

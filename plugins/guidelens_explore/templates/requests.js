@@ -1,4 +1,4 @@
-// What the page asks the server: answers in JSON, and events while a drawing runs.
+// Requests to the server: JSON responses, and events while a drawing runs.
 
 async function reach(path, options) {
   try {

@@ -1,4 +1,4 @@
-// The pictures of one try, step by step: columns, charts under them, and the buttons that go through the steps.
+// The pictures of one try, step by step: columns, charts under them, and buttons to go through the steps.
 
 import { GrowingChart, sparkline } from "./charts.js";
 import { byId, clamp, el, labelOf, shown } from "./dom.js";
@@ -11,14 +11,14 @@ const KINDS = [
   ["cosines", "cosine", { zero: true }],
 ];
 
-// A try as the page keeps it: the request, what the server said at the start, and every step.
+// A try as the page stores it: the request, the server's first event, and every step.
 export class Recording {
   constructor(request) {
     this.request = request;
     this.start = null;
     this.frames = [];
     this.seconds = null; // set when it is finished
-    this.stopped = false; // no further step will come
+    this.stopped = false; // no further steps will arrive
     this.ranges = { losses: {}, norms: {}, cosines: {} };
     this.series = [];
   }
@@ -59,7 +59,7 @@ export class Recording {
   }
 }
 
-// Columns of one recording; draws any of its steps.
+// The columns of one recording. Can draw any of its steps.
 export class Columns {
   constructor(node, recording, { charts = true } = {}) {
     this.node = node;
@@ -147,12 +147,12 @@ export class Columns {
   }
 }
 
-// The stage: one recording, its position, and the controls of time.
+// The stage: one recording, the current step, and the playback controls.
 export class Stage {
   constructor() {
     this.recording = null;
     this.at = 0;
-    this.live = true; // shows each step as it comes
+    this.live = true; // show each step as it arrives
     this.timer = 0;
     this.position = byId("position");
     byId("back").addEventListener("click", () => this.go(this.at - 1));
@@ -248,7 +248,7 @@ export class Stage {
   }
 
   _key(event) {
-    const own = event.key === " " ? "input, button, summary" : "input:not([type=checkbox])"; // have their own keys
+    const own = event.key === " " ? "input, button, summary" : "input:not([type=checkbox])"; // these handle the keys themselves
     if (event.target.closest(`${own}, select, dialog, [role=slider]`)) return;
     const step = { ArrowLeft: -1, ArrowRight: 1, Home: -Infinity, End: Infinity }[event.key];
     if (step !== undefined) this.go(this.at + step);

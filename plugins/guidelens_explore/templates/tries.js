@@ -1,4 +1,4 @@
-// The tries of this visit: thumbnails, opened again with a click; two can be pinned and compared step by step.
+// The tries of this visit. A click on a thumbnail opens a try again. Two can be pinned and compared step by step.
 
 import { byId, el, labelOf } from "./dom.js";
 import { Columns } from "./stage.js";

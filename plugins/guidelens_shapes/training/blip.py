@@ -1,10 +1,10 @@
 """Training of a small BLIP on rendered scenes.
 
-The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling (LM),
-here with what a world with ground truth allows: pairs of a batch that happen to be true are not negatives, and each
-image brings a caption that is false by one attribute, relation or count. As BLIP starts from a vision transformer
-that has seen ImageNet, this one starts from a phase that only learns to see: which colour, shape and size covers each
-patch. That dense loss goes on at a small weight; its heads are dropped from the saved model.
+The three losses are BLIP's (Li et al. 2022, section 3.2): contrast (ITC), matching (ITM) and language modelling (LM).
+They use the ground truth of the world: pairs of a batch that happen to be true are not negatives, and each image has a
+caption that is false in one attribute, relation or count. BLIP starts from a vision transformer that was trained on
+ImageNet. This training starts with a phase that only learns the colour, shape and size that cover each patch. This
+dense loss continues with a small weight. The saved model does not include its heads.
 """
 
 from __future__ import annotations

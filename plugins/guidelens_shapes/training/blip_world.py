@@ -27,7 +27,7 @@ class Pairs:
 
 @dataclass(frozen=True)
 class BlipWorld:
-    """A world for the training of a BLIP. Scenes are objects of the world, which training does not look into.
+    """A world for the training of a BLIP. Scenes are opaque objects to the training.
 
     :param vocab: the WordPiece vocabulary.
     :param label_sizes: number of values of each attribute of a thing, without "nothing".

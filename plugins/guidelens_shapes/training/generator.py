@@ -1,8 +1,8 @@
 """Training of a small guided-diffusion UNet on rendered scenes of a world.
 
 v-prediction (Salimans & Ho 2022, eq. for v in appendix D) on the cosine schedule (Nichol & Dhariwal 2021, eq. 17):
-v = sqrt(abar) eps - sqrt(1 - abar) x0, loss ||v_theta - v||^2 with t uniform. With epsilon-prediction the colour
-of large areas, decided at the noisiest steps, drifts.
+v = sqrt(abar) eps - sqrt(1 - abar) x0, loss ||v_theta - v||^2 with t uniform. With epsilon-prediction, the colour of
+large areas drifts, because it is decided at the noisiest steps.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The categories of the prompt set, as a type: importable without numpy, for the plugin's options."""
+"""The categories of the prompt set, as a type for the plugin's options. Does not import numpy."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """``guidelens things``: prompts and pictures of the things world, and the training of its models.
 
-Every command is thin over a library function, imported when the command runs.
+Every command calls one library function, which is imported when the command runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A scene of which a description is true: what ``guidelens things draw`` shows, and an oracle for tests."""
+"""Make a scene from a description, for ``guidelens things draw`` and as an oracle for tests."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _ARRANGEMENTS = {
     "in front of": ("in front",),
     None: (None, None, "beside"),
 }
-"""How the thing that is named first may be placed against the second, by their relation."""
+"""Possible arrangements of the first thing relative to the second, by their relation."""
 
 
 def scene_for(description: Description, rng: random.Random) -> Scene:
-    """Draw a random scene that shows what ``description`` names, and nothing else.
+    """Draw a random scene that shows exactly what ``description`` names.
 
-    Attributes left open (colour, size, ground, sky, place) are random.
+    Attributes that it does not give (colour, size, ground, sky, place) are random.
 
-    :raises UsageError: no scene of at most three things was found, for lack of room or a contradiction.
+    :raises UsageError: found no scene of at most three things, for lack of room or because of a contradiction.
     """
     if sum(phrase.count for phrase in description.phrases) <= MAX_ITEMS:
         for _ in range(_TRIES):
@@ -43,13 +43,13 @@ def scene_for(description: Description, rng: random.Random) -> Scene:
 
 
 def _tried(description: Description, rng: random.Random) -> Scene | None:
-    """Place the things once; None where that fails or the description is not true of the result."""
+    """Try once to place the things. Return None if this fails or the description is not true of the result."""
     kinds = [kind for phrase in description.phrases for kind in [_kind(phrase, rng)] * phrase.count]
     horizon = rng.choice(HORIZONS)
     if description.relation is None:
         items = place(rng, kinds, horizon, tries=1)
     else:
-        # The second is placed first: it is what the first one stands on, say.
+        # The second thing is placed first, because the first one may be on top of it.
         arrangement = rng.choice(_ARRANGEMENTS[description.relation])
         items = place(rng, [kinds[1], kinds[0], *kinds[2:]], horizon, arrangement, tries=1)
     if items is None:

@@ -1,4 +1,4 @@
-"""How good a generator of the things world is, apart from any guidance: the numbers of its model card."""
+"""Evaluation of a generator of the things world without guidance, for its model card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def evaluate_generator(
     seed: int = 10_000,
     progress: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:
-    """Return how well unconditional samples can be read.
+    """Return scores of unconditional samples.
 
     ``good`` is the share with a realism of at least 0.9 and a ground of the world.
     """

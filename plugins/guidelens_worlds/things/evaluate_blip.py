@@ -1,4 +1,4 @@
-"""How good a BLIP of the things world is, apart from any guidance: naming and matching on held-out scenes."""
+"""Evaluation of a BLIP of the things world without guidance: naming and matching on held-out scenes."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from .vocabulary import NATURAL, THINGS
 from .world import Scene, random_scene, render_batch
 
 HELD_OUT = 90_000_000
-"""Offset of the seeds of held-out scenes."""
+"""Offset of the seeds for held-out scenes."""
 _OBJECTIVES = ("itc", "itm", "cap")
 _KINDS = tuple((thing, colour) for thing in THINGS for colour in THINGS[thing].colours)
-"""What a single thing can be: 56 kinds."""
+"""The 56 kinds (thing and colour) of a single thing."""
 Progress = Callable[[str], None]
 
 
 def held_out_scenes(count: int, offset: int, num_items: int | None = None) -> list[Scene]:
-    """Draw scenes with seeds that no training uses."""
+    """Draw scenes with seeds that training never uses."""
     return [random_scene(random.Random(HELD_OUT + offset + i), num_items) for i in range(count)]
 
 
 def kind_prompts() -> list[str]:
-    """Return the name of each kind: "a cat" where it has its natural colour, else "a blue cat"."""
+    """Return the name of each kind: "a cat" if it has its natural colour, else for example "a blue cat"."""
     phrases = [Phrase(thing, None if colour == NATURAL else colour) for thing, colour in _KINDS]
     return [wording(Description((phrase,))) for phrase in phrases]
 
 
 @torch.no_grad()
 def naming(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> dict[str, float]:
-    """56-way zero-shot naming of single things: accuracy of each head's least loss.
+    """Return each head's accuracy in 56-way zero-shot naming of single things, by smallest loss.
 
-    The share of pictures whose thing, whatever its colour, is named right is ``itc_thing`` and so on.
+    ``itc_thing`` and so on are the shares of pictures whose thing is named correctly, in any colour.
     """
     text = model.encode_text(kind_prompts())
     target = [(scene.items[0].thing, scene.items[0].colour) for scene in scenes]
@@ -57,7 +57,7 @@ def naming(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor) -> dict
 
 @torch.no_grad()
 def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed: int) -> dict[str, float]:
-    """ITM accuracy (threshold 1/2) on true captions, and on captions made false by one change of each kind."""
+    """Return ITM's accuracy (threshold 1/2) on true captions, and on captions made false by one change of each kind."""
     rng = random.Random(seed)
     scores = {}
     for kind in ("true", *CORRUPTIONS):
@@ -81,7 +81,7 @@ def matching(model: BlipGuidance, scenes: Sequence[Scene], images: Tensor, seed:
 def evaluate_blip(
     model: BlipGuidance, *, count: int = 1000, progress: Progress = lambda _: None
 ) -> dict[str, Any]:
-    """Return naming and matching on ``count`` held-out scenes of each kind."""
+    """Return the scores for naming and matching on ``count`` held-out scenes of each kind."""
     single = held_out_scenes(count, 0, num_items=1)
     scores: dict[str, Any] = {"naming": naming(model, single, torch.from_numpy(render_batch(single)))}
     progress(f"naming: {scores['naming']}")

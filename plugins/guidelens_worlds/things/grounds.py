@@ -1,4 +1,4 @@
-"""The backgrounds of the things world: five grounds under two skies, drawn without any randomness."""
+"""The backgrounds of the things world: five grounds under two skies, drawn without randomness."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _GROUND: dict[str, tuple[_Colour, _Colour]] = {
 }
 """Colours at the horizon and at the lower edge."""
 _NIGHT_LIGHT = (0.60, 0.53, 0.68)
-"""What is left of the red, green and blue of a ground at night."""
+"""Factors of red, green and blue for a ground at night."""
 _STARS = ((6, 5), (19, 11), (31, 4), (42, 13), (12, 13), (27, 9), (37, 8), (47, 5))
 _MOON, _SUN = (54.0, 8.0, 4.5), (55.0, 9.0, 5.0)
 """Centre (x, y) and radius."""
@@ -36,7 +36,7 @@ _SKYLINE = ((0, 9, 8), (9, 7, 12), (18, 10, 6), (29, 6, 11), (36, 9, 7), (46, 8,
 
 @cache
 def background(ground: str, sky: str, horizon: int) -> Array:
-    """Return a scene without things, (3, SIZE, SIZE) in [-1, 1]; do not write into it.
+    """Return a scene without things, (3, SIZE, SIZE) in [-1, 1]. The array is cached: do not write into it.
 
     :raises ValueError: ``horizon`` is not one of the world's.
     """
@@ -56,7 +56,7 @@ def background(ground: str, sky: str, horizon: int) -> Array:
 
 
 def _gradient(share: Array, top: _Colour, bottom: _Colour) -> Array:
-    """Return (SIZE, SIZE, 3), going from ``top`` where ``share`` is 0 to ``bottom`` where it is 1."""
+    """Return a gradient (SIZE, SIZE, 3): ``top`` where ``share`` is 0, ``bottom`` where it is 1."""
     at = np.clip(share, 0, 1)[..., None]
     return (np.asarray(top) + at * (np.asarray(bottom) - np.asarray(top))).astype(np.float32)
 
@@ -116,4 +116,4 @@ def _street(below: Array, above: Array, rows: Array, columns: Array, horizon: in
 
 
 _DETAIL = {"desert": _desert, "meadow": _meadow, "sea": _sea, "snow": _snow, "street": _street}
-"""Each draws into the two layers and returns where the ground is."""
+"""Functions that draw into the two layers and return where the ground is."""

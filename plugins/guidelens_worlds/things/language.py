@@ -68,20 +68,20 @@ OPPOSITE = {
     "next to": "above",
     "in front of": "above",
 }
-"""A relation that is false where the key is true."""
+"""For each relation, one that is false if the key is true."""
 
 RELATION_MARGIN = 6.0
-"""Least distance in pixels between two centres, along the axis of the relation."""
+"""Smallest distance in pixels between two centres, along the axis of a relation, for the relation to hold."""
 _NEAR, _LEVEL = 10, 12
-"""Things are next to each other with at most this gap between them, and feet that differ by at most this."""
+"""Largest gap between two things that are next to each other, and largest difference between their feet, in pixels."""
 _ON_DEPTH, _ON_GAP = 6, 3
-"""What is on a thing reaches at most this far into its box, or is at most this far above it."""
+"""Largest distance in pixels that a thing on another one reaches into its box, or is above it."""
 _FRONT_SHARE = 0.2
-"""What is in front of a thing shares at least this part of the smaller box with it."""
+"""Smallest share of the smaller box that two things share if one is in front of the other."""
 
 
 def related(a: SceneItem, relation: str, b: SceneItem) -> bool:
-    """Whether ``a`` is in ``relation`` to ``b``; both are things of this world."""
+    """Return whether ``relation`` holds between ``a`` and ``b``, two things of this world."""
     first, second = cast(Item, a), cast(Item, b)
     if relation == "next to":
         return _next_to(first, second)
@@ -108,22 +108,22 @@ def _in_front_of(a: Item, b: Item) -> bool:
 
 
 def holds(claim: Claim, scene: Scene) -> bool:
-    """Whether a claim is true of a scene."""
+    """Return whether a claim is true of a scene."""
     return _holds(claim, scene, related)
 
 
 def true_of(description: Description, scene: Scene) -> bool:
-    """Whether every claim of a description holds."""
+    """Return whether every claim of a description holds."""
     return _true_of(description, scene, related)
 
 
 def read(text: str) -> Description | None:
-    """Read a caption; None where it is not a sentence of this world."""
+    """Parse a caption. Return None if it is not a sentence of this world."""
     return GRAMMAR.read(text)
 
 
 def wording(description: Description, rng: random.Random | None = None) -> str:
-    """Write a description as English; without ``rng`` in its plainest wording."""
+    """Write a description as English. Without ``rng``, use the simplest wording."""
     return GRAMMAR.wording(description, rng)
 
 
@@ -131,10 +131,10 @@ def wording(description: Description, rng: random.Random | None = None) -> str:
 
 
 def describe(scene: Scene, rng: random.Random, *, full: bool = False) -> Description:
-    """Describe a scene truthfully, all of it (``full``) or a random part of it.
+    """Return a true description of a scene, or with ``full=False`` of a random part of it.
 
-    Things of one kind are named together, with their number. A full description of two kinds that are one thing
-    each names a relation of theirs.
+    Things of one kind are named together, with their number. A full description of two things of different kinds states
+    their relation.
     """
     chosen = list(scene.items)
     rng.shuffle(chosen)
@@ -163,7 +163,7 @@ def _phrase_for(item: Item, rng: random.Random, full: bool) -> Phrase:
 
 
 def describe_relation(scene: Scene, rng: random.Random) -> Description:
-    """Say how two things of a scene are related, naming both by colour, either of them first."""
+    """Describe the relation of two things of a scene, with their colours, in random order."""
     first, second = rng.sample(scene.items, 2)
     phrases = tuple(
         Phrase(item.thing, None if item.colour == NATURAL else item.colour) for item in (first, second)
@@ -172,7 +172,8 @@ def describe_relation(scene: Scene, rng: random.Random) -> Description:
 
 
 def relation_of(a: Item, b: Item, rng: random.Random) -> str:
-    """Return a relation of ``a`` to ``b``: a special one where there is one, else along the longer distance."""
+    """Return a relation of ``a`` to ``b``: a special one if one holds, else one along the axis on which they are
+    farther apart."""
     special = [name for name in ("on", "in front of", "next to") if related(a, name, b)]
     if abs(a.x - b.x) >= abs(a.y - b.y):
         plain = "left of" if a.x < b.x else "right of"
@@ -193,8 +194,8 @@ def corrupt(
 ) -> Description | None:
     """Change one attribute, relation or count so that the description becomes false of the scene.
 
-    :param kind: one of :data:`CORRUPTIONS`; None: any that is named, the relation a third of the time.
-    :returns: None where a few tries find no false variant (the kind is not named, say).
+    :param kind: one of :data:`CORRUPTIONS`. None: any that the description has, a third of the time the relation.
+    :returns: None if a few tries find no false variant, for example because the description lacks the kind.
     """
     common = ["noun", "colour", "noun", "colour", "size", "count", "ground", "sky"]
     kinds = [kind] if kind else common + ["relation"] * (len(common) // 2 if description.relation else 0)
@@ -246,5 +247,5 @@ def _change_phrase(phrase: Phrase, kind: str, countable: bool, rng: random.Rando
 
 
 def _other(choices: Sequence, current: object, rng: random.Random):  # type: ignore[no-untyped-def]
-    """Any of the choices but the current one; the current one where there is no other."""
+    """Return a random other choice than the current one, or the current one if it is the only choice."""
     return rng.choice([choice for choice in choices if choice != current] or [current])

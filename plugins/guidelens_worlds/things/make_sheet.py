@@ -2,9 +2,9 @@
 
 ``python -m guidelens_worlds.things.make_sheet FONT`` writes it into the package.
 
-The sheet is a column of square cells, one a thing, in the order of the vocabulary. Each cell has a thing centred
-with its longer side :data:`CELL` pixels. ``sprites.json`` names the things. Neither the script nor the font is
-needed to use the world.
+The sheet is a column of square cells, one per thing, in the order of the vocabulary. Each cell has a centred thing
+whose longer side is :data:`CELL` pixels. ``sprites.json`` names the things. Using the world needs neither the script
+nor the font.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _FONT_SIZE = 109  # the only size of the font's bitmaps
 
 
 def draw_emoji(font: ImageFont.FreeTypeFont, emoji: str) -> Image.Image:
-    """Return the artwork of one character, cropped to what is visible and scaled to fit a cell."""
+    """Return the artwork of one character, cropped to its visible part and scaled to fit a cell."""
     canvas = Image.new("RGBA", (160, 160))
     ImageDraw.Draw(canvas).text((10, 10), emoji, font=font, embedded_color=True)
     box = canvas.getbbox()

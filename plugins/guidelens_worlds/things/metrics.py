@@ -1,4 +1,5 @@
-"""Scores of pictures of the things world against their prompts, read by :mod:`guidelens_worlds.things.parse`."""
+"""Scores of pictures of the things world against their prompts. :mod:`guidelens_worlds.things.parse` reads the
+pictures."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ _MEANINGS_OF_DETAILS = {
 
 
 def _columns(meanings: Mapping[str, str]) -> tuple[Column, ...]:
-    """Return columns in [0, 1], higher better; those that bear the name of a role have it."""
+    """Return columns in [0, 1]; higher is better. A column with the name of a role has that role."""
     return tuple(
         Column(name, meaning, name if name in ROLES else "", 0.0, 1.0) for name, meaning in meanings.items()
     )
@@ -50,24 +51,24 @@ def _columns(meanings: Mapping[str, str]) -> tuple[Column, ...]:
 
 COLUMNS, DETAILS = _columns(_MEANINGS), _columns(_MEANINGS_OF_DETAILS)
 _FINE = 2.0
-"""Standard deviation in pixels of the blur that is subtracted to leave the fine structure."""
+"""Standard deviation, in pixels, of the blur that is subtracted to get the fine structure."""
 
 
 class ThingsMetric:
-    """What a picture shows of its prompt. All columns lie in [0, 1], higher is better.
+    """Score what a picture shows of its prompt. All columns are in [0, 1]; higher is better.
 
     ``realism`` and ``detail_main`` compare the picture with the nearest rendering, which the parser finds:
 
-    - ``realism``: 1 - squared error of the rendering, relative to the things' area and contrast; 0 where nothing can
-      be read.
-    - ``detail_main``: correlation of the fine structure of picture and rendering inside the thing named first; 0
-      where that thing is not there.
+    - ``realism``: 1 - squared error of the rendering, relative to the things' area and contrast; 0 if nothing can be
+      read.
+    - ``detail_main``: correlation of the fine structure of picture and rendering inside the thing named first; 0 if
+      that thing does not appear.
 
-    The other columns are those of :func:`guidelens_worlds.scores.description_scores`. For a prompt that is not of
-    this world only ``realism`` is scored.
+    The other columns are those of :func:`guidelens_worlds.scores.description_scores`. A prompt that is not of this
+    world gets only ``realism``.
 
-    With ``details`` there is ``binding_shown`` too, which is left out for pictures that show no colour and noun of a
-    named kind. Read it beside ``binding``: a schedule that seldom shows both has few pictures there.
+    ``details`` adds ``binding_shown``, which is left out for pictures without the colour and the noun of a named kind.
+    Read it beside ``binding``, because a schedule that seldom shows both has few such pictures.
     """
 
     columns: tuple[Column, ...] = COLUMNS
@@ -103,13 +104,13 @@ def _without_ground(reading: ParsedScene) -> Scene:
 def detail(picture: Array, scene: Scene, item: Item) -> float:
     """Return the correlation of the fine structure of a picture and of the rendered scene inside one thing, in [0, 1].
 
-    The fine structure is what a Gaussian blur with a standard deviation of 2 pixels takes away.
+    The fine structure is the picture minus its Gaussian blur with a standard deviation of 2 pixels.
     """
     inside = covered([item]) > 0.5
     fine = [_fine(image)[:, inside].ravel() for image in (np.clip(picture, -1, 1), render(scene))]
     first, second = (values - values.mean() for values in fine)
     scale = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return min(1.0, max(0.0, float(first @ second) / scale)) if scale > 0 else 0.0  # rounding goes beyond 1
+    return min(1.0, max(0.0, float(first @ second) / scale)) if scale > 0 else 0.0  # rounding can exceed 1
 
 
 def _fine(image: Array) -> Array:

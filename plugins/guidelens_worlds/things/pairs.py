@@ -38,9 +38,9 @@ CONFIG = BlipConfig(
     image_std=(0.5, 0.5, 0.5),
 )
 _LABELS = (tuple(THINGS), (NATURAL, *COLOURS), tuple(SIZES))
-"""What a patch is labelled with; the number of each kind stands for nothing."""
+"""Labels of a patch. The number of values of each attribute is the label for "nothing"."""
 _LEAST_COVER = 0.2
-"""A patch that things cover less than this shows nothing."""
+"""A patch with a smaller covered share is labelled "nothing"."""
 _FULL_SHARE, _TYPO_SHARE = 0.5, 0.06
 """Shares of captions that describe the whole scene, and of true captions with one misspelt word."""
 
@@ -48,7 +48,7 @@ _FULL_SHARE, _TYPO_SHARE = 0.5, 0.06
 def draw_scenes(rng: random.Random, count: int, pair_share: float = 0.0) -> tuple[list[Scene], Tensor]:
     """Draw scenes and their clean pictures (B, 3, H, W).
 
-    :param pair_share: share of the scenes that show two things of different kinds for certain.
+    :param pair_share: share of the scenes that always show two things of different kinds.
     """
     pairs = round(pair_share * count)
     scenes = [_scene_of_two_kinds(rng) if i < pairs else random_scene(rng) for i in range(count)]
@@ -68,10 +68,9 @@ def _two_kinds(scene: Scene) -> bool:
 def draw_pairs(
     rng: random.Random, scenes: Sequence[Scene], images: Tensor, relation_share: float = 0.0
 ) -> Pairs:
-    """Caption scenes truthfully and falsely.
+    """Write a true and a false caption for each scene.
 
-    :param relation_share: share of the scenes of two different kinds whose caption names these and their relation,
-        and little else.
+    :param relation_share: share of the scenes with two kinds whose caption mainly states their relation.
     """
     descriptions, captions, false_captions = [], [], []
     for scene in scenes:
@@ -89,7 +88,7 @@ def draw_pairs(
 
 
 def _elsewhere(scene: Scene, rng: random.Random) -> Description:
-    """A description of some other scene that is false of this one."""
+    """Return a description of another scene that is false of this one."""
     while True:
         description = describe(random_scene(rng), rng)
         if not true_of(description, scene):
@@ -97,7 +96,7 @@ def _elsewhere(scene: Scene, rng: random.Random) -> Description:
 
 
 def patch_targets(scenes: Sequence[Scene], grid: int) -> tuple[Tensor, Tensor]:
-    """Return labels (B, grid*grid, 3) of the thing that covers most of each patch, and its centre (B, grid*grid, 2).
+    """Return labels (B, grid*grid, 3) of the thing that covers most of each patch, and centres (B, grid*grid, 2).
 
     Centres are (x, y) from the middle of the picture, in units of a quarter of its side.
     """
@@ -119,7 +118,7 @@ def patch_targets(scenes: Sequence[Scene], grid: int) -> tuple[Tensor, Tensor]:
 
 
 def place_labels(scenes: Sequence[Scene]) -> Tensor:
-    """Return one label a scene for its ground and sky together."""
+    """Return one label per scene for its ground and sky together."""
     return torch.tensor(
         [GROUNDS.index(scene.ground) * len(SKIES) + SKIES.index(scene.sky) for scene in scenes]
     )

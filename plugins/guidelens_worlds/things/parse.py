@@ -1,14 +1,15 @@
-"""Read a picture back into a scene, without any network: the judge that no model can flatter.
+"""Parse a picture into a scene, without a network. It serves as ground truth.
 
-The background is the one of the world's thirty that is nearest, by a squared error that is cut off where things cover
-it. Then things are found one by one. With I the picture, C the scene read so far and a, T the alpha and colour of a
-sprite at a place, the sprite that explains most is the one with the largest gain
+The background is the nearest of the world's thirty, by a squared error that is cut off so that covering things do not
+count. Then things are found one by one. Let I be the picture, C the scene read so far, and a, T the alpha and colour of
+a sprite at a place. The sprite that explains most has the largest gain
 
     g = sum W a ((I - C)^2 - (I - T)^2),
 
-found by FFT over all places, sizes, things and colours at once. W is 1 for a thing in front of those read so far, and
-what they leave visible for a thing behind them. Each pass adds the best sprite, until none explains at least
-:data:`MIN_EXPLAINED` of what differs under it. At the end every thing is searched once more with the others in place.
+found by FFT over all places, sizes, things and colours at once. W is 1 for a thing in front of those read so far. For a
+thing behind them, W is the share that they leave visible. Each pass adds the best sprite, until none explains at least
+:data:`MIN_EXPLAINED` of the difference under it. At the end, every thing is searched once more with the others in
+place.
 """
 
 from __future__ import annotations
@@ -30,32 +31,32 @@ from .world import Item, Scene, render
 Array = NDArray[np.float32]
 
 MIN_EXPLAINED = 0.6
-"""Least share of the squared difference under a sprite that the sprite explains: at 0.5 bent outlines pass for more
-things, at 0.7 blurred things are not read."""
+"""Smallest share of the squared difference under a sprite that the sprite must explain. At 0.5 bent outlines are read
+as additional things; at 0.7 blurred things are not read."""
 MIN_GAIN = 8.0
-"""Least gain of a sprite; the faintest thing of the world has about 30 (see ``tests``)."""
+"""Smallest gain of a sprite. The faintest thing of the world has about 30 (see ``tests``)."""
 MIN_VISIBLE = 0.35
-"""Least share of a thing behind others that has to be visible."""
+"""Smallest share of a thing behind others that must be visible."""
 MAX_READ = 5
-"""At most this many things are read; the world has three."""
+"""Largest number of things to read. Scenes of the world have at most three."""
 CUT_OFF = 0.12
 """Squared error of a pixel (sum over channels) above which it counts as covered by a thing."""
 MIN_BACKGROUND = 0.45
-"""Least share of the picture within :data:`CUT_OFF` of its background, or no thing is read (the fullest scenes leave
-0.56)."""
+"""Smallest share of the picture within :data:`CUT_OFF` of its background. Below it, no thing is read. The fullest
+scenes have 0.56."""
 MAX_GROUND_ERROR = 0.2
 """Largest root mean squared error per channel of the uncovered pixels for a background to count as read."""
 CONTRAST = 1.8
 """Mean squared difference (sum over channels) of a thing's pixel from the background, over random scenes."""
 _CANDIDATES = 12
-"""Sprites of a pass that are tried exactly, best first."""
+"""Number of sprites per pass that are evaluated exactly, best first."""
 _EXACT = 1e-3
-"""A scene with a squared error below it is the picture: nothing is searched again."""
+"""A scene with a smaller squared error equals the picture, so nothing is searched again."""
 
 
 @dataclass(frozen=True)
 class ParsedScene:
-    """What was read.
+    """The result of parsing.
 
     :param scene: the nearest background and the things on it (possibly none, or more than three), by area.
     :param ground_error: root mean squared error of the uncovered pixels, in units of [-1, 1].
@@ -68,14 +69,14 @@ class ParsedScene:
 
     @property
     def ground(self) -> str | None:
-        """Name of the ground; None where nothing like it is there."""
+        """Name of the ground, or None if the picture has no known background."""
         return self.scene.ground if self.ground_error <= MAX_GROUND_ERROR else None
 
 
 def parse(image: Array) -> ParsedScene:
-    """Read a picture (3, SIZE, SIZE) in [-1, 1]; values outside are clipped.
+    """Read a picture (3, SIZE, SIZE) in [-1, 1]. Values outside this range are clipped.
 
-    :raises ValueError: another shape.
+    :raises ValueError: the picture has another shape.
     """
     if image.shape != (3, SIZE, SIZE):
         raise ValueError(f"the things world has pictures of shape (3, {SIZE}, {SIZE}), not {image.shape}")
@@ -142,11 +143,11 @@ def _nearest_background(picture: Array) -> tuple[Scene, float]:
 
 @dataclass(frozen=True)
 class _Templates:
-    """All sprites, with the conjugate spectra of what the gain needs: alpha, alpha T per channel, alpha T^2."""
+    """All sprites, with the conjugate spectra that the gain needs: of alpha, alpha T per channel, and alpha T^2."""
 
     kinds: list[tuple[str, str, int]]
     spectra: NDArray[np.complex64]  # (N, 5, SIZE, SIZE // 2 + 1)
-    inside: NDArray[np.bool_]  # (N, SIZE, SIZE): corners at which the sprite lies inside the picture
+    inside: NDArray[np.bool_]  # (N, SIZE, SIZE): corners at which the sprite is inside the picture
 
 
 @lru_cache(maxsize=1)
@@ -182,7 +183,7 @@ def _gains(picture: Array, scene: Scene, behind: bool) -> Array:
 
 
 def _with_one_more(picture: Array, scene: Scene) -> Scene | None:
-    """Return the scene with the thing that explains most of what is left; None where nothing explains enough."""
+    """Return the scene with the thing that explains most of the rest, or None if nothing explains enough."""
     tried: list[tuple[float, Scene]] = []
     for behind in (False, True) if scene.items else (False,):
         gains = _gains(picture, scene, behind)
@@ -203,7 +204,7 @@ def _with_one_more(picture: Array, scene: Scene) -> Scene | None:
 
 
 def _explains(picture: Array, scene: Scene, item: Item, behind: bool) -> bool:
-    """Whether a thing explains enough of what differs under it, and enough of it can be seen."""
+    """Return whether a thing explains enough of the difference under it, and enough of it is visible."""
     alpha = covered([item])
     weight = alpha * (1 - covered(scene.items)) if behind else alpha
     if weight.sum() < MIN_VISIBLE * alpha.sum():
@@ -215,9 +216,10 @@ def _explains(picture: Array, scene: Scene, item: Item, behind: bool) -> bool:
 
 
 def _searched_again(picture: Array, scene: Scene) -> Scene:
-    """Take out every thing in turn and search it again, with the others in place; keep what fits best.
+    """Remove each thing in turn and search it again, with the others in place. Keep the best fit.
 
-    A thing without which the scene fits as well is dropped: one that covered two others was read first.
+    A thing is dropped if the scene fits as well without it, for example if a thing that covers two others was read
+    first.
     """
     for item in scene.items:
         error = _error(picture, scene)
@@ -233,7 +235,7 @@ def _searched_again(picture: Array, scene: Scene) -> Scene:
 
 
 def _best_order(picture: Array, scene: Scene) -> Scene:
-    """Choose the order of drawing that fits best."""
+    """Choose the drawing order that fits best."""
     if not 2 <= len(scene.items) <= 3:
         return scene
     orders = [replace(scene, items=items) for items in permutations(scene.items)]

@@ -24,10 +24,10 @@ CONFUSABLE = (
     ("desert", "dessert"),
     ("sea", "see"),
 )
-"""A word of this world, and one that differs by a letter or by sound alone.
+"""Pairs of a word of this world and a word that differs by a letter or sounds alike.
 
-Where the second word can be drawn as well (a pear for a bear), the prompt means it. Where it cannot, the first is the
-reference that metrics use.
+If the second word can be drawn as well (a pear for a bear), the prompt means it. Otherwise metrics use the first word
+as the reference.
 """
 
 DEMO = (
@@ -39,7 +39,8 @@ DEMO = (
 
 
 def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1, coloured: bool = False) -> Phrase:
-    """A random kind; its size is named with probability ``size``, its colour where it may have several."""
+    """Return a phrase of a random kind. It has its size with probability ``size``, and its colour if several are
+    possible."""
     choices = [name for name, thing in THINGS.items() if thing.paint is not None] if coloured else THINGS
     noun = rng.choice(tuple(choices))
     colours = [colour for colour in THINGS[noun].colours if colour != NATURAL]
@@ -48,7 +49,7 @@ def _phrase(rng: random.Random, *, size: float = 0.0, count: int = 1, coloured: 
 
 
 def _phrases(rng: random.Random, count: int, **options: bool) -> tuple[Phrase, ...]:
-    """Return different things, with different colours if these are named."""
+    """Return phrases of different things, with different colours if colours are named."""
     chosen: list[Phrase] = []
     while len(chosen) < count:
         phrase = _phrase(rng, **options)

@@ -1,4 +1,4 @@
-"""The artwork: sprites by thing and colour, scaled to any size, as alpha and colour arrays."""
+"""Sprites by thing and colour, scaled to any size, as alpha and colour arrays."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ class Sprite:
 
 @cache
 def sprite(name: str, colour: str, size: int) -> Sprite:
-    """Return a thing in a colour, its longer side ``size`` pixels.
+    """Return a thing in a colour. Its longer side has ``size`` pixels.
 
-    :raises KeyError: no such thing or colour.
+    :raises KeyError: the thing or its colour is unknown.
     """
     art = _painted(name, colour)
     scale = size / max(art.size)
@@ -74,10 +74,10 @@ def _painted(name: str, colour: str) -> Image.Image:
 
 
 def _repaint(art: Image.Image, paint: Paint, target: tuple[int, int, int]) -> Image.Image:
-    """Give the pixels that ``paint`` selects a new colour, keeping how light they are against their median.
+    """Give the pixels that ``paint`` selects a new colour, and keep their brightness relative to the median.
 
-    With l the brightness of a pixel over the median brightness: l <= 1 becomes l * target; above 1 the colour
-    goes to white as l goes to the brightest there is.
+    Let l be the brightness of a pixel divided by the median brightness. The new colour is l * target for l <= 1. Above
+    1, it approaches white as l approaches its maximum.
     """
     pixels = np.asarray(art, dtype=np.float32)
     rgb, alpha = pixels[..., :3], pixels[..., 3]

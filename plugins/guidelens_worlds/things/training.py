@@ -1,4 +1,4 @@
-"""The recipes of the things models, over the trainers of the shapes world."""
+"""Training recipes of the things models. They use the trainers of the shapes world."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ UNET_FLAGS: dict[str, Any] = {
     "use_scale_shift_norm": True,
     "conv_resample": False,
 }
-"""4.6 million parameters; without convolutions in the resampling a CPU trains it 1.4 times as fast as with them."""
+"""4.6 million parameters. It has no convolutions in the resampling, so a CPU trains it 1.4 times as fast."""
 
 
 def draw_things(rng: random.Random, count: int) -> Tensor:
@@ -35,7 +35,7 @@ def draw_things(rng: random.Random, count: int) -> Tensor:
 
 
 def generator_training(images: int, **changes: Any) -> GeneratorTraining:
-    """Return the settings of a training; the recipe is in docs/things.md."""
+    """Return the settings of a training of the generator. The recipe is in docs/things.md."""
     return GeneratorTraining(images=images, unet=dict(UNET_FLAGS), **changes)
 
 

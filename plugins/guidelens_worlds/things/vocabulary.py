@@ -31,12 +31,12 @@ Family = Literal["animal", "food", "plant", "vehicle", "building", "toy"]
 
 @dataclass(frozen=True)
 class Paint:
-    """Which pixels of a sprite take a new colour: those within ``reach`` degrees of ``hue``.
+    """Selects the pixels of a sprite that get a new colour: those within ``reach`` degrees of ``hue``.
 
-    :param hue: in degrees; None paints every pixel that is bright enough, whatever its hue.
+    :param hue: in degrees. None selects every pixel that is bright enough, of any hue.
     :param reach: in degrees.
-    :param saturation: least saturation of a painted pixel, in [0, 1].
-    :param value: least brightness of a painted pixel, in [0, 1].
+    :param saturation: smallest saturation of a painted pixel, in [0, 1].
+    :param value: smallest brightness of a painted pixel, in [0, 1].
     """
 
     hue: float | None
@@ -51,9 +51,9 @@ class Thing:
 
     :param emoji: the character whose artwork shows it.
     :param colours: relative frequencies of its colours; :data:`NATURAL` is the artwork as it is.
-    :param grounds: where it is seen most often.
-    :param looks: the colour that its artwork has, where that is one of :data:`COLOURS`.
-    :param paint: what of it is repainted; None where :data:`NATURAL` is its only colour.
+    :param grounds: the grounds on which it appears most often.
+    :param looks: the colour of its artwork, if that is one of :data:`COLOURS`.
+    :param paint: the part that is repainted; None if :data:`NATURAL` is its only colour.
     :param flies: whether it is often in the sky.
     """
 
@@ -68,7 +68,7 @@ class Thing:
 
 _ONE: Mapping[str, float] = {NATURAL: 1.0}
 _ODD = {"red": 0.6, "yellow": 0.6, "green": 0.6, "blue": 0.6, "purple": 0.6}
-"""Colours that are rare, against nature."""
+"""Rare, unnatural colours."""
 _EVEN = {"red": 3.0, "yellow": 3.0, "green": 2.0, "blue": 3.0, "purple": 2.0}
 
 THINGS: dict[str, Thing] = {
@@ -135,4 +135,4 @@ THINGS: dict[str, Thing] = {
     "ball": Thing("\U0001f3c0", "toy", ("street", "meadow"), _EVEN, Paint(20, 30)),
     "balloon": Thing("\U0001f388", "toy", GROUNDS, _EVEN, Paint(0, 30), flies=True),
 }
-"""Sixteen things, which can be distinguished at 20 pixels."""
+"""Sixteen things that can be distinguished at 20 pixels."""

@@ -1,7 +1,7 @@
 """Scenes of the things world and their renderer.
 
 A scene is a ground under a sky with one to three things. The first thing is the main one: it is at least as large as
-the others. Things have whole-pixel places and a few sizes, so that the parser can check a reading exactly.
+the others. Things have whole-pixel positions and a few sizes, so that the parser can check a reading exactly.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ Array = NDArray[np.float32]
 
 MAX_ITEMS = 3
 SIZE_BOUNDARY = 28
-"""A thing whose longer side is below it is small."""
+"""A thing is small if its longer side is below this."""
 MAX_OVERLAP = 0.06
-"""Largest share of a thing's box that another may cover, unless it is in front of it or on it."""
+"""Largest share of a thing's box that another thing may cover, unless that thing is in front of it or on it."""
 _HEADROOM = 4
-"""A thing on the ground has its foot at least this many pixels below the horizon."""
+"""Smallest distance in pixels from the horizon down to the foot of a thing on the ground."""
 _NATURAL_GROUND, _IN_THE_SKY = 0.5, 0.6
-"""How often a ground is one of the main thing's own; how often what flies is in the sky."""
+"""Probabilities that the ground is one of the main thing's own, and that a flying thing is in the sky."""
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,12 @@ class Item:
 
     @property
     def noun(self) -> str:
-        """What it is, as a caption names it."""
+        """The noun that captions use for it."""
         return self.thing
 
     @property
     def looks(self) -> str:
-        """The colour that one sees: a tree of natural colour is green."""
+        """The visible colour. For example, a tree of natural colour is green."""
         return THINGS[self.thing].looks if self.colour == NATURAL else self.colour
 
     @property
@@ -88,7 +88,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and the things on it, the main one first; later ones are drawn over earlier ones."""
+    """A background and the things on it, the main one first. Later things are drawn over earlier ones."""
 
     ground: str
     sky: str
@@ -127,8 +127,8 @@ def random_scene(rng: random.Random, num_items: int | None = None) -> Scene:
     """Draw a scene.
 
     :param rng: the only source of randomness.
-    :param num_items: 1 to 3; None draws it with probabilities 0.5, 0.38, 0.12. A quarter of the scenes of several
-        things repeat one kind (thing, colour, size), so that counts above one are seen often enough.
+    :param num_items: 1 to 3. None draws it with probabilities 0.5, 0.38, 0.12. A quarter of the scenes with several
+        things repeat one kind (thing, colour, size), so that counts above one are frequent enough.
     """
     count = num_items or rng.choices((1, 2, 3), (0.5, 0.38, 0.12))[0]
     while True:
@@ -141,7 +141,7 @@ def random_scene(rng: random.Random, num_items: int | None = None) -> Scene:
 
 
 def random_kinds(rng: random.Random, count: int) -> list[Kind]:
-    """Draw the kinds of a scene: one kind for all things, or a large main thing and smaller other ones."""
+    """Draw the kinds of a scene: one kind for all things, or a main thing and small others."""
     if count > 1 and rng.random() < 0.25:
         return [random_kind(rng, "small" if count > 2 else None)] * count
     sizes = [rng.choices(("small", "large"), (0.3, 0.7))[0], *["small"] * (count - 1)]
@@ -149,27 +149,27 @@ def random_kinds(rng: random.Random, count: int) -> list[Kind]:
 
 
 def random_kind(rng: random.Random, size: str | None = None) -> Kind:
-    """Draw a thing and one of its colours, natural ones more often than odd ones."""
+    """Draw a thing and one of its colours. Natural colours are more frequent than odd ones."""
     thing = rng.choice(tuple(THINGS))
     colours = THINGS[thing].colours
     return thing, rng.choices(tuple(colours), tuple(colours.values()))[0], size or rng.choice(tuple(SIZES))
 
 
 def random_ground(rng: random.Random, thing: str) -> str:
-    """Draw a ground, half of the time one where the thing is often seen."""
+    """Draw a ground, half of the time one on which the thing often appears."""
     return rng.choice(THINGS[thing].grounds if rng.random() < _NATURAL_GROUND else GROUNDS)
 
 
 ARRANGEMENTS = ("beside", "beside", "above", "below", "on", "in front")
-"""How the second of two things is placed against the first."""
+"""Arrangements of the second of two things relative to the first."""
 
 
 def place(
     rng: random.Random, kinds: Sequence[Kind], horizon: int, arrangement: str | None = None, tries: int = 40
 ) -> tuple[Item, ...] | None:
-    """Place kinds, the first as the main one, or return None where the first few tries find no room.
+    """Place kinds, the first as the main one. Return None if a few tries find no room.
 
-    :param arrangement: of the second against the first, one of :data:`ARRANGEMENTS`; None: wherever there is room.
+    :param arrangement: of the second relative to the first, one of :data:`ARRANGEMENTS`; None: wherever there is room.
     """
     for _ in range(tries):
         items: list[Item] = []
@@ -193,7 +193,7 @@ def _placed(
     *,
     alone: bool,
 ) -> Item | None:
-    """Draw a place inside the picture, or return None where there is none."""
+    """Draw a place inside the picture. Return None if there is no place."""
     thing, colour, size = kind
     extent = rng.choice(SIZES[size])
     art = sprite(thing, colour, extent)
@@ -219,7 +219,7 @@ def _standing(rng: random.Random, height: int, horizon: int, thing: str) -> int:
 def _beside_etc(
     rng: random.Random, width: int, height: int, other: Item, arrangement: str, horizon: int
 ) -> tuple[int, int]:
-    """Return a corner for a box in an arrangement with another thing; it may lie outside the picture."""
+    """Return a corner for a box in an arrangement with another thing. The corner may be outside the picture."""
     if arrangement == "beside":
         gap = rng.randint(0, 8)
         left = rng.choice((other.left - gap - width, other.right + gap))
@@ -235,11 +235,11 @@ def _beside_etc(
 
 
 ON_DEPTH = 2
-"""A thing on another one reaches this many pixels into its box: the artwork's edges are round."""
+"""A thing on another one reaches this many pixels into its box, because the artwork's edges are round."""
 
 
 def _room(item: Item, other: Item, arrangement: str | None) -> bool:
-    """Whether two things stand clear of each other, or overlap as their arrangement wants."""
+    """Return whether two things do not overlap too much, or overlap as their arrangement requires."""
     shared = overlap(item, other)
     smaller = min(item.width * item.height, other.width * other.height)
     if arrangement == "in front":
@@ -250,7 +250,7 @@ def _room(item: Item, other: Item, arrangement: str | None) -> bool:
 
 
 def overlap(a: Item, b: Item) -> int:
-    """Return how many pixels the boxes of two things share."""
+    """Return the number of pixels that the boxes of two things share."""
     width = min(a.right, b.right) - max(a.left, b.left)
     height = min(a.foot, b.foot) - max(a.top, b.top)
     return max(0, width) * max(0, height)

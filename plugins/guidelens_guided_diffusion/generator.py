@@ -50,7 +50,7 @@ class GuidedDiffusionGenerator(nn.Module):
     :param label: the class that a class-conditional network draws, 0 to num_classes - 1; ``random``: a class per
         sample, drawn from its seed; ``none``: no class embedding. None for other networks.
     :param size: (height, width) of the pictures; None: the network's ``image_size``.
-    :param notes: what readers of results should know of the network.
+    :param notes: notes about the network for readers of results.
     :param compile: run the network with ``torch.compile``.
     :param fingerprint: hash of architecture, process, label and weights. Default: computed here.
     :raises UsageError: label and network do not fit together, the output has neither C nor 2C channels, or the

@@ -17,8 +17,8 @@ NetworkT = TypeVar("NetworkT", bound=TimestepNetwork)
 def untrained(network_class: Callable[..., NetworkT], flags: UNetFlags, seed: int = 0) -> NetworkT:
     """Build a network with random weights, including those that training initialises with 0.
 
-    Weights are normal with variance 1 / fan-in, and have mean 1 for the gains of normalisations. So activations
-    neither vanish nor overflow, also in half precision.
+    Weights are normal with variance 1 / fan-in. The gains of normalisations have mean 1. Activations therefore neither
+    vanish nor overflow, also in half precision.
 
     :param seed: seed of the weights. PyTorch's global random state does not change.
     """

@@ -30,7 +30,7 @@ OF_OPENAI = ("input_resolution", "context_length", "vocab_size")
 """Numbers that only OpenAI's files store beside the weights."""
 POSITIONS = "visual.positional_embedding"
 POSITION_IDS = ".embeddings.position_ids"
-"""How the names of constants end that transformers up to 4.30 stored."""
+"""Endings of the names of constants that transformers up to 4.30 stored."""
 ARCHITECTURE = (
     *("num_heads", "num_attention_heads", "heads", "pool_type", "text_pool_type", "attn_pool_type"),
     *("final_ln_after_pool", "pad_id", "image_size", "patch_size", "context_length"),

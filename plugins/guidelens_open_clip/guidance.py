@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 ItcMode = Literal["cosine", "sigmoid"]
 
 COSINE_SCALE = 300.0
-"""Default scale of ``itc`` with T = 1. Its size guided well in the shapes world; it is not tuned for these models."""
+"""Default scale of ``itc`` with T = 1. This magnitude guided well in the shapes world. It is not tuned for these
+models."""
 CAPTION_SCALE = 60.0
 """Default scale of ``cap``, chosen in the same way."""
 

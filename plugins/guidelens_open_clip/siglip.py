@@ -1,7 +1,7 @@
-"""SigLIP from Hugging Face's transformers, in the shape of open_clip's networks.
+"""SigLIP from Hugging Face's transformers, with the interface of open_clip's networks.
 
-open_clip builds SigLIP's image tower with timm, in the published sizes only. A folder of transformers is computed by
-transformers' own network instead, of any size, under its own tensor names.
+open_clip builds SigLIP's image tower with timm, in the published sizes only. For a folder of transformers,
+transformers' own network is used instead. It has any size and its own tensor names.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 KIND = "siglip"
 """The ``model_type`` of both SigLIP and SigLIP 2 with a fixed image size."""
 ENTRY = "transformers"
-"""Key of a model configuration under which transformers' own one is kept."""
+"""Key of a model configuration that holds transformers' own configuration."""
 _TOKENIZERS = {32000: "timm/ViT-B-16-SigLIP", 256000: "timm/ViT-B-16-SigLIP2"}
-"""Tokenizers by the size of the vocabulary, for folders without one."""
+"""Default tokenizers by vocabulary size, for folders without a tokenizer."""
 
 
 def siglip_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -45,7 +45,7 @@ def siglip_config(config: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def build_siglip(config: Mapping[str, Any], source: str) -> nn.Module:
-    """Return transformers' network with random weights, and with what open_clip's networks have.
+    """Return transformers' network with random weights and the interface of open_clip's networks.
 
     It has ``visual`` and ``encode_text``.
 
@@ -69,7 +69,7 @@ def build_siglip(config: Mapping[str, Any], source: str) -> nn.Module:
 
 
 class _ImageTower:
-    """The image tower as open_clip's: a function of pictures that knows their size."""
+    """The image tower with the interface of open_clip's: a function of pictures with a fixed size."""
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -84,13 +84,13 @@ class _ImageTower:
 
 def _parsed(config: Mapping[str, Any], source: str) -> Any:
     try:
-        from transformers import SiglipConfig, SiglipModel  # noqa: F401  # both came at once
+        from transformers import SiglipConfig, SiglipModel  # noqa: F401  # both were added in the same release
     except ImportError as error:
         raise GuidelensError(
             f"{source} describes a SigLIP, which needs transformers 4.37 or newer: run pip install -U transformers"
         ) from error
     try:
         return SiglipConfig.from_dict(dict(config))
-    except Exception as error:  # values of another type trip it over anything
+    except Exception as error:  # it can raise anything for values of another type
         reason = (str(error).splitlines() or [""])[0] or type(error).__name__
         raise GuidelensError(f"cannot read {source} as a model configuration: {reason}") from error

@@ -100,7 +100,7 @@ def colour_of(word: str) -> str | None:
 
 
 def colour_shares(image: Tensor, box: Box | None = None) -> dict[str, float]:
-    """Return the share of pixels of each colour: of a picture, or of the middle half of a box's width and height."""
+    """Return each colour's share of the pixels of a picture, or of the middle half of a box in width and height."""
     import torch
 
     if box is not None:

@@ -125,7 +125,7 @@ def _config(flags: Mapping[str, Any]) -> dict[str, Any]:
         "dropout": flags["dropout"],
         "attention_head_dim": _head_dim(flags),
         "norm_num_groups": _NORM_GROUPS,
-        # Without it the middle block's attention has no norm where the embedding scales and shifts.
+        # Without it, the attention of the middle block has no norm if the embedding scales and shifts.
         "attn_norm_num_groups": _NORM_GROUPS,
         "norm_eps": 1e-5,
         "resnet_time_scale_shift": "scale_shift" if flags["use_scale_shift_norm"] else "default",

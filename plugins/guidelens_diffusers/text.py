@@ -81,7 +81,8 @@ def read_empty_prompt(directory: Path, kind: str, config: Mapping[str, Any]) -> 
 
 
 def _components(pipeline_class: Any) -> set[str]:
-    """Return the names of a pipeline's components: the parameters that are not settings with a value of their own."""
+    """Return the names of a pipeline's components: the constructor's parameters without a default value other than
+    None."""
     parameters = list(inspect.signature(pipeline_class.__init__).parameters.values())[1:]
     return {p.name for p in parameters if p.default in (None, inspect.Parameter.empty)}
 

@@ -34,7 +34,7 @@ def build(
 ) -> tuple[nn.Module, Tokenizer, Preprocess]:
     """Return the network with its weights, its tokenizer and its preprocessing.
 
-    OpenAI's weights use QuickGELU, whatever the configuration says. A logit bias in the file is used.
+    OpenAI's weights use QuickGELU, even if the configuration differs. A logit bias in the file is used.
 
     :param key: the entry of the file to read, if it holds several networks.
     :param quick_gelu: the activation that the user chose. None: decide by the file and its configuration.

@@ -49,7 +49,7 @@ class ShapesMetric:
     """Score what a picture shows of its prompt. All columns are in [0, 1]; higher is better.
 
     - ``alignment``: share of the prompt's assertions that hold (objects, counts, relation, background).
-      It is 0 without any object, because a background alone does not depict a prompt.
+      It is 0 if the picture has no objects, because a background alone does not depict a prompt.
     - ``fidelity``: 1 - the unexplained part of the picture, given the scene that was read (0: nothing readable).
     - ``recall``: share of the named kinds that appear at least once.
     - ``binding``: of the named kinds whose colour and whose shape both appear, the share that appear

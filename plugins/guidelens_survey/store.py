@@ -472,7 +472,7 @@ class _Connection(sqlite3.Connection):
 
 
 def _open(address: str | Path, *, uri: bool = False) -> sqlite3.Connection:
-    # Closing may happen in another thread, so SQLite's own check is off; threads share no connection.
+    # Closing may happen in another thread, so SQLite's own check is off. Threads never share a connection.
     return sqlite3.connect(
         address, timeout=30, isolation_level=None, check_same_thread=False, factory=_Connection, uri=uri
     )

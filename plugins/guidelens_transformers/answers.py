@@ -5,7 +5,7 @@ as the answer to a question about the prompt, after VQAScore of Lin et al. (2024
 with Image-to-Text Generation*.
 
 Texts are tokenized once, with one placeholder for the picture. The placeholder is replaced by the tokens that the
-processor writes for a picture of the size at hand (:class:`Placeholder`), once per size.
+processor writes for a picture of the given size (:class:`Placeholder`). These tokens are computed once per size.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Facts from the boxes of a detector: objects, counts, left, right, above and below, and colours by pixels.
 
 The rules are those of Ghosh, Hajishirzi and Schmidt (2023), *GenEval: An Object-Focused Framework for Evaluating
-Text-to-Image Alignment*, section 3. Unlike there, colours come from the pixels of the box, not from a classifier.
+Text-to-Image Alignment*, section 3. One rule differs: colours come from the pixels of the box, not from a classifier.
 """
 
 from __future__ import annotations

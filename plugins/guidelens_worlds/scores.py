@@ -10,8 +10,8 @@ from .description import AnyScene, Description, Phrase, Related, SceneItem, clai
 def description_scores(description: Description, scene: AnyScene, related: Related) -> dict[str, float]:
     """Return the scores of a scene in [0, 1]; higher is better. Scores that do not apply are left out.
 
-    - ``alignment``: share of the assertions that hold. It is 0 without any thing, because a ground alone does not
-      depict a prompt.
+    - ``alignment``: share of the assertions that hold. It is 0 if the scene has no things, because a ground alone does
+      not depict a prompt.
     - ``recall``: share of the named kinds that appear at least once. ``recall_main`` is that of the kind named first,
       ``recall_rest`` that of the others.
     - ``precision``: share of the things that the description names.

@@ -44,6 +44,7 @@ help:
 demo: $(RUN_STAMP)
 	$(BIN)/guidelens compare --prompts shapes:category=demo --schedule itc --schedule itm --schedule cap \
 		--schedule shift --schedule blend --seeds 4 --steps 50 --out demo
+	@echo "next: $(BIN)/guidelens explore"
 
 # One thread per worker: two workers of the network's default thread count would fight over the cores.
 test: $(DEV_STAMP)
@@ -136,7 +137,7 @@ endif
 
 $(RUN_STAMP): pyproject.toml constraints.txt | same-python
 	@echo "Installing guidelens into $(VENV) (once; several minutes and gigabytes, mostly PyTorch) ..."
-	$(PIP_INSTALL) -e .
+	$(PIP_INSTALL) -e '.[explore,figures,survey]'
 	@touch $@
 
 $(DEV_STAMP): pyproject.toml constraints.txt | same-python

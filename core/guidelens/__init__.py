@@ -1,7 +1,6 @@
 """guidelens: see what a vision-language objective means, through what it makes a diffusion model draw.
 
-The names below are resolved when they are first used, so ``import guidelens`` loads neither torch nor a
-plugin.
+The names below are imported when they are first used, so ``import guidelens`` loads neither torch nor plugins.
 """
 
 from __future__ import annotations

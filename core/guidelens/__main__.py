@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-# -m puts the working directory first; nothing there is to be imported, or found as a plugin, unasked.
+# python -m puts the working directory first on the search path. Remove it, so that its files are not imported.
 if not getattr(sys.flags, "safe_path", False) and sys.path and sys.path[0] in ("", os.getcwd()):
     del sys.path[0]
 

@@ -1,7 +1,8 @@
-"""The colours of objectives and schedules: one each, the same on every page and in every figure.
+"""The colours of objectives and schedules. Each has one colour, the same on every page and in every figure.
 
-The paper's objectives and schedules have fixed colours, told apart with any common colour blindness; others get theirs
-from a hash of the name. Each colour has a shade for light and one for dark backgrounds, both readable as text.
+The paper's objectives and schedules have fixed colours, which people with any common colour blindness can distinguish.
+The colour of any other name comes from a hash of the name. Each colour has a shade for light backgrounds and one for
+dark backgrounds. Both are readable as text.
 
 Importing this loads no torch.
 """
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Colour:
-    """Two shades of a colour, ``#rrggbb``: for light and for dark backgrounds."""
+    """Two shades of a colour, ``#rrggbb``, for light and for dark backgrounds."""
 
     light: str
     dark: str
@@ -33,11 +34,11 @@ COLOURS = (
     Colour("#d0246c", "#f3a5bd"),
     Colour("#565b63", "#9aa0a8"),
 )
-"""By number, which the class names of pages carry (``c0``, ``c1``, ...)."""
+"""The colours by number. Class names on pages contain the number (``c0``, ``c1``, ...)."""
 
 FIXED = {"itc": 0, "itm": 1, "cap": 2, "shift": 3, "blend": 4}
 NEUTRAL = len(COLOURS) - 1
-"""The number of the grey: no guidance, and what belongs to several objectives, such as a cosine."""
+"""The number of grey, for pictures without guidance and for values of several objectives, such as a cosine."""
 
 _UNGUIDED = ("none", "unguided")
 _HASHED = range(len(FIXED), NEUTRAL)
@@ -47,7 +48,7 @@ def colour_number(name: str) -> int:
     """Return the number of a name's colour.
 
     :param name: an objective, a schedule with or without options (``blend:itc=0.3,cap=0.7``), or an objective of a
-        model (``itc@blip``). What precedes the options or the model counts, in any case.
+        model (``itc@blip``). Only the part before the options or the model is used, in any case.
     """
     base = name.replace("@", ":").partition(":")[0].strip().lower()
     if base in _UNGUIDED:
@@ -63,11 +64,11 @@ def colour(name: str) -> Colour:
 
 
 def palette(names: Iterable[str]) -> dict[str, int]:
-    """Return the numbers of the colours of names that are seen together.
+    """Return the numbers of the colours of names that are shown together.
 
-    Each has its own (:func:`colour_number`), except where another of them has it too: there the plain spelling
-    (``blend`` rather than ``blend:itc=0.3``), or else the name that comes first, keeps it, and the other takes the next
-    colour that is free. Where none is, colours repeat.
+    Each name gets its own colour (:func:`colour_number`). If several names have the same colour, one of them keeps it:
+    the plain spelling (``blend`` before ``blend:itc=0.3``), or else the first name. Each other name gets the next free
+    colour. Colours repeat if none is free.
     """
     wanted = {name: colour_number(name) for name in names}
     order = sorted(wanted, key=lambda name: name.lower() not in FIXED)
@@ -83,7 +84,7 @@ def palette(names: Iterable[str]) -> dict[str, int]:
 
 
 def style_sheet() -> str:
-    """Return the colours as CSS: ``--cN`` in both shades, and the classes ``cN`` of lines, bands, dots and keys."""
+    """Return CSS with the colours ``--cN`` in both shades, and the classes ``cN`` of lines, bands, dots and keys."""
     numbers = range(len(COLOURS))
     light = " ".join(f"--c{i}: {COLOURS[i].light};" for i in numbers)
     dark = " ".join(f"--c{i}: {COLOURS[i].dark};" for i in numbers)

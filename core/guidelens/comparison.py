@@ -1,4 +1,4 @@
-"""Compare schedules on the same prompts and the same noise: compute what is missing, then write the page."""
+"""Compare schedules on the same prompts and the same noise: compute the missing cells, then write the page."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Comparison:
     page: Path
     grid: Path
     rows: list[dict[str, Any]]
-    """The rows of the requested cells, prompts outermost, seeds innermost. A stopped comparison lacks some."""
+    """The rows of the requested cells, prompts outermost, seeds innermost. Some are missing if it was stopped."""
     computed: int
     """Number of cells written by this call."""
     reused: int
@@ -59,9 +59,9 @@ class Comparison:
     """Whether ``should_stop`` ended the comparison. The page exists only if some picture was finished."""
 
     def save(self, path: str | Path) -> Path:
-        """Write the grid of pictures as PNG; return the path.
+        """Write the grid of pictures as PNG, and return the path.
 
-        :raises GuidelensError: there is no grid, the name does not end in .png, or the file cannot be written.
+        :raises GuidelensError: if there is no grid, the name does not end in .png, or the file cannot be written.
         """
         png = self._repr_png_()
         if png is None:
@@ -69,9 +69,9 @@ class Comparison:
         return save_picture(open_picture(self.grid), path)
 
     def to_pandas(self) -> pd.DataFrame:
-        """Return a row per picture of the directory; the columns are those of ``guidelens study export``.
+        """Return a row per picture of the directory, with the columns of ``guidelens study export``.
 
-        :raises GuidelensError: pandas is not installed.
+        :raises GuidelensError: if pandas is not installed.
         """
         from guidelens.studies.results import load_study
 
@@ -110,27 +110,27 @@ def compare(
 ) -> Comparison:
     """Draw every prompt under every schedule with every seed, score the pictures and write a page to ``out``.
 
-    Components are names (``"shapes"``, ``"blend:itc=0.5,cap=0.5"``) or objects; None takes the default of the
-    loaded plugins. Cells that ``out`` holds already are not computed again: repeat an interrupted call to continue
-    it, or add prompts, schedules, seeds and metrics. Other settings need another directory.
+    Components are names (``"shapes"``, ``"blend:itc=0.5,cap=0.5"``) or objects. None takes the default of the
+    loaded plugins. Cells that are already in ``out`` are not computed again. So you can repeat an interrupted call to
+    continue it, and add prompts, schedules, seeds and metrics. Other settings need another directory.
 
     :param prompts: texts or prompts; None takes the default prompt set.
     :param schedules: one or several names or objects, or a mapping from names to objects.
-    :param seeds: a number of seeds (4: 0 to 3), a list such as ``"0,3,7-9"``, or the seeds.
+    :param seeds: the number of seeds (4 means 0 to 3), a list such as ``"0,3,7-9"``, or the seeds themselves.
     :param sampling: how pictures are drawn; None: :class:`~guidelens.sampling.Sampling` with its defaults.
     :param metrics: None takes those of the plugin that offers the generator; ``()`` takes none.
     :param perturbations: also draw each prompt perturbed, such as ``["typo:edits=1"]``.
     :param batch_size: number of pictures computed at once; ``auto``: as many as should fit into memory.
     :param command: the command line, recorded in ``config.json`` and shown on the page.
     :param on_progress: see :class:`~guidelens.runs.drive.Callbacks`.
-    :param on_note: likewise.
-    :param should_stop: likewise.
-    :raises UsageError: for a request that makes no sense, or a directory that holds something else.
-    :raises GuidelensError: for a directory that cannot be written, or sampling that failed.
+    :param on_note: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
+    :raises UsageError: for an invalid request, or a directory with other contents.
+    :raises GuidelensError: if the directory cannot be written, or sampling fails.
     """
     earlier = earlier_config(Path(out), COMPARISON)
     if batch_size == "auto" and earlier is not None:
-        batch_size = earlier["batch_size"]  # batches of another size would round differently
+        batch_size = earlier["batch_size"]  # another batch size would round differently
     seed_list = read_seeds(seeds)
     given = None if prompts is None else as_prompts(prompts)
     parts = resolve_components(
@@ -147,15 +147,15 @@ def compare(
 
 @dataclass(frozen=True)
 class Sweep:
-    """The result of :func:`compare_sweep`: a comparison for each value, and one page of all of them."""
+    """The result of :func:`compare_sweep`: a comparison for each value, and one page with all of them."""
 
     page: Path
     comparisons: dict[str, Comparison]
-    """By label, as ``scale 0.3``; those after a stopped one are missing."""
+    """The comparisons by label, such as ``scale 0.3``. Those after a stopped one are missing."""
 
     @property
     def stopped(self) -> bool:
-        """Whether ``should_stop`` ended it. The page exists only if every value has some picture."""
+        """Whether ``should_stop`` ended the sweep. The page exists only if each value has at least one picture."""
         return any(comparison.stopped for comparison in self.comparisons.values())
 
 
@@ -166,11 +166,11 @@ def compare_sweep(
     samplings: Mapping[str, Sampling],
     **options: Any,
 ) -> Sweep:
-    """Compare under several samplings, each in a directory of its own below ``out``, and write one page of all.
+    """Compare under several samplings, each in its own directory below ``out``, and write one page with all.
 
-    :param samplings: by what each is called, as ``scale 0.3``; the page has a row of pictures for each.
-    :param options: as for :func:`compare`.
-    :raises UsageError, GuidelensError: as :func:`compare`.
+    :param samplings: the samplings by label, such as ``scale 0.3``. The page has a row of pictures for each.
+    :param options: see :func:`compare`.
+    :raises UsageError, GuidelensError: see :func:`compare`.
     """
     from guidelens.files import write_file
     from guidelens.report.page import render_sweep
@@ -200,7 +200,7 @@ def write_pages(store: RunStore) -> None:
 
 
 def ordered(config: Mapping[str, Any], rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return rows prompts outermost, then schedules, then seeds, each in the order of the configuration."""
+    """Sort rows by prompt, then schedule, then seed, each in the order of the configuration."""
     prompts = {(p["text"], p["reference"]): i for i, p in enumerate(config["prompts"])}
     schedules = {s["name"]: i for i, s in enumerate(config["schedules"])}
     return sorted(

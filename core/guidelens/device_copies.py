@@ -9,14 +9,14 @@ from torch import Tensor
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return ``values`` on the device, without waiting for the copy where that is safe.
 
-    On CUDA it is safe: pageable memory has been read when the call returns. An Apple GPU may read it later, when a
-    temporary tensor has been freed and its memory reused (pytorch/pytorch issue 189690).
+    This is safe on CUDA, where pageable memory has been read when the call returns. An Apple GPU may read it later, after
+    a temporary tensor has been freed and its memory reused (pytorch/pytorch issue 189690).
     """
     return values.to(device, non_blocking=device.type == "cuda")
 
 
 def upload(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Return ``values`` on the device; on CUDA through pinned memory, so that the copy overlaps computation."""
+    """Return ``values`` on the device. On CUDA they pass through pinned memory, so the copy overlaps computation."""
     values = values.to(dtype)
     if device.type == "cuda" and values.device.type == "cpu":
         values = values.pin_memory()
@@ -26,7 +26,7 @@ def upload(values: Tensor, device: torch.device, dtype: torch.dtype) -> Tensor:
 class HostCopy:
     """Asynchronous copies of tensors to the host, started by the constructor.
 
-    On CUDA the copy is queued behind the kernels that compute the tensors; the host does not wait.
+    On CUDA the copy is queued after the kernels that compute the tensors. The host does not wait.
     """
 
     def __init__(self, *tensors: Tensor) -> None:
@@ -46,7 +46,7 @@ class HostCopy:
         return self._event is None or self._event.query()
 
     def values(self) -> list[Tensor]:
-        """Return the copies, on the CPU; waits until they are complete."""
+        """Wait until the copies are complete, and return them on the CPU."""
         if self._event is not None:
             self._event.synchronize()
         return self._copies

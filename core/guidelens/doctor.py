@@ -1,4 +1,4 @@
-"""Describe an installation for a bug report, with hints on problems. Imports torch, if that works."""
+"""Describe an installation for a bug report, with hints on problems. Imports torch if possible."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SUPPORTED_PYTHONS = ((3, 10), (3, 14))
 """The oldest and the newest Python that guidelens supports."""
 
 FOR_DEVELOPERS = ("dev", "docs", "test", "testing")
-"""Extras that no command needs."""
+"""Extras that commands do not need."""
 
 ENVIRONMENT_PREFIX = "GUIDELENS_"
 
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the diagnosis: lines of (name, value), and hints on how to solve problems."""
+    """A part of the diagnosis, with lines of (name, value), and hints on how to solve problems."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -40,7 +40,7 @@ def short_versions() -> str:
 
 
 def diagnose(manager: PluginManager) -> list[Section]:
-    """Return the diagnosis of this installation. It reports broken parts and does not raise."""
+    """Return the diagnosis of this installation. Broken parts are reported, not raised."""
     return [_versions(), _devices(), _plugins(manager), _weights(manager), _environment()]
 
 
@@ -57,7 +57,7 @@ def _versions() -> Section:
 
 
 def _requirements() -> list[str]:
-    """Return the distributions that guidelens requires, with those of its extras for users."""
+    """Return the distributions that guidelens requires, including those of its extras for users."""
     names = set()
     for requirement in importlib.metadata.requires("guidelens") or ():
         name = re.match(r"[\w.-]+", requirement)

@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each is shown as one line, without a traceback."""
+"""Errors that a user can act on. Each is shown as one line, without a traceback."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from contextlib import contextmanager
 class GuidelensError(Exception):
     """An expected failure. The message says what was wrong, with which value, and what to do.
 
-    The command line prints it as one line and exits with :attr:`exit_code`; anything that is not a
-    ``GuidelensError`` is a bug and keeps its traceback.
+    The command line prints it as one line and exits with :attr:`exit_code`. Any other exception is a bug and keeps its
+    traceback.
 
-    :param setting: the name of the setting that is at fault, such as ``scale`` or ``device``; empty where no
-        single one is. Study files use it to find the line.
+    :param setting: the name of the wrong setting, such as ``scale`` or ``device``; empty if it is not a single one.
+        Study files use it to find the line.
     """
 
     exit_code = 1
@@ -31,7 +31,7 @@ class UsageError(GuidelensError):
 
 @contextmanager
 def concerning(setting: str) -> Iterator[None]:
-    """Give usage errors that are raised inside the name of the setting at fault, where they have none."""
+    """Add the name of the wrong setting to usage errors that are raised inside, unless they already have one."""
     try:
         yield
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Atomic files: a file has its old or its new content at every moment, and I/O errors are one line."""
+"""Atomic files: a file always has either its old or its new content. I/O errors become one line."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 from .errors import GuidelensError
 
 TEMPORARY = ".tmp~"
-"""How the names of unfinished files end. They begin with a dot; an interruption may leave them behind."""
+"""The suffix of unfinished files. Their names begin with a dot. An interruption may leave such files behind."""
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield the path of a temporary file beside ``path``; move it to ``path`` when the block ends.
+    """Yield the path of a temporary file beside ``path``, and move it to ``path`` when the block ends.
 
     The temporary file is flushed to the disk first, so a power cut leaves either the old or the new content.
     If the block raises, the temporary file is removed and ``path`` keeps its content.
@@ -37,7 +37,7 @@ def replacing(path: Path) -> Iterator[Path]:
 def atomic_write(path: Path, content: bytes) -> None:
     """Replace the content of a file atomically.
 
-    :raises OSError: when the file cannot be written.
+    :raises OSError: if the file cannot be written.
     """
     with replacing(path) as temporary:
         temporary.write_bytes(content)
@@ -46,7 +46,7 @@ def atomic_write(path: Path, content: bytes) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Replace the content of a file atomically.
 
-    :raises GuidelensError: when the file cannot be written, in one line.
+    :raises GuidelensError: if the file cannot be written, with a message of one line.
     """
     with explained(f"cannot write {path}"):
         atomic_write(path, content)
@@ -55,9 +55,9 @@ def write_file(path: Path, content: bytes) -> None:
 def check_writable(path: Path) -> None:
     """Create the directory of ``path`` if it is missing, and check that a file can be written there.
 
-    An existing file at ``path`` is left as it is.
+    An existing file at ``path`` is not changed.
 
-    :raises GuidelensError: when no file can be written.
+    :raises GuidelensError: if no file can be written.
     """
     with explained(f"cannot write {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,7 +68,7 @@ def check_writable(path: Path) -> None:
 
 @contextmanager
 def explained(message: str) -> Iterator[None]:
-    """Turn an OSError of the block into a GuidelensError of one line: ``message``, the reason, and what to do."""
+    """Turn an OSError in the block into a GuidelensError of one line: ``message``, the reason, and what to do."""
     try:
         yield
     except OSError as error:

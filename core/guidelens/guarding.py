@@ -1,8 +1,8 @@
-"""Calls into plugin code: whatever goes wrong inside becomes one line that names the component and the method.
+"""Calls into plugin code. Any failure becomes an error of one line that names the component and the method.
 
-A component may raise anything, ``SystemExit`` and other non-``Exception`` classes included, and may return
-anything. The engine, metrics and the plugin manager call components through this module only, so that no plugin
-can end the program or pass on what the contract excludes. Importing it loads no torch.
+A component may raise anything, including ``SystemExit`` and other classes that are not an ``Exception``, and may return
+anything. The engine, metrics and the plugin manager call components only through this module. So a plugin cannot end
+the program, and values that violate the contract do not reach the engine. Importing this module does not load torch.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LONGEST_SIDE = 1 << 16
-"""Pixels that a side of a picture may have."""
+"""The largest side of a picture, in pixels."""
 
 _NAMES: dict[int, tuple[weakref.ref[Any], str]] = {}
 
 
 class ComponentError(GuidelensError):
-    """A component raised an exception, or returned what its contract excludes."""
+    """A component raised an exception, or returned a value that violates its contract."""
 
 
 def name_component(component: object, name: str) -> None:
-    """Remember what a built component is called in messages, such as ``guidance model 'x' of plugin 'y'``."""
+    """Remember the name of a built component for messages, such as ``guidance model 'x' of plugin 'y'``."""
     key = id(component)
     try:
         reference = weakref.ref(component, lambda _: _NAMES.pop(key, None))
-    except TypeError:  # an object with slots: it goes by its class
+    except TypeError:  # an object with slots: messages use its class
         return
     _NAMES[key] = (reference, name)
 
 
 def name_of(component: object, kind: str = "component") -> str:
-    """Return what a component is called in messages: its name if a plugin offered it, else its class.
+    """Return the name of a component for messages: its own if a plugin offered it, else its class.
 
-    :param kind: such as ``generator``, for components that were given as objects.
+    :param kind: its kind, such as ``generator``, for components that were given as objects.
     """
     reference, name = _NAMES.get(id(component), (None, ""))
     if reference is not None and reference() is component:
@@ -59,7 +59,7 @@ def name_of(component: object, kind: str = "component") -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an exception as one line, its class first; also one whose text cannot be had."""
+    """Return an exception as one line, its class first. It also works if the exception's text cannot be read."""
     try:
         text = " ".join(str(error).split())
     except BaseException as other:  # a plugin's __str__
@@ -69,13 +69,13 @@ def one_line(error: BaseException) -> str:
 
 @contextmanager
 def plugin_code(who: str, doing: str) -> Iterator[None]:
-    """Run plugin code inside: what it raises becomes a :class:`ComponentError` of one line.
+    """Run plugin code inside. Exceptions become a :class:`ComponentError` of one line.
 
-    Errors of guidelens, interrupts and lack of memory, which the engine has an answer to, pass unchanged.
+    Three kinds pass unchanged: errors of guidelens, interrupts, and out-of-memory errors, which the engine handles.
 
-    :param who: names the component or plugin.
-    :param doing: what was asked of it, such as ``losses()``.
-    :raises ComponentError: for anything else that is raised inside.
+    :param who: the name of the component or plugin.
+    :param doing: the call, such as ``losses()``.
+    :raises ComponentError: for any other exception that is raised inside.
     """
     try:
         yield
@@ -88,9 +88,9 @@ def plugin_code(who: str, doing: str) -> Iterator[None]:
 
 
 def call(component: Any, kind: str, method: str, *args: Any, **options: Any) -> Any:
-    """Return ``component.method(*args, **options)``, or of ``component(...)`` where ``method`` is ``__call__``.
+    """Return ``component.method(*args, **options)``, or ``component(...)`` if ``method`` is ``__call__``.
 
-    :raises ComponentError: it raised something other than an error of guidelens.
+    :raises ComponentError: if it raised something other than an error of guidelens.
     """
     doing = "its forward pass" if method == "__call__" else f"{method}()"
     with plugin_code(name_of(component, kind), doing):
@@ -99,7 +99,7 @@ def call(component: Any, kind: str, method: str, *args: Any, **options: Any) -> 
 
 
 class _Splitter:
-    """Stands for stdout while plugin code runs: keeps what its threads print, and lets other threads print."""
+    """Replaces stdout while plugin code runs. It captures output of the code's threads; other threads print as usual."""
 
     def __init__(self, stdout: Any) -> None:
         self.stdout = stdout
@@ -117,9 +117,9 @@ _LOCK = threading.Lock()
 
 @contextmanager
 def captured_output(who: str) -> Iterator[None]:
-    """Keep what plugin code prints away from stdout, which carries results; ``-v`` shows it. Safe in threads.
+    """Keep output of plugin code out of stdout, which contains results. ``-v`` shows the output. Thread-safe.
 
-    :param who: names the plugin.
+    :param who: the name of the plugin.
     """
     thread, printed = threading.get_ident(), io.StringIO()
     with _LOCK:
@@ -151,12 +151,12 @@ def predict(
 ) -> Tensor:
     """Return a generator's output for x_t (B, C, H, W) and timesteps (B,): (B, C or 2C, H, W).
 
-    The generator is shown a copy of ``x_t``, which is connected to it for gradients.
+    The generator receives a copy of ``x_t``. Gradients flow from the copy to ``x_t``.
 
-    :param conditions: (B, ...), what :func:`conditions_of` returned for these samples; None for most generators.
-    :param differentiable: the output must have a gradient where ``x_t`` requires one.
-    :raises ComponentError: it raised, wrote into x_t, or returned something of another shape or type, or without
-        gradient where ``x_t`` requires one.
+    :param conditions: the conditions of these samples from :func:`conditions_of`, (B, ...); None for most generators.
+    :param differentiable: whether the output must have a gradient if ``x_t`` requires one.
+    :raises ComponentError: if the generator raised, wrote into x_t, returned another shape or type, or returned an
+        output without a required gradient.
     """
     shown = x_t.clone()
     before = shown._version
@@ -178,9 +178,9 @@ def predict(
 
 
 def conditions_of(generator: Any, seeds: Sequence[int]) -> Tensor | None:
-    """Return what a generator conditions these samples on, (B, ...); None for one that draws nothing of the kind.
+    """Return the conditions that a generator draws for these samples, (B, ...). None if it does not draw any.
 
-    :raises ComponentError: it raised, or returned something other than a row per sample.
+    :raises ComponentError: if the generator raised, or did not return one row per sample.
     """
     if not callable(getattr(generator, "conditions", None)):
         return None
@@ -196,12 +196,12 @@ def conditions_of(generator: Any, seeds: Sequence[int]) -> Tensor | None:
 
 
 def decode(generator: Any, latents: Tensor) -> Tensor:
-    """Return the pictures (B, 3, h, w) of latents (B, C, H, W), by the generator's own decoder.
+    """Decode latents (B, C, H, W) into pictures (B, 3, h, w) with the generator's decoder.
 
-    The generator is shown a copy of ``latents``, which is connected to the pictures for gradients.
+    The generator receives a copy of ``latents``. Gradients flow from the pictures to ``latents``.
 
-    :raises ComponentError: it raised, wrote into the latents, or returned something other than pictures of its
-        ``picture_shape``, with a gradient where ``latents`` require one.
+    :raises ComponentError: if the generator raised, wrote into the latents, did not return pictures of its
+        ``picture_shape``, or returned pictures without a gradient although ``latents`` require one.
     """
     shown = latents.clone()
     before = shown._version
@@ -231,7 +231,7 @@ def losses_of(
 ) -> dict[str, Tensor]:
     """Return a guidance model's losses of images (B, 3, H, W): (B,) for each of ``objectives``, in the images' dtype.
 
-    See :func:`own_losses_of`, which leaves them in the model's dtype.
+    :func:`own_losses_of` returns the same losses in the model's dtype.
     """
     losses = own_losses_of(model, images, text, objectives, differentiable=differentiable, **extra)
     return {name: loss.to(images.dtype) for name, loss in losses.items()}
@@ -248,12 +248,12 @@ def own_losses_of(
 ) -> dict[str, Tensor]:
     """Return a guidance model's losses of images (B, 3, H, W): (B,) for each of ``objectives``, in the model's dtype.
 
-    The model is shown a copy of ``images``, which is connected to them for gradients.
+    The model receives a copy of ``images``. Gradients flow from the copy to ``images``.
 
-    :param differentiable: the losses must have gradients.
-    :param extra: what models of a kind take besides, such as ``timesteps``.
-    :raises ComponentError: it raised, wrote into the images or the text, or returned anything but a real loss per
-        sample for exactly ``objectives``, with gradients.
+    :param differentiable: whether the losses must have gradients.
+    :param extra: further arguments of some models, such as ``timesteps``.
+    :raises ComponentError: if the model raised, wrote into the images or the text, or did not return one real loss per
+        sample, with gradients, for exactly ``objectives``.
     """
     shown = images.clone()
     before, encoded = shown._version, _text_versions(text)
@@ -290,7 +290,7 @@ def own_losses_of(
 def encode(model: Any, prompts: Sequence[str]) -> TextBatch:
     """Return prompts as a guidance model encodes them.
 
-    :raises ComponentError: it raised, or returned something else than a ``TextBatch`` of these prompts.
+    :raises ComponentError: if the model raised, or did not return a ``TextBatch`` of these prompts.
     """
     from .contracts import TextBatch
 
@@ -313,8 +313,8 @@ def encode(model: Any, prompts: Sequence[str]) -> TextBatch:
 def weights_at(schedule: Any, progress: float) -> Mapping[str, float]:
     """Return a schedule's objective weights at ``progress`` in [0, 1].
 
-    :raises ComponentError: it raised, or returned something else than a mapping from objectives.
-    :raises UsageError: a weight is not a number.
+    :raises ComponentError: if the schedule raised, or did not return a mapping from objectives.
+    :raises UsageError: if a weight is not a number.
     """
     weights = call(schedule, "schedule", "weights", progress)
     who = name_of(schedule, "schedule")
@@ -335,11 +335,12 @@ def weights_at(schedule: Any, progress: float) -> Mapping[str, float]:
 
 
 def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
-    """Return a metric's scores of images (B, 3, H, W): finite numbers by declared column, a dict per image.
+    """Return a metric's scores of images (B, 3, H, W): one dict per image, with finite numbers by declared column.
 
-    The metric is given a copy of the images, so that one that writes into them changes no other score.
+    The metric receives a copy of the images. If it writes into them, other scores do not change.
 
-    :raises ValueError, TypeError: it broke the contract. Its own exceptions pass: the caller names the metric.
+    :raises ValueError, TypeError: if the metric violates the contract. Its own exceptions pass unchanged; the caller
+        adds the name of the metric.
     """
     given = images.clone()
     before = given._version
@@ -367,20 +368,20 @@ def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[di
 def image_shape_of(generator: Any) -> tuple[int, int, int]:
     """Return a generator's image shape (C, H, W), checked.
 
-    :raises UsageError: it is not three positive integers.
+    :raises UsageError: if it is not three positive integers.
     """
     return _shape_of(generator, "image_shape")
 
 
 def is_latent(generator: Any) -> bool:
-    """Return whether a generator diffuses latents: whether it has a ``decode``."""
+    """Return whether a generator diffuses latents, which means that it has a ``decode``."""
     return callable(getattr(generator, "decode", None))
 
 
 def picture_shape_of(generator: Any) -> tuple[int, int, int]:
     """Return the shape (C, H, W) of a generator's pictures: its ``picture_shape`` if it diffuses latents.
 
-    :raises UsageError: it is not three positive integers.
+    :raises UsageError: if it is not three positive integers.
     """
     return _shape_of(generator, "picture_shape" if is_latent(generator) else "image_shape")
 
@@ -403,7 +404,7 @@ def _shape_of(generator: Any, name: str) -> tuple[int, int, int]:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value can be read as one float: a number, or a tensor with one element."""
+    """Return whether a value can be read as one float: a number, or a tensor with one element."""
     if isinstance(value, bool) or not hasattr(type(value), "__float__"):
         return False
     try:
@@ -427,7 +428,7 @@ def _bound(value: float) -> str:
 
 
 def _text_versions(text: TextBatch) -> list[int]:
-    """Return how often each tensor of encoded text was written; tensors of inference mode do not count that."""
+    """Return how many times each tensor of encoded text was written. Inference tensors do not count writes."""
     return [tensor._version for tensor in text.tensors.values() if not tensor.is_inference()]
 
 

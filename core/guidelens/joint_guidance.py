@@ -1,4 +1,4 @@
-"""Several guidance models as one: objectives are named ``model/objective``, and one schedule weighs them all."""
+"""Several guidance models as one. Objectives are named ``model/objective``, and one schedule weights all of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ SEPARATOR = "/"
 class JointGuidance:
     """Guidance models side by side; see :class:`guidelens.contracts.GuidanceModel`.
 
-    The objective ``itc`` of the model ``blip`` is ``blip/itc``. Every model sees the same picture and the same prompt;
-    only the models whose objectives are active in a step are evaluated there. Modules are frozen, in eval mode.
+    The objective ``itc`` of the model ``blip`` is named ``blip/itc``. All models receive the same pictures and prompts.
+    A step evaluates only the models whose objectives are active in it. Modules are frozen and in eval mode.
 
-    :param models: by the names that their objectives get.
-    :raises UsageError: for no models, a name with a slash, or a model that reads x_t.
+    :param models: the models by name. The names become the prefixes of the objectives.
+    :raises UsageError: if there are no models, a name contains a slash, or a model reads x_t.
     """
 
     def __init__(self, models: Mapping[str, GuidanceModel]) -> None:
@@ -44,7 +44,7 @@ class JointGuidance:
 
     @property
     def objectives(self) -> frozenset[str]:
-        """All objectives, by their names here."""
+        """All objectives, with the names of their models as prefixes."""
         return frozenset(
             _full(name, each) for name, model in self.models.items() for each in model.objectives
         )
@@ -56,7 +56,7 @@ class JointGuidance:
 
     @property
     def default_scales(self) -> dict[str, float]:
-        """Those of the models: gradients of different models are not made comparable."""
+        """The default scales of the models. They do not make gradients of different models comparable."""
         return {
             _full(name, each): scale
             for name, model in self.models.items()
@@ -68,7 +68,7 @@ class JointGuidance:
         return JointGuidance({name: place(model, device, dtype) for name, model in self.models.items()})
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
-        """Encode prompts with every model; notes begin with the model's name."""
+        """Encode prompts with every model. Notes begin with the model's name."""
         tensors: dict[str, Tensor] = {}
         notes: list[list[str]] = [[] for _ in prompts]
         for name, model in self.models.items():
@@ -79,7 +79,7 @@ class JointGuidance:
         return TextBatch(tuple(prompts), tensors, tuple(map(tuple, notes)) if any(notes) else ())
 
     def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
-        """Return the losses (B,) that were asked for, from the models that they belong to."""
+        """Return the requested losses (B,), each from its model."""
         wanted: dict[str, list[str]] = {}
         for each in objectives:
             name, _, own = each.partition(SEPARATOR)

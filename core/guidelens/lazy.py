@@ -20,10 +20,10 @@ def lazy_names(
 
         __getattr__, __dir__ = lazy_names(__name__, {"Thing": "heavy"})
 
-    Nothing is kept: what the home module calls by the name now is what the package answers.
+    Nothing is cached. The package always returns the current value from the module that defines the name.
 
     :param package: the package's ``__name__``.
-    :param homes: public name -> the module within the package that defines it.
+    :param homes: maps each public name to the module in the package that defines it.
     """
 
     def get(name: str) -> Any:

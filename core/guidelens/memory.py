@@ -20,12 +20,12 @@ T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 LARGEST_BATCH = 64
-"""The largest predicted batch size. Larger batches are hardly faster per picture."""
+"""The largest predicted batch size. Larger batches take almost the same time per picture."""
 
 _SHARE_USED = 0.8
 _WORTHWHILE = 0.05
 _HEADROOM = 1.5
-"""Factor from the tensors that autograd saves to all memory in use, workspaces included."""
+"""The ratio of all memory in use, including workspaces, to the tensors that autograd saves."""
 _SIGNS = (
     "out of memory",
     "can't allocate memory",
@@ -52,11 +52,11 @@ def _in_short(error: Exception) -> str:
 class MicroBatches:
     """Evaluates a batch in pieces that fit into memory, and remembers the size that fitted.
 
-    A piece that does not fit is halved and evaluated again; finished pieces are kept. Samples do not depend on their
-    neighbours, so splitting changes results by rounding at most. Thread-safe.
+    A piece that does not fit is halved and evaluated again. Finished pieces are kept. Samples do not depend on their
+    neighbours, so splitting changes results only by rounding. Thread-safe.
 
-    :param relieve: called when a single sample does not fit. It reduces the memory that a sample needs, for example
-        by recomputing activations, and returns True; it returns False if it cannot.
+    :param relieve: called if a single sample does not fit. It reduces the memory that a sample needs, for example
+        by recomputing activations, and returns True. It returns False if it cannot.
     """
 
     def __init__(self, relieve: Callable[[], bool] = lambda: False) -> None:
@@ -86,7 +86,7 @@ class MicroBatches:
             else:
                 start += size
                 continue
-            # Outside the handler: the traceback, which still referenced the failed attempt's tensors, is freed.
+            # Outside the handler, because the traceback references the failed attempt's tensors until it is freed.
             self._shrink(size, reason, relieved)
         return parts
 
@@ -125,7 +125,7 @@ def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
     :param available: free memory in bytes; None: unknown.
     """
     one, two = measure(1), measure(2)
-    per_sample = two - one  # cancels what does not grow with the batch, such as weights
+    per_sample = two - one  # the difference cancels memory that does not grow with the batch, such as weights
     if available is None or per_sample <= 0:
         return LARGEST_BATCH
     fitting = int(available * _SHARE_USED) // per_sample
@@ -133,9 +133,9 @@ def predict_batch(measure: Callable[[int], int], available: int | None) -> int:
 
 
 def knee(seconds: Callable[[int], float], largest: int) -> int:
-    """Return the batch size from which on throughput hardly grows: 1, 2, 4, ... or ``largest``.
+    """Return the batch size above which throughput hardly increases: 1, 2, 4, ... or ``largest``.
 
-    The size doubles while that reduces the time per picture by at least the share :data:`_WORTHWHILE`.
+    The size is doubled as long as that reduces the time per picture by at least the share :data:`_WORTHWHILE`.
 
     :param seconds: evaluates a batch of the given size and returns its time in seconds.
     :param largest: the size that fits into memory.
@@ -151,7 +151,7 @@ def knee(seconds: Callable[[int], float], largest: int) -> int:
 
 
 def elapsed(evaluate: Callable[[], object], device: torch.device) -> float:
-    """Return the time of an evaluation in seconds; synchronises with the device."""
+    """Return the time of an evaluation in seconds. Synchronises with the device."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     began = time.perf_counter()
@@ -186,7 +186,7 @@ def bytes_used(evaluate: Callable[[], object], device: torch.device) -> int:
 
 
 def available_memory(device: torch.device) -> int | None:
-    """Return the free memory of a device, or of this process on the CPU, in bytes; None where it is unknown."""
+    """Return the free memory of a device in bytes; on the CPU, what this process can use. None if it is unknown."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)

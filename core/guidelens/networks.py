@@ -31,9 +31,9 @@ WITHOUT_FLOAT64 = ("mps",)
 
 
 def resolve_device(name: str) -> torch.device:
-    """Return the device called ``cpu``, ``cuda``, ``cuda:N`` or ``mps``; ``auto`` is the fastest present.
+    """Return the device called ``cpu``, ``cuda``, ``cuda:N`` or ``mps``. ``auto`` chooses the fastest available device.
 
-    :raises UsageError: for another name, or a device that is absent.
+    :raises UsageError: for another name, or a device that is not available.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -57,7 +57,7 @@ def resolve_device(name: str) -> torch.device:
 
 
 def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
-    """Return the dtype called ``name``, to compute in on a device.
+    """Return the dtype called ``name`` for computing on a device.
 
     :raises UsageError: for a name not in :data:`DTYPES`, or a dtype that the device does not support.
     """
@@ -80,8 +80,8 @@ def own_precision(device: torch.device) -> Iterator[torch.dtype | None]:
     The engine asks for bfloat16 or float16 by autocast, which casts frozen weights again at every call. A network
     that opens this context in its forward pass casts its weights once instead, and decides what stays float32.
 
-    :param device: where the network computes; autocast is per kind of device.
-    :returns: yields the dtype of the caller's autocast; None where autocast is off: compute in the weights' dtype.
+    :param device: the network's device. Autocast is set per kind of device.
+    :returns: yields the dtype of the caller's autocast. None if autocast is off; then compute in the weights' dtype.
     """
     kind = device.type
     if kind == "meta" or not torch.is_autocast_enabled(kind):  # autocast does not know the meta device
@@ -95,8 +95,8 @@ def own_precision(device: torch.device) -> Iterator[torch.dtype | None]:
 def place(network: Any, device: torch.device, dtype: torch.dtype) -> Any:
     """Move a network to a device and dtype, in place where possible, and return it.
 
-    A module's parameters and buffers are cast, except float64 buffers: they are tables that need full precision, such
-    as ``alphas_cumprod``. They stay on the CPU where the device has no float64. Other objects are moved by their
+    A module's parameters and buffers are cast, except float64 buffers. These are tables that need full precision, such
+    as ``alphas_cumprod``; they stay on the CPU if the device has no float64. Other objects are moved by their method
     ``to(device, dtype)``, if they have one.
     """
     if isinstance(network, nn.Module):
@@ -122,7 +122,7 @@ def _cast(network: nn.Module, dtype: torch.dtype) -> None:
             tensor.data = tensor.data.to(dtype)
 
 
-# Names of the buffers that were not float64 at first, so that a later cast to a lower precision includes them.
+# Names of the buffers that were not float64 originally, so that a later cast to a lower precision includes them.
 _CASTABLE: WeakKeyDictionary[nn.Module, frozenset[str]] = WeakKeyDictionary()
 
 
@@ -155,8 +155,8 @@ _LOCK = threading.Lock()
 def frozen(*networks: Any) -> Iterator[None]:
     """Put modules into eval mode with frozen parameters. The last open context restores both on exit.
 
-    Freezing saves the memory that autograd would keep for the parameters' gradients. A network that is not a
-    :class:`torch.nn.Module` is left as it is; the engine computes no gradients for its parameters either.
+    Freezing saves the memory that autograd would use for the parameters' gradients. A network that is not a
+    :class:`torch.nn.Module` is not changed. The engine does not compute gradients for its parameters either.
     """
     modules = [network for network in networks if isinstance(network, nn.Module)]
     with _LOCK:

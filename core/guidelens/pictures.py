@@ -1,4 +1,4 @@
-"""Tensors in [-1, 1] and pictures of 8 bits: conversion both ways, and PNG files."""
+"""Conversion between tensors in [-1, 1] and 8-bit pictures, and PNG files."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def from_levels(levels: np.ndarray) -> Image:
 
 
 def to_tensor(picture: Image) -> Tensor:
-    """Turn a picture into (3, H, W) float32 in [-1, 1]: what a metric receives, at once or on a later run."""
+    """Turn a picture into (3, H, W) float32 in [-1, 1]. Metrics receive this tensor, also in a later run."""
     import numpy as np
     import torch
 
@@ -55,17 +55,16 @@ def to_tensor(picture: Image) -> Tensor:
 
 
 def png_bytes(picture: Image) -> bytes:
-    """Return ``picture`` as a PNG file; the same pixels give the same bytes."""
+    """Return ``picture`` as the bytes of a PNG file. The same pixels give the same bytes."""
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG")
     return buffer.getvalue()
 
 
 def open_picture(path: Path | IO[bytes]) -> Image:
-    """Open a picture and read it fully.
+    """Open a picture and read it fully. For a damaged picture Pillow may also raise SyntaxError or ValueError.
 
-    :raises OSError: when there is no such file, or it is not a picture; a damaged one may also raise
-        SyntaxError or ValueError.
+    :raises OSError: if there is no such file, or it is not a picture.
     """
     from PIL import Image as images
 
@@ -77,8 +76,8 @@ def open_picture(path: Path | IO[bytes]) -> Image:
 def is_whole_png(path: Path) -> bool:
     """Return whether a file is a complete PNG.
 
-    The decoder alone does not tell: a library may have set Pillow to accept truncated files for the whole
-    process (LAVIS's data sets do). So the last chunk is checked as well.
+    Decoding alone does not show this: a library may have set Pillow to accept truncated files in the whole
+    process, as LAVIS's data sets do. So the last chunk is checked as well.
     """
     try:
         with path.open("rb") as file:
@@ -95,9 +94,9 @@ _PNG_END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
 def enlarged(picture: Image, side: int) -> Image:
-    """Return a picture enlarged by a whole factor, pixel by pixel, up to ``side`` on its longer side.
+    """Return a picture enlarged by an integer factor, without smoothing, to at most ``side`` on its longer side.
 
-    One that cannot be doubled within ``side`` is returned as it is.
+    A picture that cannot be doubled within ``side`` is returned unchanged.
     """
     from PIL import Image as images
 

@@ -1,6 +1,6 @@
-"""The pytest plugin for plugin authors (``pip install 'guidelens[testing]'``): fixtures, all named guidelens_*.
+"""The pytest plugin for plugin authors (``pip install 'guidelens[testing]'``). Its fixtures are named guidelens_*.
 
-pytest loads this wherever guidelens is installed, so it imports nothing of guidelens until a fixture is used.
+pytest loads this module wherever guidelens is installed. So it does not import guidelens until a fixture is used.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def guidelens_generator() -> TinyGenerator:
 
 @pytest.fixture
 def guidelens_guidance_model() -> TinyGuidanceModel:
-    """A guidance model with itc, itm and cap, likewise: guidelens.testing.TinyGuidanceModel."""
+    """A guidance model with itc, itm and cap that is as fast: guidelens.testing.TinyGuidanceModel."""
     from guidelens.testing.toys import TinyGuidanceModel
 
     return TinyGuidanceModel()
@@ -39,7 +39,7 @@ def guidelens_guidance_model() -> TinyGuidanceModel:
 def guidelens_engine(
     guidelens_generator: TinyGenerator, guidelens_guidance_model: TinyGuidanceModel
 ) -> Engine:
-    """An Engine of the two on the CPU, 4 steps. Override one of them in your tests to try your own in it."""
+    """An Engine with these two, on the CPU, with 4 steps. To test your own, override one of the two fixtures."""
     from guidelens.engine import Engine
     from guidelens.sampling import Sampling
 
@@ -62,7 +62,7 @@ def guidelens_prompts() -> tuple[str, ...]:
 
 @pytest.fixture
 def guidelens_plugins() -> Callable[..., PluginManager]:
-    """``guidelens_plugins(X, ...)``: the PluginManager with plugins X, whatever GUIDELENS_PLUGINS says."""
+    """``guidelens_plugins(X, ...)`` returns the PluginManager with plugins X. GUIDELENS_PLUGINS is ignored."""
 
     def load(*requests: Any) -> PluginManager:
         from guidelens.plugins import PluginManager
@@ -74,10 +74,10 @@ def guidelens_plugins() -> Callable[..., PluginManager]:
 
 @pytest.fixture
 def guidelens_cli(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """``guidelens_cli("plugins", "show", X)``: runs the command line in this process.
+    """``guidelens_cli("plugins", "show", X)`` runs the command line in this process.
 
-    Its result has ``exit_code``, ``stdout`` and ``stderr``. ``-p guidelens.testing.tiny`` makes commands that
-    draw take milliseconds.
+    The result has ``exit_code``, ``stdout`` and ``stderr``. With ``-p guidelens.testing.tiny``, commands that draw
+    pictures take milliseconds.
     """
     monkeypatch.delenv("GUIDELENS_PLUGINS", raising=False)
 

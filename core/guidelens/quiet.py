@@ -1,4 +1,4 @@
-"""Silence the warnings of libraries that help no user, whatever other threads do meanwhile."""
+"""Silence warnings of libraries that do not help users. Thread-safe."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-# catch_warnings swaps process-wide state: two threads inside it at once would restore each other's.
+# catch_warnings replaces state of the whole process. Two threads inside it at once would restore each other's state.
 _LOCK = threading.RLock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence Python warnings for the enclosed block, under one lock for all. May nest; safe from any thread."""
+    """Silence Python warnings in the enclosed block, under a global lock. Blocks may nest. Thread-safe."""
     with _LOCK, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

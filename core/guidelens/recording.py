@@ -1,6 +1,6 @@
-"""Telemetry of a running batch, and a check that its values stay finite.
+"""Telemetry of a running batch, and a check that its values are finite.
 
-Both leave tensors on the device, and read them without waiting for it.
+Both keep tensors on the device, and read them without waiting for it.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Recorder:
         self._notes = step.notes
 
     def results(self) -> list[Result]:
-        """Return the results after the steps so far; synchronises with the device."""
+        """Return the results after the steps so far. Synchronises with the device."""
         if self._last is None:
             return []
         images = self._last.picture.clamp(-1, 1).to("cpu", torch.float32)
@@ -77,10 +77,11 @@ class Recorder:
 class FiniteCheck:
     """Ends a run with an error when a sample is no longer finite.
 
-    It copies the counts and states to the host every :data:`STEPS_BETWEEN_CHECKS` steps and after the last step, and
-    checks a copy when it has arrived. On an accelerator that is some steps later, at the end of the run at the latest.
+    It copies the counts and states to the host every :data:`STEPS_BETWEEN_CHECKS` steps and after the last step. It
+    checks a copy when it has arrived. On an accelerator that is some steps later, or at the end of the run.
 
-    :param tolerated: the number of steps that a sample may go unguided because its gradient is not finite.
+    :param tolerated: the largest number of steps in which a sample may be left unguided because its gradient is not
+        finite.
     :param steps: the number of steps of the run.
     """
 
@@ -95,7 +96,7 @@ class FiniteCheck:
         """Count the samples that step ``step`` left unguided, and check the state after it.
 
         :param nonfinite: (B,) bool.
-        :raises GuidelensError: naming the sample, if its gradients or its values stopped being finite.
+        :raises GuidelensError: if the gradients or values of a sample are no longer finite. The message names it.
         """
         counts = nonfinite.to(torch.int64)
         self._counts = counts if self._counts is None else self._counts + counts
@@ -120,5 +121,5 @@ class FiniteCheck:
 
 
 def _series(steps: list[dict[K, Tensor]]) -> dict[K, list[list[float]]]:
-    """Return for each key, for each sample, the values over steps."""
+    """Return the values over steps, for each key and sample."""
     return {key: torch.stack([step[key] for step in steps], dim=1).tolist() for key in steps[0]}

@@ -24,10 +24,10 @@ class Sample:
     """One requested picture.
 
     :param prompt: the text for the guidance model; may be empty only without guidance.
-    :param schedule: weights of the objectives; None for a picture without guidance.
+    :param schedule: the weights of the objectives; None for a picture without guidance.
     :param seed: seeds all noise of this picture, 0 to 2**63 - 1.
     :param scale: s; None uses :attr:`Sampling.scale <guidelens.sampling.Sampling>`.
-    :param label: free for the caller; the engine does not read it.
+    :param label: any value for the caller's use; the engine does not read it.
     """
 
     prompt: str
@@ -39,7 +39,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Step:
-    """One sampling step of a batch; tensors are detached, on the engine's device. B samples.
+    """One sampling step of a batch of B samples. Tensors are detached and on the engine's device.
 
     :param index: 0..N-1 in the order of sampling.
     :param timestep: the training timestep of ``x_t``, as given to the generator.
@@ -47,21 +47,22 @@ class Step:
     :param x_t: the state before the step, (B, C, H, W).
     :param pred_x0: the generator's x0 at ``x_t``, before guidance; clamped if ``clip_denoised``.
     :param sample: the state after the step; after the last step the picture, not clamped.
-    :param weights: w_k(p) by objective, (B,); those that any sample of the batch uses at some step.
-    :param losses: L_k likewise, nan where the objective is inactive for the sample.
-    :param gradients: dL_k/dx0 likewise, (B, C, H, W), before weights and scales: with respect to what the guidance
-        model is shown, x0 unclamped, or its blend with x_t, or x_t itself; the decoded picture where the generator
-        diffuses latents. Over random views, their average.
-    :param gradient_norms: their norms (B,), nan likewise.
-    :param cosines: of these gradients, by (sorted) pair of objectives; nan where either is inactive or 0.
-    :param nonfinite: (B,) bool, samples left unguided in this step because their gradient was not finite.
+    :param weights: w_k(p), (B,), for each objective that some sample of the batch uses at some step.
+    :param losses: L_k, (B,), for the same objectives; nan where the objective is inactive for the sample.
+    :param gradients: dL_k/dx0, (B, C, H, W), for the same objectives, before weights and scales. They are taken with
+        respect to the image that the guidance model sees: the unclamped x0, its blend with x_t, or x_t itself; for
+        latents, the decoded picture. With random views, they are averaged over the views.
+    :param gradient_norms: the norms of these gradients, (B,); nan where the objective is inactive.
+    :param cosines: the cosines between these gradients, (B,) by (sorted) pair of objectives; nan where either
+        objective is inactive or its gradient is 0.
+    :param nonfinite: (B,) bool, the samples left unguided in this step because their gradient was not finite.
     :param notes: the guidance model's notes on each sample's prompt, such as a word that was cut off; the same at
         every step.
-    :param decode: returns the pictures (B, 3, h, w) of latents, where the generator diffuses these; ``x_t``,
-        ``pred_x0`` and ``sample`` are then latents, and :attr:`preview` and :attr:`picture` pictures.
-    :param decoded: the decoded ``pred_x0``, where guidance needed it.
+    :param decode: maps latents to pictures (B, 3, h, w), if the generator diffuses latents. ``x_t``, ``pred_x0`` and
+        ``sample`` are then latents, and :attr:`preview` and :attr:`picture` are pictures.
+    :param decoded: the decoded ``pred_x0``, if guidance needed it.
 
-    A repeated step is recorded once: values come from its last repetition; ``nonfinite`` is true if the gradient of
+    A repeated step is recorded once. Its values come from the last repetition; ``nonfinite`` is true if the gradient of
     any repetition was not finite.
     """
 
@@ -90,20 +91,20 @@ class Step:
 
     @cached_property
     def picture(self) -> Tensor:
-        """``sample`` as pictures (B, 3, h, w); of latents, decoded when first read."""
+        """``sample`` as pictures (B, 3, h, w). Latents are decoded when this is first read."""
         return self.sample if self.decode is None else self.decode(self.sample)
 
     def save(self, path: str | Path) -> Path:
-        """Write the predicted x0 of the samples, side by side, as PNG; return the path.
+        """Write the predicted x0 of the samples, side by side, as PNG, and return the path.
 
-        :raises GuidelensError: the name does not end in .png, or the file cannot be written.
+        :raises GuidelensError: if the name does not end in .png, or the file cannot be written.
         """
         return save_picture(self._row(), path)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row per sample: index, progress, and ``weight.K``, ``loss.K``, ``gradient_norm.K``, ``cosine.K|L``.
 
-        :raises GuidelensError: pandas is not installed.
+        :raises GuidelensError: if pandas is not installed.
         """
         tables: dict[str, dict[str, Tensor]] = {
             "weight": self.weights,
@@ -141,12 +142,12 @@ class Step:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """A finished picture and its telemetry: one number per step, nan where an objective was inactive.
+    """A finished picture and its telemetry. Telemetry has one number per step, nan where an objective was inactive.
 
     :param image: (C, H, W) float32 on the CPU, clamped to [-1, 1].
-    :param losses: L_k by objective, for those that this sample's schedule uses at some step.
-    :param gradient_norms: norm of dL_k/dx0 likewise.
-    :param cosines: by pair of them, spelled ``"a|b"`` in sorted order.
+    :param losses: L_k for each objective that this sample's schedule uses at some step.
+    :param gradient_norms: the norm of dL_k/dx0 for the same objectives.
+    :param cosines: the cosines between these gradients by pair of objectives, spelled ``"a|b"`` in sorted order.
     :param nonfinite_steps: the number of steps left unguided because the gradient was not finite.
     :param seconds: wall time of the batch divided by its size.
     :param notes: the guidance model's notes on the prompt.
@@ -163,20 +164,20 @@ class Result:
 
     @property
     def picture(self) -> Image:
-        """The image as a picture of 8 bits."""
+        """The image as an 8-bit picture."""
         return to_picture(self.image)
 
     def save(self, path: str | Path) -> Path:
-        """Write the picture as PNG, pixel for pixel; return the path.
+        """Write the picture as PNG, pixel for pixel, and return the path.
 
-        :raises GuidelensError: the name does not end in .png, or the file cannot be written.
+        :raises GuidelensError: if the name does not end in .png, or the file cannot be written.
         """
         return save_picture(self.picture, path)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return a row per step: ``step``, and ``loss.K``, ``gradient_norm.K``, ``cosine.K|L``.
 
-        :raises GuidelensError: pandas is not installed.
+        :raises GuidelensError: if pandas is not installed.
         """
         tables = {"loss": self.losses, "gradient_norm": self.gradient_norms, "cosine": self.cosines}
         columns = {

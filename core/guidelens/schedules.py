@@ -1,6 +1,6 @@
-"""Schedules as tables: what each objective weighs at each step, computed once and passed on.
+"""Schedules as tables: the weight of each objective at each step, computed once and passed on.
 
-Importing this loads no torch.
+Importing this module does not load torch.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     from .plugins import PluginManager
 
 ScheduleSpec = str | Schedule | Sequence[str | Schedule] | Mapping[str, Schedule]
-"""How schedules are given: one or several, by name or as objects, or objects by the name they go by."""
+"""The forms in which schedules are given: one or several names or objects, or a mapping from names to objects."""
 
 
 @dataclass(frozen=True, eq=False)
 class ScheduleTable:
-    """The weights w_k of a schedule at each of N steps, (N, K) float64. It is a schedule itself.
+    """The weights w_k of a schedule at each of N steps, (N, K) float64. The table is itself a schedule.
 
-    :param name: what the schedule goes by.
-    :param objectives: the K objectives that the schedule names, sorted; one may weigh 0 throughout.
+    :param name: the name of the schedule.
+    :param objectives: the K objectives that the schedule names, sorted. An objective may have weight 0 at all steps.
     """
 
     name: str
@@ -50,17 +50,17 @@ class ScheduleTable:
 
     @cached_property
     def by_objective(self) -> dict[str, list[float]]:
-        """The weights of each objective that is used at some step, as JSON values."""
+        """The weights, as JSON values, of each objective that is used at some step."""
         columns = zip(self.objectives, self.values.T.tolist(), strict=True)
         return {name: weights for name, weights in columns if any(weights)}
 
 
 def tabulate(schedule: Schedule, steps: int, name: str = "") -> ScheduleTable:
-    """Return what ``schedule`` does over ``steps`` steps; a table of that length is its own.
+    """Return the table of ``schedule`` over ``steps`` steps. A table of that length is returned unchanged.
 
-    :param name: what the schedule goes by; empty: its ``repr``.
+    :param name: the name of the schedule; empty: its ``repr``.
     :raises UsageError: for a weight that is not a finite number.
-    :raises ComponentError: where the schedule raises, or returns something other than a mapping.
+    :raises ComponentError: if the schedule raises, or does not return a mapping.
     """
     import torch
 
@@ -87,25 +87,25 @@ def _weights(schedule: Schedule, progress: float, name: str) -> dict[str, float]
 
 @dataclass(frozen=True)
 class NamedSchedule:
-    """A schedule and the name it goes by in rows, tables and pages."""
+    """A schedule, and its name in rows, tables and pages."""
 
     name: str
     schedule: Schedule
 
     def table(self, steps: int) -> ScheduleTable:
-        """Return what the schedule does over ``steps`` steps, whatever it is made of; see :func:`tabulate`."""
+        """Return the table of the schedule over ``steps`` steps; see :func:`tabulate`."""
         return tabulate(self.schedule, steps, self.name)
 
     def tabulated(self, steps: int) -> NamedSchedule:
-        """Return the same schedule as a table, which is not computed again."""
+        """Return the same schedule as a table, so that its weights are not computed again."""
         return NamedSchedule(self.name, self.table(steps))
 
 
 def read_schedules(given: ScheduleSpec, plugins: Callable[[], PluginManager]) -> list[NamedSchedule]:
-    """Return schedules in any of their spellings, each with the name it goes by. A repeated name counts once.
+    """Return schedules, given in any form, with their names. A repeated name counts once.
 
-    :param plugins: returns the plugins that offer schedules; called where one is given by name.
-    :raises UsageError: for a name that is unknown, or something that is not a schedule.
+    :param plugins: returns the plugins that offer schedules. It is called only if a schedule is given by name.
+    :raises UsageError: for an unknown name, or an object that is not a schedule.
     """
     if isinstance(given, Mapping):
         return [NamedSchedule(name, _checked(schedule)) for name, schedule in given.items()]
@@ -125,7 +125,7 @@ def read_schedules(given: ScheduleSpec, plugins: Callable[[], PluginManager]) ->
 def one_schedule(schedules: Sequence[NamedSchedule]) -> NamedSchedule:
     """Return the only schedule.
 
-    :raises UsageError: where there are several.
+    :raises UsageError: if there are several.
     """
     if len(schedules) != 1:
         names = ", ".join(schedule.name for schedule in schedules)
@@ -134,7 +134,7 @@ def one_schedule(schedules: Sequence[NamedSchedule]) -> NamedSchedule:
 
 
 def object_name(component: object) -> str:
-    """Return what an object calls itself (``name``), or its class."""
+    """Return an object's own name (``name``), or else its class."""
     name = getattr(component, "name", None)
     return name if isinstance(name, str) and name else type(component).__name__
 

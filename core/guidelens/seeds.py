@@ -16,7 +16,7 @@ _SEED_PART = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 def read_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
     """Return the seeds for a number of seeds, a text (:func:`parse_seeds`) or a list.
 
-    :raises UsageError: there is no seed, or one is out of range.
+    :raises UsageError: if there is no seed, or one is out of range.
     """
     if isinstance(seeds, (int, str)) and not isinstance(seeds, bool):
         return parse_seeds(str(seeds))
@@ -40,10 +40,11 @@ def checked_seed(seed: int) -> int:
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
-    """Read ``4`` (the seeds 0 to 3) or a list of seeds and ranges such as ``0,3,7-9`` (a single seed:
-    ``7-7``).
+    """Read a number of seeds, such as ``4`` (the seeds 0 to 3), or a list of seeds and ranges, such as ``0,3,7-9``.
 
-    :raises UsageError: when the text is neither, or names more than :data:`MAX_SEEDS` seeds.
+    A single seed is written as a range: ``7-7``.
+
+    :raises UsageError: if the text is neither, or names more than :data:`MAX_SEEDS` seeds.
     """
     text = text.strip()
     if re.fullmatch(r"\d+", text):

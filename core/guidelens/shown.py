@@ -1,4 +1,4 @@
-"""How results show themselves: pictures in a row, PNG and HTML for notebooks, data frames."""
+"""Display of results: pictures in a row, PNG and HTML for notebooks, data frames."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _LEAST_SIDE = 128
-"""Small pictures are enlarged by whole pixels to at least this many."""
+"""Small pictures are enlarged by an integer factor to at least this number of pixels."""
 
 _GAP = 4
 
 
 def row_of(pictures: Sequence[Image]) -> Image:
-    """Return pictures side by side, small ones enlarged without smoothing."""
+    """Return pictures side by side. Small pictures are enlarged without smoothing."""
     from PIL import Image as images
 
     shown = [enlarged(picture) for picture in pictures]
@@ -38,7 +38,7 @@ def row_of(pictures: Sequence[Image]) -> Image:
 
 
 def enlarged(picture: Image) -> Image:
-    """Return a picture of at least :data:`_LEAST_SIDE` pixels, enlarged by a whole number."""
+    """Return a picture enlarged by an integer factor to at least :data:`_LEAST_SIDE` pixels."""
     from PIL import Image as images
 
     factor = max(1, -(-_LEAST_SIDE // max(picture.size)))
@@ -50,7 +50,7 @@ def enlarged(picture: Image) -> Image:
 def save_picture(picture: Image, path: str | Path) -> Path:
     """Write a picture as PNG, pixel for pixel.
 
-    :raises GuidelensError: the name does not end in .png, or the file cannot be written.
+    :raises GuidelensError: if the name does not end in .png, or the file cannot be written.
     """
     target = Path(path)
     if target.suffix.lower() != ".png":
@@ -75,7 +75,7 @@ def html_of(picture: bytes | None, title: str, facts: Mapping[str, str]) -> str:
 def data_frame(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return rows as a data frame.
 
-    :raises GuidelensError: pandas is not installed.
+    :raises GuidelensError: if pandas is not installed.
     """
     try:
         import pandas as pd

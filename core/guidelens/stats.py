@@ -1,4 +1,4 @@
-"""Means over cells with intervals that respect the prompt: pictures of one prompt are not independent."""
+"""Means over cells, with intervals that account for prompts: pictures of one prompt are not independent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESAMPLES = 9999
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over ``n`` pictures of ``clusters`` prompts, with its interval (NaN where none can be given)."""
+    """A mean over ``n`` pictures of ``clusters`` prompts, with its interval (NaN if there is none)."""
 
     mean: float
     low: float
@@ -24,7 +24,7 @@ class Estimate:
 
     @property
     def has_interval(self) -> bool:
-        """False for a single picture, or where all agree: then nothing is known about spread."""
+        """Whether there is an interval. False for a single picture, or if all values agree: the spread is unknown."""
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
@@ -37,16 +37,18 @@ def estimate(
 ) -> Estimate:
     """Estimate the mean of ``values`` over pictures, resampling whole prompts (a cluster bootstrap).
 
-    A resample draws prompts with replacement, each with all its seeds, and takes the mean over all its
-    pictures (Davison & Hinkley 1997, section 3.8: resampling whole clusters only). With one prompt there is
-    nothing to draw but its seeds, so these are resampled and the interval speaks of this prompt only. The
-    percentiles are widened for the small number of clusters k to the level Phi(-sqrt(k / (k - 1)) t_{k-1})
-    (the expanded percentile interval of Hesterberg 2015, section 5.3); a plain percentile interval of four
-    prompts is only half as wide as it should be. Where all units agree (or there is one), resampling sees no
-    spread, and no interval is given rather than one of width zero. The resampling is seeded: the same values
-    give the same interval.
+    A resample draws prompts with replacement, each with all its seeds. Its mean is taken over all its pictures
+    (Davison & Hinkley 1997, section 3.8: resampling whole clusters only). If there is only one prompt, its seeds are
+    resampled instead, and the interval applies to this prompt only.
 
-    :raises ValueError: when the lengths differ or a value is not finite.
+    The percentiles are widened to the level Phi(-sqrt(k / (k - 1)) t_{k-1}), because the number of clusters k is small
+    (the expanded percentile interval of Hesterberg 2015, section 5.3). A plain percentile interval of four prompts is
+    only half as wide as it should be.
+
+    If all units agree, or there is only one, resampling shows no spread. There is then no interval, rather than one of
+    width zero. The resampling is seeded: the same values give the same interval.
+
+    :raises ValueError: if the lengths differ or a value is not finite.
     """
     if len(values) != len(prompts):
         raise ValueError(f"{len(values)} values for {len(prompts)} prompts")
@@ -91,8 +93,8 @@ def _interval(units: Sequence[Sequence[float]], confidence: float, resamples: in
 def expanded_level(confidence: float, clusters: int) -> float:
     """Return the level at which a percentile interval of ``clusters`` units covers about ``confidence``.
 
-    1 - 2 Phi(-sqrt(k / (k - 1)) t), with t the quantile of Student's distribution of k - 1 degrees of
-    freedom.
+    The level is 1 - 2 Phi(-sqrt(k / (k - 1)) t), where t is the quantile of Student's distribution with k - 1 degrees
+    of freedom.
     """
     from scipy import stats
 
@@ -103,8 +105,8 @@ def expanded_level(confidence: float, clusters: int) -> float:
 def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Estimate]]:
     """Return ``{schedule: {column: Estimate}}`` over result rows, both in order of appearance.
 
-    A cell without a score in a column (not applicable, or the metric failed there) is left out of that
-    column's n.
+    A cell may have no score in a column, because the column does not apply or the metric failed. Such a cell is not
+    counted in the column's n.
     """
     collected: dict[str, dict[str, tuple[list[float], list[str]]]] = {}
     columns: dict[str, None] = {}
@@ -122,11 +124,10 @@ def summarise(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, Estimate
 
 
 def paired_differences(rows: Iterable[Mapping[str, Any]], column: str, baseline: str) -> dict[str, Estimate]:
-    """Return, per schedule, the mean difference to ``baseline`` in ``column`` over the pictures that both
-    have.
+    """Return, per schedule, the mean difference to ``baseline`` in ``column``, over the pictures that both have.
 
-    Cells with the same prompt and seed share all their noise, so the difference is taken picture by picture
-    and its interval is usually far narrower than the two schedules' own intervals suggest.
+    Cells with the same prompt and seed share all noise, so the difference is taken picture by picture. Its interval is
+    usually much narrower than the intervals of the two schedules suggest.
     """
     scores: dict[str, dict[tuple[str, str, int], float]] = {}
     for row in rows:
@@ -142,7 +143,7 @@ def paired_differences(rows: Iterable[Mapping[str, Any]], column: str, baseline:
 
 
 def _target(row: Mapping[str, Any]) -> str:
-    """Return what a row's picture is scored against: a prompt and its perturbed forms are one cluster."""
+    """Return the text that a row's picture is scored against. A prompt and its perturbed forms are one cluster."""
     return str(row.get("reference") or row["prompt"])
 
 
@@ -151,7 +152,7 @@ def perturbation_effects(
 ) -> dict[str, dict[str, Estimate]]:
     """Return, per schedule and perturbation, the mean change of ``column`` from the clean to the perturbed prompt.
 
-    Both are scored against the clean prompt and share all their noise, so the change is taken picture by picture.
+    Both pictures are scored against the clean prompt and share all noise, so the change is taken picture by picture.
 
     :param perturbed: the origin of perturbed prompts, from ``config.json``.
     """

@@ -1,4 +1,4 @@
-"""The writer of inline SVG: elements, numbers, and the frame of a chart. The page's style sheet colours it."""
+"""Write inline SVG: elements, numbers, and the frame of a chart. Colours come from the page's style sheet."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from markupsafe import Markup, escape
 def element(tag: str, *children: str, **attributes: object) -> Markup:
     """Return an SVG element.
 
-    :param children: Markup is taken as it is, other text is escaped.
-    :param attributes: a trailing underscore of a name is dropped, others become hyphens (``class_``,
-        ``stroke_width``). Floats are written by :func:`number`; empty values leave the attribute out.
+    :param children: Markup is inserted unchanged; other text is escaped.
+    :param attributes: a trailing underscore in a name is dropped, and other underscores become hyphens (``class_``,
+        ``stroke_width``). Floats are written by :func:`number`. An attribute with an empty value is left out.
     """
     given = {
         name.rstrip("_").replace("_", "-"): number(value) if isinstance(value, float) else str(value)
@@ -25,23 +25,23 @@ def element(tag: str, *children: str, **attributes: object) -> Markup:
 
 
 def chart(width: float, height: float, label: str, *parts: str) -> Markup:
-    """Return a chart of a page; a screen reader says ``label``."""
+    """Return a chart for a page. Screen readers read ``label``."""
     box = f"0 0 {number(width)} {number(height)}"
     return element("svg", *parts, class_="chart", viewBox=box, role="img", aria_label=label)
 
 
 def text(x: float, y: float, words: str, kind: str = "") -> Markup:
-    """Return text with its baseline at (x, y): from there on, ``mid`` around it, or up to it (``end``)."""
+    """Return text at (x, y), which is its start, its middle (``mid``) or its end (``end``) on the baseline."""
     return element("text", words, class_=kind, x=x, y=y)
 
 
 def number(value: float) -> str:
-    """Write a coordinate: a tenth of a pixel is enough."""
+    """Write a coordinate, rounded to a tenth of a pixel."""
     return f"{round(value, 1) + 0.0:.1f}".removesuffix(".0")
 
 
 def short(value: float) -> str:
-    """Write a value in at most five characters or so."""
+    """Write a value in about five characters."""
     if not math.isfinite(value):
         return str(value)
     size = abs(value)
@@ -54,7 +54,7 @@ def short(value: float) -> str:
 
 @dataclass(frozen=True)
 class Frame:
-    """The plane of a chart: margins around it, values from ``low`` to ``high`` on its y axis."""
+    """The plot area of a chart, with margins around it and values from ``low`` to ``high`` on the y axis."""
 
     width: float
     height: float
@@ -67,25 +67,25 @@ class Frame:
 
     @property
     def end(self) -> float:
-        """x of the right edge."""
+        """The x coordinate of the right edge."""
         return self.width - self.right
 
     @property
     def base(self) -> float:
-        """y of the x axis."""
+        """The y coordinate of the x axis."""
         return self.height - self.bottom
 
     def x(self, share: float) -> float:
-        """Return x of a place, 0 at the left edge and 1 at the right one."""
+        """Return the x coordinate of a position between 0 (the left edge) and 1 (the right edge)."""
         return self.left + (self.end - self.left) * share
 
     def y(self, value: float) -> float:
-        """Return y of a value; values beyond the axis are put at its ends."""
+        """Return the y coordinate of a value. Values outside the axis are placed at its ends."""
         share = min(1.0, max(0.0, (value - self.low) / (self.high - self.low)))
         return self.top + (self.base - self.top) * (1 - share)
 
     def axes(self) -> list[Markup]:
-        """Return the axes, a line at zero where it is within, and the ends of the y axis in words."""
+        """Return the axes, a line at zero if zero is in the range, and labels for the ends of the y axis."""
         corner = f"M{number(self.left)} {number(self.top)}V{number(self.base)}H{number(self.end)}"
         parts = [element("path", class_="axis", d=corner)]
         if self.low < 0 < self.high:

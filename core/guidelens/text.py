@@ -1,6 +1,6 @@
-"""Text from files, standard input and arguments: bytes in, Unicode out, or one line that names byte and position.
+"""Decode text from files, standard input and arguments. Errors are one line with the wrong byte and its position.
 
-Lines end in ``\\n`` or ``\\r\\n`` alone. ``str.splitlines`` also splits at U+2028, U+0085, form feed and others, which
+Only ``\\n`` and ``\\r\\n`` end a line. ``str.splitlines`` also splits at U+2028, U+0085, form feed and others, which
 occur inside prompts and inside JSON strings.
 """
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from .errors import UsageError
 
 STDIN = "-"
-"""Stands for standard input where a path is asked for."""
+"""Means standard input where a path is expected."""
 LONGEST = 64 << 20
-"""Bytes that a text file may have."""
+"""The largest size of a text file in bytes."""
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -24,16 +24,16 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-"""Byte order marks and the encodings that they announce; the mark of UTF-32 begins with one of UTF-16."""
+"""Byte order marks and their encodings. UTF-32 comes first, because its mark begins with one of UTF-16."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def decode(content: bytes, name: str) -> str:
-    """Return the text of bytes: UTF-8, or what a byte order mark announces.
+    """Decode bytes as UTF-8, or in the encoding of their byte order mark.
 
-    :param name: names their source in the error, such as ``the prompts mine.csv``.
-    :raises UsageError: they are not text; names the first byte that is wrong, and its position.
+    :param name: the name of the source in errors, such as ``the prompts mine.csv``.
+    :raises UsageError: if they are not text. The message has the first wrong byte and its position.
     """
     mark, encoding = next(((m, e) for m, e in _MARKS if content.startswith(m)), (b"", "utf-8"))
     try:
@@ -55,10 +55,10 @@ def decode(content: bytes, name: str) -> str:
 
 
 def read_text(path: str | Path, name: str) -> str:
-    """Return the text of a file, or of standard input where ``path`` is ``-``; at most :data:`LONGEST` bytes.
+    """Return the text of a file, or of standard input if ``path`` is ``-``. It may have :data:`LONGEST` bytes.
 
-    :param name: names it in the error, such as ``the prompts mine.csv``.
-    :raises UsageError: it cannot be read, is too long, or is not text.
+    :param name: the name of the source in errors, such as ``the prompts mine.csv``.
+    :raises UsageError: if it cannot be read, is too long, or is not text.
     """
     try:
         if str(path) == STDIN:
@@ -82,7 +82,7 @@ def check_characters(text: str, name: str) -> str:
 
     An argument that is not UTF-8 arrives with surrogates in place of its bytes.
 
-    :raises UsageError: it holds a surrogate; names its position, and the byte that it stands for.
+    :raises UsageError: if it contains a surrogate. The message has its position, and the byte that it replaces.
     """
     for position, character in enumerate(text):
         code = ord(character)
@@ -97,11 +97,11 @@ def check_characters(text: str, name: str) -> str:
 
 
 def split_lines(text: str) -> list[str]:
-    """Split text at ``\\n`` and ``\\r\\n``, and nowhere else; an empty last line is left out."""
+    """Split text only at ``\\n`` and ``\\r\\n``. An empty last line is left out."""
     found = text.replace("\r\n", "\n").split("\n")
     return found[:-1] if found[-1] == "" else found
 
 
 def without_formula(value: object) -> object:
-    """Return a value for a spreadsheet: text that a spreadsheet would compute gets an apostrophe in front."""
+    """Return a value for a spreadsheet. Text that a spreadsheet would evaluate gets an apostrophe in front."""
     return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value

@@ -6,6 +6,6 @@ from __future__ import annotations
 def plural(count: int, noun: str, many: str = "") -> str:
     """Return ``1 picture``, ``2 pictures``, ``1,000 pictures``.
 
-    :param many: the noun's plural where it is not the noun with an s.
+    :param many: the plural of the noun, if it is not the noun with an s.
     """
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"

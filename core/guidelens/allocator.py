@@ -35,7 +35,7 @@ _open_contexts = 0
 def keep_freed_memory(device: torch.device) -> AbstractContextManager[None]:
     """Return a context in which the process keeps the memory that it frees.
 
-    The setting applies to the whole process. It is set when the first context opens, and reset when the last one closes.
+    The setting applies to the whole process. It is set when the first context opens and reset when the last one closes.
     The memory is then returned to the system. For devices other than the CPU the context does nothing.
     """
     return _kept() if device.type == "cpu" else nullcontext()

@@ -9,8 +9,8 @@ from torch import Tensor
 def to_device(values: Tensor, device: torch.device) -> Tensor:
     """Return ``values`` on the device, without waiting for the copy where that is safe.
 
-    This is safe on CUDA, where pageable memory has been read when the call returns. An Apple GPU may read it later, after
-    a temporary tensor has been freed and its memory reused (pytorch/pytorch issue 189690).
+    This is safe on CUDA, where pageable memory has been read when the call returns. An Apple GPU may read it later,
+    after a temporary tensor has been freed and its memory reused (pytorch/pytorch issue 189690).
     """
     return values.to(device, non_blocking=device.type == "cuda")
 

@@ -55,7 +55,7 @@ def decode(content: bytes, name: str) -> str:
 
 
 def read_text(path: str | Path, name: str) -> str:
-    """Return the text of a file, or of standard input if ``path`` is ``-``. It may have :data:`LONGEST` bytes.
+    """Return the text of a file, or of standard input if ``path`` is ``-``: at most :data:`LONGEST` bytes.
 
     :param name: the name of the source in errors, such as ``the prompts mine.csv``.
     :raises UsageError: if it cannot be read, is too long, or is not text.

@@ -1,4 +1,4 @@
-"""Figures for papers and talks, made from a finished comparison or study: vector graphics, a LaTeX table, animations.
+"""Figures for papers and talks from a finished comparison or study: vector graphics, a LaTeX table, animations.
 
-Needs matplotlib (the extra ``figures``) for all but tables and animations.
+Figures need matplotlib (the extra ``figures``). Tables and animations do not.
 """

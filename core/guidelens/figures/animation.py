@@ -1,4 +1,4 @@
-"""The schedules of one prompt side by side, step by step, as an animation for talks."""
+"""An animation for talks, which shows the schedules of one prompt side by side, step by step."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def animate(
     schedules: Sequence[str] = (),
     seed: int | None = None,
 ) -> None:
-    """Write an animation of the predicted x0 of each schedule, from the same noise; the last frame stays longer.
+    """Write an animation of the predicted x0 of each schedule, from the same noise. The last frame is shown longer.
 
-    :param path: its suffix is ``.webp`` or ``.gif``.
-    :param prompt: empty: the first one.
-    :param schedules: empty: all.
-    :param seed: None: the smallest.
-    :raises UsageError: the study kept no snapshots of such pictures.
-    :raises GuidelensError: a file cannot be read or written.
+    :param path: the file to write, with the suffix ``.webp`` or ``.gif``.
+    :param prompt: the prompt to show; empty: the first one.
+    :param schedules: the schedules to show; empty: all.
+    :param seed: the seed of the pictures; None: the smallest.
+    :raises UsageError: if the study kept no snapshots of such pictures.
+    :raises GuidelensError: if a file cannot be read or written.
     """
     cells = [cell for cell in study.cells if cell["status"] == "done" and cell["perturbation"] == "none"]
     cells = [cell for cell in cells if prompt in ("", cell["prompt"]) and seed in (None, cell["seed"])]
@@ -68,7 +68,7 @@ def animate(
 
 
 def _one_each(cells: Sequence[CellRecord]) -> list[CellRecord]:
-    """Return one cell of each schedule: of one prompt, seed and number of steps, the first that have most schedules."""
+    """Return one cell per schedule, all with one prompt, seed and number of steps: those with the most schedules."""
     groups: dict[tuple[str, int, int, float], dict[str, CellRecord]] = {}
     for cell in cells:
         place = (cell["prompt"], cell["seed"], cell["steps"], cell["scale"])

@@ -1,4 +1,4 @@
-"""Curves of a study: scores over the number of steps, or by schedule, and gradient cosines over progress."""
+"""Curves of a study: scores by number of steps or by schedule, and gradient cosines over progress."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 _ROLES = ("alignment", "realism")
 _MOST_COSINES = 200
-"""Pictures whose telemetry is read."""
+"""The largest number of pictures whose telemetry is read."""
 
 
 def draw_curves(
     figure_class: type[Figure], study: StudyResults, cells: Sequence[CellRecord], width: float
 ) -> Figure:
-    """Draw a panel per main column (alignment and realism), and one per pair of objectives with a cosine.
+    """Draw a panel for each main column (alignment and realism), and one for each pair of objectives with a cosine.
 
-    :raises UsageError: the study has neither scores nor cosines.
+    :raises UsageError: if the study has neither scores nor cosines.
     """
     clean = [cell for cell in cells if cell["perturbation"] == "none"]
     columns = _columns(study, clean)
@@ -61,7 +61,7 @@ def _columns(study: StudyResults, cells: Sequence[CellRecord]) -> list[str]:
 
 
 def _scores(axes: Any, cells: Sequence[CellRecord], column: str, colours: dict[str, int]) -> None:
-    """Draw a column over steps where a grid varies them, by schedule otherwise."""
+    """Draw a column over the number of steps, if a grid varies it, otherwise by schedule."""
     grids = dict.fromkeys(cell["grid"] for cell in cells)
     over = next((g for g in grids if len({c["steps"] for c in cells if c["grid"] == g}) > 1), None)
     axes.set_title(column.replace("_", " "))
@@ -114,7 +114,7 @@ def _mean(cells: Sequence[CellRecord], column: str) -> Estimate:
 def _cosines(
     axes: Any, study: StudyResults, cells: Sequence[CellRecord], pair: str, colours: dict[str, int]
 ) -> None:
-    """Draw the mean cosine of a pair of objectives over progress, of each schedule that has both."""
+    """Draw the mean cosine of a pair of objectives over progress, for each schedule that uses both."""
     import numpy as np
 
     for name in colours:

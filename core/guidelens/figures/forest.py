@@ -1,4 +1,4 @@
-"""The forest of a study: one row per question, on the predicted side of zero or against it."""
+"""The forest plot of a study: one row per question, with effects in the predicted direction to the right of zero."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _OTHER = "#5f6368"
 
 
 def draw_forest(figure_class: type[Figure], verdicts: Sequence[Verdict], width: float) -> Figure:
-    """Draw every measured question: direction x (mean - against) with its interval.
+    """Draw direction x (mean - against) with its interval for every measured question.
 
-    Right of zero is what the claim predicts. Green: supported after correction; red: contradicted; grey: undecided.
-    Exploratory questions are left out: they decide nothing.
+    Values right of zero agree with the claim. Green is supported after correction, red is contradicted, and grey is
+    undecided. Exploratory questions are left out, because they do not decide a claim.
 
-    :raises UsageError: no question was measured.
+    :raises UsageError: if no question was measured.
     """
     rows = [
         (verdict.claim.id, answer)

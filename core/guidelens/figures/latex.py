@@ -26,7 +26,7 @@ _SPECIAL = {
 
 
 def verdict_table(verdicts: Sequence[Verdict]) -> str:
-    """Return a ``tabular`` with a line per question; it needs the package booktabs."""
+    """Return a ``tabular`` with a line per question. It needs the package booktabs."""
     lines = [
         "% Made by guidelens figure; needs \\usepackage{booktabs}.",
         r"\begin{tabular}{llrrrl}",
@@ -41,7 +41,7 @@ def verdict_table(verdicts: Sequence[Verdict]) -> str:
 
 
 def escape(text: str) -> str:
-    """Return text with the characters that LaTeX reads as commands escaped."""
+    """Escape the special characters of LaTeX in a text."""
     return "".join(_SPECIAL.get(character, character) for character in text)
 
 

@@ -1,4 +1,4 @@
-"""The layouts of figures: pictures as the paper arranges them, a plain grid, a forest of questions, curves."""
+"""The layouts of figures: pictures arranged as in the paper, a plain grid, a forest plot of questions, curves."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def draw(
     """Draw a figure.
 
     :param layout: ``paper``, ``grid``, ``forest`` or ``curves``.
-    :param verdicts: returns the study's verdicts; called for ``forest`` only.
-    :param width: in inches.
-    :param prompts: those that are shown, as texts; empty: the first ``rows``.
-    :param schedules: those that are shown, in this order; empty: all.
-    :param grid: of a study, the only one that is shown; empty: all.
-    :param seed: of the pictures; None: the smallest.
-    :raises UsageError: the study has nothing for this layout.
-    :raises GuidelensError: matplotlib is missing, or a picture cannot be read.
+    :param verdicts: returns the study's verdicts. It is called only for ``forest``.
+    :param width: the width in inches.
+    :param prompts: the texts of the prompts to show; empty: the first ``rows``.
+    :param schedules: the schedules to show, in this order; empty: all.
+    :param grid: the grid of a study to show; empty: all.
+    :param seed: the seed of the pictures; None: the smallest.
+    :raises UsageError: if the study has nothing to show in this layout.
+    :raises GuidelensError: if matplotlib is missing, or a picture cannot be read.
     """
     with styled() as figure_class:
         if layout == "forest":

@@ -1,4 +1,4 @@
-"""Figures of pictures: prompts down and schedules across, or what else a study varies."""
+"""Figures of pictures: prompts in rows and schedules in columns, or other conditions that a study varies."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def draw_paper(
     rows: int,
     seed: int | None,
 ) -> Figure:
-    """Arrange pictures as the paper does, by what the study varies.
+    """Arrange pictures as the paper does, depending on what the study varies.
 
-    Numbers of steps: schedules down, steps across (its Figures 2 and 6). Perturbations: schedules down, clean and
-    perturbed across (Figure 5). Otherwise prompts down, schedules across (Figures 1, 3 and 7).
+    If it varies the number of steps: schedules in rows, steps in columns (Figures 2 and 6). If it varies perturbations:
+    schedules in rows, clean and perturbed prompts in columns (Figure 5). Otherwise: prompts in rows, schedules in
+    columns (Figures 1, 3 and 7).
     """
     varied = _varied(cells)
     if varied == "schedule":
@@ -65,7 +66,7 @@ def draw_grid(
     rows: int,
     seed: int | None,
 ) -> Figure:
-    """Arrange prompts down and schedules across, all of one seed."""
+    """Arrange prompts in rows and schedules in columns, all with one seed."""
     clean = [cell for cell in cells if cell["perturbation"] == "none"] or list(cells)
     most = max(cell["steps"] for cell in clean)
     cells = _of_one_seed([cell for cell in clean if cell["steps"] == most], seed)
@@ -85,7 +86,7 @@ def _varied(cells: Sequence[CellRecord]) -> str:
 
 
 def _of_the_grid_with_most(cells: Sequence[CellRecord], name: str) -> list[CellRecord]:
-    """Return the cells of the grid in which ``name`` has the most values; of equals, the first."""
+    """Return the cells of the grid in which ``name`` has the most values; the first grid if several are equal."""
     grids = list(dict.fromkeys(cell["grid"] for cell in cells))
     chosen = max(grids, key=lambda grid: len({cell[name] for cell in cells if cell["grid"] == grid}))
     return [cell for cell in cells if cell["grid"] == chosen]
@@ -129,7 +130,7 @@ def _table(
     cell_at: Callable[[int, int], CellRecord | None],
     title: str = "",
 ) -> Figure:
-    """Draw pictures in rows and columns with their labels; a missing picture leaves its place empty."""
+    """Draw pictures in rows and columns with their labels. The place of a missing picture stays empty."""
     label = min(width * _LABEL_SHARE, 0.1 + 0.062 * max(map(len, down)))
     side = (width - label) / len(across)
     letters = max(6, int(side / 0.062))

@@ -1,4 +1,4 @@
-"""The look of figures: column widths, small type, embedded fonts, and the same bytes for the same data."""
+"""The style of figures: column widths, small type, embedded fonts, and the same bytes for the same data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 WIDTHS = {"column": 3.25, "text": 6.75}
-"""Inches: one column of a two-column page, and the whole text."""
+"""Widths in inches: one column of a two-column page, and the full text width."""
 
 FORMATS = {
     "paper": ("pdf", "svg", "png"),
@@ -40,8 +40,8 @@ _SETTINGS: dict[Any, Any] = {
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "lines.linewidth": 1.2,
-    "pdf.fonttype": 42,  # TrueType, embedded: type 3 is refused by many journals
-    "svg.fonttype": "path",  # the same letters wherever the file is opened
+    "pdf.fonttype": 42,  # embed TrueType: many journals reject type 3 fonts
+    "svg.fonttype": "path",  # draw letters as paths, so that they look the same everywhere
     "svg.hashsalt": "guidelens",
     "savefig.dpi": 300,
 }
@@ -49,9 +49,9 @@ _SETTINGS: dict[Any, Any] = {
 
 @contextmanager
 def styled() -> Iterator[Any]:
-    """Yield the class of figures, with the settings of this module; no window system is needed.
+    """Yield matplotlib's figure class, with the settings of this module. No window system is needed.
 
-    :raises GuidelensError: matplotlib is not installed.
+    :raises GuidelensError: if matplotlib is not installed.
     """
     try:
         from matplotlib import rc_context
@@ -67,7 +67,7 @@ def styled() -> Iterator[Any]:
 def save(figure: Figure, path: Path) -> None:
     """Write a figure in the format that the suffix of ``path`` names.
 
-    :raises GuidelensError: it cannot be written.
+    :raises GuidelensError: if the file cannot be written.
     """
     from guidelens.files import explained, replacing
 

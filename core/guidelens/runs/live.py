@@ -1,7 +1,7 @@
-"""Draw several schedules side by side, and yield every step of each, and of a picture without guidance.
+"""Draw pictures under several schedules and one without guidance, side by side, and yield every step.
 
-All pictures start from the same noise and are drawn in one batch. They equal those of the same request to
-:func:`guidelens.compare`, bit for bit on the same machine, as long as they fit into one of its batches.
+All pictures start from the same noise and are drawn in one batch. :func:`guidelens.compare` draws the same pictures for
+the same request. They are equal bit for bit on the same machine, if all of them fit into one of its batches.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ UNGUIDED = "unguided"
 """The name of the column without guidance."""
 
 SCORING_SHARE = 0.2
-"""Largest share of the elapsed time for scoring predictions. Finished pictures are always scored."""
+"""The largest share of the elapsed time that is spent on scoring predictions. Finished pictures are always scored."""
 
 
 @dataclass(frozen=True)
@@ -56,11 +56,11 @@ class LiveColumn:
 class LiveView:
     """One column at one step. Values of inactive objectives are None.
 
-    :param picture: (H, W, C) uint8: the predicted x0 of the step; the finished picture after the last.
-    :param pull: (h, w) uint8: the size of the weighted gradient with respect to x0, in 255ths of its peak; None for a
-        step without guidance.
-    :param saliency: the same of each objective alone, where several are active.
-    :param scores: by metric column; None where this prediction was not scored.
+    :param picture: the predicted x0 of the step, (H, W, C) uint8; after the last step, the finished picture.
+    :param pull: the size of the weighted gradient with respect to x0, (h, w) uint8, where 255 is its maximum; None for
+        a step without guidance.
+    :param saliency: the same map for each objective alone, if several are active.
+    :param scores: the scores by metric column; None if this prediction was not scored.
     """
 
     picture: np.ndarray
@@ -74,9 +74,9 @@ class LiveView:
 
 @dataclass(frozen=True, eq=False)
 class LiveStep:
-    """All columns at one step. The last ``index`` N, with progress 1, has the finished pictures.
+    """All columns at one step. The last one, with ``index`` N and progress 1, has the finished pictures.
 
-    :param errors: by metric, the reason why it failed.
+    :param errors: the reason why a metric failed, by metric.
     """
 
     index: int
@@ -88,7 +88,7 @@ class LiveStep:
 class LiveModels:
     """Keeps the latest generator, its metrics and the latest guidance model.
 
-    :param device: as :class:`~guidelens.engine.Engine` takes it.
+    :param device: see :class:`~guidelens.engine.Engine`.
     """
 
     def __init__(self, plugins: PluginManager, *, device: str = "auto") -> None:
@@ -115,7 +115,7 @@ class LiveModels:
         kind = component.info.kind
         place = f"metric {component.spec}" if kind == "metric" else kind
         if self._built.get(place, ("",))[0] != component.spec:
-            self._built.pop(place, None)  # free its memory before another is built
+            self._built.pop(place, None)  # free the memory of the old one before the new one is built
             self._built[place] = (component.spec, component.build())
         return self._built[place][1]
 
@@ -123,9 +123,9 @@ class LiveModels:
 class LiveRun:
     """Draws one prompt under several schedules with one seed.
 
-    :param schedules: by name, such as ``blend:itc=0.5,cap=0.5``. :ivar notes: what the reader should know about the
-        prompt and the settings.
-    :raises UsageError: at once, for a request that makes no sense.
+    :param schedules: names, such as ``blend:itc=0.5,cap=0.5``.
+    :ivar notes: what the reader should know about the prompt and the settings.
+    :raises UsageError: at once, for an invalid request.
     :raises GuidelensError: at once, for components that cannot be built.
     """
 
@@ -159,15 +159,15 @@ class LiveRun:
 
     @property
     def columns(self) -> tuple[LiveColumn, ...]:
-        """The picture without guidance, then one for each schedule."""
+        """The column without guidance, then one column for each schedule."""
         steps = self.settings.steps
         drawn = [LiveColumn(each.name, each.table(steps).by_objective) for each in self.schedules]
         return (LiveColumn(UNGUIDED, {}), *drawn)
 
     def steps(self) -> cabc.Generator[LiveStep, None, None]:
-        """Yield every step, then the finished pictures. Nothing runs ahead of the consumer; ``close()`` stops it.
+        """Yield every step, then the finished pictures. A step is computed when it is requested; ``close()`` stops.
 
-        :raises GuidelensError: for sampling that failed.
+        :raises GuidelensError: if sampling fails.
         """
         from guidelens.engine import Sample
 
@@ -208,7 +208,7 @@ class LiveRun:
 
 
 class _Scorer:
-    """Scores finished pictures always, and predictions while that takes a small share of the time."""
+    """Scores all finished pictures, and predictions as long as that takes a small share of the time."""
 
     def __init__(self, metrics: Sequence[NamedMetric], prompt: Prompt) -> None:
         self._metrics, self._prompt = metrics, prompt
@@ -217,7 +217,7 @@ class _Scorer:
     def score(
         self, images: Tensor, *, within_budget: bool = False
     ) -> tuple[list[Mapping[str, float] | None], dict[str, str]]:
-        """Return the scores of each image (B, 3, h, w), None where there are none, and the errors by metric."""
+        """Return the scores of each image (B, 3, h, w), None for an image without scores, and the errors by metric."""
         now = time.perf_counter()
         if not self._metrics or (within_budget and self._spent > SCORING_SHARE * (now - self._started)):
             return [None] * len(images), {}

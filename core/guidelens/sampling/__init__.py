@@ -1,4 +1,4 @@
-"""How a picture is drawn: the options, their presets, and how steps are spelled. Loads no torch."""
+"""How a picture is drawn: the options, their presets, and the spelling of steps. Does not load torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Options that are written once: a dataclass field with its type, range, default, help, section and source.
+"""Options. Each is declared once, as a dataclass field with its type, range, default, help, section and source.
 
-Flags, study keys and the table of docs/guidance.md are made from :class:`Option`. Loads no torch.
+Flags, study keys and the table of docs/guidance.md are made from :class:`Option`. Does not load torch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 NONE = "none"
-"""How a missing value is spelled on the command line and in study files."""
+"""The spelling of a missing value on the command line and in study files."""
 
 _OPTION = "guidelens"
 
@@ -23,20 +23,20 @@ Kind = type[bool] | type[int] | type[float] | type[str] | type[dict]
 
 @dataclass(frozen=True)
 class Option:
-    """What is known of one option.
+    """The description of one option.
 
     :param kind: bool, int, float, str, or dict for a number per name.
-    :param choices: all values that it may have; empty: any of its kind.
+    :param choices: all allowed values; empty: any value of its kind.
     :param optional: whether it may be None.
-    :param least: the smallest number that is allowed; ``above`` excludes the bound itself.
-    :param most: the largest.
-    :param unset: what the default stands for, where it is None or empty.
-    :param source: the publication that it is from.
+    :param least: the smallest allowed number. ``above`` excludes the bound itself.
+    :param most: the largest allowed number.
+    :param unset: the meaning of the default, if it is None or empty.
+    :param source: the publication that introduced it.
     :param page: the docs page that ``--help`` refers to.
-    :param flag: how the command line spells it; a yes-or-no option has a ``--no-`` form too.
+    :param flag: its flag on the command line. A bool also has a ``--no-`` form.
     :param study_key: its key in a study file; empty: it is listed under ``options``.
-    :param metavar: how ``--help`` names its value.
-    :param reader: checks a value in place of the rules above, and returns it in its one spelling.
+    :param metavar: the placeholder of its value in ``--help``.
+    :param reader: replaces the rules above: checks a value and returns it in canonical form.
     """
 
     name: str
@@ -58,9 +58,9 @@ class Option:
     reader: Callable[[Any], Any] | None = None
 
     def read(self, value: Any) -> Any:
-        """Return ``value``, checked and in its one type.
+        """Return ``value``, checked and converted to its type.
 
-        :raises ValueError: saying what it must be.
+        :raises ValueError: for an invalid value. The message says what it must be.
         """
         if value is None and self.optional:
             return None
@@ -81,9 +81,9 @@ class Option:
         return value
 
     def parse(self, text: str) -> Any:
-        """Return the value that ``text`` stands for on the command line.
+        """Return the value that ``text`` means on the command line.
 
-        :raises ValueError: saying what it must be.
+        :raises ValueError: for an invalid text. The message says what it must be.
         """
         if text == NONE and self.optional:
             return None
@@ -96,7 +96,7 @@ class Option:
 
     @property
     def limits(self) -> str:
-        """The values that it may have, in words."""
+        """The allowed values, in words."""
         if self.choices:
             return ", ".join(self.choices)
         words = {
@@ -114,7 +114,7 @@ class Option:
 
     @property
     def default_text(self) -> str:
-        """The default as the user spells it, or what it stands for."""
+        """The default as the user writes it, or its meaning."""
         if self.default in (None, "", {}):
             return self.unset
         if self.kind is bool:
@@ -122,7 +122,7 @@ class Option:
         return f"{self.default:g}" if isinstance(self.default, float) else str(self.default)
 
     def arguments(self, value: Any) -> list[str]:
-        """Return the command-line arguments that set it to ``value``."""
+        """Return the command-line arguments that set the option to ``value``."""
         if self.kind is dict:
             return [word for name, number in value.items() for word in (self.flag, f"{name}={number!r}")]
         if self.kind is bool:
@@ -141,7 +141,7 @@ class Option:
 
 
 def option(default: Any, help: str, *, section: str, **rules: Any) -> Any:
-    """Declare a dataclass field that is an option; ``rules`` are further fields of :class:`Option`."""
+    """Declare a dataclass field that is an option. ``rules`` are further fields of :class:`Option`."""
     metadata = {_OPTION: {"help": help, "section": section, **rules}}
     if isinstance(default, Mapping):
         return field(default_factory=lambda: dict(default), metadata=metadata)
@@ -150,7 +150,7 @@ def option(default: Any, help: str, *, section: str, **rules: Any) -> Any:
 
 @cache
 def options_of(cls: type) -> tuple[Option, ...]:
-    """Return the options that a dataclass declares, in their order."""
+    """Return the options that a dataclass declares, in order."""
     hints = get_type_hints(cls)
     return tuple(_option(part, hints[part.name]) for part in fields(cls) if _OPTION in part.metadata)
 
@@ -170,7 +170,7 @@ def _option(part: Field[Any], annotation: Any) -> Option:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """Return the members of a union; another annotation is its own only member."""
+    """Return the members of a union. Any other annotation is its own single member."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 

@@ -1,7 +1,7 @@
-"""How a picture is drawn: every option of sampling and guidance, each written once. Loads no torch.
+"""Every option of sampling and guidance, each declared once. Does not load torch.
 
-The equations are in docs/guidance.md. A new option is a field here and its mathematics: its flag, its key in study
-files, its line in the documentation and its part of a cell's key follow.
+The equations are in docs/guidance.md. To add an option, add a field here and implement its mathematics. Its flag, its
+key in study files, its line in the documentation and its part of a cell's key are made from the field.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ SAMPLING, GUIDANCE, TIMING = "Sampling", "Guidance", "When to guide"
 VIEWS, COMPUTING = "What the guidance model is shown", "Computing"
 
 PAGE = "docs/guidance.md"
-"""The page that explains the options whose help is too short for it."""
+"""The page with full explanations of options that have a short help text."""
 
 _EDGE = 1e-9
-"""Progress is compared with a window's ends up to this much."""
+"""Tolerance for comparing progress with the ends of a window."""
 
 
 def _read_augment(value: Any) -> str:
@@ -49,12 +49,13 @@ def _read_augment(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a picture is drawn: steps, sampler, guidance and precision. Immutable; :func:`dataclasses.replace` varies it.
+    """How a picture is drawn: steps, sampler, guidance and precision.
 
-    ``guidelens.sampling.options()`` lists the fields with their meaning, range and default, as does
-    docs/guidance.md. Numbers are stored as floats where the field is one, so equal settings compare equal.
+    Instances are immutable; make variants with :func:`dataclasses.replace`. ``guidelens.sampling.options()`` and
+    docs/guidance.md list the fields with their meaning, range and default. Numbers in float fields are converted to
+    float, so equal settings compare equal.
 
-    :raises UsageError: for a value outside its range, with the field's name as ``setting``.
+    :raises UsageError: for a value outside its range. The error's ``setting`` is the field's name.
     """
 
     steps: int | str = option(
@@ -278,7 +279,7 @@ class Sampling:
     def preset(cls, name: str, **overrides: Any) -> Sampling:
         """Return the sampling of a published method, with some options replaced; see :mod:`.presets`.
 
-        ``eta`` belongs to the method's own sampler: another sampler starts from 0.
+        The preset's ``eta`` applies only to its own sampler. If you choose another sampler, eta is 0 by default.
 
         :raises UsageError: for an unknown preset, option or value.
         """
@@ -289,16 +290,16 @@ class Sampling:
 
     @property
     def number_of_steps(self) -> int:
-        """How many steps :attr:`steps` spells."""
+        """The number of steps in :attr:`steps`."""
         return split_steps(self.steps)[0]
 
     @property
     def augmentation_kinds(self) -> tuple[str, ...]:
-        """The kinds of views, as spelled in :attr:`augment`."""
+        """The kinds of views in :attr:`augment`."""
         return tuple(self.augment.split("+")) if self.augment else ()
 
     def guided_steps(self, steps: int) -> list[bool]:
-        """Return for each of ``steps`` steps whether guidance is on, by ``start``, ``stop`` and ``every``."""
+        """Return whether each of ``steps`` steps is guided, according to ``start``, ``stop`` and ``every``."""
         inside = [k for k in range(steps) if _within(k, steps, self.start, self.stop)]
         chosen = set(inside[:: self.every])
         return [k in chosen for k in range(steps)]
@@ -313,19 +314,19 @@ class Sampling:
         return [self.recurrence if first <= 1 - t / total <= last else 1 for t in reversed(timesteps)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Return every option as a JSON value, defaults included: what a cell's key hashes."""
+        """Return every option as a JSON value, defaults included. A cell's key is the hash of these values."""
         values = {known.name: getattr(self, known.name) for known in options()}
         return {name: dict(value) if isinstance(value, Mapping) else value for name, value in values.items()}
 
     def arguments(self, base: Sampling | None = None) -> list[str]:
-        """Return the command-line arguments that turn ``base`` (None: the defaults) into this."""
+        """Return the command-line arguments that turn ``base`` (None: the defaults) into this sampling."""
         before = Sampling() if base is None else base
         pairs = [(known, getattr(self, known.name), getattr(before, known.name)) for known in options()]
         return [word for known, value, old in pairs if value != old for word in known.arguments(value)]
 
 
 def options() -> tuple[Option, ...]:
-    """Return all options of :class:`Sampling`, in their order."""
+    """Return all options of :class:`Sampling`, in order."""
     return options_of(Sampling)
 
 
@@ -335,5 +336,5 @@ def _within(step: int, steps: int, start: float, stop: float) -> bool:
 
 
 def progress_of(step: int, steps: int) -> float:
-    """Return the progress of step ``step``: 0 at the first (noisiest), 1 at the last, 0 for a run of one."""
+    """Return the progress of step ``step``: 0 at the first (noisiest), 1 at the last, 0 in a run of one step."""
     return step / (steps - 1) if steps > 1 else 0.0

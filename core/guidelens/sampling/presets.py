@@ -1,8 +1,8 @@
-"""Published guidance methods as named bundles of options. Loads no torch.
+"""Published guidance methods as named sets of options. Does not load torch.
 
-A preset holds what makes the method: where its gradient is taken, how long a step is, and where it enters. A
-scale belongs to a loss and to where it enters, so most users set their own; the one here is a place to start.
-docs/guidance.md has each method's equation, and where a preset departs from it.
+A preset sets the options that define the method: where the gradient is taken, how long a step is, and what the gradient
+is added to. The right scale depends on the loss as well, so most users set their own; the preset's scale is a starting
+point. docs/guidance.md has the equation of each method, and how the preset differs from it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..errors import UsageError
 
 @dataclass(frozen=True)
 class Preset:
-    """A method's publication, and its options (fields of :class:`~guidelens.sampling.Sampling`)."""
+    """The publication of a method, and its options (fields of :class:`~guidelens.sampling.Sampling`)."""
 
     source: str
     options: Mapping[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""How a number of sampling steps is spelled: 50, ``ddim25``, or numbers by section such as ``10,10,5``."""
+"""The spelling of sampling steps: 50, ``ddim25``, or numbers by section such as ``10,10,5``."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _RESPACING = re.compile(rf"ddim{_NUMBER}|{_NUMBER}(,{_NUMBER})*", re.ASCII)
 def split_steps(steps: int | str) -> tuple[int, str]:
     """Return the number of sampling steps, and how their timesteps are chosen.
 
-    :param steps: a number; ``ddim25``; or numbers by section such as ``10,10,5``: see
+    :param steps: a number, ``ddim25``, or numbers by section such as ``10,10,5``. See
         :func:`guidelens.diffusion.process.space_timesteps`.
     :returns: the number, and an empty text (spread evenly), ``ddim``, or the numbers by section.
-    :raises UsageError: when it is none of these.
+    :raises UsageError: if it is none of these.
     """
     text = re.sub(r"\s", "", str(steps))
     if not _RESPACING.fullmatch(text):
@@ -36,14 +36,14 @@ def _quoted(steps: int | str) -> str:
 
 
 def join_steps(number: int, respacing: str) -> int | str:
-    """Return steps as :func:`split_steps` reads them, in their one spelling."""
+    """Join the two values of :func:`split_steps` into steps in canonical form."""
     return f"ddim{number}" if respacing == "ddim" else respacing or number
 
 
 def read_steps(steps: int | str) -> int | str:
-    """Return steps in their one spelling.
+    """Return steps in canonical form.
 
-    :raises ValueError: when they have none.
+    :raises ValueError: if they are invalid.
     """
     try:
         return join_steps(*split_steps(steps))

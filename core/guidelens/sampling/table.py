@@ -19,7 +19,7 @@ def option_table() -> str:
 
 
 def with_table(text: str) -> str:
-    """Return the text of a page with the table between its marks brought up to date.
+    """Return the text of a page with the table between its marks updated.
 
     :raises ValueError: for a page without the marks.
     """

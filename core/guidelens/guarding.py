@@ -99,7 +99,7 @@ def call(component: Any, kind: str, method: str, *args: Any, **options: Any) -> 
 
 
 class _Splitter:
-    """Replaces stdout while plugin code runs. Output of the code's threads is captured; other threads print as usual."""
+    """Replaces stdout while plugin code runs. It captures output of the code's threads; others print as usual."""
 
     def __init__(self, stdout: Any) -> None:
         self.stdout = stdout

@@ -1,1 +1,1 @@
-"""Measure guidance: gradients of objectives along trajectories, growth of perturbations."""
+"""Measure guidance: the gradients of objectives along trajectories, and the growth of perturbations."""

@@ -14,7 +14,7 @@ from ..samples import Sample
 from ..stats import Estimate, estimate
 
 NO_GUIDANCE = 1e-30
-"""With this scale objectives are evaluated, but pictures equal unguided ones in every bit of float32."""
+"""A scale at which objectives are evaluated, but pictures equal unguided ones in every bit of float32."""
 
 
 class _Every:
@@ -32,10 +32,10 @@ class Calibration:
     """Gradients of every objective on unguided trajectories. K objectives, N steps, P pictures.
 
     :param timesteps: (N), the noisiest first.
-    :param norms: by objective, |dL_k/dx0| of each picture at each step, before weights and scales, (N, P).
-    :param gains: (N) how far s * g moves x_{t-1}, times sqrt(abar).
-    :param prompts: (P) of each picture.
-    :param scales: c_k in use when this was measured.
+    :param norms: |dL_k/dx0| by objective, of each picture at each step, before weights and scales, (N, P).
+    :param gains: how far a unit of s * g moves x_{t-1}, times sqrt(abar), (N).
+    :param prompts: the prompt of each picture, (P).
+    :param scales: the scales c_k that were in use during the measurement.
     """
 
     timesteps: list[int]
@@ -59,7 +59,7 @@ class Calibration:
         return [estimate(row, self.prompts, resamples=499) for row in self.norms[objective].tolist()]
 
     def proposed(self, reference: str, *, by_step: bool = False) -> dict[str, float]:
-        """Return scales c_k for which c_k times the mean norm (or the step in x0) is equal for all objectives.
+        """Return scales c_k that make c_k times the mean norm (or the step in x0) equal for all objectives.
 
         :param reference: the objective that keeps its scale.
         :raises UsageError: for an unknown objective.

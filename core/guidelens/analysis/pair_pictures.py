@@ -1,4 +1,4 @@
-"""The pictures of caption pairs: from the prompt set itself, or from files of a folder."""
+"""The pictures of caption pairs, from the prompt set itself or from files in a folder."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ _PART = re.compile(r"(?P<name>.+)#xywh=(?P<x>\d+),(?P<y>\d+),(?P<w>\d+),(?P<h>\d
 
 
 def picture_source(prompts: Any, folder: Path | None) -> Callable[[Prompt], Tensor]:
-    """Return what opens the picture of a pair, (3, H, W) in [-1, 1].
+    """Return a function that opens the picture of a pair, (3, H, W) in [-1, 1].
 
-    :param prompts: the prompt set; if it has ``picture_of(prompt)`` and no folder is given, that is asked.
-    :param folder: of the files that ``Prompt.picture`` names. ``NAME#xywh=X,Y,W,H`` is a part of a picture, in pixels.
-    :raises UsageError: the set has no pictures of its own, and no folder is given.
+    :param prompts: the prompt set. Its ``picture_of(prompt)``, if it has one, is used without a folder.
+    :param folder: the folder of the files that ``Prompt.picture`` names. ``NAME#xywh=X,Y,W,H`` is a part of a picture,
+        in pixels.
+    :raises UsageError: if the set has no pictures of its own and no folder is given.
     """
     if folder is not None:
         return lambda prompt: _from_file(prompt, folder)
@@ -37,8 +38,8 @@ def picture_source(prompts: Any, folder: Path | None) -> Callable[[Prompt], Tens
 def _from_file(prompt: Prompt, folder: Path) -> Tensor:
     """Return the picture of a pair.
 
-    :raises UsageError: the pair names no picture.
-    :raises GuidelensError: it cannot be read, or the part lies outside of it.
+    :raises UsageError: if the pair names no picture.
+    :raises GuidelensError: if the picture cannot be read, or the part is not within it.
     """
     if not prompt.picture:
         raise UsageError(f"{prompt.text!r} names no picture: the prompts need a column picture")

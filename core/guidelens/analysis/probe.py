@@ -1,12 +1,12 @@
-"""Probing objectives without sampling: which of two captions a picture has, and where the gradients point.
+"""Probe objectives without sampling: which caption of a picture they prefer, and where their gradients point.
 
 For a picture x with a right caption r and a wrong caption w, and an objective k with loss L_k:
 
-- margin m_k = L_k(x, w) - L_k(x, r); the objective is right about the pair if m_k > 0;
-- g_k = -dL_k(x, r)/dx, the direction towards the right caption, and h_k = -dL_k(x, w)/dx, towards the wrong one;
-- cos(g_k, h_k): below 0, a small step towards the right caption moves away from the wrong one;
-- <g_k, g_k - h_k> > 0: that step raises the margin;
-- cos(g_k, g_l): whether objectives k and l ask for the same change of the picture.
+- m_k = L_k(x, w) - L_k(x, r) is the margin. The objective is right about the pair if m_k > 0.
+- g_k = -dL_k(x, r)/dx is the direction towards the right caption, and h_k = -dL_k(x, w)/dx towards the wrong one.
+- If cos(g_k, h_k) < 0, a small step towards the right caption moves away from the wrong one.
+- If <g_k, g_k - h_k> > 0, that step raises the margin.
+- cos(g_k, g_l) shows whether objectives k and l ask for the same change of the picture.
 """
 
 from __future__ import annotations
@@ -27,17 +27,18 @@ from ..networks import frozen
 from ..stats import Estimate, estimate
 
 Show = Callable[[int, int], None]
-"""Takes progress: pairs done, and of how many."""
+"""Receives the progress: the number of measured pairs, and of all pairs."""
 
 
 @dataclass(frozen=True)
 class PairMeasures:
-    """What the objectives say about one picture and its two captions. Mappings are by objective.
+    """The measures of the objectives for one picture and its two captions. Mappings are by objective.
 
     :param right: L_k(x, r).
     :param wrong: L_k(x, w).
     :param cosines: cos(g_k, h_k); 0 where a gradient is 0.
-    :param gains: <g_k, g_k - h_k> / |g_k|^2, how much of a step towards the right caption the margin gains; 0 likewise.
+    :param gains: <g_k, g_k - h_k> / |g_k|^2, the increase of the margin per decrease of L_k(x, r) in a small step along
+        g_k; 0 where a gradient is 0.
     :param agreement: cos(g_k, g_l) by ``k|l``.
     """
 
@@ -57,7 +58,7 @@ class Probe:
     """The measures of all pairs.
 
     :param pairs: prompts with a ``foil``.
-    :param measures: of each pair.
+    :param measures: the measures of each pair.
     """
 
     pairs: tuple[Prompt, ...]
@@ -154,11 +155,11 @@ def probe(
     """Measure every objective of ``model`` on pictures with a right and a wrong caption.
 
     :param pairs: prompts with a ``foil``.
-    :param picture_of: returns the picture of a pair, (3, H, W) in [-1, 1]; called once per pair.
-    :param device: where the model is; None: the CPU.
-    :param batch_size: the number of pictures measured at once; only neighbours of one size share a batch.
-    :raises UsageError: no pair is given, one has no foil, or the model reads noisy images.
-    :raises ComponentError: the model failed.
+    :param picture_of: returns the picture of a pair, (3, H, W) in [-1, 1]. It is called once per pair.
+    :param device: the device of the model; None: the CPU.
+    :param batch_size: the number of pictures measured at once. A batch contains consecutive pictures of one size.
+    :raises UsageError: if there are no pairs, a pair has no foil, or the model reads noisy images.
+    :raises ComponentError: if the model failed.
     """
     if not pairs:
         raise UsageError("nothing to probe: give at least one pair")
@@ -224,13 +225,13 @@ def _gradients(
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    """cos(a, b) of each row; 0 where one of them is 0."""
+    """Return cos(a, b) of each row, and 0 where a or b is 0."""
     length = a.norm(dim=1) * b.norm(dim=1)
     return torch.where(length > 0, (a * b).sum(dim=1) / length.clamp(min=1e-300), 0.0)
 
 
 def _gain(right: Tensor, wrong: Tensor) -> Tensor:
-    """<g, g - h> / |g|^2 of each row; 0 where g is 0."""
+    """Return <g, g - h> / |g|^2 of each row, and 0 where g is 0."""
     square = (right * right).sum(dim=1)
     return torch.where(square > 0, 1 - (right * wrong).sum(dim=1) / square.clamp(min=1e-300), 0.0)
 

@@ -12,12 +12,12 @@ from ..engine import Engine
 from ..samples import Sample
 
 SIZE = 1e-6
-"""The root mean square of the perturbation of x_T: about ten times the rounding of float32."""
+"""The root mean square of the perturbation of x_T, about ten times the rounding error of float32."""
 
 
 class _PerturbedPairs:
-    """Noise for a batch that is drawn twice. x_T of the second half is moved by ``size`` in a random direction. Each
-    sample's direction is drawn from its seed.
+    """Noise for a batch that is drawn twice. x_T of the second half is moved by ``size`` in a random direction, which
+    is drawn from each sample's seed.
     """
 
     def __init__(self, seeds: Sequence[int], shape: Sequence[int], size: float) -> None:

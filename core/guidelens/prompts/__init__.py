@@ -1,6 +1,6 @@
-"""Prompts: reading them from files, choosing among them, and perturbing them with typos, homophones, case, order.
+"""Prompts: read them from files, select some, and perturb them with typos, homophones, changes of case and order.
 
-:mod:`.facts` words the assertions of a prompt as statements and questions.
+:mod:`.facts` turns the assertions of a prompt into statements and questions.
 """
 
 from __future__ import annotations

@@ -6,8 +6,8 @@ from __future__ import annotations
 def edit_distance(a: str, b: str) -> int:
     """Return the optimal string alignment distance of two texts, in characters.
 
-    It is the smallest number of insertions, deletions, replacements and swaps of neighbours (Damerau 1964) that turn
-    ``a`` into ``b``, where no character is edited twice.
+    The distance is the smallest number of insertions, deletions, replacements and swaps of neighbouring characters
+    (Damerau 1964) that turn ``a`` into ``b``. No character is edited twice.
     """
     if a == b:
         return 0

@@ -1,7 +1,7 @@
-"""Facts of plain English prompts, by rules: "a red car to the left of two dogs".
+"""Extract facts from plain English prompts by rules, such as "a red car to the left of two dogs".
 
-The grammar is that of DrawBench's simple categories: noun phrases (article or number, adjectives, a noun of one or two
-words) joined by "and", commas, prepositions and verbs. Whatever does not fit is reported, never guessed at.
+The grammar covers the simple categories of DrawBench: noun phrases (article or number, adjectives, a noun of one or two
+words) joined by "and", commas, prepositions and verbs. Parts that do not fit are reported; the parser does not guess.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ _LONGEST_NOUN = 2
 
 @dataclass(frozen=True)
 class ParsedPrompt:
-    """What the rules found in a prompt.
+    """The result of parsing a prompt.
 
-    :param facts: its assertions, objects first, in the order of their mention.
-    :param rest: the parts that were not understood; empty if all of it was.
+    :param facts: the assertions of the prompt, objects first, in the order in which they are mentioned.
+    :param rest: the parts that were not understood; empty if everything was understood.
     """
 
     facts: tuple[Fact, ...]
@@ -55,13 +55,13 @@ class _Phrase:
 
 @dataclass(frozen=True)
 class _Link:
-    """What stands between two noun phrases: a relation, or nothing but "and"."""
+    """The link between two noun phrases: a relation, or only a separator such as "and"."""
 
     relation: str
 
 
 def parse_prompt(text: str) -> ParsedPrompt:
-    """Return the facts of an English prompt, and what was not understood.
+    """Return the facts of an English prompt, and the parts that were not understood.
 
     Example: ``a red car left of two dogs`` gives the objects car and dog, the attribute red, the count two and the
     relation ``left of``.
@@ -96,7 +96,7 @@ def _read_sentence(
     relations: list[tuple[int, str, int]],
     rest: list[str],
 ) -> None:
-    """Add the phrases and relations of a sentence to what is known."""
+    """Add the phrases and relations of a sentence to the lists."""
     before: int | None = None  # position of the phrase that a relation would start from
     relation = ""
     for part in _parts(words):
@@ -138,7 +138,7 @@ def _parts(words: Sequence[str]) -> Iterator[list[str] | _Link]:
 
 
 def _link_at(words: Sequence[str], position: int, after_noun: bool) -> tuple[str | None, int]:
-    """Return the relation that begins here (None: only a separator), and its number of words (0: neither)."""
+    """Return the relation that begins here (None: a separator), and its number of words (0: neither begins here)."""
     for relation, written in RELATIONS:
         if tuple(words[position : position + len(written)]) == written:
             return relation, len(written)
@@ -155,7 +155,7 @@ def _link_at(words: Sequence[str], position: int, after_noun: bool) -> tuple[str
 
 
 def _phrase(words: Sequence[str]) -> _Phrase | None:
-    """Return a noun phrase; None where the words are not one."""
+    """Return a noun phrase, or None if the words do not form one."""
     left = [word for word in words if word not in ("colored", "coloured", "color", "very")]
     number = 0
     while left and (left[0] in _DETERMINERS or _number(left[0]) is not None):
@@ -186,7 +186,7 @@ def _is_adjective(word: str) -> bool:
 
 
 def _facts(phrases: Sequence[_Phrase], relations: Sequence[tuple[int, str, int]]) -> Iterator[Fact]:
-    """Yield the objects, each once, then what is said of them."""
+    """Yield each object once, then the assertions about them."""
     nouns = list(dict.fromkeys(phrase.noun for phrase in phrases))
     for noun in nouns:
         yield Fact("object", noun)

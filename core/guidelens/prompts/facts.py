@@ -65,7 +65,7 @@ def singular_of(noun: str) -> str:
 
 
 def with_article(noun: str) -> str:
-    """Return ``a car``, ``an orange cat``. A noun that has an article or looks plural stays as it is."""
+    """Return ``a car``, ``an orange cat``. A noun with an article, or one that looks plural, is not changed."""
     if noun.startswith(_ARTICLES) or _looks_plural(noun.split(" ")[-1]):
         return noun
     an = noun[:1] in "aeiou" and not noun.startswith(_AN_BUT_CONSONANT)
@@ -77,9 +77,9 @@ def _looks_plural(word: str) -> bool:
 
 
 def statement(fact: Fact) -> str:
-    """Return what a fact claims, as a caption: ``a red car``, ``two dogs``, ``a cat left of a dog``.
+    """Return a fact as a caption: ``a red car``, ``two dogs``, ``a cat left of a dog``.
 
-    A fact with a ``question`` and no subject gives the question.
+    For a fact with a ``question`` and without a subject, return the question.
     """
     if fact.kind == "other" or not fact.subject:
         return fact.question
@@ -96,12 +96,12 @@ def statement(fact: Fact) -> str:
 
 
 def question(fact: Fact) -> str:
-    """Return the fact's own question, or else one that is made from its statement."""
+    """Return the fact's own question, or else a question made from its statement."""
     return fact.question or f"Does this picture show {statement(fact)}?"
 
 
 def fact_values(facts: Sequence[Fact]) -> list[dict[str, Any]]:
-    """Return facts as JSON values, without empty fields; :func:`facts_of` reads them."""
+    """Return facts as JSON values, without empty fields. :func:`facts_of` reads them."""
     names = [field.name for field in fields(Fact)]
     listed = [{name: getattr(fact, name) for name in names} for fact in facts]
     return [
@@ -113,8 +113,8 @@ def fact_values(facts: Sequence[Fact]) -> list[dict[str, Any]]:
 def facts_of(listed: Sequence[Any]) -> tuple[Fact, ...]:
     """Return the facts of one prompt from JSON values.
 
-    :raises ValueError: for unknown fields, values that do not fit, a fact that lacks what its kind needs, or one that
-        needs itself or a position that does not exist; names the position of the fact.
+    :raises ValueError: for unknown fields or invalid values, a fact without a field that its kind needs, or a fact that
+        needs itself or a position that does not exist. The message has the position of the fact.
     """
     facts = []
     for position, values in enumerate(listed):
@@ -160,7 +160,7 @@ def _fact_of(values: Mapping[str, Any]) -> Fact:
 
 
 def number_of(word: str) -> int | None:
-    """Return 3 for ``three`` and ``3``; None for what is not a number up to ten in words, or digits."""
+    """Return 3 for ``three`` and ``3``. Return None for text that is neither digits nor a number up to ten in words."""
     text = word.strip().lower()
     if text.isdecimal():
         return int(text)

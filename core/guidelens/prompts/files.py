@@ -19,7 +19,7 @@ from .tables import read_table, sniffed_delimiter, spelled
 logger = logging.getLogger(__name__)
 
 PROMPT_COLUMNS = ("prompt", "prompts", "caption", "captions", "text")
-"""Default names of the column with the prompts, in any case."""
+"""The default names of the column with the prompts, in any case."""
 
 OTHER_COLUMNS = ("category", "foil", "picture")
 """Columns with other parts of a prompt (:class:`guidelens.contracts.Prompt`)."""
@@ -32,18 +32,18 @@ _USUAL = {".csv": ",", ".tsv": "\t"}
 def read_prompts(path: str | Path, column: str = "") -> list[Prompt]:
     """Read prompts from a table, JSON or text.
 
-    The suffix decides. ``.csv`` and ``.tsv`` are tables with a header. ``.json`` and ``.jsonl`` are JSON. ``.txt`` is
-    text, one prompt a line. Any other file, and standard input, is JSON lines if its first line is a JSON object, a
-    table if its first line has a column of prompts, and text otherwise.
+    The suffix determines the format. ``.csv`` and ``.tsv`` are tables with a header. ``.json`` and ``.jsonl`` are JSON.
+    ``.txt`` is text, with one prompt per line. Other files and standard input are JSON lines if the first line is a
+    JSON object, a table if the first line has a column of prompts, and text otherwise.
 
-    The delimiter of a ``.csv`` is read from its header, and logged if it is not a comma. JSON holds texts or objects,
-    in a list or as the values of an object; the entries of an object are columns. The columns ``category``, ``foil``
-    and ``picture`` and, in JSON, ``facts`` (:func:`guidelens.prompts.facts_of`) fill the other fields of a prompt.
-    Space around values is dropped, and so are empty prompts. Lines end in a line feed, after a carriage return or not.
+    The delimiter of a ``.csv`` is read from its header, and logged if it is not a comma. JSON contains texts or
+    objects, in a list or as the values of an object. The entries of an object are columns. The columns ``category``,
+    ``foil`` and ``picture`` and, in JSON, ``facts`` (:func:`guidelens.prompts.facts_of`) fill the other fields of a
+    prompt. Space around values and empty prompts are dropped. Lines end with ``\\n`` or ``\\r\\n``.
 
     :param path: a file, or ``-`` for standard input.
     :param column: the column with the prompts, in any case; empty: one of :data:`PROMPT_COLUMNS`.
-    :raises UsageError: when it cannot be read, has no such column, or holds no prompt.
+    :raises UsageError: if the file cannot be read, has no such column, or contains no prompt.
     """
     from_stdin = str(path) == STDIN
     name = "standard input" if from_stdin else str(path)
@@ -103,7 +103,7 @@ def _is_object(line: str) -> bool:
 def _json_entries(text: str, name: str, column: str) -> list[Any]:
     """Return the entries of a JSON list, or the values of a JSON object.
 
-    :raises UsageError: it is not JSON, or neither of them.
+    :raises UsageError: if it is not JSON, or neither a list nor an object.
     """
     found = _parsed(text, name, "")
     if isinstance(found, dict) and not set(found) & set(_wanted(column)):
@@ -116,7 +116,7 @@ def _json_entries(text: str, name: str, column: str) -> list[Any]:
 def _json_lines(text: str, name: str) -> list[Any]:
     """Return the entries of JSON lines.
 
-    :raises UsageError: a line is not JSON; names it.
+    :raises UsageError: if a line is not JSON. The message has its number.
     """
     numbered = enumerate(split_lines(text), 1)
     return [_parsed(line, name, f"line {number}: ") for number, line in numbered if line.strip()]
@@ -130,7 +130,7 @@ def _parsed(text: str, name: str, where: str) -> Any:
 
 
 def _prompts(entries: Sequence[Any], column: str, name: str) -> list[Prompt]:
-    """Return the prompts of texts and of objects or rows; those without a text are left out."""
+    """Return the prompts of texts, objects or rows. Entries without a text are left out."""
     prompts = []
     for number, entry in enumerate(entries, 1):
         where = f"{name}: entry {number}"
@@ -186,10 +186,10 @@ def select(
 
     :param categories: names in any case; empty: all.
     :param limit: maximum number of prompts; None: all.
-    :param seed: None takes the first ``limit``; a number draws them at random. The draw does not depend on the order of
-        the prompts, and a larger ``limit`` extends the draw of a smaller one.
-    :param name: how error messages refer to the prompts.
-    :raises UsageError: no prompt has a category, or ``limit`` is below 1.
+    :param seed: None takes the first ``limit`` prompts; a number draws them at random. The draw does not depend on the
+        order of the prompts, and a larger ``limit`` adds to the draw of a smaller one.
+    :param name: the name of the prompts in error messages.
+    :raises UsageError: if no prompt has a given category, or ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"limit must be at least 1, not {limit}")

@@ -1,9 +1,9 @@
-"""Words that sound alike, or nearly so, and are written differently: our own list.
+"""Our own list of words that sound alike, or nearly alike, and are spelled differently.
 
-It covers everyday English words, and every colour, size, number and relation of the shapes world: some have an exact
-homophone (``red``/``read``, ``two``/``too``); the others are paired with a word that differs in a sound or in stress
-(``square``/``scare``, ``desert``/``dessert``). It is not a pronouncing dictionary: pairs that are homophones only in
-some accents are among the near ones or left out.
+The list covers everyday English words, and all colours, sizes, numbers and relations of the shapes world. Some words
+have an exact homophone (``red``/``read``, ``two``/``too``). The others are paired with a word that differs in one sound
+or in stress (``square``/``scare``, ``desert``/``dessert``). The list is not a pronouncing dictionary. Pairs that are
+homophones only in some accents count as near homophones, or are left out.
 """
 
 from __future__ import annotations

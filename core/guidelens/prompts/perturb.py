@@ -1,7 +1,7 @@
-"""Perturb prompts with seeded typos, near-homophones, changes of case and of word order.
+"""Perturb prompts with seeded typos, homophones, and changes of case or word order.
 
-A perturbation is spelled like a component: ``typo:edits=2,kind=swap``. The result depends only on the text, the
-spelling and the seed, not on other prompts or their order.
+A perturbation is written like a component: ``typo:edits=2,kind=swap``. The result depends only on the text, the
+perturbation and the seed, not on other prompts or their order.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .distance import edit_distance
 from .homophones import homophones
 
 _TRIES = 400
+"""After this number of unsuccessful draws, a text is assumed to have no place for another edit."""
 MOST = 100
-"""Largest number of edits, words or swaps that a perturbation makes."""
-"""After this number of draws without success, a text has no further place for an edit."""
+"""The largest number of edits, words or swaps that a perturbation makes."""
 
 _ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 _WORD = re.compile(r"[^\W\d_]+(?:'[^\W\d_]+)*")
@@ -35,9 +35,9 @@ class Perturbed:
     """A perturbed text.
 
     :param text: the text after perturbation; the clean text if nothing could be perturbed.
-    :param clean: the text before.
+    :param clean: the text before perturbation.
     :param spec: the canonical spelling of the perturbation.
-    :param edits: the distance between both (:func:`~guidelens.prompts.edit_distance`), in characters.
+    :param edits: the edit distance between both texts (:func:`~guidelens.prompts.edit_distance`), in characters.
     :param asked: the requested distance; None if the perturbation does not count edits.
     """
 
@@ -54,7 +54,7 @@ class Perturbed:
 
     @property
     def note(self) -> str:
-        """A note if nothing or less than requested was perturbed; else empty."""
+        """A note if less than requested, or nothing, was perturbed; else empty."""
         if not self.changed:
             return f"{self.spec} finds nothing to perturb in {self.clean!r}"
         if self.asked is not None and self.edits != self.asked:
@@ -84,10 +84,10 @@ def perturb_prompts(
 ) -> tuple[list[Prompt], list[Perturbed]]:
     """Return each prompt followed by its perturbed forms, and the origin of each form.
 
-    A perturbed prompt keeps the category and the target of its clean form. A form that equals its clean prompt is
-    left out of the prompts. Its ``note`` says so.
+    A perturbed prompt keeps the category and the target of its clean prompt. A form that equals its clean prompt is
+    left out of the prompts, and its ``note`` says so.
 
-    :raises UsageError: as :func:`perturb`.
+    :raises UsageError: see :func:`perturb`.
     """
     listed = list(dict.fromkeys(specs))
     result: list[Prompt] = []
@@ -136,11 +136,11 @@ Kind = Literal["any", "swap", "drop", "insert", "replace"]
 def typo(text: str, rng: random.Random, edits: int = 1, kind: Kind = "any", min_length: int = 4) -> str:
     """Make typing errors in words. First letters, digits, punctuation and the number of words do not change.
 
-    :param edits: the edit distance between the texts, or less if the text is too short. With the same seed,
+    :param edits: the edit distance between the texts. It is smaller if the text is too short. With the same seed,
         ``edits=2`` includes the edit of ``edits=1``.
     :param kind: ``swap`` two neighbouring letters, ``drop`` one, ``insert`` a neighbour on a QWERTY keyboard beside
-        a letter, ``replace`` a letter by such a neighbour; ``any`` draws one of them for each edit.
-    :param min_length: words of fewer letters are left alone.
+        a letter, or ``replace`` a letter by such a neighbour; ``any`` draws one of these for each edit.
+    :param min_length: words with fewer letters are not changed.
     """
     current = text
     for wanted in range(1, edits + 1):
@@ -185,7 +185,7 @@ def _like(new: str, old: str) -> str:
 
 
 def _keyboard() -> dict[str, str]:
-    """Return the neighbours of each letter. Each row of keys is shifted by half a key from the row above."""
+    """Return the neighbours of each letter. Each row of keys is shifted by half a key relative to the row above."""
     places = {key: (x + 0.5 * y, y) for y, row in enumerate(_ROWS) for x, key in enumerate(row)}
     return {
         key: "".join(
@@ -206,7 +206,7 @@ _NEIGHBOURS = _keyboard()
 def homophone(text: str, rng: random.Random, words: int = 1, near: bool = True) -> str:
     """Replace words by words that sound alike, from the list in :mod:`guidelens.prompts.homophones`.
 
-    :param words: number of words to replace, at most those in the list.
+    :param words: the number of words to replace. Only words in the list are replaced.
     :param near: also use words that sound only nearly alike, such as dessert for desert.
     """
     known = homophones(near=near)
@@ -229,8 +229,8 @@ def homophone(text: str, rng: random.Random, words: int = 1, near: bool = True) 
 def case(text: str, rng: random.Random, to: Literal["upper", "lower", "title", "random"] = "upper") -> str:
     """Change the case of letters.
 
-    :param to: ``upper`` or ``lower`` for all, ``title`` for capitals at the start of words, ``random`` for a coin
-        tossed for each letter.
+    :param to: ``upper`` or ``lower`` for all letters, ``title`` for capitals at the start of words, ``random`` for a
+        random case of each letter.
     """
     if to == "random":
         changed = "".join(letter.upper() if rng.random() < 0.5 else letter.lower() for letter in text)
@@ -242,9 +242,9 @@ def case(text: str, rng: random.Random, to: Literal["upper", "lower", "title", "
 
 
 def order(text: str, rng: random.Random, swaps: int | None = None) -> str:
-    """Change the order of the words, which are separated by spaces.
+    """Change the order of words that are separated by spaces.
 
-    :param swaps: number of swaps of neighbouring words; none: shuffle all words.
+    :param swaps: the number of swaps of neighbouring words; none: shuffle all words.
     """
     words = text.split()
     if len(set(words)) < 2:
@@ -268,4 +268,4 @@ PERTURBATIONS: dict[str, Callable[..., str]] = {
     "case": case,
     "order": order,
 }
-"""The perturbations by name: functions of the text, a source of random numbers and options."""
+"""The perturbations by name. Each is a function of the text, a source of random numbers, and its options."""

@@ -1,4 +1,4 @@
-"""Tables of prompts: the delimiter, read from the header; the rows, checked for open quotes."""
+"""Read tables of prompts. The delimiter is found in the header, and rows are checked for open quotes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _PREFERRED = ("\t", ",", ";", "|")
 class Table:
     """The rows of a table.
 
-    :param header: names of the columns, in lower case without space around them.
-    :param spelling: the same as the file spells them.
+    :param header: the names of the columns, in lower case and without surrounding space.
+    :param spelling: the same names as the file spells them.
     """
 
     header: tuple[str, ...]
@@ -30,10 +30,10 @@ class Table:
 
 
 def sniffed_delimiter(text: str, columns: Collection[str]) -> str | None:
-    """Return the delimiter that separates one of ``columns`` in the header of a table; None if there is none.
+    """Return the delimiter that separates one of ``columns`` in the header of a table. Return None if there is none.
 
-    Any single character that is not part of a name may separate columns. Tab, comma, semicolon and bar are tried first,
-    so that a table of one column keeps the commas in its prompts.
+    Any single character that is not part of a name can separate columns. Tab, comma, semicolon and bar are tried first,
+    so a table with one column keeps the commas in its prompts.
     """
     header = next(iter(split_lines(text)), "")
     others = [
@@ -47,15 +47,15 @@ def sniffed_delimiter(text: str, columns: Collection[str]) -> str | None:
 
 
 def spelled(delimiter: str) -> str:
-    """Return how a message calls a delimiter: ``semicolons``."""
+    """Return the name of a delimiter for messages: ``semicolons``."""
     return _NAMES.get(delimiter, repr(delimiter))
 
 
 def read_table(text: str, delimiter: str, name: str) -> Table:
-    """Return the rows of a table with a header; rows without any cell are left out.
+    """Return the rows of a table with a header. Empty rows are left out.
 
-    :param name: names the file in errors.
-    :raises UsageError: for what is not CSV, such as a quote that is never closed: it would swallow all that follows.
+    :param name: the name of the file in errors.
+    :raises UsageError: for invalid CSV, such as a quote that is never closed: it would include all following text.
     """
     header, *body = _rows(text, delimiter, name) or [[]]
     spelling = tuple(cell.strip() for cell in header)
@@ -67,7 +67,7 @@ def _rows(text: str, delimiter: str, name: str) -> list[list[str]]:
 
     :raises UsageError: for invalid CSV, such as a quote that is never closed: it would include all following text.
     """
-    end = "\x1fend"  # comes out as a row of its own, unless a quote is open
+    end = "\x1fend"  # becomes a separate row, unless a quote is open
     reader = csv.reader(io.StringIO(f"{text.rstrip()}\n{end}", newline=""), delimiter=delimiter)
     found: list[list[str]] = []
     begun = last = 0

@@ -60,7 +60,7 @@ RELATIONS: tuple[tuple[str, tuple[str, ...]], ...] = tuple(
         key=lambda pair: -len(pair[1]),
     )
 )
-"""(name, the words in which it may be written), the longest first."""
+"""Relations as (name, the words for it), the longest first."""
 
 LINKS = word_set(
     "has have holds hold rides ride eats eat wears wear carries carry sits stands lies lays walks flies runs plays "
@@ -68,12 +68,12 @@ LINKS = word_set(
 )
 """Verbs that relate the phrases before and after them."""
 PARTICIPLES = word_set("parked placed filled covered topped surrounded seated attached")
-"""Verb forms that do so after a noun, and are attributes before one."""
+"""Verb forms that are relations after a noun, and attributes before a noun."""
 SKIPPED = word_set("and , is are that which who there")
-"""Words between phrases that say nothing about them."""
+"""Words between phrases that do not add a fact."""
 STOPS = word_set(
     "it they them he she we you i this these those not no or but if as so than then when where while because can "
     "could will would may might must do does did was were be been being quoted-text nothing everything something what "
     "how why all both up down out off away back together very just only also too more most such one's it's"
 )
-"""Words that no noun phrase contains; a phrase with one of them is reported as not understood."""
+"""Words that do not occur in noun phrases. A phrase with one of them is reported as not understood."""

@@ -121,7 +121,7 @@ def bench(
 def _measure(
     manager: PluginManager, generator: str | None, guidance: str | None, wanted: dict[str, Any]
 ) -> tuple[dict[str, str], BenchReport]:
-    """Build the networks and measure them. Return their names and the report."""
+    """Build the networks and measure them. Return the names of the networks and the report."""
     network = manager.resolve("generator", generator)
     model = None if guidance == STAND_IN else manager.resolve("guidance", guidance)
     from guidelens.bench.run import bench as run

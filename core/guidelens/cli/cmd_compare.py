@@ -164,9 +164,9 @@ def _as_data(result: Comparison) -> dict[str, Any]:
 
 
 def _compare(prompts: list[Prompt], setup: Setup, **wanted: Any) -> dict[str, Comparison] | None:
-    """Compute the comparisons with progress on the terminal, by label; None after a second Ctrl-C.
+    """Compute the comparisons, with progress on the terminal. Return them by label, or None after a second Ctrl-C.
 
-    Finished batches are on disk then. Nothing of the unfinished batch was written.
+    After a second Ctrl-C, finished batches are on disk, and the unfinished batch is not.
     """
     from guidelens.comparison import compare as run
     from guidelens.comparison import compare_sweep
@@ -212,12 +212,12 @@ def _command_words(
         words += [word for value in values if value not in (0, "") for word in (flag, str(value))]
     words += [word for request in manager.requests() for word in ("-p", request)]
     words += setup.arguments()
-    # Prompts last, after "--": one may begin with a dash.
+    # Prompts come last, after "--", because a prompt may begin with a dash.
     return [*words, *(["--", *chosen.texts] if chosen.texts else [])]
 
 
 COLUMNS_WITH_INTERVAL = 2
-"""Number of columns of the printed table with intervals. More would not fit a terminal."""
+"""The number of printed columns that have intervals. More would not fit a terminal."""
 
 
 def _print_result(result: Comparison, label: str) -> None:

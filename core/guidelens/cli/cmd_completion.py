@@ -6,7 +6,7 @@ import click
 from click.shell_completion import get_completion_class
 
 VARIABLE = "_GUIDELENS_COMPLETE"
-"""The environment variable with which the script requests completions. click chose its name."""
+"""The environment variable with which the script requests completions. click determines its name."""
 
 _EPILOG = """\b
 Where to put it:

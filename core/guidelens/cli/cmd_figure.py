@@ -149,7 +149,7 @@ def figure(
 def _target(directory: Path, layout: str, kind: str | None, out: Path | None) -> Path:
     """Return the file to write.
 
-    :raises UsageError: the format is not one of the layout's, or not that of ``out``.
+    :raises UsageError: if the layout does not support the format, or ``out`` has another format.
     """
     from guidelens.errors import UsageError
 

@@ -127,16 +127,16 @@ def generate(
 
 @dataclass(frozen=True)
 class Files:
-    """The files that a command line asks for; None: not wanted."""
+    """The files that a command line requests. None for a file that is not requested."""
 
     picture: Path
     trajectory: Path | None
     saliency: Path | None
 
     def check(self) -> None:
-        """Check names and whether the files can be written: sampling may take minutes.
+        """Check the names, and that the files can be written, before sampling, which may take minutes.
 
-        :raises UsageError: for a name of another type.
+        :raises UsageError: for a name with the wrong suffix.
         """
         from guidelens.errors import UsageError
         from guidelens.files import check_writable
@@ -153,9 +153,9 @@ class Files:
             check_writable(path)
 
     def write(self, drawing: Drawing, size: int) -> dict[str, Path]:
-        """Write the files of a drawing; return their paths by what they hold.
+        """Write the files of a drawing. Return their paths by content.
 
-        :param size: pixels a side of the enlarged copy; 0: none.
+        :param size: the side of the enlarged copy in pixels; 0: no copy.
         """
         from guidelens.files import write_file
         from guidelens.pictures import enlarged, png_bytes

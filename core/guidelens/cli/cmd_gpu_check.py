@@ -135,7 +135,10 @@ def gpu_check(
 
 
 def _refuse_missing(components: tuple[Component, ...], tests: bool, wheels: Path | None) -> None:
-    """:raises GuidelensError: naming everything that is not installed, and the command that installs it."""
+    """Check that everything the check needs is installed.
+
+    :raises GuidelensError: if something is missing. The message names it, and the command that installs it.
+    """
     from guidelens.gpu_check.requirements import missing_requirements, pip_install
 
     if missing := missing_requirements(components, tests=tests):

@@ -1,4 +1,4 @@
-"""``guidelens install`` and ``uninstall``: packages with plugins, in the environment of guidelens."""
+"""``guidelens install`` and ``uninstall``: add and remove packages with plugins in the environment of guidelens."""
 
 from __future__ import annotations
 

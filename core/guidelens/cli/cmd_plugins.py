@@ -94,7 +94,7 @@ def show_command(ctx: click.Context, name: str, kind: str | None, as_json: bool)
 def _find(
     manager: PluginManager, name: str, kind: str | None
 ) -> tuple[PluginInfo | None, Sequence[ComponentInfo]]:
-    """Return the plugin called ``name`` and its components, else None and the components of that name."""
+    """Return the plugin called ``name`` and its components, or else None and the components called ``name``."""
     if any(plugin.source.answers_to(name) for plugin in manager.plugins):
         plugin = manager.plugin(name)
         components = [info for info in plugin.components if kind in (None, info.kind)]
@@ -143,7 +143,7 @@ def describe_plugin(
 
 
 def describe_component(component: ComponentInfo) -> dict[str, Any]:
-    """Return a component as JSON values. One with a signature that cannot be read has no options."""
+    """Return a component as JSON values. If its signature cannot be read, the options are empty."""
     try:
         options = component.options
     except GuidelensError as error:

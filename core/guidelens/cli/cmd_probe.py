@@ -1,4 +1,4 @@
-"""``guidelens probe``: what each objective says about pictures with a right and a wrong caption; no sampling."""
+"""``guidelens probe``: measure objectives on pictures with a right and a wrong caption, without sampling."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _print(rows: Sequence[Sequence[str]]) -> None:
 
 
 class _Counter:
-    """Prints progress to stderr: at most ten lines, and none for a probe of one batch."""
+    """Prints progress to stderr, in at most ten lines. A probe of one batch prints none."""
 
     def __init__(self) -> None:
         self._tenths = 0

@@ -1,4 +1,4 @@
-"""``guidelens redraw``: a cell of a run computed again, bit for bit."""
+"""``guidelens redraw``: compute a cell of a run again, bit for bit."""
 
 from __future__ import annotations
 

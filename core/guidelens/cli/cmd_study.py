@@ -62,15 +62,15 @@ class _ExecutionOptions:
 
     @property
     def planning_device(self) -> str | None:
-        """The device that batches are planned on: the first where there are several."""
+        """The device for which batches are planned: the first, if there are several."""
         from guidelens.executors.devices import ALL_GPUS
 
         return "cuda:0" if self.device == ALL_GPUS else self.device
 
     def maker(self, found: Study, manager: PluginManager) -> Callable[[ComponentCache], Executor]:
-        """Return what makes the executor that was asked for.
+        """Return a function that makes the requested executor.
 
-        :raises UsageError: for options that do not go with it, or where it is not installed.
+        :raises UsageError: for options that the executor does not take, or if it is not installed.
         """
         from guidelens.executors.devices import ALL_GPUS, all_gpus, devices_executor
         from guidelens.runs.execute import InProcess
@@ -131,7 +131,7 @@ _EXECUTION_FLAGS = (
 
 
 def _execution_options(function: F) -> F:
-    """Give a command the options of :class:`_ExecutionOptions`; its function gets them as ``execution``."""
+    """Add the options of :class:`_ExecutionOptions` to a command. Its function receives them as ``execution``."""
 
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
@@ -320,7 +320,7 @@ def _print_stopped(directory: Path) -> None:
 
 
 def _print_outlook(found: Study, missing: GuidelensError) -> None:
-    """Print what the study file alone says, and what keeps the dry run from measuring."""
+    """Print what is known from the study file alone, and the reason why the dry run cannot measure."""
     from guidelens.studies.outlook import outlook
 
     from .progress import duration

@@ -32,7 +32,7 @@ seeds = 2
 name = "scales"
 scales = [0.3, 1.0, 3.0]
 """
-"""A study that runs as it is, with any models whose objectives are itc and cap."""
+"""A study that runs unchanged, with any guidance model that has the objectives itc and cap."""
 
 
 @click.command("show")

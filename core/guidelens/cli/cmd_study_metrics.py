@@ -1,4 +1,4 @@
-"""``guidelens study matrix`` and ``distribution``: compare judges, and pictures with a reference."""
+"""``guidelens study matrix`` and ``distribution``: compare judges, and compare pictures with a reference."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 UNGUIDED = "unguided"
 FIRST_SEED = 1_000_000
-"""Seed of the first unguided picture, far from the seeds of studies so that no noise is shared."""
+"""The seed of the first unguided picture. It is far from the seeds of studies, so that no noise is shared."""
 
 
 @click.command("matrix")
@@ -100,7 +100,7 @@ def _print_matrix(matrix: Matrix) -> None:
 
 
 def _short_names(names: Sequence[str]) -> dict[str, str]:
-    """Replace the models in ``objective@model`` by numbers, so that a wide table fits."""
+    """Replace the models in ``objective@model`` by numbers, so that a wide table fits the terminal."""
     models = {
         model: str(i)
         for i, model in enumerate(dict.fromkeys(_model(name) for name in names if AT in name), 1)

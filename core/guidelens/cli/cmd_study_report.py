@@ -67,9 +67,9 @@ def report_command(
 def write_report(
     directory: Path, manager: PluginManager, loaded: StudyResults | None = None
 ) -> tuple[Path, list[Verdict]]:
-    """Ask a study the claims of its plugins and write its page; return the page's path and the verdicts.
+    """Test the claims of plugins on a study and write its page. Return the path of the page and the verdicts.
 
-    :param loaded: the study, where the caller has read it already.
+    :param loaded: the study, if the caller has already read it.
     """
     from guidelens.claims.evaluate import evaluate
     from guidelens.report.study import write_study_report
@@ -81,7 +81,7 @@ def write_report(
 
 
 def claims_of(manager: PluginManager, loaded: StudyResults) -> list[Claim]:
-    """Return the claims of the plugins of this call, and of those that the study was run with where they are there."""
+    """Return the claims of the loaded plugins, and of the plugins that the study was run with if they are installed."""
     try:
         return manager.including(loaded.plugins()).claims()
     except GuidelensError as error:

@@ -1,4 +1,4 @@
-"""``guidelens tune``: search each objective's best scale, on prompts and seeds that no score uses."""
+"""``guidelens tune``: find the best scale of each objective, on prompts and seeds that no score uses."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def _search(
     seeds: int,
     setup: Setup,
 ) -> Search:
-    """Return the search that a command line asks for."""
+    """Return the search that a command line requests."""
     from guidelens.guidance import check_objective, resolve_scales
     from guidelens.studies.tune import Search
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from guidelens.weights.store import ByteProgress
 
 SECONDS_BETWEEN_LINES = 5.0
-"""Minimum time between progress lines where stderr is not a terminal."""
+"""The minimum time between progress lines if stderr is not a terminal."""
 
 _COLOURS = {"present": "green", "changed": "yellow", "unfinished": "yellow", "absent": "bright_black"}
 
@@ -247,7 +247,7 @@ def _find(ctx: click.Context, name: str) -> WeightsFile:
 
 
 def _find_all(ctx: click.Context, name: str) -> list[WeightsFile]:
-    """Return the file of that name, or the files of one component whose names begin with it."""
+    """Return the file called ``name``, or the files of one component whose names begin with ``name``."""
     known = _known(ctx)
     if name in known:
         return [known[name][0]]
@@ -310,7 +310,7 @@ def byte_progress(title: str) -> Iterator[ByteProgress]:
 class _PlainLines:
     def __init__(self, title: str) -> None:
         self._title = title
-        self._last = time.monotonic()  # quick operations print no line
+        self._last = time.monotonic()  # so that a quick operation prints no line
 
     def __call__(self, done: int, total: int | None) -> None:
         now = time.monotonic()

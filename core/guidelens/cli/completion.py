@@ -1,7 +1,7 @@
 """Shell completion of components and plugins. Loads plugins, but not torch.
 
-The plugins are those of the command line being completed: installed ones, ``GUIDELENS_PLUGINS``, and every
-``-p`` in front of the cursor.
+It uses the plugins of the command line that is completed: the installed ones, those of ``GUIDELENS_PLUGINS``, and
+those of every ``-p`` before the cursor.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 SINGLE_KINDS = ("generator", "guidance", "prompts")
-"""Kinds of which a command uses a single component, so that there is a default."""
+"""The kinds of which a command uses a single component. Only these have one default component."""
 
 
 @add_completion_class
@@ -27,7 +27,7 @@ class Bash(BashComplete):
     """Completion in bash. Bash splits words at ``:`` and ``=``, and completes only the last part."""
 
     def get_completion_args(self) -> tuple[list[str], str]:
-        """Return the words before the cursor and the one at it, with the split parts joined again."""
+        """Return the words before the cursor and the word at the cursor, with split parts joined again."""
         words = split_arg_string(os.environ["COMP_WORDS"])[: int(os.environ["COMP_CWORD"]) + 1]
         at_word = len(words) == int(os.environ["COMP_CWORD"]) + 1
         whole: list[str] = []
@@ -47,14 +47,14 @@ class Bash(BashComplete):
         return whole[1:], ""
 
     def format_completion(self, item: CompletionItem) -> str:
-        """Remove the part before the last split, which bash keeps."""
+        """Remove the part before the last split, because bash keeps that part."""
         value = self._typed.partition("=")[2] if self._typed.startswith("--") else self._typed
         closed = value[: max(value.rfind(":"), value.rfind("=")) + 1]
         return f"{item.type},{str(item.value).removeprefix(closed)}"
 
 
 def without_open_option(args: Sequence[str]) -> list[str]:
-    """Remove a final ``-p`` without value."""
+    """Remove a ``-p`` at the end that has no value."""
     return [*args[:-1]] if "--" not in args and args[-1:] in (["-p"], ["--plugin"]) else [*args]
 
 
@@ -122,7 +122,7 @@ def complete_plugin(ctx: click.Context, _parameter: click.Parameter, incomplete:
     names = _plugin_names(_manager(ctx))
     if incomplete.startswith("no:"):
         return _starting(incomplete, ((f"no:{name}", text) for name, text in names))
-    # Bash forgets what it was offered before a file, so the file comes first.
+    # Bash drops completions that precede a file, so the file comes first.
     return [CompletionItem(incomplete, type="file"), *_starting(incomplete, names)]
 
 
@@ -162,7 +162,7 @@ def _spelled(components: Iterable[ComponentInfo], *, qualified: bool) -> list[tu
 
 def _options(info: ComponentInfo, head: str, given: str) -> list[CompletionItem]:
     """Complete the last option in ``given``: its name, or its value if it has choices."""
-    if "'" in given or '"' in given:  # a quoted value may hold anything
+    if "'" in given or '"' in given:  # a quoted value may contain any character, commas included
         return []
     before, comma, last = given.rpartition(",")
     head += before + comma

@@ -1,4 +1,4 @@
-"""Where the command line writes: results to stdout, the rest to stderr. Loads rich when first used."""
+"""Output of the command line: results go to stdout, everything else to stderr. rich is imported when first used."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 100
-"""Number of columns if the output is not a terminal, so that a file or a pipe gets whole table rows."""
+"""The width in characters if the output is not a terminal, so that a file or a pipe gets whole table rows."""
 
 
 def out() -> Console:
-    """Return the console for results, on today's stdout; colour follows the terminal and ``NO_COLOR``."""
+    """Return the console for results, on the current stdout. Colour depends on the terminal and ``NO_COLOR``."""
     return _console(stderr=False)
 
 
 def err() -> Console:
-    """Return the console for progress and warnings, on today's stderr."""
+    """Return the console for progress and warnings, on the current stderr."""
     return _console(stderr=True)
 
 
 def _console(*, stderr: bool) -> Console:
-    # Made anew for every caller: rich looks at NO_COLOR once, and tests swap the streams.
+    # Each call makes a new console, because rich reads NO_COLOR only once and tests replace the streams.
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
@@ -38,7 +38,7 @@ def _console(*, stderr: bool) -> Console:
 
 
 def print_out(text: str, *, nl: bool = True) -> None:
-    """Write text with click's styles to stdout, without rich; a pipe or ``NO_COLOR`` gets no styles."""
+    """Write text with click's styles to stdout, without rich. Styles are removed for a pipe or with ``NO_COLOR``."""
     click.echo(text, nl=nl, color=_coloured(sys.stdout))
 
 
@@ -50,7 +50,7 @@ def echo_line(level: str, message: str) -> None:
 
 
 def _coloured(stream: TextIO) -> bool:
-    """Whether a stream is a terminal and ``NO_COLOR`` is not set (no-color.org)."""
+    """Return whether a stream is a terminal and ``NO_COLOR`` is not set (no-color.org)."""
     return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
@@ -64,9 +64,9 @@ class _LineHandler(logging.Handler):
 
 @contextmanager
 def log_lines(*, quiet: bool = False) -> Iterator[None]:
-    """Show the log of guidelens on stderr, a line per record, while the block runs; warnings and above.
+    """Show the log of guidelens on stderr while the block runs, one line per record, from warnings up.
 
-    Plugins are heard where they log below ``guidelens.`` as well. ``quiet`` shows nothing.
+    The log of a plugin is shown if its logger's name begins with ``guidelens.``. ``quiet`` shows nothing.
     """
     log = logging.getLogger("guidelens")
     handler, level = logging.NullHandler() if quiet else _LineHandler(), log.level
@@ -80,5 +80,5 @@ def log_lines(*, quiet: bool = False) -> Iterator[None]:
 
 
 def set_verbosity(count: int) -> None:
-    """Choose what :func:`log_lines` shows: 0 warnings, 1 information, 2 or more everything."""
+    """Set what :func:`log_lines` shows: 0 is warnings, 1 is information, 2 or more is everything."""
     logging.getLogger("guidelens").setLevel({0: logging.WARNING, 1: logging.INFO}.get(count, logging.DEBUG))

@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first asks a long computation to stop where it can, the second stops it at once."""
+"""Ctrl-C in two steps: the first asks a long computation to stop at the next safe point, the second stops it now."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ PATIENCE = "finishing the pictures in flight; Ctrl-C again stops at once"
 
 @contextmanager
 def gentle_interrupts(message: str) -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGINT or SIGTERM has come while the block runs.
+    """Yield a function that returns whether SIGINT or SIGTERM has arrived since the block began.
 
-    The first writes ``message`` to stderr; the second raises :class:`KeyboardInterrupt` as usual.
+    The first signal writes ``message`` to stderr. The second raises :class:`KeyboardInterrupt` as usual.
     """
-    if threading.current_thread() is not threading.main_thread():  # only it may set handlers
+    if threading.current_thread() is not threading.main_thread():  # only the main thread may set handlers
         yield lambda: False
         return
     asked = False
@@ -32,7 +32,7 @@ def gentle_interrupts(message: str) -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        # Not through a stream: the signal may have come while one was being written to.
+        # Write to the descriptor: the signal may have interrupted a write to the stream.
         os.write(sys.stderr.fileno() if _has_descriptor() else 2, f"\n{message}\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -19,7 +19,7 @@ from .options import get_manager
 from .sections import summary_of
 
 TRACEBACK = "GUIDELENS_TRACEBACK"
-"""Environment variable; 1 shows the traceback of expected errors, like ``--traceback``."""
+"""The environment variable that shows the traceback of expected errors if it is 1, like ``--traceback``."""
 
 _COMMANDS = {
     "compare": (
@@ -79,10 +79,10 @@ _COMMANDS = {
         "Show versions, devices and plugins, and report problems.",
     ),
 }
-"""Name -> module, attribute, and help, so that listing commands imports none."""
+"""The module, attribute and help of each command by name, so that commands can be listed without importing them."""
 
 _HELP: Any = getattr(click.exceptions, "NoArgsIsHelpError", ())
-"""The exception that click 8.2 and later raise where earlier versions print help."""
+"""The exception that click raises since version 8.2 where earlier versions print help."""
 
 _EPILOG = """\b
 Examples:
@@ -109,7 +109,7 @@ class App(click.Group):
         standalone_mode: bool = True,
         **extra: Any,
     ) -> Any:
-        """Run as click does, but show expected errors as one line on stderr, and exit with their code."""
+        """Run the command as click does, but show expected errors as one line on stderr and exit with their code."""
         arguments = list(sys.argv[1:] if args is None else args)
         if not standalone_mode:
             return super().main(arguments, prog_name, complete_var, False, **extra)
@@ -117,7 +117,7 @@ class App(click.Group):
             result = super().main(arguments, prog_name, complete_var, False, **extra)
         except (click.ClickException, click.Abort, GuidelensError, KeyboardInterrupt) as error:
             _fail(error, show_traceback=_wants_traceback(arguments))
-        except OSError as error:  # files, disks and permissions are the user's to put right
+        except OSError as error:  # problems with files, disks and permissions, which the user can fix
             message = f"{_shortened(error.filename)}: {error.strerror}" if error.filename else str(error)
             _fail(GuidelensError(message), show_traceback=_wants_traceback(arguments), cause=error)
         except (Exception, SystemExit, GeneratorExit):
@@ -134,7 +134,9 @@ class App(click.Group):
             ctx.with_resource(console.log_lines(quiet=True))
             rest, requests = split_plugin_options(without_open_option(args))
             ctx.obj = load_quietly(requests)
-            self._plugin_commands(ctx)  # now, while the log is quiet: click closes the context first
+            self._plugin_commands(
+                ctx
+            )  # load them now, while the log is quiet; click closes the context first
         else:
             rest, requests = split_plugin_options(args)
             ctx.with_resource(console.log_lines())
@@ -146,9 +148,9 @@ class App(click.Group):
         return [*_COMMANDS, *self._plugin_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return one of our commands, imported now, or one of a plugin.
+        """Return one of our commands, which is imported now, or a command of a plugin.
 
-        :raises UsageError: if several plugins offer it.
+        :raises UsageError: if several plugins offer the command.
         """
         if cmd_name in _COMMANDS:
             module, attribute, _ = _COMMANDS[cmd_name]
@@ -175,7 +177,7 @@ class App(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List our commands without importing them, and those of plugins in a section of their own."""
+        """List our commands without importing them, and the commands of plugins in a separate section."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, text) for name, (_, _, text) in _COMMANDS.items()])
         offered = self._plugin_commands(ctx)
@@ -209,7 +211,7 @@ def split_plugin_options(args: Sequence[str]) -> tuple[list[str], list[str]]:
     command can use their names.
 
     :returns: the remaining arguments, including everything after ``--``, and the requested plugins.
-    :raises UsageError: if the last one has no value.
+    :raises UsageError: if the last ``-p`` has no value.
     """
     rest: list[str] = []
     requests: list[str] = []
@@ -327,5 +329,5 @@ def cli(verbose: int) -> None:
 
 
 def main() -> None:
-    """Run the command line; the console script's entry."""
+    """Run the command line. This is the entry point of the console script."""
     cli.main(prog_name="guidelens")

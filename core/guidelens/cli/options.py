@@ -1,4 +1,4 @@
-"""Options that several commands share: which networks, which sampler, how much guidance, on which device."""
+"""Options that several commands share: models, sampling, guidance and device."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ Declaration: TypeAlias = Callable[[Any], Any]
 
 @dataclass(frozen=True)
 class Setup:
-    """Which models a command line asks for, how they draw, and where; nothing is loaded or built yet.
+    """The models, sampling and device that a command line requests. Nothing is loaded or built yet.
 
-    ``generator`` and ``guidance`` are component spellings, None for the default.
+    ``generator`` and ``guidance`` are component spellings, or None for the default.
 
-    :param preset: the name of the published method that ``sampling`` started from.
+    :param preset: the name of the preset that ``sampling`` is based on.
     """
 
     generator: str | None = None
@@ -58,11 +58,11 @@ class Setup:
     device: str = "auto"
     batch_size: int | str = 16
     swept: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
-    """Options with several values, in commands that take them; ``sampling`` has the first of each."""
+    """Options with several values, in commands that accept them. ``sampling`` has the first value of each."""
 
     @property
     def samplings(self) -> dict[str, Sampling]:
-        """One sampling for each combination of swept values, by its label, as ``scale 0.3``; the empty one without."""
+        """One sampling per combination of swept values, by label, such as ``scale 0.3``; empty label without sweep."""
         found = {}
         for values in itertools.product(*self.swept.values()):
             chosen = dict(zip(self.swept, values, strict=True))
@@ -71,7 +71,7 @@ class Setup:
         return found
 
     def arguments(self) -> list[str]:
-        """Return the command-line arguments that ask for this, those at their default left out."""
+        """Return the command-line arguments that request this setup. Options at their default are left out."""
         defaults = Setup()
         names = ("generator", "guidance", "preset", "device", "batch_size")
         given = [(name, getattr(self, name)) for name in names]
@@ -98,16 +98,16 @@ def _spelled(value: Any) -> str:
 
 
 def setup_options(function: F) -> F:
-    """Give a command the options that choose models and sampling; its function gets ``setup``, a :class:`Setup`.
+    """Add the options for models and sampling to a command. Its function receives ``setup``, a :class:`Setup`.
 
-    Use it with ``cls=SectionedCommand``. ``--plugin`` is shown too, although it is read before the command
-    line is.
+    Use it with ``cls=SectionedCommand``. The help also shows ``--plugin``, although it is read before the command line
+    is parsed.
     """
     return _with_setup(function, _setup_declarations(sweeps=False))
 
 
 def sweep_options(function: F) -> F:
-    """As :func:`setup_options`; options that are numbers take several, with commas between (``Setup.swept``)."""
+    """Like :func:`setup_options`, but numeric options accept several values with commas (``Setup.swept``)."""
     return _with_setup(function, _setup_declarations(sweeps=True))
 
 
@@ -130,7 +130,7 @@ def _with_setup(function: F, declarations: Sequence[Declaration]) -> F:
 
 
 DIGITS = 9
-"""Of a batch size, at most."""
+"""The largest batch size."""
 
 
 class BatchSize(click.ParamType):
@@ -164,14 +164,14 @@ def generator_option() -> Declaration:
 
 
 def joined_specs(_ctx: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> str | None:
-    """Return several components as the one spelling that names them all; None for none."""
+    """Join several components into one spelling. Return None if there are none."""
     return ",".join(values) or None
 
 
 def guidance_option(more: str = "") -> Declaration:
     """Return the declaration of ``--guidance``.
 
-    :param more: further sentences of its help.
+    :param more: further sentences for its help.
     """
     return option(
         "--guidance",
@@ -211,7 +211,7 @@ def device_option(default: str = "auto") -> Declaration:
 
 
 def batch_sizes_option(*default: int, section: str) -> Declaration:
-    """Return the declaration of a repeatable ``--batch-size``, for commands that measure; passed as ``batch_sizes``."""
+    """Return the declaration of a repeatable ``--batch-size``, for commands that measure. It sets ``batch_sizes``."""
     return option(
         "--batch-size",
         "batch_sizes",
@@ -262,7 +262,7 @@ def _setup_declarations(*, sweeps: bool) -> tuple[Declaration, ...]:
 
 
 def get_manager(ctx: click.Context) -> PluginManager:
-    """Return the plugins of this invocation; loads the installed ones where no group has."""
+    """Return the plugins of this invocation. Load the installed ones if the command group has not loaded any."""
     from guidelens.plugins import PluginManager
 
     manager = ctx.find_object(PluginManager)

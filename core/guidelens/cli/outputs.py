@@ -1,4 +1,4 @@
-"""Where commands put their results by default, how they print them as JSON, and how they open them."""
+"""Default places of results, printing results as JSON, and opening pages."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from .sections import option
 json_option = option(
     "--json", "as_json", is_flag=True, section=DRAWING, help="Print the results as JSON instead of a table."
 )
-"""The declaration of ``--json``; passed as ``as_json``."""
+"""The declaration of ``--json``. It sets ``as_json``."""
 
 LONGEST_NAME = 40
-"""Characters of a default name that come from the prompt."""
+"""The largest number of characters of a default name that come from the prompt."""
 
 
 def open_option(what: str) -> Callable[[Any], Any]:
-    """Return the declaration of ``--open``; passed as ``open_it``."""
+    """Return the declaration of ``--open``. It sets ``open_it``."""
     return option(
         "--open", "open_it", is_flag=True, section=DRAWING, help=f"Open the {what} in the browser at the end."
     )
@@ -38,11 +38,11 @@ def name_of(text: str) -> str:
 
 
 def default_directory(about: str, words: Sequence[str]) -> Path:
-    """Return a directory below ``runs`` that belongs to a command line: the same words give the same directory.
+    """Return the directory below ``runs`` for a command line. The same words give the same directory.
 
     So an interrupted command resumes when it is repeated.
 
-    :param about: what the name begins with, such as the first prompt.
+    :param about: the beginning of the name, such as the first prompt.
     """
     digest = hashlib.blake2b("\0".join(words).encode(), digest_size=3).hexdigest()
     return Path("runs") / f"{name_of(about)}-{digest}"
@@ -54,7 +54,7 @@ def print_json(data: Mapping[str, Any]) -> None:
 
 
 def open_page(path: Path) -> None:
-    """Open a page in the browser of this machine. Where there is none, nothing happens."""
+    """Open a page in the browser of this machine. Do nothing if there is no browser."""
     import webbrowser
 
     webbrowser.open(path.resolve().as_uri())

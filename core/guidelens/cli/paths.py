@@ -9,7 +9,7 @@ import click
 
 
 class UserPath(click.Path):
-    """A path in which a leading ``~`` is the user's home, which shells leave alone in ``--out=~/runs``."""
+    """A path in which a leading ``~`` means the user's home. Shells do not expand it in ``--out=~/runs``."""
 
     def convert(
         self, value: str | os.PathLike[str], param: click.Parameter | None, ctx: click.Context | None

@@ -22,7 +22,7 @@ _INDENT = "    "
 
 
 def print_table(plugins: Sequence[PluginInfo], commands: Commands) -> None:
-    """Print a table, and below it the problems of plugins, in unwrapped lines that can be copied."""
+    """Print a table, then the problems of plugins in unwrapped lines that can be copied."""
     from rich.table import Table
     from rich.text import Text
 
@@ -43,7 +43,7 @@ def print_table(plugins: Sequence[PluginInfo], commands: Commands) -> None:
 
 
 def print_lines(plugins: Sequence[PluginInfo], commands: Commands) -> None:
-    """Print a line per plugin, and below it its components or its problem."""
+    """Print a line for each plugin, then its components or its problem."""
     rows = [(p.name, _dist(p) or "-", p.status) for p in plugins]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(3)]
     for plugin, row in zip(plugins, rows, strict=True):
@@ -85,7 +85,7 @@ def offers_of(plugin: PluginInfo, commands: Sequence[str] = ()) -> list[str]:
 
 
 def print_component(info: ComponentInfo, owner: PluginInfo | None = None) -> None:
-    """Print a component with its options; ``owner``: its plugin, to be printed too."""
+    """Print a component with its options, and its plugin if ``owner`` is given."""
     from guidelens.plugins import KINDS
     from guidelens.plugins.requirements import pip_command
 
@@ -120,7 +120,7 @@ def _option_row(option: OptionInfo) -> tuple[str, str]:
 
 
 def _wrapped(text: str, *, indent: int) -> str:
-    """Return text wrapped to the terminal, or on one line without a terminal."""
+    """Return text wrapped to the width of the terminal, or on one line without a terminal."""
     margin = " " * indent
     if not sys.stdout.isatty():
         return margin + text

@@ -1,4 +1,4 @@
-"""Progress of long computations, on stderr: one line that changes on a terminal, at most ten lines elsewhere."""
+"""Progress of long computations on stderr: one line that is updated on a terminal, at most ten lines elsewhere."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LINES = 10
 """Maximum number of plain lines: one after each tenth of the work."""
 
 SECONDS_BETWEEN_LINES = 5.0
-"""At most one plain line in this time."""
+"""The minimum time between plain lines."""
 
 REFRESH_PER_SECOND = 8
 
@@ -40,7 +40,7 @@ class Pace:
         self.started = time.monotonic()
 
     def text(self, progress: Progress) -> str:
-        """Return rate and remaining time, or what is known of them."""
+        """Return the rate and the remaining time, as far as they are known."""
         fresh = progress.done - progress.reused
         seconds = time.monotonic() - self.started
         if fresh <= 0 or seconds <= 0 or progress.share <= 0:
@@ -89,7 +89,7 @@ class _PlainLines:
         self._pace = self._pace or Pace()
         now = time.monotonic()
         parts_done = math.floor(progress.share * LINES)
-        if parts_done < self._parts:  # the next run of a sweep
+        if parts_done < self._parts:  # the next run of a sweep has begun
             self._parts = 0
         if parts_done <= self._parts or (now - self._last < SECONDS_BETWEEN_LINES and progress.share < 1):
             return

@@ -24,7 +24,7 @@ DRAWING = "What to draw"
 
 @dataclass(frozen=True)
 class PromptChoice:
-    """Which prompts a command line asks for; nothing is read yet.
+    """The prompts that a command line requests. Nothing is read yet.
 
     :param texts: the arguments PROMPT.
     :param prompt_set: the value of ``--prompts``: a prompt set, a file, or ``-`` for standard input.
@@ -36,7 +36,7 @@ class PromptChoice:
     limit: int | None = None
 
     def read(self, plugins: PluginManager) -> list[Prompt]:
-        """Return the prompts; without any choice those of the default prompt set.
+        """Return the prompts. Without any choice, return those of the default prompt set.
 
         :raises UsageError: for a prompt set that does not exist, or a file that holds no prompts.
         """
@@ -54,7 +54,7 @@ class PromptChoice:
         return [*as_prompts(found[: self.limit])]
 
     def after_reading(self, prompts: Sequence[Prompt]) -> PromptChoice:
-        """Return the choice that asks for ``prompts`` again: what standard input held becomes texts."""
+        """Return a choice that selects ``prompts`` again. Prompts from standard input become texts."""
         from guidelens.text import STDIN
 
         return PromptChoice(tuple(p.text for p in prompts)) if self.prompt_set == STDIN else self
@@ -66,7 +66,7 @@ class PromptChoice:
 
 
 def prompt_options(*, limit: int | None) -> Callable[[F], F]:
-    """Give a command PROMPT, ``--prompts`` and ``--limit``; its function gets ``chosen``, a PromptChoice.
+    """Add PROMPT, ``--prompts`` and ``--limit`` to a command. Its function receives ``chosen``, a PromptChoice.
 
     :param limit: the default of ``--limit``; None: all prompts.
     """

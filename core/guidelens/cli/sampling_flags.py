@@ -1,4 +1,4 @@
-"""The flags of sampling: one for every option of :class:`guidelens.sampling.Sampling`, made from it."""
+"""The flags of sampling. Each flag is made from an option of :class:`guidelens.sampling.Sampling`."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from .sections import option
 
 @dataclass(frozen=True)
 class Swept:
-    """Several values of an option, each to be drawn with."""
+    """Several values of an option. Pictures are drawn with each of them."""
 
     values: tuple[Any, ...]
 
 
 class OptionValue(click.ParamType):
-    """A value of an option, checked as the option says.
+    """A value of an option, checked by the rules of the option.
 
-    :param sweeps: also accept several values with commas between them, as :class:`Swept`.
+    :param sweeps: whether to accept several values with commas between them, as :class:`Swept`.
     """
 
     def __init__(self, known: Option, *, sweeps: bool = False) -> None:
@@ -34,7 +34,7 @@ class OptionValue(click.ParamType):
         self.name = known.metavar or names.get(known.kind, "VALUE")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the value that a text stands for."""
+        """Return the value that a text means."""
         if isinstance(value, Swept):
             return value
         try:
@@ -66,14 +66,14 @@ def _read_pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[s
 
 
 def can_be_swept(known: Option) -> bool:
-    """Whether an option is a number, so that a comma can only mean another value."""
+    """Return whether an option is a number, so that a comma can only separate values."""
     return known.kind in (int, float) and known.reader is None
 
 
 def sampling_flag(known: Option, *, sweeps: bool = False) -> Callable[[Any], Any]:
-    """Return the declaration of an option's flag, which names its default in its help.
+    """Return the declaration of an option's flag. The help includes the default.
 
-    :param sweeps: the flag of a number takes several of them, with commas between.
+    :param sweeps: whether the flag of a number accepts several numbers with commas between them.
     """
     default = known.default_text
     page = f" See {known.page}." if known.page else ""
@@ -108,7 +108,7 @@ def sampling_flag(known: Option, *, sweeps: bool = False) -> Callable[[Any], Any
 
 
 def sampling_flags(*sections: str, sweeps: bool = False) -> list[Callable[[Any], Any]]:
-    """Return the declarations of the flags in these sections, all of them where none is named."""
+    """Return the declarations of the flags in these sections, or of all flags if no section is given."""
     return [
         sampling_flag(known, sweeps=sweeps)
         for known in options()
@@ -117,10 +117,10 @@ def sampling_flags(*sections: str, sweeps: bool = False) -> list[Callable[[Any],
 
 
 def sampling_of(ctx: click.Context, preset: str | None, values: dict[str, Any]) -> Sampling:
-    """Return the sampling that a command line asks for: its flags, on top of a preset's options.
+    """Return the sampling that a command line requests. Its flags override the options of a preset.
 
-    :param values: of all flags; those that the user did not give are ignored.
-    :raises UsageError: for values that do not fit each other.
+    :param values: the values of all flags. Flags that the user did not give are ignored.
+    :raises UsageError: for values that conflict.
     """
     given = {name: value for name, value in values.items() if _is_given(ctx, name)}
     return Sampling.of(given) if preset is None else Sampling.preset(preset, **given)

@@ -1,4 +1,4 @@
-"""Help texts: options under headings, and lists of commands with whole summaries."""
+"""Help texts with options under headings, and lists of commands with full summaries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class SectionedOption(click.Option):
         self._completer = shell_complete
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return click's record; plugins that are loaded add to it."""
+        """Return click's record, with the components of the loaded plugins added."""
         record = super().get_help_record(ctx)
         if record is None or not isinstance(self._completer, ComponentCompleter):
             return record
@@ -32,7 +32,7 @@ class SectionedOption(click.Option):
 
 
 class SectionedCommand(click.Command):
-    """A command whose ``--help`` groups options by section, in the order of their declaration."""
+    """A command whose ``--help`` groups options by section, in the order in which they are declared."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the sections."""
@@ -48,7 +48,7 @@ class SectionedCommand(click.Command):
 
 
 class CommandGroup(click.Group):
-    """A group whose ``--help`` lists its commands with their whole summaries; click cuts long ones."""
+    """A group whose ``--help`` lists its commands with full summaries. click shortens long summaries."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the commands and their summaries."""

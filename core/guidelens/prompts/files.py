@@ -155,7 +155,7 @@ def _prompt(columns: Mapping[str, Any], column: str, where: str) -> Prompt:
     for own, value in others.items():
         if not isinstance(value, str):
             raise UsageError(f"{where}: {own} must be text, not {value!r}")
-    check_characters(text + "".join(others.values()), where)  # JSON can spell half a character
+    check_characters(text + "".join(others.values()), where)  # JSON can encode a lone surrogate
     try:
         listed = columns.get(FACTS_COLUMN) if isinstance(columns.get(FACTS_COLUMN), list) else []
         facts = facts_of(listed or [])

@@ -87,7 +87,7 @@ class Generator(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies architecture and weights; part of every cell's key."""
+        """A text that identifies architecture and weights. It is part of every cell's key."""
         ...
 
     def __call__(self, x_t: Tensor, timesteps: Tensor, /) -> Tensor:
@@ -148,7 +148,7 @@ class GuidanceModel(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """Identifies architecture and weights; part of every cell's key."""
+        """A text that identifies architecture and weights. It is part of every cell's key."""
         ...
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:

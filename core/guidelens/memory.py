@@ -65,7 +65,7 @@ class MicroBatches:
         self._told = False
         self._relieved = 0
         self.limit: int | None = None
-        """The largest piece to try; None until one has failed."""
+        """The largest piece to try. None until a piece has failed."""
 
     def run(self, count: int, evaluate: Callable[[range], T]) -> list[T]:
         """Evaluate ``range(count)`` piece by piece, and return the results in order.

@@ -23,7 +23,7 @@ DTYPES: dict[str, torch.dtype] = {
     "fp16": torch.float16,
     "float64": torch.float64,
 }
-"""The dtypes for network evaluation, by name. float64 is for verification; the sampler state is then float64 too."""
+"""The dtypes for network evaluation, by name. float64 is for verification. The sampler state is then float64 too."""
 
 
 WITHOUT_FLOAT64 = ("mps",)

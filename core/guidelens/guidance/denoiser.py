@@ -398,7 +398,7 @@ class _Telemetry:
         self._norms = like.new_full(table, math.nan)
         self._cosines = {pair: like.new_full(row, math.nan) for pair in combinations(objectives, 2)}
         self.weighted_loss = like.new_zeros(row)
-        """(B,) sum_k w_k c_k L_k; 0 for a sample that is not guided."""
+        """The weighted loss sum_k w_k c_k L_k, (B,). It is 0 for an unguided sample."""
 
     def record(
         self,

@@ -65,7 +65,7 @@ class GuidancePlan:
 
     @cached_property
     def _active(self) -> list[list[tuple[str, ...]]]:
-        """The objectives of every sample at every step."""
+        """The active objectives of every sample at every step."""
         return [
             [tuple(name for name, on in zip(self.objectives, row, strict=True) if on) for row in step]
             for step in (self.weights != 0).tolist()

@@ -29,7 +29,7 @@ LARGEST_ZOOM = 0.15
 LARGEST_SHIFT = 0.1
 """Largest shift at strength 1, as a share of the image's side."""
 NOISE = 0.1
-"""Standard deviation; pixels span 2."""
+"""Standard deviation of the noise at strength 1. Pixels range over 2, from -1 to 1."""
 
 Key = tuple[int, ...]
 
@@ -45,7 +45,7 @@ class Views:
         self._kinds = options.augmentation_kinds
         self._strength = options.augment_strength
         self.draws = max(1, options.smoothing)
-        """Smoothing draws of a step; within each, ``augmentations`` views are averaged."""
+        """The number of smoothing draws in a step. The ``augmentations`` views of each draw are averaged."""
         self.augmentations = options.augmentations
 
     def show(

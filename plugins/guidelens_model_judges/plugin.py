@@ -90,6 +90,7 @@ def _realism(
 
 
 def _yes_no(guidance: Component, objective: str, device: str) -> YesNoModel:
+    """Build a guidance model on its device, as a model that answers yes/no questions."""
     import torch
     from guidelens.metrics.questions import YesNoModel
     from guidelens.networks import place, resolve_device
@@ -101,7 +102,7 @@ def _yes_no(guidance: Component, objective: str, device: str) -> YesNoModel:
 
 @hookimpl
 def register_metrics(register: Register) -> None:
-    """Offer ``judge``, ``vqascore``, ``facts`` and ``realism``."""
+    """Register ``judge``, ``vqascore``, ``facts`` and ``realism``."""
     register(
         "judge", _judge, summary="a guidance model's objectives as scores: itm@MODEL", requires=("torch",)
     )
@@ -127,7 +128,7 @@ def register_metrics(register: Register) -> None:
 
 @hookimpl
 def register_studies(register: RegisterStudies) -> None:
-    """Offer ``judges``."""
+    """Register ``judges``."""
     path = Path(__file__).parent / "studies" / "judges.toml"
     register(
         "judges",

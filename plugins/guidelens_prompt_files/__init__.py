@@ -1,1 +1,1 @@
-"""Prompt sets that are read from files: published ones by name, and any CSV, TSV, JSON or text file."""
+"""Prompt sets from files: published sets by name, and your own CSV, TSV, JSON or text files."""

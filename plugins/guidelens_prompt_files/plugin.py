@@ -15,10 +15,10 @@ from guidelens.weights import WeightsFile, locate
 from .published import COCO, SETS, PublishedSet
 
 FOLDER = "GUIDELENS_PROMPTS"
-"""Environment variable with the folder of published sets, which is searched before the cache."""
+"""Environment variable that names a folder of published sets. It is searched before the cache."""
 
 _OTHER_NAMES = {COCO.files[0].filename: "coco_captions.tsv"}
-"""Other names that a file in that folder may have."""
+"""Alternative file names in that folder, by published file name."""
 
 
 def _file(
@@ -38,7 +38,7 @@ def _file(
 
 
 def _factory(published: PublishedSet) -> Callable[..., Sequence[Prompt]]:
-    """Return the factory of a published set."""
+    """Return the function that builds a published set from its options."""
 
     def build(
         path: Path | None = None, category: str = "", limit: int | None = None, seed: int | None = None
@@ -63,9 +63,10 @@ def _categories(text: str) -> list[str]:
 
 
 def _located(published: PublishedSet, path: Path | None) -> list[tuple[Path, str]]:
-    """Return the files of a set, each with its category.
+    """Return the paths of a set's files, each with its category (empty if the rows have their own).
 
-    :raises GuidelensError: some are missing. The message gives their origin and licence, and the command to run.
+    :raises GuidelensError: if a file is missing. Unless ``path`` was given, the message states the origin, the licence
+        and the command that fetches it.
     """
     if path is not None and (path.suffix or not path.is_dir()) and len(published.files) == 1:
         return [(path, published.parts[0][1])]
@@ -80,6 +81,7 @@ def _located(published: PublishedSet, path: Path | None) -> list[tuple[Path, str
 
 
 def _placed(file: WeightsFile, folder: Path | None, or_cache: bool) -> Path | None:
+    """Return where a file is: in the folder, else (if allowed) in the cache; None if it is in neither."""
     if folder is not None:
         for name in (file.filename, _OTHER_NAMES.get(file.filename, file.filename)):
             if (folder / name).is_file():
@@ -98,7 +100,7 @@ def _how_to_get(published: PublishedSet) -> str:
 
 @hookimpl
 def register_prompt_sets(register: Register) -> None:
-    """Offer ``file`` and the published sets."""
+    """Register ``file`` and the published sets."""
     register(
         "file", _file, summary="any CSV, TSV, JSON, JSON lines or text file with prompts, or standard input"
     )
@@ -108,7 +110,7 @@ def register_prompt_sets(register: Register) -> None:
 
 @hookimpl
 def register_weights(register: RegisterWeights) -> None:
-    """Name the files of the published sets."""
+    """Register the files of the published sets, so that ``guidelens weights fetch`` finds them."""
     for published in SETS:
         for file in published.files:
             register(file)

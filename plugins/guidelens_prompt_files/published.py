@@ -1,4 +1,4 @@
-"""The published prompt sets: which files, from where, under which licence. None of their content is shipped."""
+"""The published prompt sets: their files, sources and licences. guidelens ships none of their content."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _DRIVE = "https://drive.usercontent.google.com/download?export=download&confirm=
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """A prompt set that other people published.
+    """A published prompt set.
 
-    :param name: as the user spells it.
+    :param name: the name on the command line.
     :param summary: one line for ``guidelens plugins show``.
-    :param files: in the order of the prompts.
-    :param read: returns the prompts of a file, given its path and the category that it stands for, or the empty text.
-    :param categories: what each file stands for; empty: the rows have categories, or none.
+    :param files: the files of the set, in the order of its prompts.
+    :param read: reads a file. It receives the path and the category of the file, and returns the prompts.
+    :param categories: the category of each file. Empty if a set has no categories, or if its rows name them.
     """
 
     name: str
@@ -45,14 +45,18 @@ class PublishedSet:
 
     @property
     def parts(self) -> list[tuple[WeightsFile, str]]:
-        """Each file with the category that it stands for, or the empty text."""
+        """Each file with its category, which is empty text if ``categories`` is empty."""
         return list(zip(self.files, self.categories or ("",) * len(self.files), strict=True))
 
 
 def _pinned(
     name: str, place: str, size: int, sha256: str, *, licence: str, citation: str, of: str = ""
 ) -> WeightsFile:
-    """Return a file of a repository at one commit: ``place`` is owner/repository/commit/path."""
+    """Return a file of a GitHub repository, pinned to one commit.
+
+    :param place: OWNER/REPOSITORY/COMMIT/PATH.
+    :param of: the prompt set that the file belongs to; default: ``name``.
+    """
     return WeightsFile(
         name=name,
         filename=place.rpartition("/")[2],

@@ -1,4 +1,4 @@
-"""The file formats of published prompt sets: prompts, with facts and wrong captions where a set has them."""
+"""Readers of the published prompt sets. They return prompts, with facts and wrong captions if the set has them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Read = Callable[[Path, str], "list[Prompt]"]
 
 
 def _explained(read: Read) -> Read:
-    """Turn what a file of another format raises into one line."""
+    """Make a reader raise a one-line :class:`UsageError` if the file has another format or no prompts."""
 
     @wraps(read)
     def explained(path: Path, category: str) -> list[Prompt]:
@@ -38,25 +38,25 @@ def _explained(read: Read) -> Read:
 
 
 def read_lines(path: Path, category: str) -> list[Prompt]:
-    """Return one prompt a line, all of one category."""
+    """Return one prompt per line, all in the given category."""
     return [Prompt(prompt.text, category) for prompt in read_prompts(path)]
 
 
 def read_coco(path: Path, category: str) -> list[Prompt]:
-    """Return the column ``caption`` of a TSV, with the column ``file_name`` as the picture where it is there."""
+    """Return COCO's captions: column ``caption`` of a TSV. If there is a column ``file_name``, it is the picture."""
     rows = _table(path, "\t")
     if not rows or "caption" not in rows[0]:
-        return read_prompts(path, "caption")  # explains what is wrong
+        return read_prompts(path, "caption")  # raises an error that names the missing column
     captions = ((" ".join((row["caption"] or "").split()), row.get("file_name") or "") for row in rows)
     return [Prompt(text, picture=picture) for text, picture in captions if text]
 
 
 @_explained
 def read_geneval(path: Path, category: str) -> list[Prompt]:
-    """Return GenEval's prompts; facts from its metadata, in the order in which the prompt names the objects.
+    """Return GenEval's prompts, with facts from its metadata in the order in which the prompt names the objects.
 
-    An object counts as present if it appears at least once, as in GenEval; its number is a fact in the category
-    ``counting`` only.
+    An object counts as present if it appears at least once, as in GenEval. Only prompts in the category ``counting``
+    have facts about numbers.
     """
     return [_geneval(entry) for entry in _json_lines(path)]
 
@@ -81,14 +81,14 @@ def _geneval(entry: Mapping[str, Any]) -> Prompt:
 
 
 def _mention(text: str, noun: str) -> int:
-    """Return where a prompt names a noun, in the singular or plural; its end where it does not."""
+    """Return the position of a noun, singular or plural, in a prompt. If it does not occur: the prompt's length."""
     found = re.search(rf"\b{re.escape(noun[:-1] if len(noun) > 3 else noun)}", text)
     return found.start() if found else len(text)
 
 
 @_explained
 def read_geneval2(path: Path, category: str) -> list[Prompt]:
-    """Return GenEval 2's prompts; facts from its questions. The category is the number of atoms."""
+    """Return GenEval 2's prompts, with facts from its questions. The category is the number of atoms."""
     return [_geneval2(entry) for entry in _json_lines(path)]
 
 
@@ -111,7 +111,7 @@ def _geneval2(entry: Mapping[str, Any]) -> Prompt:
 
 
 def _geneval2_statement(question: str, skill: str, nouns: Sequence[str]) -> Fact:
-    """Return the fact of ``Are the pigs green?`` or ``Is the cat behind the dog?``."""
+    """Return the attribute in ``Are the pigs green?``, or the relation in ``Is the cat behind the dog?``, as a fact."""
     body = re.sub(r"^(?:Is|Are) the ", "", question).rstrip("?")
     subject = _named(body, nouns)
     rest = body.removeprefix(_form(body, nouns[subject])).strip()
@@ -130,20 +130,25 @@ def _geneval2_statement(question: str, skill: str, nouns: Sequence[str]) -> Fact
 
 
 def _named(text: str, nouns: Sequence[str]) -> int:
-    """Return which of the nouns (plurals) a text begins with, in either form."""
+    """Return the index of the noun that a text begins with. ``nouns`` are plurals; the text may have the singular."""
     return next(i for i, noun in enumerate(nouns) if _form(text, noun))
 
 
 def _form(text: str, noun: str) -> str:
+    """Return the form of a plural noun, itself or its singular, that a text begins with; else the empty text."""
     return next((form for form in (noun, _singular(noun)) if re.match(rf"{re.escape(form)}\b", text)), "")
 
 
 def _singular(noun: str) -> str:
-    """Return the singular of GenEval 2's regular plurals (``sheeps`` among them)."""
+    """Return the singular of one of GenEval 2's plurals, which only add an s (even ``sheeps``)."""
     return noun.removesuffix("s")
 
 
 def _between(before: str, text: str, after: str = " in the image?") -> str:
+    """Return the part of a question between its beginning and its end.
+
+    :raises ValueError: if the question has another form.
+    """
     if not (text.startswith(before) and text.endswith(after)):
         raise ValueError(f"the question {text!r} does not begin with {before!r}")
     return text[len(before) : -len(after)]
@@ -161,7 +166,7 @@ _DSG_KINDS = {"entity": "object", "attribute": "attribute", "relation": "relatio
 
 @_explained
 def read_dsg(path: Path, category: str) -> list[Prompt]:
-    """Return DSG's prompts, each once; facts from its tuples and questions. The category is the prompt's source."""
+    """Return DSG's prompts, each once, with facts from its tuples and questions. The category is the source."""
     items: dict[str, dict[str, list[dict[str, str]]]] = {}
     for row in _table(path, ","):
         items.setdefault(row["text"].strip(), {}).setdefault(row["item_id"], []).append(row)
@@ -173,6 +178,7 @@ def read_dsg(path: Path, category: str) -> list[Prompt]:
 
 
 def _dsg_facts(rows: Sequence[Mapping[str, str]]) -> Iterable[Fact]:
+    """Yield one fact per row. ``needs`` are the positions of the rows in the column ``dependency``."""
     places = {row["proposition_id"].strip(): position for position, row in enumerate(rows)}
     for position, row in enumerate(rows):
         named = [part.strip() for part in row["dependency"].split(",")]
@@ -200,7 +206,7 @@ def _dsg_fact(row: Mapping[str, str], needs: tuple[int, ...]) -> Fact:
 
 @_explained
 def read_sugarcrepe(path: Path, category: str) -> list[Prompt]:
-    """Return SugarCrepe's captions, each with its wrong one and the file name of its picture."""
+    """Return SugarCrepe's captions, each with its wrong caption and the file name of its picture."""
     entries = json.loads(_text(path)).values()
     return [
         Prompt(e["caption"].strip(), category, foil=e["negative_caption"].strip(), picture=e["filename"])
@@ -210,7 +216,7 @@ def read_sugarcrepe(path: Path, category: str) -> list[Prompt]:
 
 @_explained
 def read_aro(path: Path, category: str) -> list[Prompt]:
-    """Return ARO's captions, each with its wrong one; the picture is a part of a file, ``NAME#xywh=X,Y,W,H``."""
+    """Return ARO's captions, each with its wrong caption and a region of a picture, ``NAME#xywh=X,Y,W,H``."""
     return [
         Prompt(
             e["true_caption"].strip(),
@@ -224,7 +230,7 @@ def read_aro(path: Path, category: str) -> list[Prompt]:
 
 @_explained
 def read_winoground(path: Path, category: str) -> list[Prompt]:
-    """Return two prompts per entry of Winoground: each picture's caption, with the other one as the foil."""
+    """Return two prompts per entry of Winoground: the caption of each picture, with the other caption as the foil."""
     prompts = []
     for entry in _json_lines(path):
         captions = [entry["caption_0"].strip(), entry["caption_1"].strip()]

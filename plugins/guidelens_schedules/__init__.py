@@ -1,4 +1,4 @@
-"""Schedules of guidance objectives: each alone, SHIFT and BLEND (Kong & Kwak 2023), and drawn curves."""
+"""Schedules of guidance objectives: none, one alone, SHIFT and BLEND (Kong & Kwak 2023), and curves."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """A schedule drawn as curves: the weight of each objective is piecewise linear in progress.
 
-A curve is written as points ``weight@progress`` joined by ``/``: ``0@0/1@0.5/1@1`` rises to 1 until half of the
-sampling steps are done, and stays there. A file holds the same as JSON: ``{"itc": [[0, 0], [0.5, 1]]}``, pairs of
-progress and weight.
+On the command line, a curve is a list of points ``weight@progress``, joined by ``/``. For example, ``0@0/1@0.5/1@1``
+rises from 0 to 1 in the first half of the sampling steps, and stays at 1. In a JSON file, the order is reversed: points
+are pairs of progress and weight, as in ``{"itc": [[0, 0], [0.5, 1]]}``.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ Point = tuple[float, float]
 """Progress in [0, 1], and the weight there."""
 
 MAX_POINTS = 1000
-"""Points that one curve may have."""
+"""Largest number of points of a curve."""
 
 
 class Curve:
-    """Objectives weighed by curves over progress, straight between points.
+    """A schedule whose weights are piecewise linear in progress.
 
-    w_k(t) is interpolated linearly between the two points around t, and constant before the first point and after
-    the last. Two points at the same progress make a jump: from there on, the second one counts.
+    w_k(t) is interpolated linearly between the two points around t. It is constant before the first point and after
+    the last. Two points at the same progress make a jump: from that progress on, the weight is that of the second.
 
-    :param points: (progress, weight) of each curve, by objective; progress in [0, 1] and never decreasing.
-    :raises UsageError: for points that are not finite, out of order or out of range, or weights that are all 0.
+    :param points: the points (progress, weight) of each objective. Progress is in [0, 1] and never decreases.
+    :raises UsageError: if a point is not finite, out of order or out of range, or if all weights are 0.
     """
 
     def __init__(self, points: Mapping[str, Sequence[Point]]) -> None:
@@ -67,7 +67,7 @@ def curve(file: Path | None = None, **curves: str) -> Curve:
 
     :param file: a JSON file: {"itc": [[0, 1], [1, 0]]}, pairs of progress and weight.
     :param curves: points weight@progress by objective, joined by "/": itc=0@0/1@1,cap=1@0/0@1.
-    :raises UsageError: for both or neither, or what is not a curve.
+    :raises UsageError: if both or neither are given, or if a curve is not valid.
     """
     if file is None:
         return Curve({name: parse_points(name, text) for name, text in curves.items()})
@@ -77,9 +77,9 @@ def curve(file: Path | None = None, **curves: str) -> Curve:
 
 
 def parse_points(name: str, text: str) -> list[Point]:
-    """Read points as they are spelled: ``0@0/1@0.5``.
+    """Parse a curve such as ``0@0/1@0.5`` into points (progress, weight).
 
-    :raises UsageError: naming the part that is not a point.
+    :raises UsageError: if a part is not a point. The message names the part.
     """
     points = []
     for part in text.split("/"):
@@ -94,7 +94,7 @@ def parse_points(name: str, text: str) -> list[Point]:
 
 
 def format_points(points: Sequence[Point]) -> str:
-    """Write points as :func:`parse_points` reads them."""
+    """Return the text that :func:`parse_points` reads, with 12 significant digits."""
     return "/".join(f"{weight:.12g}@{progress:.12g}" for progress, weight in points)
 
 
@@ -114,6 +114,10 @@ def _read_file(path: Path) -> dict[str, list[Point]]:
 
 
 def _checked(name: str, curve: Sequence[Point]) -> tuple[Point, ...]:
+    """Return the points of a curve as floats.
+
+    :raises UsageError: see :class:`Curve`.
+    """
     check_objective(name)
     if not 1 <= len(curve) <= MAX_POINTS:
         raise UsageError(f"curve: the curve of {name!r} has {len(curve)} points; give 1 to {MAX_POINTS:,}")
@@ -129,6 +133,7 @@ def _checked(name: str, curve: Sequence[Point]) -> tuple[Point, ...]:
 
 
 def _at(curve: Sequence[Point], progress: float) -> float:
+    """Return the weight of a curve at a progress, by linear interpolation."""
     after = bisect_right(curve, progress, key=lambda point: point[0])
     if after in (0, len(curve)):
         return curve[max(after - 1, 0)][1]

@@ -12,7 +12,7 @@ from .schedules import PAPER_OBJECTIVES, Blend, Shift, SingleObjective, Unguided
 
 @hookimpl
 def register_schedules(register: Register) -> None:
-    """Offer ``none``, ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
+    """Register ``none``, ``itc``, ``itm``, ``cap``, ``objective``, ``shift``, ``blend`` and ``curve``."""
     register("none", Unguided, summary="no guidance: what the generator draws by itself")
     for name, summary in PAPER_OBJECTIVES.items():
         register(name, partial(_alone, name), summary=summary)

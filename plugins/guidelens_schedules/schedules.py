@@ -1,4 +1,4 @@
-"""Schedules over guidance objectives: one alone, SHIFT (linear) and BLEND (constant).
+"""Schedules over guidance objectives: none, one alone, SHIFT (linear) and BLEND (constant).
 
 Kong & Kwak (2023), *Analyzing Multimodal Objectives Through the Lens of Generative Diffusion Guidance*.
 Progress t runs from 0 at the first (noisiest) sampling step to 1 at the last. The ``repr`` of a schedule is
@@ -24,7 +24,7 @@ PAPER_OBJECTIVES = {
 
 @dataclass(frozen=True, repr=False)
 class Unguided:
-    """No objective at any time: the generator draws from the same noise by itself."""
+    """No guidance: the generator draws from the same noise as under the other schedules."""
 
     def weights(self, progress: float) -> Mapping[str, float]:
         """Return no weights."""
@@ -36,7 +36,7 @@ class Unguided:
 
 @dataclass(frozen=True, repr=False)
 class SingleObjective:
-    """One objective throughout: w_name(t) = 1. The baselines ITC, ITM and CAP of Kong & Kwak (2023).
+    """One objective at constant weight: w_name(t) = 1. The baselines ITC, ITM and CAP of Kong & Kwak (2023).
 
     :param name: of the objective, as the guidance model calls it.
     """
@@ -63,7 +63,7 @@ class Shift:
 
     :param start: the objective at t = 0.
     :param end: the objective at t = 1.
-    :raises UsageError: the two are the same.
+    :raises UsageError: if both are the same objective.
     """
 
     start: str = "cap"
@@ -89,7 +89,7 @@ class Blend:
     """Constant weights of several objectives: w_k(t) = w_k. BLEND of Kong & Kwak (2023).
 
     :param weights: finite weights by objective, which are not normalised. Default: 0.5 for ITC and CAP.
-    :raises UsageError: a weight is not finite, or all weights are 0.
+    :raises UsageError: if a weight is not finite, or if all weights are 0.
     """
 
     def __init__(self, **weights: float) -> None:
@@ -103,7 +103,7 @@ class Blend:
         self._weights = {name: float(weight) for name, weight in sorted(chosen.items())}
 
     def weights(self, progress: float) -> Mapping[str, float]:
-        """Return the weights, the same at all times."""
+        """Return the weights. They do not depend on progress."""
         return dict(self._weights)
 
     def __eq__(self, other: object) -> bool:
@@ -117,9 +117,9 @@ class Blend:
 
 
 def check_objective(name: Any) -> None:
-    """Refuse what cannot name an objective.
+    """Check that a value can name an objective.
 
-    :raises UsageError: for anything but text with a letter in it.
+    :raises UsageError: if it is not text, or only white space.
     """
     if not isinstance(name, str) or not name.strip():
         raise UsageError(f"an objective is named by a text such as 'itc', not {name!r}")

@@ -19,7 +19,7 @@ _EPILOG = """\b
 Examples:
   guidelens install my-objective
   guidelens install -e ./my-objective
-  guidelens install my-objective -- --no-deps --index-url https://pypi.org/simple
+  guidelens install my-objective -- --no-index --find-links wheels/
 
 Arguments after -- are passed to pip.
 """

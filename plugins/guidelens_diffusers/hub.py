@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from guidelens.errors import GuidelensError
+from guidelens.weights.hub import cached_repository, download_repository
 
 WEIGHTS = "diffusion_pytorch_model"
 INDEX = "model_index.json"
@@ -24,36 +24,26 @@ def snapshot(
     :param download: fetch what is missing.
     :raises GuidelensError: it is not in the cache, or the download failed.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
     below = "" if subfolder is None else f"{subfolder}/"
     configs, weights = _patterns(below, unet)
-    try:
-        found = Path(
-            snapshot_download(
-                hub_id, revision=revision, allow_patterns=configs + weights, local_files_only=True
-            )
-        )
-        if not download or _complete(found / below, unet):
-            return found
-    except LocalEntryNotFoundError:
-        if not download:
-            at = "" if revision is None else f" at revision {revision}"
-            raise GuidelensError(
-                f"{hub_id} is neither a directory nor in the Hugging Face cache{at}; to download it, say "
-                f"diffusers:path={hub_id},download=true"
-            ) from None
-    try:
-        safe = [pattern + ".safetensors" for pattern in weights]
-        found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=configs + safe))
-        if not _complete(found / below, unet):
-            older = [pattern.removesuffix("*") + ".bin" for pattern in weights]
-            found = Path(snapshot_download(hub_id, revision=revision, allow_patterns=configs + older))
-    except Exception as error:  # the connection, the hub and the disk raise many types
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise GuidelensError(f"cannot download {hub_id} from the Hugging Face hub: {reason}") from error
-    return found
+
+    def complete(directory: Path) -> bool:
+        return _complete(directory / below, unet)
+
+    found = cached_repository(
+        hub_id,
+        revision,
+        download=download,
+        complete=complete,
+        patterns=configs + weights,
+        missing=f"{hub_id} is neither a directory nor in the Hugging Face cache",
+        cure=f"to download it, say diffusers:path={hub_id},download=true",
+    )
+    if found is not None:
+        return found
+    safe = [pattern + ".safetensors" for pattern in weights]
+    older = [pattern.removesuffix("*") + ".bin" for pattern in weights]
+    return download_repository(hub_id, revision, [configs + safe, configs + older], complete=complete)
 
 
 def _patterns(below: str, unet: str | None) -> tuple[list[str], list[str]]:

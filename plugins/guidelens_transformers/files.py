@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.weights.hub import cached_repository, download_repository
 
 logger = logging.getLogger("guidelens.transformers")
 
@@ -40,33 +41,24 @@ def locate(model: str, *, revision: str | None = None, download: bool = False, c
 
 def _snapshot(model: str, revision: str | None, download: bool, component: str) -> Path:
     """Return the directory of a hub repository in the local cache, fetched first if ``download``."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        found = Path(snapshot_download(model, revision=revision, local_files_only=True))
-        if not download or _has_weights(found):
-            return found
-    except LocalEntryNotFoundError:
-        if not download:
-            at = "" if revision is None else f" at revision {revision}"
-            raise GuidelensError(
-                f"{model} is not a directory, and not in the Hugging Face cache{at}; to download it, add "
-                f"download=true: {component}:model={model},download=true"
-            ) from None
+    found = cached_repository(
+        model,
+        revision,
+        download=download,
+        complete=_has_weights,
+        missing=f"{model} is not a directory, and not in the Hugging Face cache",
+        cure=f"to download it, add download=true: {component}:model={model},download=true",
+    )
+    if found is not None:
+        return found
     logger.warning("downloading %s from the Hugging Face hub; its license applies", model)
-    try:
-        patterns = [*_SETTINGS, "*.safetensors"]
-        found = Path(snapshot_download(model, revision=revision, allow_patterns=patterns))
-        if not _has_weights(found):
-            found = Path(snapshot_download(model, revision=revision, allow_patterns=[*_SETTINGS, "*.bin"]))
-    except Exception as error:  # the connection, the hub and the disk raise many types
-        reason = (str(error).splitlines() or [""])[0] or type(error).__name__
-        raise GuidelensError(
-            f"cannot download {model} from the Hugging Face hub: {reason}; without a network, copy its directory here "
-            f"and give {component}:model=DIRECTORY"
-        ) from error
-    return found
+    return download_repository(
+        model,
+        revision,
+        [[*_SETTINGS, "*.safetensors"], [*_SETTINGS, "*.bin"]],
+        complete=_has_weights,
+        otherwise=(f"; without a network, copy its directory here and give {component}:model=DIRECTORY"),
+    )
 
 
 def _has_weights(directory: Path) -> bool:

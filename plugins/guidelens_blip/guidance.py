@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from guidelens.contracts import TextBatch
 from guidelens.device_copies import to_device, upload
 from guidelens.errors import UsageError
+from guidelens.guidance import check_request
 
 from .captions import clean_caption
 from .checkpoint import Backend, digest, load_model
@@ -193,13 +194,7 @@ class BlipGuidance:
         :param images: (B, 3, H, W) in [-1, 1], of any size. They are resized to the model's size.
         :raises UsageError: BLIP does not have a requested objective.
         """
-        unknown = sorted(set(objectives) - self.objectives)
-        if unknown:
-            raise UsageError(
-                f"BLIP has no objective {unknown[0]!r}; it has {', '.join(sorted(self.objectives))}"
-            )
-        if images.shape[0] != len(text):
-            raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
+        check_request("BLIP", self.objectives, images, text, objectives)
         if not objectives:
             return {}
         return self._losses_of(self._patches(images), text, objectives)

@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from guidelens.contracts import TextBatch
 from guidelens.device_copies import to_device
 from guidelens.errors import UsageError
+from guidelens.guidance import check_request
 
 from .build import build
 from .checkpoint import digest
@@ -193,13 +194,7 @@ class OpenClipGuidance:
         :param images: (B, 3, H, W) in [-1, 1], of any size. :class:`Preprocess` fits them to the model.
         :raises UsageError: the model does not have a requested objective.
         """
-        unknown = sorted(set(objectives) - self.objectives)
-        if unknown:
-            raise UsageError(
-                f"this model has no objective {unknown[0]!r}; it has {', '.join(sorted(self.objectives))}"
-            )
-        if images.shape[0] != len(text):
-            raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
+        check_request("this model", self.objectives, images, text, objectives)
         if not objectives:
             return {}
         features, patches = self._see(images)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 import torch
 from guidelens.contracts import TextBatch
 from guidelens.errors import UsageError
+from guidelens.guidance import check_request
 from torch import Tensor
 
 from .networks import Network
@@ -70,13 +71,7 @@ class TransformersGuidance:
         :param images: (B, 3, H, W) in [-1, 1], of any size. The model's image processor fits them to the model.
         :raises UsageError: the model does not have a requested objective.
         """
-        unknown = sorted(set(objectives) - self.objectives)
-        if unknown:
-            raise UsageError(
-                f"{self.network.source} has no objective {unknown[0]!r}; it has {', '.join(sorted(self.objectives))}"
-            )
-        if images.shape[0] != len(text):
-            raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
+        check_request(self.network.source, self.objectives, images, text, objectives)
         if not objectives:
             return {}
         with without_downcasts(self.dtype):

@@ -9,7 +9,14 @@ from guidelens.lazy import lazy_names
 if TYPE_CHECKING:
     from .denoiser import Guided, GuidedDenoiser
     from .gradients import HALF_PRECISION_LOSS_SCALES, scaled_vjp
-    from .plan import GuidancePlan, check_finite, check_objective, plan_guidance, resolve_scales
+    from .plan import (
+        GuidancePlan,
+        check_finite,
+        check_objective,
+        check_request,
+        plan_guidance,
+        resolve_scales,
+    )
     from .settings import Settings, resolve
 
 _HOME = {
@@ -20,6 +27,7 @@ _HOME = {
     "Settings": "settings",
     "check_finite": "plan",
     "check_objective": "plan",
+    "check_request": "plan",
     "plan_guidance": "plan",
     "resolve": "settings",
     "resolve_scales": "plan",
@@ -34,6 +42,7 @@ __all__ = [
     "Settings",
     "check_finite",
     "check_objective",
+    "check_request",
     "plan_guidance",
     "resolve",
     "resolve_scales",

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from ..contracts import GuidanceModel, Schedule
+from ..contracts import GuidanceModel, Schedule, TextBatch
 from ..errors import UsageError, concerning
 from ..schedules import tabulate
 
@@ -41,6 +41,23 @@ def check_objective(name: str, known: frozenset[str], where: str) -> None:
     if name not in known:
         choices = f"it has {', '.join(sorted(known))}" if known else "there is none"
         raise UsageError(f"{where} names the objective {name!r}, unknown to the guidance model; {choices}")
+
+
+def check_request(
+    who: str, known: Collection[str], images: Tensor, text: TextBatch, objectives: Collection[str]
+) -> None:
+    """Check the arguments of :meth:`~guidelens.contracts.GuidanceModel.losses`. Its implementations may call this.
+
+    :param who: the model's name in the message.
+    :param known: the model's objectives.
+    :raises UsageError: the model does not have a requested objective.
+    :raises ValueError: images and prompts differ in number.
+    """
+    unknown = sorted(set(objectives) - set(known))
+    if unknown:
+        raise UsageError(f"{who} has no objective {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    if images.shape[0] != len(text):
+        raise ValueError(f"{images.shape[0]} images but {len(text)} prompts")
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from guidelens.errors import UsageError
 
 from .curves import draw_curves
 from .forest import draw_forest
-from .pictures import draw_grid, draw_paper
+from .pictures import Shown, draw_grid, draw_paper
 from .style import styled
 
 if TYPE_CHECKING:
@@ -59,4 +59,4 @@ def draw(
         if layout == "curves":
             return draw_curves(figure_class, study, cells, width)
         ways = {"paper": draw_paper, "grid": draw_grid}
-        return ways[layout](figure_class, study, cells, width, list(prompts), list(schedules), rows, seed)
+        return ways[layout](figure_class, study, cells, width, Shown(prompts, schedules, rows, seed))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import UsageError
@@ -19,15 +20,27 @@ _GAP = 0.03
 _HEADER = 0.2  # inches
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The pictures to show.
+
+    :param prompts: texts; empty: the first ``rows``.
+    :param schedules: names, in this order; empty: all.
+    :param seed: None: the smallest.
+    """
+
+    prompts: Sequence[str]
+    schedules: Sequence[str]
+    rows: int
+    seed: int | None
+
+
 def draw_paper(
     figure_class: type[Figure],
     study: StudyResults,
     cells: Sequence[CellRecord],
     width: float,
-    prompts: list[str],
-    schedules: list[str],
-    rows: int,
-    seed: int | None,
+    shown: Shown,
 ) -> Figure:
     """Arrange pictures as the paper does, depending on what the study varies.
 
@@ -37,11 +50,11 @@ def draw_paper(
     """
     varied = _varied(cells)
     if varied == "schedule":
-        return draw_grid(figure_class, study, cells, width, prompts, schedules, rows, seed)
+        return draw_grid(figure_class, study, cells, width, shown)
     cells = _of_the_grid_with_most(cells, varied)
-    chosen = _chosen(cells, prompts, 1, "clean")
-    cells = _of_one_seed([cell for cell in cells if cell["clean"] == chosen[0]], seed)
-    down = _named(cells, "schedule", schedules)
+    chosen = _chosen(cells, shown.prompts, 1, "clean")
+    cells = _of_one_seed([cell for cell in cells if cell["clean"] == chosen[0]], shown.seed)
+    down = _named(cells, "schedule", shown.schedules)
     across = sorted({cell[varied] for cell in cells}, key=lambda value: (value != "none", value))
     found = {(cell["schedule"], cell[varied]): cell for cell in reversed(cells)}
     titles = [_title(varied, value, cells) for value in across]
@@ -61,18 +74,15 @@ def draw_grid(
     study: StudyResults,
     cells: Sequence[CellRecord],
     width: float,
-    prompts: list[str],
-    schedules: list[str],
-    rows: int,
-    seed: int | None,
+    shown: Shown,
 ) -> Figure:
     """Arrange prompts in rows and schedules in columns, all with one seed."""
     clean = [cell for cell in cells if cell["perturbation"] == "none"] or list(cells)
     most = max(cell["steps"] for cell in clean)
-    cells = _of_one_seed([cell for cell in clean if cell["steps"] == most], seed)
+    cells = _of_one_seed([cell for cell in clean if cell["steps"] == most], shown.seed)
     cells = _of_the_grid_with_most(cells, "schedule")
-    down = _chosen(cells, prompts, rows, "prompt")
-    across = _named(cells, "schedule", schedules)
+    down = _chosen(cells, shown.prompts, shown.rows, "prompt")
+    across = _named(cells, "schedule", shown.schedules)
     found = {(cell["prompt"], cell["schedule"]): cell for cell in reversed(cells)}
     return _table(figure_class, study, width, down, across, lambda i, j: found.get((down[i], across[j])))
 
@@ -102,15 +112,15 @@ def _of_one_seed(cells: Sequence[CellRecord], seed: int | None) -> list[CellReco
     return [cell for cell in cells if cell["seed"] == wanted]
 
 
-def _chosen(cells: Sequence[CellRecord], wanted: list[str], count: int, name: str) -> list[str]:
+def _chosen(cells: Sequence[CellRecord], wanted: Sequence[str], count: int, name: str) -> list[str]:
     there = list(dict.fromkeys(cell[name] for cell in cells))
     for text in wanted:
         if text not in there:
             raise UsageError(f"no picture here has the prompt {text!r}", setting="prompt")
-    return wanted or there[:count]
+    return list(wanted) or there[:count]
 
 
-def _named(cells: Sequence[CellRecord], name: str, wanted: list[str]) -> list[str]:
+def _named(cells: Sequence[CellRecord], name: str, wanted: Sequence[str]) -> list[str]:
     there = list(dict.fromkeys(str(cell[name]) for cell in cells))
     return [value for value in wanted if value in there] or there
 

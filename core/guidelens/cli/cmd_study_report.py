@@ -37,7 +37,7 @@ def report_command(
     Plugins register the claims. The verdicts on an unfinished study are marked as interim.
     """
     from guidelens.claims.table import as_dicts, verdict_lines
-    from guidelens.runs.telemetry import again
+    from guidelens.runs.integrity import again
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)

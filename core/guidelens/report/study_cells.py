@@ -12,7 +12,8 @@ from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.pictures import from_levels, png_bytes
 from guidelens.runs.config import sampling_of
-from guidelens.runs.telemetry import Telemetry, load_batch, recorded_hash
+from guidelens.runs.integrity import recorded_hash
+from guidelens.runs.telemetry import Telemetry, load_batch
 
 if TYPE_CHECKING:
     from pathlib import Path

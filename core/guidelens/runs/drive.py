@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import Prompt
 from guidelens.runs.execute import CellGroup, Executor, Outcome, Task, make_task
+from guidelens.runs.integrity import recorded_hash
 from guidelens.runs.notes import Note
 from guidelens.runs.record import prompt_of, rescored
 from guidelens.runs.scoring import NamedMetric, score
 from guidelens.runs.store import RunStore
-from guidelens.runs.telemetry import batch_file, recorded_hash
+from guidelens.runs.telemetry import batch_file
 from guidelens.words import plural
 
 if TYPE_CHECKING:

@@ -17,10 +17,11 @@ from guidelens.errors import GuidelensError
 from guidelens.guarding import ComponentError
 from guidelens.pictures import png_bytes, to_picture
 from guidelens.runs.config import Cell, RunSettings, canonical_json
+from guidelens.runs.integrity import sha256_of
 from guidelens.runs.provenance import provenance
 from guidelens.runs.record import make_row
 from guidelens.runs.scoring import NamedMetric, score, version_text
-from guidelens.runs.telemetry import StepRecorder, batch_file, pack, sha256_of
+from guidelens.runs.telemetry import StepRecorder, batch_file, pack
 
 if TYPE_CHECKING:
     from guidelens.engine import Engine, Step

@@ -19,9 +19,10 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.files import TEMPORARY, explained, write_file
 from guidelens.pictures import is_whole_png, open_picture
 from guidelens.runs.config import FORMAT
+from guidelens.runs.integrity import is_unchanged, recorded_hash
 from guidelens.runs.schema import COMPARISON_CONFIG, FAILED, ROW, STUDY_CONFIG, explain, shortened
 from guidelens.runs.telemetry import FOLDER as TELEMETRY
-from guidelens.runs.telemetry import is_whole, recorded_hash, sha256_of
+from guidelens.runs.telemetry import is_whole
 from guidelens.words import plural
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class RunStore:
         path = self.path(image_name(key))
         if not sha256:
             return is_whole_png(path)
-        return path.is_file() and sha256_of(path.read_bytes()) == sha256
+        return is_unchanged(path, sha256)
 
     def _append(self, rows: Sequence[Mapping[str, Any]]) -> None:
         path = self.path(RESULTS)

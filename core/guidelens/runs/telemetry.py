@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from guidelens.contracts import LARGEST
 from guidelens.errors import GuidelensError
-from guidelens.files import explained
 from guidelens.guarding import one_line
 from guidelens.pictures import to_levels
+from guidelens.runs.integrity import again, is_unchanged, read_unchanged, recorded_hash
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,10 +242,7 @@ def load_batch(path: Path, sha256: str = "", only: str | None = None) -> dict[st
     """
     import numpy as np
 
-    with explained(f"cannot read {path}"):
-        content = path.read_bytes()
-    if sha256 and sha256_of(content) != sha256:
-        raise GuidelensError(f"{path} is damaged: {CHANGED}; {again(path.parent.parent)}")
+    content = read_unchanged(path, sha256)
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
@@ -254,11 +251,6 @@ def load_batch(path: Path, sha256: str = "", only: str | None = None) -> dict[st
         return {key: _of_row(arrays, row) for row, key in enumerate(keys) if only in (None, key)}
     except Exception as error:  # numpy and zipfile raise many things for a damaged archive
         raise GuidelensError(f"{path} is damaged: {one_line(error)}; {again(path.parent.parent)}") from error
-
-
-def again(directory: Path) -> str:
-    """Return the advice for a damaged file of a run in ``directory``."""
-    return f"guidelens study resume {directory}, or the command that made the run, computes it again"
 
 
 def _check(arrays: Mapping[str, np.ndarray]) -> None:
@@ -280,19 +272,6 @@ def _check(arrays: Mapping[str, np.ndarray]) -> None:
             expected = (batch, kept)
         if values.shape != expected:
             raise ValueError(f"the array {name!r} has the shape {values.shape}")
-
-
-CHANGED = "it has changed since it was written"
-
-
-def sha256_of(content: bytes) -> str:
-    """Return the SHA-256 of a file's content, in hexadecimal digits."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def recorded_hash(row: Mapping[str, Any], file: str) -> str:
-    """Return the SHA-256 that a row has of its ``image`` or ``telemetry``; empty where it has none."""
-    return str(row.get("sha256", {}).get(file, ""))
 
 
 def _of_row(arrays: Mapping[str, np.ndarray], row: int) -> Telemetry:
@@ -317,7 +296,7 @@ def is_whole(path: Path, sha256: str = "") -> bool:
     """
     if not sha256:
         return zipfile.is_zipfile(path)
-    return path.is_file() and sha256_of(path.read_bytes()) == sha256
+    return is_unchanged(path, sha256)
 
 
 def summary(result: Result) -> dict[str, dict[str, float]]:

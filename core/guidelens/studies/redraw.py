@@ -12,10 +12,11 @@ from guidelens.contracts import Generator, GuidanceModel
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.runs.config import Cell, RunSettings
 from guidelens.runs.execute import ComponentCache, Task, check_fingerprints, compute
+from guidelens.runs.integrity import recorded_hash
 from guidelens.runs.provenance import provenance_differences
 from guidelens.runs.record import prompt_of
 from guidelens.runs.store import RESULTS, read_rows
-from guidelens.runs.telemetry import batch_keys, recorded_hash
+from guidelens.runs.telemetry import batch_keys
 from guidelens.schedules import NamedSchedule, ScheduleTable
 from guidelens.words import plural
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.files import explained
 from guidelens.guarding import one_line
 from guidelens.pictures import open_picture
 from guidelens.plugins.spelling import suggestion
+from guidelens.runs.integrity import again, is_unchanged, read_unchanged, recorded_hash
 from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
-from guidelens.runs.telemetry import CHANGED, Telemetry, again, load_telemetry, recorded_hash, sha256_of
+from guidelens.runs.telemetry import Telemetry, load_telemetry
 from guidelens.sampling import split_steps
 from guidelens.shown import data_frame, html_of
 from guidelens.words import plural
@@ -149,11 +149,8 @@ class StudyResults:
         :raises GuidelensError: for a cell that is not done, or damaged.
         """
         row = self.row(key)
-        path, known = self.directory / row["image"], recorded_hash(row, "image")
-        with explained(f"cannot read {path}"):
-            content = path.read_bytes()
-        if known and sha256_of(content) != known:
-            raise GuidelensError(f"{path} is damaged: {CHANGED}; {again(self.directory)}")
+        path = self.directory / row["image"]
+        content = read_unchanged(path, recorded_hash(row, "image"))
         try:
             return open_picture(io.BytesIO(content))
         except Exception as error:  # a damaged picture can make the decoder raise anything
@@ -308,7 +305,7 @@ def _damaged(directory: Path, what: str) -> GuidelensError:
 
 
 def _as_written(path: Path, sha256: str) -> bool:
-    return path.is_file() and (not sha256 or sha256_of(path.read_bytes()) == sha256)
+    return is_unchanged(path, sha256) if sha256 else path.is_file()
 
 
 def _joined(

@@ -61,7 +61,7 @@ class Comparison:
     def save(self, path: str | Path) -> Path:
         """Write the grid of pictures as PNG, and return the path.
 
-        :raises GuidelensError: if there is no grid, the name does not end in .png, or the file cannot be written.
+        :raises GuidelensError: if no picture is finished, the name does not end in .png, or the file cannot be written.
         """
         png = self._repr_png_()
         if png is None:

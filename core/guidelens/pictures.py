@@ -64,7 +64,7 @@ def png_bytes(picture: Image) -> bytes:
 def open_picture(path: Path | IO[bytes]) -> Image:
     """Open a picture and read it fully. For a damaged picture Pillow may also raise SyntaxError or ValueError.
 
-    :raises OSError: if there is no such file, or it is not a picture.
+    :raises OSError: if the file does not exist or is not a picture.
     """
     from PIL import Image as images
 

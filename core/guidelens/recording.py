@@ -75,7 +75,7 @@ class Recorder:
 
 
 class FiniteCheck:
-    """Ends a run with an error when a sample is no longer finite.
+    """Raises an error when the values of a sample become infinite or NaN.
 
     It copies the counts and states to the host every :data:`STEPS_BETWEEN_CHECKS` steps and after the last step. It
     checks a copy when it has arrived. On an accelerator that is some steps later, or at the end of the run.

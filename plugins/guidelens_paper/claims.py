@@ -1,7 +1,7 @@
 """F1 to F6: the claims of Kong & Kwak (2023), *Analyzing Multimodal Objectives Through the Lens of Generative
 Diffusion Guidance*, as questions.
 
-Every comparison that the paper implies is a question, and there are no others. The paper also has human scores for F6;
+Every comparison that the paper implies is a question. No other comparison is. The paper also has human scores for F6;
 surveys collect those.
 """
 

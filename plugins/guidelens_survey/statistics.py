@@ -103,7 +103,7 @@ class QuestionResult:
         share); None for ratings.
     :param wins: ``wins[i][j]``: how often condition i was preferred to j. A tie counts half for each.
     :param alpha: Krippendorff's alpha, or None.
-    :param no_alpha: why there is no alpha; empty if there is one.
+    :param no_alpha: the reason if alpha could not be computed, else empty.
     """
 
     name: str

@@ -54,7 +54,7 @@ def print_json(data: Mapping[str, Any]) -> None:
 
 
 def open_page(path: Path) -> None:
-    """Open a page in the browser of this machine. Do nothing if there is no browser."""
+    """Open a page in the browser of this machine, if it has one."""
     import webbrowser
 
     webbrowser.open(path.resolve().as_uri())

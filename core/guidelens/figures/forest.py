@@ -32,7 +32,7 @@ def draw_forest(figure_class: type[Figure], verdicts: Sequence[Verdict], width: 
         if answer.result is not None and not answer.question.exploratory
     ]
     if not rows:
-        raise UsageError("no question about this study was measured: there is no forest to draw")
+        raise UsageError("this study measured no question, so the forest would be empty")
     letters = int(0.5 * width / 0.054)
     labels = [_label(claim, answer, letters) for claim, answer in rows]
     heights = [max(0.75, 0.46 * (label.count("\n") + 1)) for label in labels]

@@ -52,7 +52,7 @@ def dose_factor(
     """Return the factor of s: 1 for a plain dose, else dose(reference) / dose(this run).
 
     :param alphas_cumprod: the table of the training process.
-    :raises UsageError: if the reference is not a possible run, or if there is no dose to match.
+    :raises UsageError: if the reference is not a possible run, or if the guided steps do not move the picture.
     """
     if options.dose == "plain":
         return 1.0

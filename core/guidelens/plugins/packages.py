@@ -125,7 +125,7 @@ def pip() -> list[str]:
 def install(arguments: Sequence[str]) -> None:
     """Run ``pip install`` for this interpreter, and show its output.
 
-    :raises GuidelensError: it fails, or there is no pip.
+    :raises GuidelensError: if pip fails or is missing.
     """
     _run("install", arguments)
 
@@ -133,7 +133,7 @@ def install(arguments: Sequence[str]) -> None:
 def uninstall(names: Sequence[str]) -> None:
     """Run ``pip uninstall`` for this interpreter without asking.
 
-    :raises GuidelensError: if it fails, or there is no pip.
+    :raises GuidelensError: if pip fails or is missing.
     """
     _run("uninstall", names)
 

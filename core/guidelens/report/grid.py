@@ -22,7 +22,7 @@ def draw_grid(rows: Sequence[Mapping[str, Any]], load: Callable[[str], Image]) -
     """Draw the pictures of result rows in their order. ``load`` returns the picture of a key. A field shows at most
     the first four seeds (a single picture, or two by two). Small pictures are enlarged without smoothing.
 
-    :raises ValueError: there are no rows.
+    :raises ValueError: if ``rows`` is empty.
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -110,7 +110,7 @@ def saliency_strip(steps: Telemetry) -> Image | None:
 def labelled_strip(steps: Telemetry) -> Image:
     """Return the predictions of x0 with the maps of each objective below them, with names and steps.
 
-    :raises GuidelensError: there are no maps.
+    :raises GuidelensError: if no map was stored.
     """
     from PIL import Image, ImageDraw, ImageFont
 

@@ -35,7 +35,7 @@ def encode_trajectory(
     :param kind: ``WEBP`` (lossless) or ``GIF``.
     :param side: smallest longer side of the result in pixels.
     :param quick: encode WebP faster, with somewhat larger files.
-    :raises ValueError: there are no frames.
+    :raises ValueError: if ``frames`` is empty.
     """
     from PIL import Image
 

@@ -42,7 +42,8 @@ class ReferenceUNet:
     def __call__(self, x: Tensor, timesteps: Tensor) -> Tensor:
         """Map noisy images (B, in_channels, H, W) and timesteps (B,) to (B, out_channels, H, W)."""
         emb = self._linear(F.silu(self._linear(self._embedding(timesteps), "time_embed.0")), "time_embed.2")
-        h, skips = x, []
+        patch = self._flags.patch_size
+        h, skips = _to_channels(x, patch), []
         for stage in _encoder(self._flags):
             h = self._stage(h, emb, stage)
             skips.append(h)
@@ -50,7 +51,7 @@ class ReferenceUNet:
             h = self._stage(h, emb, [(kind, name)])
         for stage in _decoder(self._flags):
             h = self._stage(torch.cat([h, skips.pop()], dim=1), emb, stage)
-        return self._conv(F.silu(self._norm(h, "out.0")), "out.2")
+        return _to_pixels(self._conv(F.silu(self._norm(h, "out.0")), "out.2"), patch)
 
     def _embedding(self, timesteps: Tensor) -> Tensor:
         """Return cos(t w_k), sin(t w_k) with w_k = 10000 ** (-k / half)."""
@@ -173,3 +174,17 @@ def _halved(x: Tensor) -> Tensor:
 
 def _doubled(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2, mode="nearest")
+
+
+def _to_channels(x: Tensor, patch: int) -> Tensor:
+    """Map (B, C, H, W) to (B, C * patch ** 2, H / patch, W / patch): the pixels of a patch become channels."""
+    batch, channels, height, width = x.shape
+    patches = x.reshape(batch, channels, height // patch, patch, width // patch, patch)
+    return patches.permute(0, 1, 3, 5, 2, 4).reshape(batch, -1, height // patch, width // patch)
+
+
+def _to_pixels(h: Tensor, patch: int) -> Tensor:
+    """Undo :func:`_to_channels`."""
+    batch, _, height, width = h.shape
+    patches = h.reshape(batch, -1, patch, patch, height, width)
+    return patches.permute(0, 1, 4, 2, 5, 3).reshape(batch, -1, height * patch, width * patch)

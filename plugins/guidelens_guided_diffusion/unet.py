@@ -52,7 +52,7 @@ class Builder:
     def encoder(self) -> Iterator[Stage]:
         """Yield the input blocks. Each output is also a skip connection."""
         flags = self.flags
-        yield self._skipped(nn.Conv2d(flags.in_channels, self.channels, 3, padding=1))
+        yield self._skipped(nn.Conv2d(flags.in_channels * flags.patch_size**2, self.channels, 3, padding=1))
         for level, width in enumerate(flags.widths):
             for _ in range(flags.num_res_blocks):
                 yield self._skipped(*self._block(self.channels, width, flags.num_heads))
@@ -163,12 +163,12 @@ class UNet(TimestepNetwork):
         self.input_blocks = nn.ModuleList(builder.encoder())
         self.middle_block = builder.middle()
         self.output_blocks = nn.ModuleList(builder.decoder())
-        self.out = NormActConv(builder.channels, self.out_channels, zero=True)
+        self.out = NormActConv(builder.channels, self.out_channels * self.flags.patch_size**2, zero=True)
 
     def forward(self, x: Tensor, timesteps: Tensor, y: Tensor | None = None) -> Tensor:
         """Predict from noisy images.
 
-        :param x: (B, in_channels, H, W), H and W multiples of 2 ** (levels - 1).
+        :param x: (B, in_channels, H, W), H and W multiples of patch_size * 2 ** (levels - 1).
         :param timesteps: (B,) training timesteps, 0..T-1 (fractions are allowed).
         :param y: (B,) class labels, if and only if the model is class-conditional.
         :returns: (B, out_channels, H, W).
@@ -189,14 +189,16 @@ class UNet(TimestepNetwork):
         emb = self.embed(timesteps)
         if y is not None:
             emb = emb + self.label_emb(y)
-        h, skips = self.laid_out(x.to(dtype)), []
+        patch = self.flags.patch_size
+        h, skips = self.laid_out(x.to(dtype) if patch == 1 else F.pixel_unshuffle(x.to(dtype), patch)), []
         for stage in self.input_blocks:
             h = self.run(stage, h, emb)
             skips.append(h)
         h = self.run(self.middle_block, h, emb)
         for stage in self.output_blocks:
             h = self.run(stage, torch.cat([h, skips.pop()], dim=1), emb)
-        return cast(Tensor, self.out(h.to(x.dtype))).contiguous()
+        predicted = cast(Tensor, self.out(h.to(x.dtype)))
+        return (predicted if patch == 1 else F.pixel_shuffle(predicted, patch)).contiguous()
 
 
 class SuperResUNet(UNet):

@@ -338,6 +338,7 @@ def test_constructor_flags_in_the_originals_order() -> None:
         "use_scale_shift_norm": True,
         "resblock_updown": True,
         "use_new_attention_order": True,
+        "patch_size": 1,
     }
     with pytest.raises(UsageError, match="dims must be 2"):
         UNetFlags(**{**flags.to_dict(), "dims": 3})

@@ -17,16 +17,17 @@ from .world import random_scene, render_batch
 UNET_FLAGS: dict[str, Any] = {
     "image_size": SIZE,
     "in_channels": 3,
-    "model_channels": 32,
+    "model_channels": 64,
     "out_channels": 3,
     "num_res_blocks": 1,
-    "attention_resolutions": [8],
-    "channel_mult": [1, 2, 3, 5],
+    "attention_resolutions": [4],
+    "channel_mult": [1, 2, 3],
     "num_head_channels": 32,
     "use_scale_shift_norm": True,
     "conv_resample": False,
+    "patch_size": 2,
 }
-"""4.6 million parameters. It has no convolutions in the resampling, so a CPU trains it 1.4 times as fast."""
+"""6.9 million parameters. Patches of two pixels and resampling without convolutions make training fast on a CPU."""
 
 
 def draw_things(rng: random.Random, count: int) -> Tensor:

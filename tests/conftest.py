@@ -1,15 +1,34 @@
-"""In CI, a test that cannot run is a failure: a skip goes unseen there."""
+"""Refuse to test an outdated installation. In CI, a test that cannot run is a failure: a skip goes unseen there."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
 HARDWARE_AND_CHOICE = ("GPU", "CUDA", "MPS", "LAVIS", "no Python")
 """Words of the reasons that CI accepts: what its machines do not have, and what runs in an environment of its own."""
+
+
+def pytest_configure() -> None:
+    """Compare the installed plugins with those of ``pyproject.toml``: an editable installation does not update them."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    stated = project["project"]["entry-points"]["guidelens"]
+    points = metadata.distribution("guidelens").entry_points.select(group="guidelens")
+    if {point.name: point.value for point in points} != stated:
+        raise pytest.UsageError(
+            "the installed plugins are not those of pyproject.toml; install guidelens again: pip install --no-deps -e ."
+        )
 
 
 def _fail_unexpected_skip(report: Any) -> None:

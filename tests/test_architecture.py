@@ -61,7 +61,7 @@ MAX_FUNCTION_LINES = 60
 
 def test_there_is_something_to_check() -> None:
     assert len(list(sources(CORE))) > 10
-    assert {"guidelens_blip", "guidelens_schedules", "guidelens_shapes"} <= {p.name for p in PLUGINS}
+    assert {"guidelens_blip", "guidelens_schedules", "guidelens_worlds"} <= {p.name for p in PLUGINS}
 
 
 def test_core_names_no_plugin_package() -> None:

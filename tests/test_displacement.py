@@ -9,8 +9,8 @@ from guidelens.engine import Engine, Sample
 from guidelens.guidance.displacement import LARGEST
 from guidelens.sampling import Sampling
 from guidelens_guided_diffusion import load_generator
-from guidelens_shapes.files import GENERATOR
-from guidelens_shapes.guidance import load_guidance
+from guidelens_worlds.shapes.files import GENERATOR
+from guidelens_worlds.shapes.guidance import load_guidance
 from toys import Constant
 
 SPOILT = [

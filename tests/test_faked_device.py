@@ -18,8 +18,8 @@ from guidelens.sampling import Sampling
 from guidelens_blip import BlipGuidance, BlipOptions
 from guidelens_guided_diffusion import load_generator
 from guidelens_open_clip import OpenClipGuidance
-from guidelens_shapes.files import GENERATOR
-from guidelens_shapes.guidance import load_guidance
+from guidelens_worlds.shapes.files import GENERATOR
+from guidelens_worlds.shapes.guidance import load_guidance
 from toys import EVERYTHING, Constant, Shift, TinyNet, TinyVision, make_engine
 
 with warnings.catch_warnings():

@@ -16,7 +16,7 @@ from guidelens.analysis.probe import probe
 from guidelens.cli.main import cli
 from guidelens.pictures import to_picture
 from guidelens.plugins import PluginManager
-from guidelens_shapes.language import read, true_of
+from guidelens_worlds.shapes.language import read, true_of
 from torch import Tensor
 
 SHAPE = (3, 2, 2)

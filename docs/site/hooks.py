@@ -24,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 
 ADOPTED = {
     "index.md": "README.md",
-    "models/shapes-generator.md": "plugins/guidelens_shapes/weights/generator.md",
-    "models/shapes-blip.md": "plugins/guidelens_shapes/weights/blip.md",
+    "models/shapes-generator.md": "plugins/guidelens_worlds/shapes/weights/generator.md",
+    "models/shapes-blip.md": "plugins/guidelens_worlds/shapes/weights/blip.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
     "notebooks/explore.md": "docs/notebooks/explore.ipynb",

@@ -8,8 +8,8 @@ import pytest
 import torch
 from guidelens.errors import UsageError
 from guidelens_blip import BlipGuidance, BlipOptions, clean_caption
-from guidelens_shapes.guidance import load_guidance
-from guidelens_shapes.world import Item, Scene, render
+from guidelens_worlds.shapes.guidance import load_guidance
+from guidelens_worlds.shapes.world import Item, Scene, render
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -25,7 +25,7 @@ from guidelens_blip.checkpoint import interpolate_positions, load_state
 from guidelens_blip.lavis import build_lavis, import_quietly
 from guidelens_blip.plugin import blip as blip_component
 from guidelens_blip.untrained import untrained_blip
-from guidelens_shapes.files import BLIP, BLIP_CLEAN, VOCAB
+from guidelens_worlds.shapes.files import BLIP, BLIP_CLEAN, VOCAB
 from torch.testing import assert_close
 
 lavis = pytest.mark.lavis

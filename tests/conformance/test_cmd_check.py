@@ -16,9 +16,9 @@ from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.testing import examine
 from guidelens.testing.plugin import check_plugin
-from guidelens_shapes.files import BLIP, GENERATOR, VOCAB
-from guidelens_shapes.language import describe, wording
-from guidelens_shapes.world import random_scene, render_batch
+from guidelens_worlds.shapes.files import BLIP, GENERATOR, VOCAB
+from guidelens_worlds.shapes.language import describe, wording
+from guidelens_worlds.shapes.world import random_scene, render_batch
 
 MIXED = """
     import torch

@@ -13,7 +13,7 @@ from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.plugins import PluginManager
 from guidelens.testing import ConformanceError, TinyGenerator, check_generator, examine
 from guidelens.testing.generator import CHECKS
-from guidelens_shapes.world import random_scene, render_batch
+from guidelens_worlds.shapes.world import random_scene, render_batch
 from torch import nn
 from toys import GaussianGenerator, TinyNet
 

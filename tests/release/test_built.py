@@ -58,7 +58,7 @@ def test_the_wheel_holds_the_packages_with_their_data_and_nothing_else(wheel: Pa
     about = {name.removeprefix(f"{info}/") for name in inside} - modules
     assert about == {"METADATA", "RECORD", "WHEEL", "entry_points.txt", "licenses/LICENSE", "top_level.txt"}
     assert inside[f"{info}/licenses/LICENSE"] == (ROOT / "LICENSE").read_bytes()
-    assert {"guidelens/py.typed", "guidelens_shapes/weights/generator.safetensors"} <= modules
+    assert {"guidelens/py.typed", "guidelens_worlds/shapes/weights/generator.safetensors"} <= modules
 
 
 def test_the_wheel_says_what_it_is(wheel: Path) -> None:

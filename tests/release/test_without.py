@@ -30,7 +30,7 @@ from guidelens.cli.main import main
 main()
 """
 RED = Path(__file__).parents[2] / "docs" / "examples" / "guidelens-make-it-red" / "guidelens_make_it_red.py"
-WEIGHTS = RED.parents[3] / "plugins" / "guidelens_shapes" / "weights"
+WEIGHTS = RED.parents[3] / "plugins" / "guidelens_worlds" / "shapes" / "weights"
 BLIP, VOCAB = WEIGHTS / "blip.safetensors", WEIGHTS / "vocab.txt"
 LAVIS = ("lavis",)
 EXTRAS = ("diffusers", "transformers", "torchmetrics", "pyarrow", "ray", "fastapi", "uvicorn", "krippendorff")

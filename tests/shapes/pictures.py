@@ -13,7 +13,7 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-from guidelens_shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, random_scene, render
+from guidelens_worlds.shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, random_scene, render
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 from guidelens.errors import UsageError
-from guidelens_shapes.compose import scene_for
-from guidelens_shapes.language import (
+from guidelens_worlds.shapes.compose import scene_for
+from guidelens_worlds.shapes.language import (
     RELATION_MARGIN,
     RELATIONS,
     Claim,
@@ -26,8 +26,8 @@ from guidelens_shapes.language import (
     true_of,
     wording,
 )
-from guidelens_shapes.training.pairs import draw_pairs, draw_scenes, truth_matrix
-from guidelens_shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Item, Scene
+from guidelens_worlds.shapes.training.pairs import draw_pairs, draw_scenes, truth_matrix
+from guidelens_worlds.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Item, Scene
 from pictures import scenes
 
 

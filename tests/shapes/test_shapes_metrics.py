@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from guidelens.contracts import Metric, Prompt
-from guidelens_shapes.compose import scene_for
-from guidelens_shapes.language import read
-from guidelens_shapes.metrics import ShapesMetric
-from guidelens_shapes.prompts import shapes_prompts
-from guidelens_shapes.world import Item, Scene, render
+from guidelens_worlds.shapes.compose import scene_for
+from guidelens_worlds.shapes.language import read
+from guidelens_worlds.shapes.metrics import ShapesMetric
+from guidelens_worlds.shapes.prompts import shapes_prompts
+from guidelens_worlds.shapes.world import Item, Scene, render
 
 RED_CIRCLE = Item("red", "circle", 7.5, 10, 9)
 BLUE_SQUARE = Item("blue", "square", 7.5, 20, 23)

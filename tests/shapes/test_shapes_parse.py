@@ -6,8 +6,8 @@ import random
 
 import numpy as np
 import pytest
-from guidelens_shapes.parse import ParsedScene, fidelity_of, parse
-from guidelens_shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, coverage, render
+from guidelens_worlds.shapes.parse import ParsedScene, fidelity_of, parse
+from guidelens_worlds.shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, coverage, render
 from pictures import Array, key, one, quantised, rgb, scenes, second_reading, worn
 
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.contracts import Prompt
 from guidelens.plugins import PluginManager
-from guidelens_shapes.files import VOCAB
-from guidelens_shapes.language import describe, read, true_of, wording
-from guidelens_shapes.parse import parse
-from guidelens_shapes.prompts import shapes_prompts
+from guidelens_worlds.shapes.files import VOCAB
+from guidelens_worlds.shapes.language import describe, read, true_of, wording
+from guidelens_worlds.shapes.parse import parse
+from guidelens_worlds.shapes.prompts import shapes_prompts
 from pictures import scenes
 
 
@@ -160,7 +160,7 @@ def test_unusable_files_are_one_line_and_exit_code_1(
 
 
 def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidelens_shapes.training import generator
+    from guidelens_worlds.shapes.training import generator
 
     def interrupted(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt

@@ -7,10 +7,10 @@ from typing import get_args
 
 import pytest
 from guidelens.errors import UsageError
-from guidelens_shapes.categories import Category
-from guidelens_shapes.compose import scene_for
-from guidelens_shapes.language import read, true_of
-from guidelens_shapes.prompts import DEMO, shapes_prompts, split_of
+from guidelens_worlds.shapes.categories import Category
+from guidelens_worlds.shapes.compose import scene_for
+from guidelens_worlds.shapes.language import read, true_of
+from guidelens_worlds.shapes.prompts import DEMO, shapes_prompts, split_of
 
 CATEGORIES = [name for name in get_args(Category) if name not in ("demo", "all")]
 

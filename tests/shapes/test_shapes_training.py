@@ -16,13 +16,13 @@ from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError
 from guidelens_blip import BlipConfig, build_blip
 from guidelens_blip.tokenizer import tokenize
-from guidelens_shapes.files import VOCAB
-from guidelens_shapes.training.blip import BlipTraining, dense_targets, train_blip
-from guidelens_shapes.training.common import Ema, learning_rate, step_seed
-from guidelens_shapes.training.generator import UNET_FLAGS, GeneratorTraining, train_generator
-from guidelens_shapes.training.pairs import CaptionIds, degrade
-from guidelens_shapes.training.x0 import X0Set, predict_x0_set
-from guidelens_shapes.world import COLOURS, SHAPES, SIZES, Scene, coverage, random_scene, render
+from guidelens_worlds.shapes.files import VOCAB
+from guidelens_worlds.shapes.training.blip import BlipTraining, dense_targets, train_blip
+from guidelens_worlds.shapes.training.common import Ema, learning_rate, step_seed
+from guidelens_worlds.shapes.training.generator import UNET_FLAGS, GeneratorTraining, train_generator
+from guidelens_worlds.shapes.training.pairs import CaptionIds, degrade
+from guidelens_worlds.shapes.training.x0 import X0Set, predict_x0_set
+from guidelens_worlds.shapes.world import COLOURS, SHAPES, SIZES, Scene, coverage, random_scene, render
 from pictures import scenes
 from safetensors.torch import load_file
 from torch import Tensor, nn

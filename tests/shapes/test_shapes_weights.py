@@ -10,10 +10,10 @@ import pytest
 import torch
 from guidelens_blip import BlipGuidance
 from guidelens_guided_diffusion import load_generator
-from guidelens_shapes.files import BLIP, BLIP_CLEAN, GENERATOR, WEIGHTS
-from guidelens_shapes.guidance import DEFAULT_SCALES, load_guidance
-from guidelens_shapes.training.evaluate import naming
-from guidelens_shapes.world import render
+from guidelens_worlds.shapes.files import BLIP, BLIP_CLEAN, GENERATOR, WEIGHTS
+from guidelens_worlds.shapes.guidance import DEFAULT_SCALES, load_guidance
+from guidelens_worlds.shapes.training.evaluate import naming
+from guidelens_worlds.shapes.world import render
 from pictures import scenes
 
 FILES = (GENERATOR, BLIP, BLIP_CLEAN)

@@ -9,7 +9,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from guidelens_shapes.world import (
+from guidelens_worlds.shapes.world import (
     BACKGROUNDS,
     COLOURS,
     GAP,

@@ -13,7 +13,7 @@ from guidelens.cli.main import cli
 from guidelens.errors import UsageError
 from guidelens.pictures import to_tensor
 from guidelens.plugins import PluginManager
-from guidelens_shapes import train_generator
+from guidelens_worlds.shapes import train_generator
 from guidelens_worlds.things.language import read, true_of
 from guidelens_worlds.things.metrics import ThingsMetric
 from guidelens_worlds.things.parse import parse

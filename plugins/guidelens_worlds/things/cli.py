@@ -11,7 +11,9 @@ from typing import Any, get_args
 import click
 from guidelens.cli.paths import UserPath
 from guidelens.errors import UsageError
-from guidelens_shapes import (
+
+from ..prompts import Split
+from ..shapes import (
     JSON_OUT,
     THREADS,
     check_init,
@@ -25,8 +27,6 @@ from guidelens_shapes import (
     say,
     set_threads,
 )
-
-from ..prompts import Split
 from .categories import Category
 
 IMAGES = 800_000
@@ -138,8 +138,7 @@ def train_generator_command(out: Path, threads: int | None, compiled: bool, **se
     """
     check_steps("images", settings["images"], settings["batch_size"])
     folder = prepare_folder(out, threads)
-    from guidelens_shapes import train_generator
-
+    from ..shapes import train_generator
     from .training import draw_things, generator_training
 
     with resumable(folder), progress_bar("steps") as update:
@@ -201,8 +200,8 @@ def predict_x0_command(weights: Path, out: Path, count: int, seed: int, threads:
     check_writable(out)
     set_threads(threads)
     from guidelens_guided_diffusion import load_generator
-    from guidelens_shapes import predict_x0_set
 
+    from ..shapes import predict_x0_set
     from .pairs import picture
     from .world import random_scene
 
@@ -276,8 +275,7 @@ def train_blip_command(
     if (x0_file is None) != (settings["x0_share"] == 0):
         raise UsageError("--x0 FILE and --x0-share above 0 go together: which predictions, and what share")
     folder = prepare_folder(out, threads)
-    from guidelens_shapes import X0Set, train_blip
-
+    from ..shapes import X0Set, train_blip
     from .pairs import BLIP_WORLD
     from .training import blip_training
     from .world import random_scene

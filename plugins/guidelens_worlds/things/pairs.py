@@ -10,10 +10,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from guidelens_blip import BlipConfig
-from guidelens_shapes import BlipWorld, Pairs, misspell
 from torch import Tensor
 
 from ..description import Description
+from ..shapes import BlipWorld, Pairs, misspell
 from .language import corrupt, describe, describe_relation, true_of, wording
 from .parse import covered
 from .vocabulary import COLOURS, GROUNDS, NATURAL, SIZE, SIZES, SKIES, THINGS

@@ -6,10 +6,10 @@ import random
 import re
 
 from guidelens.contracts import Prompt
-from guidelens_shapes import misspell
 
 from ..description import Description, Phrase
 from ..prompts import PromptSet
+from ..shapes import misspell
 from .language import RELATIONS, read, wording
 from .vocabulary import GROUNDS, NATURAL, SIZES, SKIES, THINGS
 

@@ -7,9 +7,9 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from guidelens_shapes import BlipTraining, GeneratorTraining
 from torch import Tensor
 
+from ..shapes import BlipTraining, GeneratorTraining
 from .pairs import CONFIG
 from .vocabulary import SIZE
 from .world import random_scene, render_batch

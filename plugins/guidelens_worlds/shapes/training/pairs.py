@@ -76,7 +76,7 @@ def _elsewhere(scene: Scene, rng: random.Random) -> Description:
 
 
 def truth_matrix(scenes: Sequence[Scene], descriptions: Sequence[Description]) -> NDArray[np.bool_]:
-    """Return :func:`guidelens_shapes.language.true_of` for all pairs: (scenes, descriptions)."""
+    """Return :func:`guidelens_worlds.shapes.language.true_of` for all pairs: (scenes, descriptions)."""
     items = np.array([_scene_row(scene) for scene in scenes])  # (S, item, 5): colour, shape, size, x, y
     texts = np.array([_text_row(description) for description in descriptions])  # (D, phrase, 4)
     colour, shape, size, x, y = (items[:, None, None, :, k] for k in range(5))  # (S, 1, 1, item)

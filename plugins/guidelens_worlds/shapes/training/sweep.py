@@ -1,7 +1,6 @@
 """Scores of guided sampling: the sweep that chose the default scales, and the scores of the model cards.
 
-Both draw prompts with :func:`guidelens_shapes.prompts.shapes_prompts`: the sweep from the split ``sweep``, the scores
-from the split ``test``. :class:`guidelens_shapes.metrics.ShapesMetric` scores the pictures.
+Both draw prompts of the shapes world: the sweep from the split ``sweep``, the scores from the split ``test``.
 """
 
 from __future__ import annotations

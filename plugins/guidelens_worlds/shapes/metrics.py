@@ -1,4 +1,5 @@
-"""Scores of pictures of the shapes world against their prompts. :mod:`guidelens_shapes.parse` reads the pictures."""
+"""Scores of pictures of the shapes world against their prompts. :mod:`guidelens_worlds.shapes.parse` reads the
+pictures."""
 
 from __future__ import annotations
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from guidelens.contracts import Prompt
-from guidelens.errors import GuidelensError
+from guidelens.errors import GuidelensError, UsageError
 from guidelens.hookspecs import Register, RegisterWeights, hookimpl
 from guidelens.prompts import read_prompts, select
 from guidelens.weights import WeightsFile, locate
 
+from .coco import Objects, read_annotations
 from .published import COCO, SETS, PublishedSet
 
 FOLDER = "GUIDELENS_PROMPTS"
@@ -56,6 +57,30 @@ def _factory(published: PublishedSet) -> Callable[..., Sequence[Prompt]]:
         return select(prompts, categories=_categories(category), limit=limit, seed=seed, name=published.name)
 
     return build
+
+
+def _coco(
+    path: Path | None = None,
+    instances: Path | None = None,
+    objects: Objects = "mentioned",
+    limit: int | None = None,
+    seed: int | None = None,
+) -> Sequence[Prompt]:
+    """Read captions of COCO: the published selection, or COCO's own annotation files, with facts.
+
+    :param path: the published file or its folder, or captions_SPLIT.json of COCO; default: as for other published sets.
+    :param instances: instances_SPLIT.json, for the facts of captions_SPLIT.json; default: the one beside it.
+    :param objects: facts for the annotated objects that the caption mentions, or for all of its picture.
+    :param limit: number of prompts; default: all.
+    :param seed: draw ``limit`` prompts at random with this seed; default: take the first ones.
+    """
+    if path is not None and path.suffix == ".json":
+        prompts = read_annotations(path, instances, objects)
+    elif instances is not None:
+        raise UsageError("coco: instances= needs path=captions_SPLIT.json, the captions of the same pictures")
+    else:
+        prompts = [prompt for file, name in _located(COCO, path) for prompt in COCO.read(file, name)]
+    return select(prompts, limit=limit, seed=seed, name=COCO.name)
 
 
 def _categories(text: str) -> list[str]:
@@ -105,7 +130,8 @@ def register_prompt_sets(register: Register) -> None:
         "file", _file, summary="any CSV, TSV, JSON, JSON lines or text file with prompts, or standard input"
     )
     for published in SETS:
-        register(published.name, _factory(published), summary=published.summary)
+        factory = _coco if published is COCO else _factory(published)
+        register(published.name, factory, summary=published.summary)
 
 
 @hookimpl

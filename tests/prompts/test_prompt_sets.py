@@ -9,9 +9,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from guidelens import Fact, GuidelensError, Prompt, UsageError
 from guidelens.cli.main import cli
+from guidelens.metrics.facts import FactsMetric
+from guidelens.metrics.questions import YesNoModel
 from guidelens.plugins import PluginManager
 from guidelens.testing import check_prompt_set
 from guidelens.weights import WeightsFile
@@ -58,6 +61,114 @@ def test_partiprompts(read) -> None:  # type: ignore[no-untyped-def]
 def test_coco_has_pictures(read) -> None:  # type: ignore[no-untyped-def]
     text = "id\timage_id\tcaption\tfile_name\n7\t9\tA cat  naps.\t9.jpg\n8\t9\t\t9.jpg\n"
     assert read("coco", "c.tsv", text) == [Prompt("A cat naps.", picture="9.jpg")]
+
+
+COCO_CATEGORIES = {1: "person", 18: "dog", 34: "frisbee", 63: "couch"}
+
+
+def coco_files(folder: Path, captions: list[str], *objects: tuple[int, int, float, int]) -> Path:
+    """Write captions of one picture, and annotated objects: how many, category, area of each, and whether a crowd."""
+    images = [{"id": 7, "file_name": "000000000007.jpg", "height": 4, "width": 4}]
+    listed = [{"id": i, "image_id": 7, "caption": text} for i, text in enumerate(captions)]
+    path = folder / "captions_val2017.json"
+    path.write_text(json.dumps({"images": images, "annotations": listed}))
+    instances = [
+        {
+            "id": 1,
+            "image_id": 7,
+            "category_id": category,
+            "area": area,
+            "iscrowd": crowd,
+            "bbox": [0, 0, 1, 1],
+        }
+        for number, category, area, crowd in objects
+        for _ in range(number)
+    ]
+    categories = [{"id": id, "name": name, "supercategory": "thing"} for id, name in COCO_CATEGORIES.items()]
+    content = {"images": images, "annotations": instances, "categories": categories}
+    (folder / "instances_val2017.json").write_text(json.dumps(content))
+    return path
+
+
+def test_coco_facts_are_the_mentioned_objects(plugins: PluginManager, tmp_path: Path) -> None:
+    """In order of mention, by other words too; a stated number is a fact only if the annotations agree."""
+    captions = ["Two dogs on a sofa  near three men.", "A frisbee.", "Something blue."]
+    path = coco_files(tmp_path, captions, (2, 18, 9.0, 0), (2, 1, 50.0, 0), (1, 63, 99.0, 0), (1, 34, 1.0, 0))
+    first, second, third = plugins.build("prompts", f"coco:path={path}")
+    check_prompt_set([first, second, third])
+    assert first == Prompt(
+        "Two dogs on a sofa near three men.",
+        picture="000000000007.jpg",
+        facts=(
+            Fact("object", "dog"),
+            Fact("object", "couch"),
+            Fact("object", "person"),
+            Fact("count", "dog", number=2, needs=(0,)),
+        ),
+    )
+    assert second.facts == (Fact("object", "frisbee"),)
+    assert third.facts == ()
+
+
+def test_coco_facts_of_the_whole_scene(plugins: PluginManager, tmp_path: Path) -> None:
+    """Unnamed objects follow by size; crowds and more than ten are not counted."""
+    path = coco_files(
+        tmp_path, ["A dog."], (1, 18, 5.0, 0), (11, 34, 1.0, 0), (1, 1, 90.0, 1), (2, 63, 20.0, 0)
+    )
+    (prompt,) = plugins.build("prompts", f"coco:path={path},objects=all")
+    assert [fact.subject for fact in prompt.facts if fact.kind == "object"] == [
+        "dog",
+        "person",
+        "couch",
+        "frisbee",
+    ]
+    counts = [fact for fact in prompt.facts if fact.kind == "count"]
+    assert counts == [
+        Fact("count", "dog", number=1, needs=(0,)),
+        Fact("count", "couch", number=2, needs=(2,)),
+    ]
+
+
+def test_coco_annotations_are_asked_for(plugins: PluginManager, tmp_path: Path) -> None:
+    """By the metric ``facts``, of a model that says yes to everything but dogs."""
+    path = coco_files(tmp_path, ["Two dogs on a couch"], (2, 18, 9.0, 0), (1, 63, 3.0, 0))
+    (prompt,) = plugins.build("prompts", f"coco:path={path}")
+    asked: list[str] = []
+
+    def probabilities(images: torch.Tensor, texts: list[list[str]]) -> list[list[float]]:
+        asked.extend(text for row in texts for text in row)
+        return [[0.0 if "dog" in text else 1.0 for text in row] for row in texts]
+
+    model = YesNoModel(Answering(), "toy")
+    model.probabilities = probabilities  # type: ignore[method-assign, assignment]
+    (found,) = FactsMetric(model).score(torch.zeros(1, 3, 8, 8), [prompt])
+    assert asked == ["a dog", "a couch", "two dogs"]
+    assert found["fact_recall@toy"] == 0.5
+    assert found["fact_recall_main@toy"] == found["fact_count@toy"] == 0.0
+
+
+class Answering:
+    objectives = frozenset({"itm"})
+
+
+def test_coco_files_that_do_not_fit(
+    plugins: PluginManager, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = coco_files(tmp_path, ["A dog."], (1, 18, 5.0, 0))
+    with pytest.raises(
+        UsageError, match=r"instances_val2017\.json does not have the format of COCO's captions"
+    ):
+        plugins.build("prompts", f"coco:path={tmp_path / 'instances_val2017.json'}")
+    with pytest.raises(UsageError, match=r"format of COCO's instances: KeyError: 'categories'"):
+        plugins.build("prompts", f"coco:path={path},instances={path}")
+    (tmp_path / "instances_val2017.json").unlink()
+    (prompt,) = plugins.build("prompts", f"coco:path={path}")
+    assert not prompt.facts
+    assert "no instances_val2017.json beside the captions" in caplog.text
+    with pytest.raises(UsageError, match="instances= needs path=captions_SPLIT"):
+        plugins.build("prompts", "coco:instances=a.json")
+    with pytest.raises(UsageError, match="holds no caption"):
+        plugins.build("prompts", f"coco:path={coco_files(tmp_path, [' '])}")
 
 
 def test_geneval_facts_follow_the_prompt(read) -> None:  # type: ignore[no-untyped-def]

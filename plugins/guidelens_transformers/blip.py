@@ -56,12 +56,10 @@ class BlipRetrieval(BlipNetwork):
     def __init__(self, model: Any, processor: Any, options: ObjectiveOptions, source: str) -> None:
         """Wrap the model.
 
-        :raises GuidelensError: the vocabulary has no [ENC].
+        :raises GuidelensError: the vocabulary has no [ENC], or the model lacks what an option of ``itc`` asks for.
         """
         super().__init__(model, processor, options, source)
-        if options.temperature == "learned":
-            raise GuidelensError(f"{source} has no learned temperature; give temperature=NUMBER")
-        self.temperature = float(options.temperature)
+        self.temperature, _ = options.itc_constants(model, source)
         self.default_scales = {"itc": 300.0 * self.temperature, "itm": 60.0}
         self.enc = self._enc()
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from guidelens.errors import GuidelensError
 from torch import Tensor
 
 from .networks import Encoded, Network, at_least_float32, check_words
@@ -26,12 +25,10 @@ class Blip2Retrieval(Network):
     def __init__(self, model: Any, processor: Any, options: ObjectiveOptions, source: str) -> None:
         """Wrap the model.
 
-        :raises GuidelensError: a learned temperature is asked for.
+        :raises UsageError: an option asks for a learned temperature or a bias, which the model does not have.
         """
         super().__init__(model, processor, options, source)
-        if options.temperature == "learned":
-            raise GuidelensError(f"{source} has no learned temperature; give temperature=NUMBER")
-        self.temperature = float(options.temperature)
+        self.temperature, _ = options.itc_constants(model, source)
         self.default_scales = {"itc": 300.0 * self.temperature, "itm": 60.0}
 
     def encode(self, prompts: Sequence[str]) -> Encoded:

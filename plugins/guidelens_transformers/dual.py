@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from guidelens.errors import UsageError
 from torch import Tensor
 
 from .networks import Encoded, Network, at_least_float32, check_words
@@ -19,23 +17,22 @@ FIXED_LENGTH = ("siglip", "siglip2")
 
 
 class DualEncoder(Network):
-    """``itc`` = -f.g / T, of the normalised features f of the picture and g of the prompt."""
+    """``itc`` of the normalised features f of the picture and g of the prompt.
+
+    It is -f.g / T or, with ``itc_mode="sigmoid"``, -log sigmoid(f.g / T + b) with the model's bias b: the loss of Zhai
+    et al. (2023), *Sigmoid Loss for Language Image Pre-Training*, for a matching pair without negatives.
+    """
 
     objectives = frozenset({"itc"})
 
     def __init__(self, model: Any, processor: Any, options: ObjectiveOptions, source: str) -> None:
-        """Wrap a model with ``get_text_features`` and ``get_image_features``."""
-        super().__init__(model, processor, options, source)
-        self.temperature = self._temperature()
-        self.default_scales = {"itc": 300.0 * self.temperature}
+        """Wrap a model with ``get_text_features`` and ``get_image_features``.
 
-    def _temperature(self) -> float:
-        if self.options.temperature != "learned":
-            return float(self.options.temperature)
-        scale = getattr(self.model, "logit_scale", None)
-        if scale is None:
-            raise UsageError(f"{self.source} has no learned temperature; give temperature=NUMBER")
-        return 1 / math.exp(float(scale))
+        :raises UsageError: an option asks for a learned temperature or a bias that the model does not have.
+        """
+        super().__init__(model, processor, options, source)
+        self.temperature, self.logit_bias = options.itc_constants(model, source)
+        self.default_scales = {"itc": 300.0 * self.temperature}
 
     @property
     def context_length(self) -> int:
@@ -66,7 +63,10 @@ class DualEncoder(Network):
     ) -> dict[str, Tensor]:
         """See :meth:`Network.losses`."""
         features = self.image_features(images)
-        return {"itc": -(features * text["text_features"].to(features)).sum(dim=-1) / self.temperature}
+        logits = (features * text["text_features"].to(features)).sum(dim=-1) / self.temperature
+        if self.logit_bias is None:
+            return {"itc": -logits}
+        return {"itc": -F.logsigmoid(logits + self.logit_bias)}
 
     def image_features(self, images: Tensor) -> Tensor:
         """Return the normalised features (B, D) of images (B, 3, H, W) in [-1, 1]."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, hookimpl
@@ -43,7 +43,8 @@ def hf(
     model: Annotated[str, "path"],
     revision: str | None = None,
     download: bool = False,
-    temperature: str = "1.0",
+    itc: Literal["cosine", "sigmoid"] = "cosine",
+    temperature: float | Literal["learned"] | None = None,
     caption: str = "",
     question: str = "",
     yes: str = "",
@@ -54,7 +55,8 @@ def hf(
     :param model: the directory of a model, or its id on the Hugging Face hub, such as ``openai/clip-vit-base-patch32``.
     :param revision: of a hub id: branch, tag or commit.
     :param download: fetch a hub id that is not in the Hugging Face cache; otherwise nothing is downloaded.
-    :param temperature: of itc: a number, or learned for the model's own.
+    :param itc: -cos/T, or SigLIP's -log sigmoid(cos/T + b).
+    :param temperature: T, or learned for the model's own; default: 1 with cosine, learned with sigmoid.
     :param caption: the instruction that cap answers; default: "Describe this image in one sentence."
     :param question: what vqa asks, with {} for the prompt; default: 'Does this picture show "{}"?'
     :param yes: the answer whose probability vqa takes; default: Yes (PaliGemma: yes).
@@ -66,13 +68,7 @@ def hf(
     from .loading import load_guidance
     from .options import CAPTION, QUESTION, ObjectiveOptions
 
-    options = ObjectiveOptions(
-        "learned" if temperature == "learned" else _number(temperature),
-        caption or CAPTION,
-        question or QUESTION,
-        yes,
-        no,
-    )
+    options = ObjectiveOptions(itc, temperature, caption or CAPTION, question or QUESTION, yes, no)
     return load_guidance(
         locate(model, revision=revision, download=download), options, source=f"hf:model={model}"
     )
@@ -106,10 +102,3 @@ def detect(
     source = f"detect:model={model}"
     directory = locate(model, revision=revision, download=download, component="detect")
     return DetectMetric(load_detector(directory, threshold, where, source=source))
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise UsageError(f"temperature must be a number or 'learned', not {text!r}") from None

@@ -13,6 +13,7 @@ import pytest
 import torch
 from guidelens.contracts import TextBatch
 from guidelens.testing import check_guidance_model
+from guidelens_transformers import ObjectiveOptions, load_guidance
 from torch.testing import assert_close
 
 pytest.importorskip("transformers")
@@ -27,8 +28,6 @@ Folder = Callable[[str], Path]
 
 
 def load(folder_of: Folder, family: str) -> Any:
-    from guidelens_transformers import load_guidance
-
     return load_guidance(folder_of(family))
 
 
@@ -139,6 +138,30 @@ def test_siglip_gets_texts_of_full_length(folder_of: Folder) -> None:
     cosine = (output.image_embeds * output.text_embeds).sum(-1)
     found = model.losses(images / 127.5 - 1, model.encode_text(PROMPTS), ["itc"])["itc"]
     assert_close(found, -cosine, rtol=1e-5, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("family", ["siglip", "siglip2"])
+def test_sigmoid_is_the_training_loss_of_siglip(family: str, folder_of: Folder) -> None:
+    """The model's own loss of a batch of one pair, which has no negatives: -log sigmoid(z) of its logit z."""
+    model = load_guidance(folder_of(family), ObjectiveOptions(itc_mode="sigmoid"))
+    network = model.network
+    images = torch.randint(0, 256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(1))
+    found = model.losses(images / 127.5 - 1, model.encode_text(PROMPTS), ["itc"])["itc"]
+    for row, prompt in enumerate(PROMPTS):
+        shown = network.processor.image_processor([images[row].to(torch.uint8)], return_tensors="pt")
+        tokens = network.tokenizer([prompt], padding="max_length", max_length=64, return_tensors="pt")
+        inputs = {**shown, "input_ids": tokens["input_ids"]}
+        assert_close(found[row], network.model(**inputs, return_loss=True).loss, rtol=1e-5, atol=1e-5)
+    assert model.default_scales["itc"] == pytest.approx(300 / float(network.model.logit_scale.exp()))
+    assert model.fingerprint != load(folder_of, family).fingerprint
+
+
+def test_constants_of_the_sigmoid_survive_a_cast(folder_of: Folder) -> None:
+    model = load_guidance(folder_of("siglip"), ObjectiveOptions(itc_mode="sigmoid"))
+    exact = float(model.network.model.logit_bias)
+    assert exact != float(torch.tensor(exact).bfloat16())
+    assert model.to(dtype=torch.bfloat16).network.logit_bias == exact
 
 
 @torch.no_grad()

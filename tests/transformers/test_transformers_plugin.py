@@ -38,7 +38,7 @@ def test_the_fingerprint_is_the_content(folder_of: Folder, tmp_path: Path) -> No
     here = hf(model=str(folder_of("clip")))
     there = hf(model=str(copy(folder_of("clip"), tmp_path / "copy")))
     assert here.fingerprint == there.fingerprint
-    assert hf(model=str(folder_of("clip")), temperature="0.5").fingerprint != here.fingerprint
+    assert hf(model=str(folder_of("clip")), temperature=0.5).fingerprint != here.fingerprint
 
 
 def test_models_with_features_of_pictures_offer_them(folder_of: Folder) -> None:
@@ -66,8 +66,16 @@ def test_a_download_without_a_network() -> None:
 def test_options_that_do_not_fit(folder_of: Folder) -> None:
     with pytest.raises(UsageError, match="is a directory: leave out the option download"):
         hf(model=str(folder_of("clip")), download=True)
-    with pytest.raises(UsageError, match="temperature must be a number or 'learned', not 'warm'"):
-        hf(model=str(folder_of("clip")), temperature="warm")
+    with pytest.raises(UsageError, match="temperature must be a positive number or 'learned', not 'warm'"):
+        hf(model=str(folder_of("clip")), temperature="warm")  # type: ignore[arg-type]
+    with pytest.raises(
+        UsageError, match="itc=sigmoid needs a model with a logit bias, such as SigLIP; hf:model"
+    ):
+        hf(model=str(folder_of("clip")), itc="sigmoid")
+    with pytest.raises(UsageError, match="has no learned temperature; give temperature=NUMBER"):
+        hf(model=str(folder_of("blip-retrieval")), temperature="learned")
+    with pytest.raises(UsageError, match="itc_mode must be cosine or sigmoid, not 'softmax'"):
+        ObjectiveOptions(itc_mode="softmax")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="temperature must be a positive number"):
         ObjectiveOptions(temperature=-1.0)
     with pytest.raises(UsageError, match=r"question must contain \{\} once"):

@@ -65,7 +65,7 @@ class ObjectiveOptions:
             raise UsageError(
                 f"itc=sigmoid needs a model with a logit bias, such as SigLIP; {source} has none"
             )
-        used = float(bias) if self.itc_mode == "sigmoid" else None
+        used = float(bias) if bias is not None and self.itc_mode == "sigmoid" else None
         if self.temperature is not None and self.temperature != "learned":
             return float(self.temperature), used
         if self.temperature is None and used is None:

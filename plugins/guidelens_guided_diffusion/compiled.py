@@ -45,15 +45,16 @@ class CompiledUNet:
             with (
                 quiet()
             ):  # the compiler looks at the gradient of x, which need not be a leaf, and warns of it
-                return self._prepared(dtype)(x, timesteps, y, dtype)
+                return self.prepared(dtype)(x, timesteps, y, dtype)
 
-    def _prepared(self, dtype: torch.dtype) -> Predict:
-        weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())
+    def prepared(self, dtype: torch.dtype) -> Predict:
+        """Return the compiled :meth:`UNet.predict` for one precision. Its first call compiles."""
+        weights = ops.states_of(self._unet)
         found = self._compiled.get(dtype)
         if found is None or found.weights != weights:
             predict = cast(Predict, torch.compile(in_precision(self._unet, dtype).predict))
             # Read the state afterwards, as conversion changes the memory layout.
-            weights = tuple(ops.state_of(parameter) for parameter in self._unet.parameters())
+            weights = ops.states_of(self._unet)
             found = self._compiled[dtype] = _Compiled(predict, weights)
         return found.predict
 

@@ -23,6 +23,7 @@ from .checkpoint import FORMAT, build_unet, read_checkpoint
 from .compiled import CompiledUNet
 from .description import IMAGENET_CLASSES, Description, ScheduleName
 from .flags import UNetFlags
+from .graphs import GraphedUNet
 from .reference import ReferenceUNet
 from .unet import SuperResUNet, UNet
 from .untrained import untrained
@@ -52,6 +53,7 @@ class GuidedDiffusionGenerator(nn.Module):
     :param size: (height, width) of the pictures; None: the network's ``image_size``.
     :param notes: notes about the network for readers of results.
     :param compile: run the network with ``torch.compile``.
+    :param graphs: run small batches as CUDA graphs, see :mod:`.graphs`.
     :param fingerprint: hash of architecture, process, label and weights. Default: computed here.
     :raises UsageError: label and network do not fit together, the output has neither C nor 2C channels, or the
         process is unknown.
@@ -70,6 +72,7 @@ class GuidedDiffusionGenerator(nn.Module):
         size: tuple[int, int] | None = None,
         notes: Sequence[str] = (),
         compile: bool = False,
+        graphs: bool = False,
         fingerprint: str | None = None,
     ) -> None:
         super().__init__()
@@ -89,7 +92,7 @@ class GuidedDiffusionGenerator(nn.Module):
         if fixed_variance is not None:
             self.fixed_variance: FixedVariance = fixed_variance
         self._time_unit = 1000 / num_timesteps if rescale_timesteps else None
-        self._compiled = CompiledUNet(unet) if compile else None
+        self._fast = _fast(unet, compile, graphs)
         identity: dict[str, Any] = {"flags": unet.flags.identity(), "schedule": schedule}
         identity |= {"num_timesteps": num_timesteps, "prediction": prediction}
         identity |= {"rescale_timesteps": True} if rescale_timesteps else {}
@@ -104,8 +107,8 @@ class GuidedDiffusionGenerator(nn.Module):
         """
         if self._time_unit is not None:
             timesteps = timesteps.float() * self._time_unit
-        network = self.unet if self._compiled is None else self._compiled
-        if self.label == "none" and self._compiled is None:
+        network = self.unet if self._fast is None else self._fast
+        if self.label == "none" and self._fast is None:
             return self.unet.without_class(x_t, timesteps)
         return cast(Tensor, network(x_t, timesteps, self._classes(x_t, conditions)))
 
@@ -140,7 +143,27 @@ class GuidedDiffusionGenerator(nn.Module):
             "diffusers": Alternative(
                 lambda: _in_diffusers(self.unet), "the same network as a UNet2DModel of diffusers"
             ),
+            "compiled": Alternative(
+                lambda: CompiledUNet(self.unet), "compiled (compile=true)", compiled=True
+            ),
+            "graphs": Alternative(
+                lambda: _graphed(self.unet, None), "small batches as CUDA graphs (graphs=true)"
+            ),
+            "compiled-graphs": Alternative(
+                lambda: _graphed(self.unet, CompiledUNet(self.unet)),
+                "both (compile=true,graphs=true)",
+                compiled=True,
+            ),
         }
+
+
+def _fast(unet: UNet, compile: bool, graphs: bool) -> CompiledUNet | GraphedUNet | None:
+    compiled = CompiledUNet(unet) if compile else None
+    return _graphed(unet, compiled) if graphs else compiled
+
+
+def _graphed(unet: UNet, compiled: CompiledUNet | None) -> GraphedUNet:
+    return GraphedUNet(unet, (lambda dtype: unet.predict) if compiled is None else compiled.prepared)
 
 
 def _checked_size(unet: UNet, size: tuple[int, int] | None) -> tuple[int, int]:
@@ -259,6 +282,7 @@ def described_generator(
     size: tuple[int | None, int | None] = (None, None),
     use_checkpoint: bool = False,
     compile: bool = False,
+    graphs: bool = False,
     seed: int = 0,
 ) -> GuidedDiffusionGenerator:
     """Build the generator that ``description`` describes.
@@ -269,6 +293,7 @@ def described_generator(
     :param size: height and width of the pictures; None: the network's own.
     :param use_checkpoint: recompute activations in the backward pass, to save memory.
     :param compile: run the network with ``torch.compile``.
+    :param graphs: run small batches as CUDA graphs.
     :raises GuidelensError: the weights do not fit.
     :raises UsageError: as :class:`GuidedDiffusionGenerator`.
     """
@@ -286,4 +311,5 @@ def described_generator(
         size=(size[0] or flags.image_size, size[1] or flags.image_size),
         notes=description.guesses,
         compile=compile,
+        graphs=graphs,
     )

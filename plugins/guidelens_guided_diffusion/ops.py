@@ -150,6 +150,16 @@ def state_of(tensor: Tensor) -> TensorState:
     return tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version
 
 
+def states_of(network: nn.Module) -> tuple[TensorState, ...]:
+    """Return :func:`state_of` of every parameter of a network."""
+    return tuple(state_of(parameter) for parameter in network.parameters())
+
+
+def held_by(network: nn.Module) -> list[Any]:
+    """Return the weights that :func:`held` has cached for the layers of a network, to keep them in memory."""
+    return [list(part.__dict__[_KEPT].values()) for part in network.modules() if _KEPT in part.__dict__]
+
+
 def _lay_out(layer: nn.Module) -> None:
     """Store a weight channels last if convolutions need this layout. Otherwise each call would convert it."""
     weight: Tensor = layer.weight  # type: ignore[assignment]  # the same

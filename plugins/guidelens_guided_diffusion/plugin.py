@@ -71,6 +71,7 @@ def guided_diffusion(
     fixed_variance: FixedVariance | None = None,
     use_checkpoint: bool = False,
     compile: bool = False,
+    graphs: bool = False,
     untrained: bool = False,
     seed: int = 0,
 ) -> GuidedDiffusionGenerator:
@@ -93,6 +94,7 @@ def guided_diffusion(
     :param fixed_variance: Sigma of the reverse steps, if the network does not learn it; default: as the flags say.
     :param use_checkpoint: recompute stages in the backward pass: less memory, more time, the same results.
     :param compile: run the network with ``torch.compile``, which is slow to start.
+    :param graphs: launch the kernels of small batches at once, as CUDA graphs; without effect on other devices.
     :param untrained: random weights instead of a checkpoint, for timings: the generator draws noise.
     :param seed: seed of the random weights.
     :raises UsageError: options contradict each other or the file.
@@ -113,6 +115,7 @@ def guided_diffusion(
         size=_size(size, width, height),
         use_checkpoint=use_checkpoint,
         compile=compile,
+        graphs=graphs,
         seed=seed,
     )
 

@@ -103,6 +103,20 @@ def test_alternatives_compute_the_same(name: str, written: Path, monkeypatch: py
     assert report.flop is not None
 
 
+def test_faster_ways_are_alternatives(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_MATRIX", {"cpu": 64})
+    monkeypatch.setattr(machine, "_CHANNELS", 8)
+    whole = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network: whole(network, backend="aot_eager"))
+    names = ["compiled", "graphs", "compiled-graphs"]
+    report = bench(guided_diffusion(untrained=True, flags=written), repeats=1, device="cpu", against=names)
+    against = report.batches[0].against
+    assert against["graphs"].difference == 0
+    assert max(against[name].difference for name in names) < 1e-4
+    # The first step compiles.
+    assert against["compiled"].first > 2 * against["compiled"].step.median
+
+
 def test_what_diffusers_cannot_express_is_told(flags: dict[str, Any]) -> None:
     unet = lively(UNet(**{**flags, "channel_mult": [2, 2]}))
     with pytest.raises(GuidelensError, match="channel_mult must begin with 1"):

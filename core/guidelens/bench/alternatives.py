@@ -26,6 +26,7 @@ class Alternative:
     :param passes: 1: one evaluation for both the mean and the guidance. 2: one evaluation each, the first without
         gradients, as in published guidance code.
     :param float32: it always computes in float32.
+    :param compiled: its first step compiles, which may take minutes.
     :raises GuidelensError: from ``build``, if it cannot be built (a package is missing, say).
     """
 
@@ -33,6 +34,7 @@ class Alternative:
     summary: str
     passes: Literal[1, 2] = 1
     float32: bool = False
+    compiled: bool = False
 
 
 def alternatives_of(generator: Generator) -> dict[str, Alternative]:

@@ -17,6 +17,7 @@ class AgainstReport:
     """The measurements of an alternative.
 
     :param step: times of its guided steps.
+    :param first: seconds of the first step, which compiles or records what the others use.
     :param speedup: its time divided by that of the engine's guided step, median over the rounds.
     :param difference: the largest difference between its output and the generator's, relative to the largest
         value of that.
@@ -24,6 +25,7 @@ class AgainstReport:
 
     summary: str
     step: Spread
+    first: float
     speedup: float
     difference: float
     memory: Peak
@@ -33,6 +35,7 @@ class AgainstReport:
         return {
             "summary": self.summary,
             "step": self.step.to_dict(),
+            "first": self.first,
             "speedup": self.speedup,
             "difference": self.difference,
             "memory": asdict(self.memory),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ class _Subject:
                 "hollow": lambda: {"hollow": _timed(clock, hollow)},
                 **{f"against {name}": _named(f"against {name}", step) for name, step in others.items()},
             }
-            peaks = self._warm_up(actions, warmup, say)
+            peaks, first = self._warm_up(actions, warmup, say)
             seen = interleaved(
                 actions,
                 repeats=repeats,
@@ -154,6 +155,7 @@ class _Subject:
                 name: AgainstReport(
                     summary=self.chosen[name].summary,
                     step=seen[f"against {name}"],
+                    first=first[f"against {name}"],
                     speedup=paired_median(seen[f"against {name}"], seen["guided"]),
                     difference=self._difference(inputs, name),
                     memory=peaks[f"against {name}"],
@@ -170,17 +172,19 @@ class _Subject:
 
     def _warm_up(
         self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]
-    ) -> dict[str, Peak]:
-        """Run everything once per round, and measure memory in the last round."""
-        peaks = {}
+    ) -> tuple[dict[str, Peak], dict[str, float]]:
+        """Run everything once per round. Return the memory in the last round, and the seconds in the first."""
+        peaks, first = {}, {}
         for done in range(warmup):
             for name, action in actions.items():
                 say(f"batch {self.batch}: warming up, {name}")
+                began = time.perf_counter()
                 if done + 1 == warmup:
                     peaks[name] = peak_memory(self.engine.device, action)
                 else:
                     action()
-        return peaks
+                first.setdefault(name, time.perf_counter() - began)
+        return peaks, first
 
     def _difference(self, inputs: StepInputs, name: str) -> float:
         own = evaluate(inputs, self.engine.generator).cpu().double()

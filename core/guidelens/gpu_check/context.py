@@ -6,7 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from guidelens.contracts import Generator, GuidanceModel
-from guidelens.plugins import Component, PluginManager
+from guidelens.plugins import PluginManager
 
 from .settings import CheckSettings
 
@@ -27,19 +27,6 @@ class CheckContext:
     def guidance(self) -> GuidanceModel:
         """The guidance model of the check."""
         built: GuidanceModel = self.settings.guidance.build()
-        return built
-
-    @property
-    def can_compile(self) -> bool:
-        """Whether the generator has an option ``compile``."""
-        return any(option.name == "compile" for option in self.settings.generator.info.options)
-
-    @cached_property
-    def compiled(self) -> Generator:
-        """The generator with ``compile=true``."""
-        chosen = self.settings.generator
-        with_compile = Component(chosen.info, {**chosen.options, "compile": True}, chosen.spec)
-        built: Generator = with_compile.build()
         return built
 
     @cached_property

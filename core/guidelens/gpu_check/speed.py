@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
+import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from guidelens.bench.alternatives import alternatives_of
-from guidelens.bench.report import BenchReport
+from guidelens.bench.report import AgainstReport, BatchReport, BenchReport
 from guidelens.bench.run import bench as run_bench
 from guidelens.bench.subjects import EngineStep, EveryObjective
 from guidelens.bench.timing import Clock
@@ -36,47 +36,54 @@ class Measurement:
 
     :param guided: with the guidance model, or with a stand-in that costs almost nothing.
     :param against: an alternative of the generator to measure as well.
+    :param compiled: this alternative is compiled.
     """
 
     precision: Precision
     batch: int
     guided: bool
-    compiled: bool = False
     against: str | None = None
+    compiled: bool = False
 
     @property
     def name(self) -> str:
         """Its name in the results."""
         words = [self.precision, f"batch {self.batch}", "with guidance" if self.guided else "generator alone"]
-        words += ["compiled"] if self.compiled else []
         words += [f"against {self.against}"] if self.against else []
         return ", ".join(words)
 
 
 def measurements(context: CheckContext) -> Iterator[Measurement]:
-    """Yield the measurements: the most important first, because time may run out, and those with compilation last."""
-    sizes = dict.fromkeys(context.settings.batch_sizes)
+    """Yield the measurements: the most important first, because time may run out, and those that compile last."""
+    sizes = list(dict.fromkeys(context.settings.batch_sizes))
+    alternatives = alternatives_of(context.generator)
+
+    def beside(precision: Precision, *, compiled: bool) -> Iterator[Measurement]:
+        for name, each in alternatives.items():
+            for size in _two_of(sizes) if each.compiled == compiled else ():
+                yield Measurement(precision, size, guided=False, against=name, compiled=compiled)
+
     for precision in PRECISIONS:
         for guided in (True, False):
             for size in sizes:
                 yield Measurement(precision, size, guided)
         if precision in _FOR_ALTERNATIVES:
-            for name in alternatives_of(context.generator):
-                for size in dict.fromkeys((min(sizes), sorted(sizes)[-2:][0])):
-                    yield Measurement(precision, size, guided=False, against=name)
-    if context.can_compile:
-        for size in sizes:
-            yield Measurement("bfloat16", size, guided=False, compiled=True)
+            yield from beside(precision, compiled=False)
+    yield from beside("bfloat16", compiled=True)
+
+
+def _two_of(sizes: Sequence[int]) -> list[int]:
+    """Return the smallest size and the second largest."""
+    return list(dict.fromkeys((min(sizes), sorted(sizes)[-2:][0])))
 
 
 def measure(context: CheckContext, wanted: Measurement) -> CaseResult:
-    """Run the benchmark once. Compilation happens before it, and its time is reported separately."""
-    values: dict[str, Any] = {}
+    """Run the benchmark once."""
+    if wanted.compiled:
+        torch.compiler.reset()  # otherwise a second batch size would be compiled for all sizes
     try:
         with tf32(wanted.precision == "tf32"):
-            if wanted.compiled:
-                values["first_step_seconds"] = _first_step(context, wanted)
-            return CaseResult("ok", {**values, **_numbers(_benchmark(context, wanted))})
+            return CaseResult("ok", _numbers(_benchmark(context, wanted)))
     except Exception as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -85,7 +92,7 @@ def measure(context: CheckContext, wanted: Measurement) -> CaseResult:
 
 def _benchmark(context: CheckContext, wanted: Measurement) -> BenchReport:
     return run_bench(
-        context.compiled if wanted.compiled else context.generator,
+        context.generator,
         context.guidance if wanted.guided else None,
         prompt=context.settings.prompt,
         batch_sizes=(wanted.batch,),
@@ -96,19 +103,9 @@ def _benchmark(context: CheckContext, wanted: Measurement) -> BenchReport:
     )
 
 
-def _first_step(context: CheckContext, wanted: Measurement) -> float:
-    began = time.perf_counter()
-    with closing(_steps(context, wanted.precision, wanted.batch, compiled=True)) as step:
-        step.prepare()
-    Clock(torch.device(context.settings.device)).wait()
-    return time.perf_counter() - began
-
-
-def _steps(context: CheckContext, precision: Precision, batch: int, *, compiled: bool = False) -> EngineStep:
-    generator = context.compiled if compiled else context.generator
-    engine = Engine(
-        generator, context.guidance, Sampling(dtype=dtype_of(precision)), device=context.settings.device
-    )
+def _steps(context: CheckContext, precision: Precision, batch: int) -> EngineStep:
+    sampling = Sampling(dtype=dtype_of(precision))
+    engine = Engine(context.generator, context.guidance, sampling, device=context.settings.device)
     schedule = EveryObjective(context.guidance.objectives)
     return EngineStep(engine, [Sample(context.settings.prompt, schedule, seed) for seed in range(batch)])
 
@@ -133,10 +130,21 @@ def _numbers(report: BenchReport) -> dict[str, Any]:
             "name": name,
             "step": other.step.median,
             "times_as_long": other.speedup,
+            "first": other.first,
+            "pays_after": _pays_after(batch, other),
             "difference": other.difference,
             "peak_bytes": other.memory.peak,
         }
     return numbers
+
+
+def _pays_after(batch: BatchReport, other: AgainstReport) -> int | None:
+    """Return the steps, times pictures, after which an alternative has saved the time of its first step.
+
+    None if it is not faster.
+    """
+    saved = (batch.bare.median - other.step.median) / batch.batch
+    return math.ceil((other.first - other.step.median) / saved) if saved > 0 else None
 
 
 def kernel_shares(context: CheckContext, batch: int) -> CaseResult:

@@ -16,7 +16,6 @@ _FIELDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "engine alone": lambda v: f"{v['engine_share']:.1%}",
     "peak GB": lambda v: f"{v['peak_bytes'] / 1e9:.2f}",
     "beside": lambda v: _beside(v.get("against")),
-    "first step s": lambda v: f"{v['first_step_seconds']:.1f}" if "first_step_seconds" in v else "",
 }
 
 
@@ -87,4 +86,8 @@ def _ms(seconds: float) -> str:
 def _beside(against: Mapping[str, Any] | None) -> str:
     if against is None:
         return ""
-    return f"{against['name']} takes {against['times_as_long']:.2f} times as long"
+    words = [f"{against['name']} takes {against['times_as_long']:.2f} times as long"]
+    words += [f"{_ms(against['step'])} ms", f"first step {against['first']:.1f} s"]
+    if against["pays_after"] is not None:
+        words.append(f"pays after {against['pays_after']} steps of a picture")
+    return ", ".join(words)

@@ -14,7 +14,7 @@ from guidelens.runs.compare import Perturbations, PlannedComparison, compute_com
 from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Callbacks, Driver, Progress
 from guidelens.runs.notes import Note
-from guidelens.runs.resolve import resolve_components
+from guidelens.runs.resolve import RunScope, resolve_components
 from guidelens.runs.scoring import failures
 from guidelens.runs.store import COMPARISON, RunStore, earlier_config
 from guidelens.sampling import Sampling
@@ -133,11 +133,23 @@ def compare(
         batch_size = earlier["batch_size"]  # another batch size would round differently
     seed_list = read_seeds(seeds)
     given = None if prompts is None else as_prompts(prompts)
+    sampling = sampling or Sampling()
     parts = resolve_components(
-        plugins, prompts=given, generator=generator, guidance=guidance, schedules=schedules, metrics=metrics
+        plugins,
+        prompts=given,
+        generator=generator,
+        guidance=guidance,
+        schedules=schedules,
+        metrics=metrics,
+        scope=RunScope(
+            copies=len(seed_list) * (1 + len(perturbations)),
+            steps=sampling.number_of_steps,
+            device=device,
+            recorded=None if earlier is None else earlier["settings"]["generator"]["name"],
+        ),
     )
     forms = Perturbations(perturbations, perturbation_seed)
-    planned = plan_comparison(parts, sampling or Sampling(), seed_list, forms, device, batch_size, command)
+    planned = plan_comparison(parts, sampling, seed_list, forms, device, batch_size, command)
     with RunStore(Path(out)) as store:
         driver = compute_comparison(store, planned, Callbacks(on_progress, on_note, should_stop))
         if store.rows:

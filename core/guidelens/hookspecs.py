@@ -6,7 +6,8 @@ is needed. Registering must be cheap: do not import torch or load weights. The e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import pluggy
@@ -26,6 +27,20 @@ hookspec = pluggy.HookspecMarker(PROJECT_NAME)
 hookimpl = pluggy.HookimplMarker(PROJECT_NAME)
 
 
+@dataclass(frozen=True)
+class RunLength:
+    """The size of a run, for options that pay only in long runs.
+
+    :param pictures: number of pictures of the whole run, also those that exist already.
+    :param steps: number of steps of each picture.
+    :param device: kind of device: ``cpu``, ``cuda`` or ``mps``.
+    """
+
+    pictures: int
+    steps: int
+    device: str
+
+
 class Register(Protocol):
     """The callback that every ``register_*`` hook for components receives."""
 
@@ -38,6 +53,7 @@ class Register(Protocol):
         requires: Sequence[str] = (),
         install: Sequence[str] = (),
         default: bool | None = None,
+        settle: Callable[[Mapping[str, Any], RunLength], Mapping[str, Any]] | None = None,
     ) -> None:
         """Offer a component.
 
@@ -54,6 +70,10 @@ class Register(Protocol):
             uses the module's name if it is not there. Give it only if this is wrong.
         :param default: True: used if the user names no component of this kind. False: used only when named. None: a
             schedule or metric without required options is used by default, if no other component is marked True.
+        :param settle: for a generator with options that only the length of a run can decide. It receives the options
+            and the length, and returns the options to replace. ``guidelens compare`` calls it before the factory and
+            records the result. A directory keeps its decisions when the comparison is continued or grows. Other
+            commands draw one picture at a time, or pass the options to the factory as they are.
         """
         ...
 

@@ -19,6 +19,7 @@ from .spelling import format_component
 from .values import OptionInfo, check_options, format_value, options_of
 
 if TYPE_CHECKING:
+    from guidelens.hookspecs import RunLength
     from guidelens.studies.results import StudyResults
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]*")
@@ -82,6 +83,7 @@ class ComponentInfo:
     :param requires: modules that its factory imports.
     :param default: whether it is used if the user names none of its kind; None: only if no other is.
     :param install: packages that provide ``requires``, if the plugin states them.
+    :param settle: decides options by the length of the run, see :class:`guidelens.hookspecs.Register`.
     """
 
     kind: str
@@ -93,6 +95,9 @@ class ComponentInfo:
     requires: tuple[str, ...] = ()
     default: bool | None = None
     install: tuple[str, ...] = ()
+    settle: Callable[[Mapping[str, Any], RunLength], Mapping[str, Any]] | None = field(
+        default=None, repr=False
+    )
 
     @cached_property
     def options(self) -> tuple[OptionInfo, ...]:
@@ -145,13 +150,22 @@ class ComponentInfo:
         if base is not None:
             known = {option.name: option for option in self.options}
             values = {n: known[n].located(v, base) if n in known else v for n, v in values.items()}
-        defaults = {option.name: option.default for option in self.options}
+        return self.chosen(spelled or self.name, values)
+
+    def chosen(self, name: str, values: Mapping[str, Any]) -> Component:
+        """Return this component with checked options. ``name``: its spelling without them."""
+        defaults = self.defaults
         written = [
-            (name, format_value(value))
-            for name, value in values.items()
-            if name not in defaults or value != defaults[name]
+            (option, format_value(value))
+            for option, value in values.items()
+            if option not in defaults or value != defaults[option]
         ]
-        return Component(self, values, format_component(spelled or self.name, written))
+        return Component(self, values, format_component(name, written))
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default of each option."""
+        return {option.name: option.default for option in self.options}
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +184,20 @@ class Component:
 
     def __str__(self) -> str:
         return self.spec
+
+    def settled(self, length: RunLength, recorded: Component | None = None) -> Component:
+        """Return this component with the options decided that depend on the length of the run.
+
+        :param recorded: the component with which the run was started. Its decisions hold.
+        """
+        if self.info.settle is None:
+            return self
+        with plugin_code(f"{self.info.title} of plugin {self.info.plugin!r}", "settle(options, length)"):
+            decided = dict(self.info.settle(self.options, length))
+        if recorded is not None and recorded.info.qualified == self.info.qualified:
+            known = {**self.info.defaults, **recorded.options}
+            decided = {name: known[name] for name in decided}
+        return self.info.chosen(self.spec.partition(":")[0], {**self.options, **decided}) if decided else self
 
     def build(self) -> Any:
         """Run the factory, which may import modules and load files.

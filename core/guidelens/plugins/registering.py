@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .components import KINDS, NAME_PATTERN, ComponentInfo
 
 if TYPE_CHECKING:
+    from guidelens.hookspecs import RunLength
+
     from .manager import PluginInfo
 
 
@@ -26,6 +28,7 @@ class Registrar:
         requires: Sequence[str] = (),
         install: Sequence[str] = (),
         default: bool | None = None,
+        settle: Callable[[Mapping[str, Any], RunLength], Mapping[str, Any]] | None = None,
     ) -> None:
         noun = KINDS[self._kind].noun
         check_name(noun, name)
@@ -55,6 +58,7 @@ class Registrar:
                 tuple(requires),
                 default,
                 tuple(install),
+                settle,
             )
         )
 

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import UsageError
+from guidelens.hookspecs import RunLength
 from guidelens.plugins import Component, PluginManager, code_hash
 from guidelens.runs.config import as_prompts
 from guidelens.runs.scoring import NamedMetric, version_text
@@ -28,6 +29,21 @@ class Named(Generic[T]):
     name: str
     component: T
     plugin: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunScope:
+    """What decides options that pay only in long runs, see :meth:`guidelens.plugins.Component.settled`.
+
+    :param copies: number of pictures for each prompt and schedule.
+    :param device: a name of a device, such as ``auto``.
+    :param recorded: spelling of the generator with which the run was started.
+    """
+
+    copies: int = 1
+    steps: int = 1
+    device: str = "auto"
+    recorded: str | None = None
 
 
 @dataclass
@@ -54,6 +70,7 @@ def resolve_components(
     schedules: ScheduleSpec | None = None,
     metrics: Sequence[str | Metric] | None = None,
     prompts: Sequence[Prompt] | None = (),
+    scope: RunScope | None = None,
 ) -> Components:
     """Look up and build the parts of a run.
 
@@ -65,6 +82,7 @@ def resolve_components(
     asked for. If these offer none, schedules come from all plugins and metrics from the plugin of the generator.
 
     :param prompts: None takes the default prompt set.
+    :param scope: decides options of the generator that depend on the length of the run.
     :raises UsageError: for unknown names, options that do not fit, or no schedule at all.
     :raises GuidelensError: for components that cannot be built.
     """
@@ -78,6 +96,7 @@ def resolve_components(
         if metrics is None
         else [resolver.choose("metric", m) for m in metrics]
     )
+    choice = resolver.settle(choice, scope or RunScope(), len(prompts) * len(named_schedules))
     model = resolver.choose("guidance", guidance)
     scorers = [resolver.build(item) for item in _distinct(chosen_metrics)]
     built_generator, built_model = build_all(lambda: resolver.build(choice), lambda: resolver.build(model))
@@ -124,6 +143,10 @@ def _distinct(choices: Sequence[Component | Named[Any]]) -> list[Component | Nam
     return list({c.spec if isinstance(c, Component) else id(c): c for c in choices}.values())
 
 
+def _bare(spelled: str) -> str:
+    return spelled.partition(":")[0]
+
+
 class _ComponentResolver:
     """Looks up components. Plugins are loaded when they are first needed."""
 
@@ -145,6 +168,20 @@ class _ComponentResolver:
             return self.plugins.resolve(kind, wanted, Path.cwd())
         version = {"object": code_hash(type(wanted).__module__)}
         return Named(object_name(wanted), wanted, version if kind == "metric" else {})
+
+    def settle(
+        self, choice: Component | Named[Any], scope: RunScope, pictures: int
+    ) -> Component | Named[Any]:
+        """Decide options that depend on the length of the run. ``pictures``: number of them, without copies."""
+        if not isinstance(choice, Component) or choice.info.settle is None:
+            return choice
+        from guidelens.networks import resolve_device
+
+        recorded = None
+        if scope.recorded is not None and _bare(scope.recorded) == _bare(choice.spec):
+            recorded = self.plugins.resolve("generator", scope.recorded, Path.cwd())
+        device = resolve_device(scope.device).type
+        return choice.settled(RunLength(pictures * scope.copies, scope.steps, device), recorded)
 
     def build(self, choice: Component | Named[Any]) -> Named[Any]:
         if not isinstance(choice, Component):

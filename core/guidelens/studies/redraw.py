@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +90,7 @@ def redraw(
     settings = RunSettings.of(study.settings(key))
     batch = _batch(study, row, settings)
     cache = _cache(study, plugins, generator, guidance, device or row["device"].partition(" ")[0])
-    check_fingerprints(settings, cache)
+    settings = _as_computed(settings, row, cache)
     with _threads(row["threads"]):
         png = compute(Task(settings, batch, frozenset([key]), tolerant=False), cache).pictures[key]
         changes = provenance_differences(row, cache.provenance(settings))
@@ -104,6 +104,29 @@ def redraw(
         share=float((change > 0).mean()),
         changes=tuple(changes),
     )
+
+
+def _as_computed(settings: RunSettings, row: Mapping[str, Any], cache: ComponentCache) -> RunSettings:
+    """Return the settings with the models as they were spelled when the row was computed.
+
+    Options such as ``compile`` change rounding, and a continued run may spell them differently. If a model cannot be
+    built as spelled then (its file has moved), it is built as the run spells it now.
+
+    :raises GuidelensError: a model has other weights.
+    """
+    then = replace(
+        settings,
+        generator=replace(settings.generator, name=row["generator"]),
+        guidance=replace(settings.guidance, name=row["guidance"]),
+    )
+    try:
+        check_fingerprints(then, cache)
+    except GuidelensError:
+        if then == settings:
+            raise
+        check_fingerprints(settings, cache)
+        return settings
+    return then
 
 
 def _levels(png: bytes) -> Any:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Metric,
         Prompt,
         PromptSet,
+        QuestionScore,
         Schedule,
         TextBatch,
     )
@@ -54,6 +55,7 @@ _HOME = {
     "PluginManager": "plugins",
     "Prompt": "contracts",
     "PromptSet": "contracts",
+    "QuestionScore": "contracts",
     "Result": "engine",
     "Sample": "engine",
     "Sampling": "sampling",
@@ -86,6 +88,7 @@ __all__ = [
     "PluginManager",
     "Prompt",
     "PromptSet",
+    "QuestionScore",
     "Result",
     "Sample",
     "Sampling",

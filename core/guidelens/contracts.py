@@ -264,9 +264,34 @@ class Column:
     looks: str = ""
 
 
+@dataclass(frozen=True)
+class QuestionScore:
+    """The score of one question that a metric asked about a picture.
+
+    :param text: the question or the statement that was asked.
+    :param score: its score, such as the probability of a yes.
+    :param by: what gave the score, such as an objective.
+    :param holds: whether the metric counts it as true; None if it does not decide.
+    """
+
+    text: str
+    score: float
+    by: str = ""
+    holds: bool | None = None
+
+
+QuestionedScores = tuple[dict[str, float], list[QuestionScore]]
+"""The columns of a picture, and the questions behind them."""
+
+
 @runtime_checkable
 class Metric(Protocol):
-    """A score of finished images."""
+    """A score of finished images.
+
+    A metric whose scores come from questions may also have ``score_questions(images, prompts)``. It returns for each
+    image what ``score`` returns and the questions (:data:`QuestionedScores`). guidelens then calls it instead of
+    ``score``, and keeps the questions beside the scores.
+    """
 
     @property
     def columns(self) -> tuple[Column, ...]:

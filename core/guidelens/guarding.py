@@ -16,14 +16,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from .contracts import LARGEST
+from .contracts import LARGEST, QuestionScore
 from .errors import GuidelensError, UsageError
 from .words import plural
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .contracts import Prompt, TextBatch
+    from .contracts import Prompt, QuestionedScores, TextBatch
 
 logger = logging.getLogger(__name__)
 
@@ -342,15 +342,49 @@ def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[di
     :raises ValueError, TypeError: if the metric violates the contract. Its own exceptions pass unchanged; the caller
         adds the name of the metric.
     """
+    return _checked_scores(metric, _listed(metric, "score", images, prompts))
+
+
+def questioned_scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[QuestionedScores]:
+    """Return :func:`scores_of` and the questions behind the scores of each image. Most metrics ask none.
+
+    :raises ValueError, TypeError: as :func:`scores_of`.
+    """
+    if not callable(getattr(metric, "score_questions", None)):
+        return [(scores, []) for scores in scores_of(metric, images, prompts)]
+    answers = _listed(metric, "score_questions", images, prompts)
+    if not all(isinstance(answer, tuple) and len(answer) == 2 for answer in answers):
+        raise TypeError("score_questions() must return a pair of scores and questions per picture")
+    scores = _checked_scores(metric, [values for values, _ in answers])
+    return [(each, _checked_questions(asked)) for each, (_, asked) in zip(scores, answers, strict=True)]
+
+
+def _listed(metric: Any, method: str, images: Tensor, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    """Call a metric's method with a copy of the images, and check that it returns an item per image."""
     given = images.clone()
     before = given._version
-    answers: Any = metric.score(given, list(prompts))
+    answers: Any = getattr(metric, method)(given, list(prompts))
     if given._version != before:
         raise ValueError("writes into the pictures that it is given; it must work on a copy (clone())")
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
-        raise TypeError(f"score() must return a list with a dict per picture, not a {type(answers).__name__}")
+        raise TypeError(
+            f"{method}() must return a list with an item per picture, not a {type(answers).__name__}"
+        )
     if len(answers) != len(prompts):
         raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")
+    return answers
+
+
+def _checked_questions(asked: Any) -> list[QuestionScore]:
+    for question in asked:
+        if not isinstance(question, QuestionScore):
+            raise TypeError(f"score_questions() returned a {type(question).__name__}, not a QuestionScore")
+        if not abs(float(question.score)) <= LARGEST:
+            raise ValueError(f"the score of {question.text!r} is {question.score}, not a finite number")
+    return list(asked)
+
+
+def _checked_scores(metric: Any, answers: Sequence[Any]) -> list[dict[str, float]]:
     order = [column.name for column in metric.columns]
     for answer in answers:
         if not isinstance(answer, Mapping):

@@ -18,6 +18,7 @@ def _judge(
     guidance: Annotated[Component, "guidance"],
     objectives: str = "",
     probability: bool = False,
+    facts: bool = False,
     device: str = "auto",
 ) -> Metric:
     """Score pictures by a guidance model's objectives.
@@ -25,6 +26,7 @@ def _judge(
     :param guidance: the guidance model, in quotes if its spelling has a comma.
     :param objectives: the objectives, joined by ``+`` (``itm+cap``); default: all.
     :param probability: exp(-loss) instead of -loss, in columns ``p-OBJECTIVE@MODEL``.
+    :param facts: also score each fact of the prompt as a caption; their means are columns OBJECTIVE-facts@MODEL.
     :param device: device of the guidance model: auto, cpu, cuda, cuda:N or mps.
     """
     import torch
@@ -34,7 +36,7 @@ def _judge(
     where = resolve_device(device)
     model = place(guidance.build(), where, torch.float32)
     wanted = [name.strip() for name in objectives.split("+") if name.strip()]
-    return Judge(model, guidance.spec, wanted or None, probability=probability, device=where)
+    return Judge(model, guidance.spec, wanted or None, probability=probability, facts=facts, device=where)
 
 
 def _vqascore(

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from guidelens.contracts import Prompt
+from guidelens.contracts import Prompt, QuestionedScores, QuestionScore
 from guidelens.errors import GuidelensError
-from guidelens.metrics.facts import FactReader, check_facts, fact_columns, fact_scores
+from guidelens.metrics.facts import check_facts, fact_columns, fact_scores
+from guidelens.metrics.questions import FactReader
 from guidelens.prompts.facts import statement, with_article
 from torch import Tensor
 from torchvision.ops import nms
@@ -39,9 +40,13 @@ class DetectMetric:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
+        return [scores for scores, _ in self.score_questions(images, prompts)]
+
+    def score_questions(self, images: Tensor, prompts: Sequence[Prompt]) -> list[QuestionedScores]:
+        """Return the scores, and each fact that boxes can check: 1 if it holds by itself."""
         return [self._one(image, prompt) for image, prompt in zip(images, prompts, strict=True)]
 
-    def _one(self, image: Tensor, prompt: Prompt) -> dict[str, float]:
+    def _one(self, image: Tensor, prompt: Prompt) -> QuestionedScores:
         facts = self.facts(prompt)
         checked = [fact for fact in facts if can_check(fact)]
         nouns = dict.fromkeys(noun for fact in checked for noun in (fact.subject, fact.object) if noun)
@@ -56,8 +61,9 @@ class DetectMetric:
             for fact in checked
             if fact.kind == "attribute" and shares[colour_of(fact.value) or ""] >= LEAST_SHARE_SHOWN
         }
-        scores = fact_scores(check_facts(facts, texts, found, 0.5), shown)
-        return {f"detect_{name}": value for name, value in scores.items()}
+        answers = check_facts(facts, texts, found, 0.5)
+        named = {f"detect_{name}": value for name, value in fact_scores(answers, shown).items()}
+        return named, [QuestionScore(a.text, a.probability, "boxes", a.holds) for a in answers if a.text]
 
 
 class TransformersDetector:

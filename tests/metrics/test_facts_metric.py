@@ -44,6 +44,7 @@ def scores(prompt: str | Prompt, *true: str, **options: Any) -> dict[str, float]
 def test_the_attribute_on_the_wrong_object() -> None:
     """F2 of the paper: red appears, the car appears, but the car is not red."""
     found = scores("a red car left of a dog", "a car", "a dog", "something red")
+    assert found.pop("mean") == pytest.approx((0.9 + 0.9 + 0.1 + 0.1) / 4)
     assert found == {
         "alignment": 0.5,
         "recall": 1.0,
@@ -81,6 +82,16 @@ def test_a_question_is_not_put_to_a_model_that_matches_captions() -> None:
     facts = (Fact("other", question="Is it a photograph?"), Fact("object", "zebra", needs=(0,)))
     found = scores(Prompt("a zebra", facts=facts), "a zebra")
     assert found["alignment"] == found["recall"] == 1.0
+
+
+def test_the_questions_are_reported_with_the_scores() -> None:
+    model = YesNoModel(Oracle("a car"), "oracle")
+    ((scores, asked),) = FactsMetric(model).score_questions(PICTURE, [Prompt("a red car")])
+    assert scores["fact_mean@oracle"] == pytest.approx(0.5)
+    assert [(q.text, q.by, q.holds) for q in asked] == [("a car", "itm", True), ("a red car", "itm", False)]
+    ((scores, asked),) = VqaScore(model).score_questions(PICTURE, [Prompt("a rd car", reference="a red car")])
+    assert [q.text for q in asked] == ["a red car"]
+    assert asked[0].score == scores["vqascore@oracle"]
 
 
 def test_per_question_answers() -> None:

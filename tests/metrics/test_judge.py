@@ -49,6 +49,28 @@ def test_scores_are_minus_the_losses_against_the_clean_prompt() -> None:
     assert [row["p-itc@tiny"] for row in likely] == pytest.approx([math.exp(row["itc@tiny"]) for row in rows])
 
 
+def test_facts_are_judged_one_by_one() -> None:
+    """Column and questions: the losses of the captions "a red car", "a dog", ...; their mean."""
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(2)) * 2 - 1
+    judge = Judge(TinyGuidance(), "tiny", ["cap", "itc"], facts=True)
+    prompts = [Prompt("a red car and a dog"), Prompt("dgo", reference="a dog")]
+    first, second = judge.score_questions(images, prompts)
+    texts = ["a car", "a dog", "a red car"]
+    for objective in ("cap", "itc"):
+        single = expected(images[:1].expand(3, -1, -1, -1), texts, objective)
+        assert [(q.text, q.score) for q in first[1] if q.by == objective] == [
+            (text, pytest.approx(value)) for text, value in zip(texts, single, strict=True)
+        ]
+        assert first[0][f"{objective}-facts@tiny"] == pytest.approx(sum(single) / 3)
+        whole = expected(images, ["a red car and a dog", "a dog"], objective)
+        assert [scores[f"{objective}@tiny"] for scores, _ in (first, second)] == pytest.approx(whole)
+    assert second[0]["itc-facts@tiny"] == second[0]["itc@tiny"]
+    likely = Judge(TinyGuidance(), "tiny", ["itc"], facts=True, probability=True).score(images, prompts)
+    assert likely[1]["p-itc-facts@tiny"] == pytest.approx(math.exp(second[0]["itc@tiny"]))
+    plain = Judge(TinyGuidance(), "tiny").score_questions(images, prompts)
+    assert all(not asked for _, asked in plain)
+
+
 def test_many_pictures_are_paired_with_their_prompts() -> None:
     images = torch.rand(70, 3, 4, 4, generator=torch.Generator().manual_seed(1)) * 2 - 1
     targets = [f"{'x' * (i % 9)} end" for i in range(70)]

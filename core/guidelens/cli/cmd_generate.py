@@ -111,7 +111,8 @@ def generate(
     files = wanted.write(drawing, size)
     if as_json:
         about = {"prompt": prompt, "schedule": drawing.schedule, "seed": seed}
-        print_json({**about, "scores": drawing.scores.values, **files})
+        asked = {"questions": drawing.scores.questions} if drawing.scores.questions else {}
+        print_json({**about, "scores": drawing.scores.values, **asked, **files})
     else:
         lines = {"schedule": drawing.schedule} if schedule is None else {}
         lines |= {column: f"{value:.2f}" for column, value in drawing.scores.values.items()}

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, get_args
 
-from guidelens.contracts import Column, Fact, FactKind, Prompt
-from guidelens.prompts.english import parse_prompt
+from guidelens.contracts import Column, Fact, FactKind, Prompt, QuestionedScores, QuestionScore
 
 from .judge import AT
-from .questions import YesNoModel
+from .questions import FactReader, YesNoModel
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-logger = logging.getLogger("guidelens.facts")
 
 
 class VqaScore:
@@ -34,8 +30,15 @@ class VqaScore:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
+        return [scores for scores, _ in self.score_questions(images, prompts)]
+
+    def score_questions(self, images: Tensor, prompts: Sequence[Prompt]) -> list[QuestionedScores]:
+        """Return the scores, and the one question behind each: the prompt."""
         answers = self.model.probabilities(images, [[prompt.target] for prompt in prompts])
-        return [{self._column: probability} for (probability,) in answers]
+        return [
+            ({self._column: value}, [QuestionScore(prompt.target, value, self.model.objective)])
+            for prompt, (value,) in zip(prompts, answers, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,7 @@ class Answer:
 
 ROLES = {
     "alignment": ("alignment", "share of the prompt's facts that hold"),
+    "mean": ("", "mean probability of the prompt's facts, each by itself"),
     "recall": ("recall", "share of the named objects that appear"),
     "recall_main": ("recall_main", "whether the object named first appears"),
     "recall_rest": ("recall_rest", "share of the other named objects that appear"),
@@ -76,26 +80,6 @@ def fact_columns(prefix: str, suffix: str, how: str) -> tuple[Column, ...]:
         Column(f"{prefix}_{name}{suffix}", f"{meaning}, {how}", role, 0.0, 1.0)
         for name, (role, meaning) in ROLES.items()
     )
-
-
-class FactReader:
-    """The facts of prompts: their own, or those that :func:`guidelens.prompts.english.parse_prompt` finds."""
-
-    def __init__(self) -> None:
-        """Start with nothing known."""
-        self._parsed: dict[str, tuple[Fact, ...]] = {}
-
-    def __call__(self, prompt: Prompt) -> tuple[Fact, ...]:
-        """Return the facts of a prompt. What the parser does not understand is a warning, once for each prompt."""
-        if prompt.facts:
-            return prompt.facts
-        if prompt.target not in self._parsed:
-            parsed = parse_prompt(prompt.target)
-            if parsed.rest or not parsed.facts:
-                what = "; ".join(parsed.rest) or "nothing to ask for"
-                logger.warning("facts: not understood in %r: %s", prompt.target, what)
-            self._parsed[prompt.target] = parsed.facts
-        return self._parsed[prompt.target]
 
 
 def check_facts(
@@ -142,7 +126,8 @@ def fact_scores(answers: Sequence[Answer], shown: Collection[str]) -> dict[str, 
         "relation": of_kind["relation"],
         "count": of_kind["count"],
     }
-    return {name: sum(a.holds for a in group) / len(group) for name, group in groups.items() if group}
+    shares = {name: sum(a.holds for a in group) / len(group) for name, group in groups.items() if group}
+    return {"mean": sum(answer.probability for answer in asked) / len(asked), **shares}
 
 
 class FactsMetric:
@@ -150,7 +135,8 @@ class FactsMetric:
 
     A fact holds if the probability of yes is at least the threshold and everything that it needs holds: a car that is
     not there is not red. Columns that do not apply to a prompt are left out, and so are all for a prompt without
-    facts. ``binding_shown`` also asks whether the attribute appears on anything ("something red").
+    facts. ``mean`` is the mean of the probabilities, which needs no threshold: Soft-TIFA of Kamath et al. (2025),
+    *GenEval 2*. ``binding_shown`` also asks whether the attribute appears on anything ("something red").
     """
 
     def __init__(self, model: YesNoModel, threshold: float = 0.5) -> None:
@@ -170,14 +156,21 @@ class FactsMetric:
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
         """Score images (B, 3, H, W) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
+        return [scores for scores, _ in self.score_questions(images, prompts)]
+
+    def score_questions(self, images: Tensor, prompts: Sequence[Prompt]) -> list[QuestionedScores]:
+        """Return the scores, and the question behind each fact with its probability of a yes."""
         answers = self.answers(images, prompts)
         values = [[a.fact.value for a in row if a.fact.kind == "attribute"] for row in answers]
         said = self._said(images, [[f"something {value}" for value in row] for row in values])
-        found = []
+        found: list[QuestionedScores] = []
         for row, listed, known in zip(answers, values, said, strict=True):
             shown = {value for value in listed if known[f"something {value}"] >= self.threshold}
             scores = fact_scores(row, shown)
-            found.append({f"fact_{name}{AT}{self.model.name}": value for name, value in scores.items()})
+            named = {f"fact_{name}{AT}{self.model.name}": value for name, value in scores.items()}
+            by = self.model.objective
+            asked = [QuestionScore(a.text, a.probability, by, a.holds) for a in row if a.text]
+            found.append((named, asked))
         return found
 
     def _said(self, images: Tensor, texts: Sequence[Sequence[str]]) -> list[dict[str, float]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from guidelens.errors import UsageError
 from guidelens.stats import Estimate, estimate
 
-from .judge import AT, PROBABILITY
+from .judge import AT, FACTS, PROBABILITY
 
 if TYPE_CHECKING:
     from guidelens.studies.results import CellRecord, StudyResults
@@ -246,7 +246,8 @@ def _own(guide: Guide, judge: str) -> Own:
     objective, at, model = judge.partition(AT)
     if not at or model != guide.guidance:
         return ""
-    return "objective" if objective.removeprefix(PROBABILITY) in guide.objectives else "model"
+    name = objective.removeprefix(PROBABILITY).removesuffix(FACTS)
+    return "objective" if name in guide.objectives else "model"
 
 
 def _values(found: Estimate) -> dict[str, float | int | None]:

@@ -1,23 +1,47 @@
-"""A guidance model that answers yes/no questions about pictures: VQA, or ITM in its place."""
+"""Questions about pictures: the facts of a prompt, and a model that answers yes or no (VQA, or ITM in its place)."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from guidelens.contracts import Fact, GuidanceModel
+from guidelens.contracts import Fact, GuidanceModel, Prompt
 from guidelens.errors import UsageError
 from guidelens.guarding import encode, losses_of
+from guidelens.prompts.english import parse_prompt
 from guidelens.prompts.facts import statement
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+logger = logging.getLogger("guidelens.facts")
+
 ANSWERING = ("vqa", "itm")
 """Objectives that are -log of the probability of a yes, the preferred one first."""
 
 _PAIRS_AT_ONCE = 32
+
+
+class FactReader:
+    """The facts of prompts: their own, or those that :func:`guidelens.prompts.english.parse_prompt` finds."""
+
+    def __init__(self) -> None:
+        """Start with nothing known."""
+        self._parsed: dict[str, tuple[Fact, ...]] = {}
+
+    def __call__(self, prompt: Prompt) -> tuple[Fact, ...]:
+        """Return the facts of a prompt. What the parser does not understand is a warning, once for each prompt."""
+        if prompt.facts:
+            return prompt.facts
+        if prompt.target not in self._parsed:
+            parsed = parse_prompt(prompt.target)
+            if parsed.rest or not parsed.facts:
+                what = "; ".join(parsed.rest) or "nothing to ask for"
+                logger.warning("facts: not understood in %r: %s", prompt.target, what)
+            self._parsed[prompt.target] = parsed.facts
+        return self._parsed[prompt.target]
 
 
 class YesNoModel:

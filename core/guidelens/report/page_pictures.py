@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from guidelens.colours import NEUTRAL
 from guidelens.report.charts import Line, line_chart
-from guidelens.report.study_cells import cell_command, redraw_command, request_words
+from guidelens.report.study_cells import cell_command, question_groups, redraw_command, request_words
 from guidelens.svg import short
 
 FIRST_SEEDS = 4
@@ -42,6 +42,8 @@ class CellView:
     """The command that draws it again bit for bit; empty if a model was given as an object."""
     command: str
     """The command that draws it alone; empty if a model was given as an object."""
+    questions: list[dict[str, Any]]
+    """Groups of questions behind the scores."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +115,14 @@ def field_row(
         if not cells:
             continue
         views = [
-            CellView(r, sources(r), _scores(r), _cell_charts(r, colours), *again(config, r, directory))
+            CellView(
+                r,
+                sources(r),
+                _scores(r),
+                _cell_charts(r, colours),
+                *again(config, r, directory),
+                question_groups(r.get("questions", {})),
+            )
             for r in cells
         ]
         columns.append(ColumnView(schedule, i, _first_mean(cells), views))

@@ -68,6 +68,7 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
             "image": cell["image"],
             "metrics": {name: round(value, 4) for name, value in cell["metrics"].items()},
             "errors": cell["metric_errors"],
+            **({"questions": question_groups(cell["questions"])} if cell["questions"] else {}),
             "steps": {
                 kind: {name: _series(values) for name, values in getattr(steps, kind).items()}
                 for kind in _SERIES
@@ -83,6 +84,23 @@ def cell_data(study: StudyResults, telemetry: Mapping[str, Telemetry]) -> dict[s
             "notes": cell["notes"],
         }
     return data
+
+
+def question_groups(questions: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Return the questions of a row as titled tables: a group for each metric and, within it, for what gave the scores.
+
+    Each line has the text, the score with two decimals, and a mark for whether it holds.
+    """
+    groups: dict[tuple[str, str], list[list[str]]] = {}
+    for metric, listed in questions.items():
+        for question in listed:
+            mark = {True: "holds", False: "does not hold", None: ""}[question.get("holds")]
+            line = [question["text"], f"{question['score']:.2f}".replace("-", "\N{MINUS SIGN}"), mark]
+            groups.setdefault((metric, question.get("by", "")), []).append(line)
+    return [
+        {"title": " by ".join(part for part in (metric, by) if part), "lines": lines}
+        for (metric, by), lines in groups.items()
+    ]
 
 
 def varied_columns(study: StudyResults) -> dict[str, list[str]]:

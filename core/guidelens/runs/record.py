@@ -128,6 +128,7 @@ def make_row(
         "metric_errors": scores.errors,
         "scored": list(scores.scorers),
         "scorers": scores.scorers,
+        **({"questions": scores.questions} if scores.questions else {}),
         **summary(result),
         "nonfinite_steps": int(result.nonfinite_steps),
         "seconds": round(float(result.seconds), 3),
@@ -145,8 +146,11 @@ def rescored(row: Mapping[str, Any], scores: Scores, metrics: Sequence[NamedMetr
     failed = names - scores.scorers.keys()
     scored = [name for name in row["scored"] if name not in failed]
     known = {name: version for name, version in row.get("scorers", {}).items() if name not in names}
+    asked = {name: listed for name, listed in row.get("questions", {}).items() if name not in names}
+    asked |= scores.questions
     return {
-        **row,
+        **{name: value for name, value in row.items() if name != "questions"},
+        **({"questions": asked} if asked else {}),
         "metrics": {**{c: v for c, v in row["metrics"].items() if c not in columns}, **scores.values},
         "metric_errors": {**errors, **scores.errors},
         "scored": [*scored, *(name for name in scores.scorers if name not in scored)],

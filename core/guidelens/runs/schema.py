@@ -66,6 +66,16 @@ class Sha256(TypedDict):
 
 
 @with_config(_STRICT)
+class Question(TypedDict):
+    """A question of a metric, see :class:`guidelens.QuestionScore`."""
+
+    text: str
+    score: Number
+    by: NotRequired[str]
+    holds: NotRequired[bool]
+
+
+@with_config(_STRICT)
 class Row(TypedDict):
     """A row of ``results.jsonl``; docs/outputs.md describes the keys."""
 
@@ -86,6 +96,7 @@ class Row(TypedDict):
     metric_errors: Texts
     scored: list[str]
     scorers: NotRequired[Texts]
+    questions: NotRequired[dict[str, list[Question]]]
     losses: Numbers
     gradient_norms: Numbers
     cosines: Numbers

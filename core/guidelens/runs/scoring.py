@@ -7,15 +7,20 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from guidelens.contracts import Column, Metric, Prompt
+from guidelens.contracts import Column, Metric, Prompt, QuestionedScores, QuestionScore
 from guidelens.errors import GuidelensError, UsageError
-from guidelens.guarding import one_line, scores_of
+from guidelens.guarding import one_line, questioned_scores_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+QUESTIONS_KEPT = 32
+"""Most questions that a row keeps of each metric."""
+TEXT_KEPT = 200
+"""Most characters that a row keeps of a question."""
 
 
 def version_text(plugins: Mapping[str, str]) -> str:
@@ -66,6 +71,30 @@ class Scores:
     """Name of each metric that succeeded, even if some of its columns do not apply -> version of its code."""
     errors: dict[str, str] = field(default_factory=dict)
     """Name of each metric that failed -> reason in one line."""
+    questions: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Name of each metric that asked questions -> the questions with their scores, :data:`QUESTIONS_KEPT` at most."""
+
+    def add(self, item: NamedMetric, answer: QuestionedScores) -> None:
+        """Add what a metric returned for the picture."""
+        values, asked = answer
+        self.values.update(values)
+        self.scorers[item.name] = item.version
+        if asked:
+            self.questions[item.name] = [_as_json(question) for question in asked[:QUESTIONS_KEPT]]
+
+
+def _as_json(question: QuestionScore) -> dict[str, Any]:
+    """Return a question as JSON values, without empty fields."""
+    text = question.text
+    values: dict[str, Any] = {
+        "text": text if len(text) <= TEXT_KEPT else f"{text[: TEXT_KEPT - 1]}…",
+        "score": float(f"{float(question.score):.6g}"),
+    }
+    if question.by:
+        values["by"] = question.by
+    if question.holds is not None:
+        values["holds"] = bool(question.holds)
+    return values
 
 
 def check_columns(metrics: Iterable[Mapping[str, Any]]) -> None:
@@ -95,15 +124,14 @@ def score(
     images = torch.stack([to_tensor(picture) for picture in pictures])
     for item in metrics:
         try:
-            answers = scores_of(item.metric, images, prompts)
+            answers = questioned_scores_of(item.metric, images, prompts)
         except (Exception, SystemExit):  # an error in a plugin must not affect the scores of other pictures
             logger.debug("metric %s failed on a batch; trying one by one", item.name, exc_info=True)
             for i, prompt in enumerate(prompts):
                 _score_one(item, images[i : i + 1], prompt, results[i])
         else:
             for result, answer in zip(results, answers, strict=True):
-                result.values.update(answer)
-                result.scorers[item.name] = item.version
+                result.add(item, answer)
     return results
 
 
@@ -118,10 +146,9 @@ def failures(rows: Iterable[Mapping[str, Any]]) -> list[tuple[str, str, int]]:
 
 def _score_one(item: NamedMetric, image: Tensor, prompt: Prompt, result: Scores) -> None:
     try:
-        (answer,) = scores_of(item.metric, image, [prompt])
+        (answer,) = questioned_scores_of(item.metric, image, [prompt])
     except (Exception, SystemExit) as error:  # as above
         logger.debug("metric %s failed on %r", item.name, prompt.text, exc_info=True)
         result.errors[item.name] = one_line(error)
     else:
-        result.values.update(answer)
-        result.scorers[item.name] = item.version
+        result.add(item, answer)

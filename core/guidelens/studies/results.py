@@ -315,12 +315,14 @@ def _joined(
 ) -> CellRecord:
     row = rows.get(member["key"])
     if row is not None:
-        return {**member, "status": DONE, "reason": "", **{name: row.get(name) for name in _ROW}}
+        found = {name: row.get(name) for name in _ROW}
+        return {**member, "status": DONE, "reason": "", **found, "questions": row.get("questions", {})}
     failure = failures.get(member["key"])
     status = MISSING if failure is None else FAILED
     empty: dict[str, Any] = {name: {} for name in _ROW[:6]}
     reason = "" if failure is None else failure["reason"]
-    return {**member, "status": status, "reason": reason, **empty, **dict.fromkeys(_ROW[6:])}
+    rest = {**dict.fromkeys(_ROW[6:]), "questions": {}}
+    return {**member, "status": status, "reason": reason, **empty, **rest}
 
 
 def flat(cell: CellRecord) -> dict[str, Any]:
@@ -338,9 +340,8 @@ def flat(cell: CellRecord) -> dict[str, Any]:
         "conflicts": "conflict",
         "metric_errors": "metric_error",
     }
-    row = {
-        name: value for name, value in cell.items() if name not in tables and name not in ("notes", "facts")
-    }
+    nested = ("notes", "facts", "questions")
+    row = {name: value for name, value in cell.items() if name not in tables and name not in nested}
     row["notes"] = "; ".join(cell["notes"])
     for name, prefix in tables.items():
         for what, value in (cell[name] or {}).items():

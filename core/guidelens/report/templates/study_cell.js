@@ -12,7 +12,7 @@ const openCell = (key) => {
   const variant = [member.schedule, `seed ${member.seed}`, ...member.values].join(", ");
   $("detail-title").replaceChildren(el("b", { textContent: member.prompt }), el("br"), variant,
     ...(member.changed ? [el("br"), `clean: ${member.clean}`] : []));
-  $("large").replaceChildren(stage.box, ...(stage.controls ? [stage.controls] : []), scores(cell));
+  $("large").replaceChildren(stage.box, ...(stage.controls ? [stage.controls] : []), scores(cell), ...questions(cell));
   $("telemetry").replaceChildren(...strips(key, cell), ...charts(cell));
   const beside = [el("a", { href: `#${key}`, textContent: "address of this view" })];
   if (cell.frames.length > 1) {
@@ -40,6 +40,11 @@ const scores = (cell) => list({
   ...cell.errors,
   "unguided steps": cell.nonfinite,
 });
+
+const questions = (cell) => (cell.questions || []).map(({ title, lines }) => el("details", { className: "questions" },
+  el("summary", { textContent: `${title}: ${lines.length} ${lines.length === 1 ? "question" : "questions"}` }),
+  el("dl", {}, ...lines.map(([asked, score, mark]) => el("div", {}, el("dt", { textContent: asked }),
+    el("dd", { textContent: mark ? `${score}, ${mark}` : score })))));
 
 // --- the steps: one large frame to step through, and all frames side by side
 

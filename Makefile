@@ -30,7 +30,7 @@ help:
 	@echo "make test    install what the tests need, and run them"
 	@echo "make check   lint, format check, type check, docs"
 	@echo "make docs    build the documentation into build/site; a dead link or a stale reference is an error"
-	@echo "make docs-serve     the same at http://127.0.0.1:8000, where its search works"
+	@echo "make docs-serve     the same, served at http://127.0.0.1:8000"
 	@echo "make findings       the tables of docs/findings.md, from the finished runs in FINDINGS"
 	@echo "make smoke          a comparison of two prompts, and the fast tests"
 	@echo "make test-lavis     our BLIP against LAVIS's, in an environment of its own (Python 3.11 or 3.10)"
@@ -70,7 +70,6 @@ docs: $(DEV_STAMP)
 	$(MKDOCS)
 	@echo "$(CURDIR)/build/site/index.html"
 
-# The search of the site works from a server, not from a file.
 docs-serve: docs
 	cd build/site && $(BIN)/python -m http.server --bind 127.0.0.1 8000
 

@@ -48,7 +48,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
     library = (tmp_path / "site" / "reference" / "api" / "library.html").read_text(encoding="utf-8")
-    assert "images/demo.png" in home
+    assert "images/gallery/forming.webp" in home
     assert 'id="guidelens.engine.Engine.stream"' in library
     assert ":class:" not in library
     asked = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', home)

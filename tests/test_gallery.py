@@ -57,9 +57,9 @@ def test_pages_show_no_other_picture() -> None:
     assert shown == {item.name for item in GALLERY.ITEMS}
 
 
-def test_the_study_is_that_of_the_tutorial() -> None:
-    blocks = re.findall(r"```toml\n(.*?)```", page("tutorial.md"), re.DOTALL)
-    assert GALLERY.BINDING in blocks
+def test_the_studies_are_those_of_the_pages() -> None:
+    for name, study in (("tutorial.md", GALLERY.BINDING), ("gallery.md", GALLERY.FORMING)):
+        assert study in re.findall(r"```toml\n(.*?)```", page(name), re.DOTALL)
 
 
 def test_pictures_are_shrunk(tmp_path: Path) -> None:
@@ -68,3 +68,19 @@ def test_pictures_are_shrunk(tmp_path: Path) -> None:
     GALLERY.shrink(source, tmp_path / "out" / "b.webp")
     with Image.open(tmp_path / "out" / "b.webp") as picture:
         assert picture.size == (900, 300)
+
+
+def test_animations_play_once_and_end_with_the_last_step(tmp_path: Path) -> None:
+    source = tmp_path / "a.webp"
+    shades = [Image.new("RGB", (1800, 600), (shade, shade, shade)) for shade in range(0, 250, 10)]
+    shades[0].save(source, save_all=True, append_images=shades[1:], lossless=True)
+    GALLERY.shrink(source, tmp_path / "b.webp")
+    with Image.open(tmp_path / "b.webp") as picture:
+        assert (picture.size, picture.n_frames, picture.info["loop"]) == ((900, 300), 12, 1)
+        lengths = []
+        for frame in range(12):
+            picture.seek(frame)
+            picture.load()
+            lengths.append(picture.info["duration"])
+        assert sum(lengths) < 5000  # longer motion would need a button that stops it
+        assert abs(picture.convert("RGB").getpixel((9, 9))[0] - 240) <= 2

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 IMAGES = Path(__file__).resolve().parents[1] / "images" / "gallery"
-LARGEST = 120_000
+LARGEST = 160_000
 WIDEST = 900
 
 BINDING = """\
@@ -28,6 +28,17 @@ seeds = 3
 steps = 25
 """
 """The study file of the tutorial."""
+
+
+FORMING = """\
+name = "forming"
+prompts = ["a red circle above a blue square", "a white circle, a black square and an orange triangle"]
+schedules = ["none", "itc", "itm", "cap", "shift", "blend"]
+seeds = 2
+steps = 50
+snapshots = 17
+"""
+"""The study file of the animation."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +56,14 @@ class Item:
 
 
 ITEMS = (
+    Item(
+        "forming.webp",
+        "forming.webp",
+        (
+            "guidelens study run forming.toml --out runs/forming",
+            "guidelens figure runs/forming --layout animation --seed 1 --out forming.webp",
+        ),
+    ),
     Item(
         "first.webp",
         "first.webp",
@@ -134,16 +153,33 @@ def shrink(source: Path, target: Path) -> None:
 
 
 def shrink_animation(source: Path, target: Path) -> None:
-    """Keep about a dozen frames, the last one among them, of 128 pixels."""
+    """Write an animation that plays once, in less than five seconds, and stays at its last frame.
+
+    At most a dozen frames are kept, the last one among them. Small pictures are enlarged to 256 pixels.
+    """
     from PIL import Image, ImageSequence
 
     with Image.open(source) as animation:
         frames = [frame.convert("RGB") for frame in ImageSequence.Iterator(animation)]
-    kept = frames[:: max(1, len(frames) // 12)]
-    kept = [*kept, frames[-1]] if kept[-1] is not frames[-1] else kept
-    small = [frame.resize((128, 128), Image.Resampling.NEAREST) for frame in kept]
-    times = [250] * (len(small) - 1) + [1500]
-    small[0].save(target, save_all=True, append_images=small[1:], duration=times, loop=0, quality=70)
+    kept = [frames[i] for i in sorted({round(i * (len(frames) - 1) / 11) for i in range(12)})]
+    width, height = kept[0].size
+    small = width <= 256
+    scale = 256 / width if small else min(1.0, WIDEST / width)
+    size = (round(width * scale), round(height * scale))
+    method = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
+    resized = [frame.resize(size, method) for frame in kept]
+    times = [300] * (len(resized) - 1) + [1000]
+    whole = {"kmin": 0, "kmax": 1}  # frames without traces of the one before
+    resized[0].save(
+        target,
+        save_all=True,
+        append_images=resized[1:],
+        duration=times,
+        loop=1,
+        quality=75,
+        method=6,
+        **whole,
+    )
 
 
 def main(findings: str = "") -> None:
@@ -151,6 +187,7 @@ def main(findings: str = "") -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "binding.toml").write_text(BINDING, encoding="utf-8")
+        (folder / "forming.toml").write_text(FORMING, encoding="utf-8")
         (folder / "runs").mkdir()
         if findings:
             (folder / "runs" / "findings").symlink_to(Path(findings).resolve())

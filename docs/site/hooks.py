@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from guidelens.colours import COLOURS, FIXED
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -33,6 +34,7 @@ ADOPTED = {
 }
 """Page of the site -> the file, no page of docs/, that it shows."""
 
+OBJECTIVE = re.compile(rf"<code>({'|'.join(FIXED)})</code>")
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -44,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig, **_: Any) -> Files:
         files.append(File.generated(config, page, content=content))
     for page, text in reference.pages().items():
         files.append(File.generated(config, page, content=text))
+    files.append(File.generated(config, "theme/colours.css", content=_colours()))
     return files
 
 
@@ -51,7 +54,25 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Turn links between files of the repository into links between pages; to what has no page, into plain text."""
     here = page.file.src_uri
     source = ADOPTED.get(here, f"docs/{here}")
+    if here == "index.md":
+        page.meta["hide"] = ["navigation", "toc"]
+    if here.startswith("reference/api/"):
+        page.meta["search"] = {"boost": 0.5}  # pages written by hand come first
     return re.sub(LINK, lambda match: _turned(match, here, source), markdown)
+
+
+def on_page_content(html: str, page: Page, **_: Any) -> str:
+    """Give objectives and schedules their colours; let the style sheet know the front page."""
+    html = OBJECTIVE.sub(lambda match: f'<code class="objective c{FIXED[match[1]]}">{match[1]}</code>', html)
+    return f'<div class="home">{html}</div>' if page.is_homepage else html
+
+
+def _colours() -> str:
+    """Return the colours of objectives as CSS, for the light and the dark scheme of the theme."""
+    light = " ".join(f"--c{i}: {each.light};" for i, each in enumerate(COLOURS))
+    dark = " ".join(f"--c{i}: {each.dark};" for i, each in enumerate(COLOURS))
+    text = "\n".join(f".md-typeset code.c{i} {{ color: var(--c{i}); }}" for i in range(len(COLOURS)))
+    return f':root {{ {light} }}\n[data-md-color-scheme="slate"] {{ {dark} }}\n{text}\n'
 
 
 def _notebook(text: str, source: str) -> str:

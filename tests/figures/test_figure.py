@@ -151,6 +151,10 @@ def test_animations_have_a_frame_per_snapshot(run: Path, tmp_path: Path, kind: s
     with Image.open(tmp_path / f"a.{kind}") as picture:
         assert picture.n_frames == 2
         assert picture.width == 2 * 200 + 8
+        height = picture.height
+    animate(load_study(run), tmp_path / f"b.{kind}", rows=1)
+    with Image.open(tmp_path / f"b.{kind}") as picture:
+        assert picture.height < height
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ Examples:
     default=4,
     show_default=True,
     section=WHAT,
-    help="Number of prompts of a grid.",
+    help="Number of prompts of a grid or an animation.",
 )
 @option(
     "--seed",
@@ -129,7 +129,7 @@ def figure(
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(path, verdict_table(verdicts()).encode())
     elif layout == "animation":
-        animate(study, path, prompt=prompts[0] if prompts else "", schedules=schedules, seed=seed)
+        animate(study, path, prompts=prompts, schedules=schedules, rows=rows, seed=seed)
     else:
         drawn = draw(
             layout,

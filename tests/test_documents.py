@@ -170,6 +170,18 @@ def test_the_page_on_embedding_runs(
     assert "unknown schedule 'shif' (did you mean 'shift'?)" in capsys.readouterr().out
 
 
+def test_the_page_on_loggers_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    space: dict[str, Any] = {"__name__": "loggers"}
+    for block in _blocks(ROOT / "docs" / "loggers.md", "python"):
+        exec(compile(block, "loggers.md", "exec"), space)
+    assert {path.name for path in Path("runs/tb").iterdir() if path.is_dir()} == {"itc", "shift"}
+    assert [path.name for path in Path("runs/engine").iterdir()] == ["shift"]
+    assert capsys.readouterr().out.splitlines()[-1] == "done"
+
+
 @pytest.mark.slow
 def test_the_tutorial_from_its_study_to_its_answer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -13,6 +13,7 @@ from guidelens.pictures import open_picture, png_bytes
 from guidelens.runs.compare import Perturbations, PlannedComparison, compute_comparison, plan_comparison
 from guidelens.runs.config import as_prompts
 from guidelens.runs.drive import Callbacks, Driver, Progress
+from guidelens.runs.logs import Labelled, RunLogger
 from guidelens.runs.notes import Note
 from guidelens.runs.resolve import RunScope, resolve_components
 from guidelens.runs.scoring import failures
@@ -107,6 +108,7 @@ def compare(
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[Note], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    loggers: Sequence[RunLogger] = (),
 ) -> Comparison:
     """Draw every prompt under every schedule with every seed, score the pictures and write a page to ``out``.
 
@@ -125,6 +127,7 @@ def compare(
     :param on_progress: see :class:`~guidelens.runs.drive.Callbacks`.
     :param on_note: see :class:`~guidelens.runs.drive.Callbacks`.
     :param should_stop: see :class:`~guidelens.runs.drive.Callbacks`.
+    :param loggers: see :mod:`guidelens.loggers`.
     :raises UsageError: for an invalid request, or a directory with other contents.
     :raises GuidelensError: if the directory cannot be written, or sampling fails.
     """
@@ -151,7 +154,7 @@ def compare(
     forms = Perturbations(perturbations, perturbation_seed)
     planned = plan_comparison(parts, sampling, seed_list, forms, device, batch_size, command)
     with RunStore(Path(out)) as store:
-        driver = compute_comparison(store, planned, Callbacks(on_progress, on_note, should_stop))
+        driver = compute_comparison(store, planned, Callbacks(on_progress, on_note, should_stop, loggers))
         if store.rows:
             write_pages(store)
         return _result(store, planned, driver)
@@ -176,11 +179,13 @@ def compare_sweep(
     *,
     out: str | Path,
     samplings: Mapping[str, Sampling],
+    loggers: Sequence[RunLogger] = (),
     **options: Any,
 ) -> Sweep:
     """Compare under several samplings, each in its own directory below ``out``, and write one page with all.
 
     :param samplings: the samplings by label, such as ``scale 0.3``. The page has a row of pictures for each.
+    :param loggers: see :mod:`guidelens.loggers`. Each value has its own series.
     :param options: see :func:`compare`.
     :raises UsageError, GuidelensError: see :func:`compare`.
     """
@@ -191,7 +196,8 @@ def compare_sweep(
     found: dict[str, Comparison] = {}
     for label, sampling in samplings.items():
         part = directory / label.replace(", ", "_").replace(" ", "-")
-        found[label] = compare(prompts, out=part, sampling=sampling, **options)
+        logs = [Labelled(logger, label) for logger in loggers]
+        found[label] = compare(prompts, out=part, sampling=sampling, loggers=logs, **options)
         if found[label].stopped:
             break
     page = directory / PAGE

@@ -13,6 +13,7 @@ from guidelens.words import plural
 
 from . import console
 from .completion import complete_component
+from .logs import LOG, print_logs, read_logs
 from .options import SectionedCommand, Setup, get_manager, sweep_options
 from .outputs import default_directory, json_option, open_option, open_page, print_json
 from .paths import UserPath
@@ -92,6 +93,7 @@ and metrics to a directory later. Other settings need another directory. See doc
     help="Directory for pictures, results.jsonl, grid.png and the page index.html.  "
     "[default: below runs, named after the command]",
 )
+@option("--log", "logs", section=DRAWING, **LOG)
 @json_option
 @open_option("page")
 @sweep_options
@@ -100,6 +102,7 @@ def compare(
     ctx: click.Context,
     chosen: PromptChoice,
     out: Path | None,
+    logs: tuple[str, ...],
     as_json: bool,
     open_it: bool,
     setup: Setup,
@@ -124,7 +127,8 @@ def compare(
     grid = {
         name: value or None if name in ("schedules", "metrics") else value for name, value in grid.items()
     }
-    result = _compare(prompts, setup, out=out, plugins=manager, command=command, **grid)
+    loggers = read_logs(logs, out)
+    result = _compare(prompts, setup, out=out, plugins=manager, command=command, loggers=loggers, **grid)
     if result is None or any(part.stopped for part in result.values()):
         console.echo_line(
             "interrupted", f"finished pictures are in {out}; run the same command again to resume"
@@ -136,6 +140,7 @@ def compare(
     else:
         for label, part in result.items():
             _print_result(part, label)
+        print_logs(loggers)
         console.out().print(f"page: {page}", markup=False, soft_wrap=True)
     if open_it:
         open_page(page)

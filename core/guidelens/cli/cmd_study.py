@@ -21,6 +21,7 @@ from .cmd_study_files import new_command, show_command
 from .cmd_study_metrics import distribution_command, matrix_command
 from .cmd_study_report import report_command, write_report
 from .completion import complete_component
+from .logs import LOG, print_logs, read_logs
 from .options import BatchSize, get_manager, joined_specs
 from .paths import UserPath
 from .sections import CommandGroup
@@ -59,6 +60,7 @@ class _ExecutionOptions:
     workers: int | None
     threads: int | None
     address: str | None
+    logs: tuple[str, ...]
 
     @property
     def planning_device(self) -> str | None:
@@ -127,6 +129,7 @@ _EXECUTION_FLAGS = (
         help="Address of a running Ray cluster (with --executor ray).  "
         "[default: a new cluster on this machine]",
     ),
+    click.option("--log", "logs", **LOG),
 )
 
 
@@ -268,6 +271,7 @@ def _run(
     from .interrupts import INTERRUPTED, PATIENCE, gentle_interrupts
     from .progress import comparison_progress
 
+    loggers = read_logs(execution.logs, directory)
     try:
         with gentle_interrupts(PATIENCE) as should_stop, comparison_progress() as report:
             done = run_study(
@@ -282,6 +286,7 @@ def _run(
                 on_progress=report,
                 on_note=lambda note: console.echo_line("warning", str(note)),
                 should_stop=should_stop,
+                loggers=loggers,
             )
     except KeyboardInterrupt:
         _print_stopped(directory)
@@ -290,6 +295,7 @@ def _run(
     if done.stopped:
         _print_stopped(directory)
         ctx.exit(INTERRUPTED)
+    print_logs(loggers)
     if done.reused + done.computed:
         path, _ = write_report(directory, manager)
         console.out().print(f"report: {path}", markup=False, soft_wrap=True)

@@ -153,7 +153,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
 
     A setting that is missing on one side counts as None there.
     """
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(flat_settings(old)), dict(flat_settings(new))
     return [
         (name, before.get(name), after.get(name))
         for name in [*after, *(name for name in before if name not in after)]
@@ -161,9 +161,10 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     ]
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat_settings(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the name and value of every setting, names dotted."""
     for name, item in value.items():
         if isinstance(item, Mapping):
-            yield from _flat(item, f"{prefix}{name}.")
+            yield from flat_settings(item, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", item

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.contracts import Prompt
 from guidelens.runs.execute import CellGroup, Executor, Outcome, Task, make_task
 from guidelens.runs.integrity import recorded_hash
+from guidelens.runs.logs import RunLog, RunLogger
 from guidelens.runs.notes import Note
 from guidelens.runs.record import prompt_of, rescored
 from guidelens.runs.scoring import NamedMetric, score
@@ -50,11 +51,13 @@ class Callbacks:
     :param on_progress: called with the progress after every step and every batch.
     :param on_note: called once with each note of the run, before sampling.
     :param should_stop: called before every batch; True ends the run after the batches in flight.
+    :param loggers: objects that receive every picture with its curves, see :mod:`guidelens.loggers`.
     """
 
     on_progress: Callable[[Progress], None] | None = None
     on_note: Callable[[Note], None] | None = None
     should_stop: Callable[[], bool] | None = None
+    loggers: Sequence[RunLogger] = ()
 
     def report(self, notes: Iterable[Note]) -> None:
         """Pass each note to ``on_note``."""
@@ -84,6 +87,7 @@ class Driver:
         self.computed = 0
         self.stopped = False
         self._callbacks = callbacks
+        self._log = RunLog(store, groups, callbacks.loggers)
         self._home = {key: group for group in groups for key in group.cells}
         self._running: dict[str, tuple[int, float, float]] = {}
         self._work_done = self._work = 0.0
@@ -99,6 +103,13 @@ class Driver:
         :param retry_metrics: also score stored pictures again by metrics that failed on them.
         :param extra: further fields of :class:`~guidelens.runs.execute.Task`.
         """
+        with self._log:
+            self._compute_and_score(plan, executor, batch_size, retry_metrics, extra)
+        sort_rows(self.store, plan.batches)
+
+    def _compute_and_score(
+        self, plan: Plan, executor: Executor, batch_size: int, retry_metrics: bool, extra: Mapping[str, Any]
+    ) -> None:
         self._compute(plan.todo, executor, extra)
         if not self.stopped:
             self._callbacks.report(rescoring_notes(self.store.rows.values(), self.metrics))
@@ -111,7 +122,6 @@ class Driver:
                 batch_size=batch_size,
                 should_stop=self._callbacks.should_stop,
             )
-        sort_rows(self.store, plan.batches)
 
     def _compute(self, todo: Iterable[Sequence[str]], executor: Executor, extra: Mapping[str, Any]) -> None:
         """Compute batches of keys and write those of their cells that are not on disk yet.
@@ -141,6 +151,7 @@ class Driver:
         pictures = {key: picture for key, picture in outcome.pictures.items() if key in new}
         self.computed += len(new.keys() - self.store.rows.keys())
         self.store.add(pictures, list(new.values()), outcome.telemetry)
+        self._log.add(new)
         if outcome.failures:
             failed = {
                 key: self._failure(key, task, outcome)

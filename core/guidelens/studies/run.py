@@ -13,6 +13,7 @@ from guidelens.plugins.spelling import suggestion
 from guidelens.runs.config import FORMAT
 from guidelens.runs.drive import Callbacks, Driver, Progress
 from guidelens.runs.execute import ComponentCache, Executor, InProcess
+from guidelens.runs.logs import RunLogger
 from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
 from guidelens.runs.provenance import upgrade_notes, versions
@@ -152,6 +153,7 @@ def run_study(
     on_progress: Callable[[Progress], None] | None = None,
     on_note: Callable[[Note], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    loggers: Sequence[RunLogger] = (),
 ) -> StudyRun:
     """Compute the cells of a study that ``out`` lacks.
 
@@ -160,8 +162,7 @@ def run_study(
     only with ``retry_failed``. The study may change between calls: unchanged cells are not computed again.
 
     :param study: a study, its file, or the name by which a plugin offers it.
-    :param device: overrides the study's.
-    :param batch_size: overrides the study's.
+    :param device: overrides the study's, as does ``batch_size``.
     :param retry_failed: try again failed cells, and failed metrics on stored pictures.
     :param executor: called with a cache; returns what computes the cells.
     :param perturb: replaces the library's perturbations.
@@ -169,6 +170,7 @@ def run_study(
     :param on_progress: see :class:`~guidelens.runs.drive.Callbacks`.
     :param on_note: likewise.
     :param should_stop: likewise.
+    :param loggers: see :mod:`guidelens.loggers`.
     :raises UsageError: for a study that makes no sense, or a directory that holds something else.
     :raises GuidelensError: for components that cannot be built, or a directory that cannot be written.
     """
@@ -182,7 +184,7 @@ def run_study(
     cache = study_component_cache(study, loaded, device)
     expansion = expand(study, loaded, cache, perturb=perturb)
     size = chosen_batch_size(batch_size or study.batch_size, old, cache, expansion)
-    callbacks = Callbacks(on_progress, on_note, should_stop)
+    callbacks = Callbacks(on_progress, on_note, should_stop, loggers)
     with RunStore(Path(out), STUDY) as store:
         callbacks.report(expansion.notes)
         if retry_failed:

@@ -144,17 +144,27 @@ def compare(
         guidance=guidance,
         schedules=schedules,
         metrics=metrics,
-        scope=RunScope(
-            copies=len(seed_list) * (1 + len(perturbations)),
-            steps=sampling.number_of_steps,
-            device=device,
-            recorded=None if earlier is None else earlier["settings"]["generator"]["name"],
-        ),
+        scope=_scope(len(seed_list) * (1 + len(perturbations)), sampling, device, earlier),
     )
     forms = Perturbations(perturbations, perturbation_seed)
     planned = plan_comparison(parts, sampling, seed_list, forms, device, batch_size, command)
-    with RunStore(Path(out)) as store:
-        driver = compute_comparison(store, planned, Callbacks(on_progress, on_note, should_stop, loggers))
+    return _computed(Path(out), planned, Callbacks(on_progress, on_note, should_stop, loggers))
+
+
+def _scope(copies: int, sampling: Sampling, device: str, earlier: Mapping[str, Any] | None) -> RunScope:
+    """Return what a generator may know of the run.
+
+    :param copies: number of pictures of each prompt.
+    :param earlier: ``config.json`` of the directory, if it holds a comparison.
+    """
+    recorded = None if earlier is None else earlier["settings"]["generator"]["name"]
+    return RunScope(copies=copies, steps=sampling.number_of_steps, device=device, recorded=recorded)
+
+
+def _computed(out: Path, planned: PlannedComparison, callbacks: Callbacks) -> Comparison:
+    """Compute the missing cells, write the pages, and return the result."""
+    with RunStore(out) as store:
+        driver = compute_comparison(store, planned, callbacks)
         if store.rows:
             write_pages(store)
         return _result(store, planned, driver)

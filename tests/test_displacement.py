@@ -8,9 +8,7 @@ import pytest
 from guidelens.engine import Engine, Sample
 from guidelens.guidance.displacement import LARGEST
 from guidelens.sampling import Sampling
-from guidelens_guided_diffusion import load_generator
-from guidelens_worlds.shapes.files import GENERATOR
-from guidelens_worlds.shapes.guidance import load_guidance
+from guidelens_worlds.shapes.files import FILES
 from toys import Constant
 
 SPOILT = [
@@ -37,7 +35,7 @@ FINE = [
 
 @pytest.fixture(scope="module", name="models")
 def the_shipped_models():
-    return load_generator(GENERATOR), load_guidance()
+    return FILES.load_generator(), FILES.load_blip()
 
 
 @pytest.mark.parametrize(("preset", "overrides", "sampler", "steps"), SPOILT + FINE)

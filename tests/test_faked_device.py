@@ -16,10 +16,8 @@ from guidelens.device_copies import to_device
 from guidelens.engine import Sample
 from guidelens.sampling import Sampling
 from guidelens_blip import BlipGuidance, BlipOptions
-from guidelens_guided_diffusion import load_generator
 from guidelens_open_clip import OpenClipGuidance
-from guidelens_worlds.shapes.files import GENERATOR
-from guidelens_worlds.shapes.guidance import load_guidance
+from guidelens_worlds.shapes.files import FILES
 from toys import EVERYTHING, Constant, Shift, TinyNet, TinyVision, make_engine
 
 with warnings.catch_warnings():
@@ -56,7 +54,7 @@ def test_the_engine_itself(monkeypatch, options, sampler):
 
 def test_the_shapes_world(monkeypatch):
     """A guided-diffusion UNet and BLIP's three objectives."""
-    net, blip = load_generator(GENERATOR), load_guidance()
+    net, blip = FILES.load_generator(), FILES.load_blip()
     samples = [
         Sample("a red circle above a blue square", Constant(itc=1.0, itm=1.0, cap=1.0), 0),
         Sample("a red circle", Constant(cap=1.0), 1),
@@ -67,7 +65,7 @@ def test_the_shapes_world(monkeypatch):
 
 
 def test_a_learned_temperature_and_negatives(monkeypatch):
-    net, blip = load_generator(GENERATOR), load_guidance()
+    net, blip = FILES.load_generator(), FILES.load_blip()
     options = BlipOptions(
         itc_mode="infonce", temperature="learned", negatives=("a red circle", "a blue square")
     )
@@ -97,7 +95,7 @@ def test_open_clip(monkeypatch):
         multimodal_cfg={**text, "attn_pooler_heads": 2},
     )
     model = OpenClipGuidance(coca, open_clip.SimpleTokenizer(context_length=12))
-    net = load_generator(GENERATOR)
+    net = FILES.load_generator()
     engine = make_engine(net, model, Sampling(steps=10), device="cpu")
     samples = [Sample("a red circle", Constant(itc=1.0, cap=1.0), 0), Sample("a cross", Constant(cap=0.5), 1)]
     expect_clean(*fake_steps(monkeypatch, engine, samples, [net, coca]))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 
 class SceneItem(Protocol):
@@ -43,8 +43,8 @@ class AnyScene(Protocol):
         """The things in it."""
 
 
-Related = Callable[[SceneItem, str, SceneItem], bool]
-"""Whether the first item is in a relation to the second."""
+Related = Callable[[Any, str, Any], bool]
+"""Whether the first item of a scene is in a relation to the second."""
 ClaimKind = Literal["object", "count", "relation", "ground", "sky"]
 
 

@@ -1,7 +1,7 @@
-"""Prompt sets of a world, by category, drawn with a seed and divided into two splits that share no prompt.
+"""Prompt sets of a world, by category after DrawBench (Saharia et al. 2022).
 
-A hash of the text assigns each prompt to one of two splits: ``sweep`` (a quarter) for choosing settings, ``test`` for
-scores.
+Prompts are drawn with a seed. A hash of the text assigns each prompt to one of two splits: ``sweep`` (a quarter) for
+choosing settings, ``test`` for scores.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from typing import Literal
 
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
+
+from .description import Description
+from .typos import can_be_misspelt, misspell
 
 Split = Literal["test", "sweep"]
 
@@ -28,7 +31,7 @@ _MISSES = 5000
 class PromptSet:
     """The prompts of a world.
 
-    :param demo: a few fixed prompts.
+    :param demo: a few fixed prompts with their categories.
     :param categories: name -> function that draws one prompt.
     """
 
@@ -57,7 +60,7 @@ class PromptSet:
         if category == "all":
             return [prompt for name in self.categories for prompt in self._drawn(name, limit, seed, split)]
         if category not in self.categories:
-            raise UsageError(f"no category {category!r}; choose demo, all, {', '.join(self.categories)}")
+            raise UsageError(f"unknown category {category!r}; choose demo, all, {', '.join(self.categories)}")
         return self._drawn(category, limit, seed, split)
 
     def _drawn(self, category: str, limit: int, seed: int, split: Split) -> list[Prompt]:
@@ -73,10 +76,29 @@ class PromptSet:
             if len(found) == limit:
                 return list(found.values())
         raise UsageError(
-            f"the category {category!r} has only {len(found)} prompts in its {split} part, not {limit}"
+            f"the category {category!r} has only {len(found)} prompts in the split {split}, not {limit}"
         )
 
 
 def split_of(text: str) -> Split:
     """Return the split of a prompt, by a hash of its text."""
     return "sweep" if hashlib.sha256(text.encode()).digest()[0] % 4 == 0 else "test"
+
+
+def misspelt(clean: Sequence[DrawPrompt], read: Callable[[str], Description | None]) -> DrawPrompt:
+    """Return a function that draws a clean prompt and misspells it. Metrics use the clean prompt.
+
+    :param clean: functions that draw clean prompts.
+    :param read: parses a caption. A text that it can read, for example "cat" for "car", is not a typo.
+    """
+
+    def draw(rng: random.Random) -> Prompt:
+        text = ""
+        while not can_be_misspelt(text):
+            text = rng.choice(clean)(rng).text
+        while True:
+            typo = misspell(text, rng)
+            if read(typo) is None:
+                return Prompt(typo, reference=text)
+
+    return draw

@@ -32,10 +32,14 @@ def description_scores(description: Description, scene: AnyScene, related: Relat
     return scores
 
 
+def recall(phrases: Sequence[Phrase], items: Sequence[SceneItem]) -> float:
+    """Return the share of phrases that some item matches."""
+    return sum(any(map(p.matches, items)) for p in phrases) / len(phrases)
+
+
 def _recalls(phrases: Sequence[Phrase], items: Sequence[SceneItem]) -> dict[str, float]:
-    found = [float(any(map(p.matches, items))) for p in phrases]
-    scores = {"recall": sum(found) / len(found), "recall_main": found[0]}
-    return {**scores, "recall_rest": sum(found[1:]) / len(found[1:])} if len(found) > 1 else scores
+    scores = {"recall": recall(phrases, items), "recall_main": recall(phrases[:1], items)}
+    return {**scores, "recall_rest": recall(phrases[1:], items)} if len(phrases) > 1 else scores
 
 
 def _bindings(phrases: Sequence[Phrase], items: Sequence[SceneItem]) -> dict[str, float]:

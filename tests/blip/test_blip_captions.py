@@ -8,7 +8,7 @@ import pytest
 import torch
 from guidelens.errors import UsageError
 from guidelens_blip import BlipGuidance, BlipOptions, clean_caption
-from guidelens_worlds.shapes.guidance import load_guidance
+from guidelens_worlds.shapes.files import FILES
 from guidelens_worlds.shapes.world import Item, Scene, render
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,7 +76,7 @@ def test_the_shipped_model_does_not_mind_a_full_stop() -> None:
     image = torch.from_numpy(render(scene))[None]
 
     def loss(prompt: str, clean: bool) -> float:
-        guidance = load_guidance(clean=clean)
+        guidance = FILES.load_blip(clean=clean)
         return guidance.losses(image, guidance.encode_text([prompt]), ["cap"])["cap"].item()
 
     true = loss("a large red circle", True)

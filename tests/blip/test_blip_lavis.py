@@ -25,7 +25,7 @@ from guidelens_blip.checkpoint import interpolate_positions, load_state
 from guidelens_blip.lavis import build_lavis, import_quietly
 from guidelens_blip.plugin import blip as blip_component
 from guidelens_blip.untrained import untrained_blip
-from guidelens_worlds.shapes.files import BLIP, BLIP_CLEAN, VOCAB
+from guidelens_worlds.shapes.files import FILES
 from torch.testing import assert_close
 
 lavis = pytest.mark.lavis
@@ -167,9 +167,9 @@ def test_widths_of_heads_that_are_no_powers_of_four(config, vocab, images, promp
 
 @lavis
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
-@pytest.mark.parametrize("weights", [BLIP, BLIP_CLEAN], ids=["x0", "clean"])
+@pytest.mark.parametrize("weights", [FILES.blip, FILES.blip_clean], ids=["x0", "clean"])
 def test_shipped_weights(weights: Path, dtype: torch.dtype) -> None:
-    ours, theirs = (load_blip(weights, vocab=VOCAB, backend=backend) for backend in ("native", "lavis"))
+    ours, theirs = (load_blip(weights, vocab=FILES.vocab, backend=backend) for backend in ("native", "lavis"))
     assert ours.fingerprint == theirs.fingerprint
     generator = torch.Generator().manual_seed(3)
     images = torch.rand(4, 3, 32, 32, generator=generator, dtype=torch.float64).to(dtype) * 2 - 1
@@ -320,14 +320,14 @@ def test_published_image_sizes(config, vocab, tmp_path: Path, size: int) -> None
 
 @lavis
 def test_the_component_runs_on_lavis() -> None:
-    component = blip_component(checkpoint=str(BLIP), vocab=str(VOCAB), backend="lavis")
+    component = blip_component(checkpoint=str(FILES.blip), vocab=str(FILES.vocab), backend="lavis")
     assert type(component.model).__mro__[1].__module__.startswith("lavis.")
 
 
 def test_without_lavis_one_line_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(GuidelensError) as caught:
-        load_blip(BLIP, vocab=VOCAB, backend="lavis")
+        load_blip(FILES.blip, vocab=FILES.vocab, backend="lavis")
     message = str(caught.value)
     assert "\n" not in message
     assert "backend=lavis needs salesforce-lavis, which installs on Python 3.10 and 3.11" in message
@@ -362,6 +362,6 @@ assert not any(f[:3] == ("ignore", None, Warning) for f in warnings.filters), wa
 def test_import_noise_does_not_reach_the_user_from_any_thread() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     environment.pop("PYTHONWARNINGS", None)
-    command = [sys.executable, "-c", USE, str(BLIP), str(VOCAB)]
+    command = [sys.executable, "-c", USE, str(FILES.blip), str(FILES.vocab)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -16,7 +16,7 @@ from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.testing import examine
 from guidelens.testing.plugin import check_plugin
-from guidelens_worlds.shapes.files import BLIP, GENERATOR, VOCAB
+from guidelens_worlds.shapes.files import FILES
 from guidelens_worlds.shapes.language import describe, wording
 from guidelens_worlds.shapes.world import random_scene, render_batch
 
@@ -258,14 +258,14 @@ def test_specs_are_checked_at_once() -> None:
         pytest.param("shapes", [], {"bad-is-low"}, marks=pytest.mark.slow),
         pytest.param(
             "guided-diffusion",
-            [f"guided-diffusion:checkpoint={GENERATOR}"],
+            [f"guided-diffusion:checkpoint={FILES.generator}"],
             set(),
             marks=pytest.mark.slow,
         ),
         pytest.param(
             "blip",
             [
-                f"blip:checkpoint={BLIP},vocab={VOCAB},itc=infonce,temperature=learned,"
+                f"blip:checkpoint={FILES.blip},vocab={FILES.vocab},itc=infonce,temperature=learned,"
                 "negatives=a blue square|a green cross,itm=margin,label_smoothing=0.1"
             ],
             set(),

@@ -23,7 +23,7 @@ Key = tuple[str, list[tuple[str, str, str]]]
 
 def key(scene: Scene) -> Key:
     """What a perfect reading agrees on: the background, and the kinds of the objects."""
-    return scene.background, sorted((o.colour, o.shape, o.size) for o in scene.items)
+    return scene.ground, sorted((o.colour, o.shape, o.size) for o in scene.items)
 
 
 def scenes(count: int, seed: int, num_items: int | None = None) -> list[Scene]:

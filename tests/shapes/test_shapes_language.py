@@ -9,25 +9,22 @@ from dataclasses import replace
 
 import pytest
 from guidelens.errors import UsageError
+from guidelens_worlds.description import Claim, Description, Phrase, claims
 from guidelens_worlds.shapes.compose import scene_for
+from guidelens_worlds.shapes.definition import WORLD
 from guidelens_worlds.shapes.language import (
+    LANGUAGE,
     RELATION_MARGIN,
     RELATIONS,
-    Claim,
-    Description,
-    Phrase,
-    claims,
-    corrupt,
     describe,
-    holds,
-    misspell,
     read,
-    related,
     true_of,
     wording,
 )
-from guidelens_worlds.shapes.training.pairs import draw_pairs, draw_scenes, truth_matrix
 from guidelens_worlds.shapes.world import BACKGROUNDS, COLOURS, SHAPES, SIZES, Item, Scene
+from guidelens_worlds.training.pairs import draw_pairs, truth_matrix
+from guidelens_worlds.training.pictures import draw_scenes
+from guidelens_worlds.typos import misspell
 from pictures import scenes
 
 
@@ -52,7 +49,7 @@ def naive_truth(description: Description, scene: Scene) -> bool:
     def fits(phrase: Phrase, item: Item) -> bool:
         size = "small" if item.radius <= 5.2 else "large"
         return (
-            phrase.shape == item.shape
+            phrase.noun == item.shape
             and (phrase.colour is None or phrase.colour == item.colour)
             and (phrase.size is None or phrase.size == size)
         )
@@ -63,7 +60,7 @@ def naive_truth(description: Description, scene: Scene) -> bool:
             return False
         if phrase.count > 1 and number != phrase.count:
             return False
-    if description.background is not None and description.background != scene.background:
+    if description.ground is not None and description.ground != scene.ground:
         return False
     if description.relation is None:
         return True
@@ -203,7 +200,7 @@ def test_truth_matrix_is_the_truth_of_all_pairs() -> None:
         shown = scenes(40, seed=seed)
         described = [describe(s, rng, full=rng.random() < 0.3) for s in shown]
         described += [random_description(rng) for _ in range(40)]
-        matrix = truth_matrix(shown, described)
+        matrix = truth_matrix(WORLD, shown, described)
         assert matrix.shape == (40, 80)
         for i, scene in enumerate(shown):
             assert matrix[i, i]
@@ -219,9 +216,11 @@ def test_relations_hold_from_the_margin_on(relation: str) -> None:
     way = {"left of": (-1, 0), "right of": (1, 0), "above": (0, -1), "below": (0, 1)}[relation]
     for distance, expected in ((3.0, True), (2.99, False), (0.0, False), (-3.0, False), (12.0, True)):
         a = at(16 + distance * way[0], 16 + distance * way[1])
-        assert related(a, relation, at(16, 16)) is expected
+        assert LANGUAGE.related(a, relation, at(16, 16)) is expected
     # Distance along the other axis does not matter.
-    assert related(at(16 + 4 * way[0] + 9 * way[1], 16 + 4 * way[1] + 9 * way[0]), relation, at(16, 16))
+    assert LANGUAGE.related(
+        at(16 + 4 * way[0] + 9 * way[1], 16 + 4 * way[1] + 9 * way[0]), relation, at(16, 16)
+    )
     assert RELATION_MARGIN == 3
 
 
@@ -236,17 +235,17 @@ def test_counts_are_exact_and_single_objects_at_least_one() -> None:
     two = Scene("gray", (at(8, 8), at(24, 24)))
     three = Scene("gray", (*two.items, at(8, 24)))
     one_claim, two_claim = Claim("object", (Phrase("circle"),)), Claim("count", (Phrase("circle", count=2),))
-    assert holds(one_claim, two)
-    assert holds(two_claim, two)
-    assert not holds(two_claim, three)
-    assert not holds(two_claim, Scene("gray", (at(8, 8),)))
-    assert not holds(one_claim, Scene("gray", ()))
+    assert LANGUAGE.holds(one_claim, two)
+    assert LANGUAGE.holds(two_claim, two)
+    assert not LANGUAGE.holds(two_claim, three)
+    assert not LANGUAGE.holds(two_claim, Scene("gray", (at(8, 8),)))
+    assert not LANGUAGE.holds(one_claim, Scene("gray", ()))
 
 
 def test_claims_of_a_description() -> None:
     description = read("two red circles and a blue square on a pink background")
     assert description is not None
-    assert [claim.kind for claim in claims(description)] == ["count", "object", "background"]
+    assert [claim.kind for claim in claims(description)] == ["count", "object", "ground"]
     positional = read("a red circle above a blue square")
     assert positional is not None
     assert [claim.kind for claim in claims(positional)] == ["object", "object", "relation"]
@@ -259,7 +258,7 @@ def test_descriptions_are_true_and_full_ones_complete() -> None:
         assert naive_truth(partial, scene)
         assert naive_truth(full, scene)
         assert sum(p.count for p in full.phrases) == len(scene.items)
-        assert full.background == scene.background
+        assert full.ground == scene.ground
         assert all(p.colour and p.size for p in full.phrases)
         assert (full.relation is not None) == ([p.count for p in full.phrases] == [1, 1])
 
@@ -269,8 +268,8 @@ def test_corrupted_descriptions_are_false_by_one_thing() -> None:
     found = Counter()
     for scene in scenes(250, seed=7):
         description = describe(scene, rng, full=rng.random() < 0.5)
-        for kind in (None, "colour", "shape", "size", "count", "relation", "background"):
-            wrong = corrupt(description, scene, rng, kind)
+        for kind in (None, *WORLD.changes):
+            wrong = LANGUAGE.corrupt(description, scene, rng, kind)
             if wrong is None:
                 continue
             found[kind] += 1
@@ -283,19 +282,19 @@ def test_corrupted_descriptions_are_false_by_one_thing() -> None:
             changed = [
                 name
                 for p, q in zip(description.phrases, wrong.phrases, strict=True)
-                for name in ("colour", "shape", "size", "count")
+                for name in ("colour", "noun", "size", "count")
                 if getattr(p, name) != getattr(q, name)
             ]
-            changed += [n for n in ("relation", "background") if getattr(description, n) != getattr(wrong, n)]
+            changed += [n for n in ("relation", "ground") if getattr(description, n) != getattr(wrong, n)]
             assert len(changed) == 1
             assert kind in (None, *changed)
-    assert min(found[kind] for kind in ("colour", "shape", "size", "count", "relation", "background")) > 20
+    assert min(found[kind] for kind in WORLD.changes) > 20
 
 
 def test_captions_of_a_training_batch() -> None:
     rng = random.Random(8)
-    shown, images = draw_scenes(rng, 64)
-    pairs = draw_pairs(rng, shown, images, typo_share=0.0)
+    shown, images = draw_scenes(WORLD, rng, 64)
+    pairs = draw_pairs(WORLD, rng, shown, images, typo_share=0.0)
     for i, (caption, wrong) in enumerate(zip(pairs.captions, pairs.false_captions, strict=True)):
         said, unsaid = read(caption), read(wrong)
         assert said is not None

@@ -12,7 +12,7 @@ from guidelens.contracts import Metric, Prompt
 from guidelens_worlds.shapes.compose import scene_for
 from guidelens_worlds.shapes.language import read
 from guidelens_worlds.shapes.metrics import ShapesMetric
-from guidelens_worlds.shapes.prompts import shapes_prompts
+from guidelens_worlds.shapes.prompts import PROMPTS
 from guidelens_worlds.shapes.world import Item, Scene, render
 
 RED_CIRCLE = Item("red", "circle", 7.5, 10, 9)
@@ -173,7 +173,7 @@ def test_pictures_and_prompts_must_pair() -> None:
 def test_true_scenes_of_every_category_score_1() -> None:
     """The oracle of ``guidelens shapes draw``: what a sentence says is drawn, read and found aligned."""
     rng = random.Random(0)
-    for prompt in shapes_prompts("all", 4, seed=3):
+    for prompt in PROMPTS.draw("all", 4, seed=3):
         description = read(prompt.target)
         assert description is not None
         image = torch.from_numpy(render(scene_for(description, rng)))

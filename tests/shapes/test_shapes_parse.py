@@ -6,7 +6,7 @@ import random
 
 import numpy as np
 import pytest
-from guidelens_worlds.shapes.parse import ParsedScene, fidelity_of, parse
+from guidelens_worlds.shapes.parse import ParsedScene, parse, realism_of
 from guidelens_worlds.shapes.world import BACKGROUNDS, COLOURS, SHAPES, Item, Scene, coverage, render
 from pictures import Array, key, one, quantised, rgb, scenes, second_reading, worn
 
@@ -14,18 +14,16 @@ from pictures import Array, key, one, quantised, rgb, scenes, second_reading, wo
 def read_all(shown: list[Scene], images: list[Array]) -> tuple[float, np.ndarray]:
     """Share read perfectly, and the fidelities."""
     readings = [parse(image) for image in images]
-    perfect = [
-        key(r.scene) == key(s) and r.background == s.background for r, s in zip(readings, shown, strict=True)
-    ]
-    return float(np.mean(perfect)), np.array([r.fidelity for r in readings])
+    perfect = [key(r.scene) == key(s) and r.ground == s.ground for r, s in zip(readings, shown, strict=True)]
+    return float(np.mean(perfect)), np.array([r.realism for r in readings])
 
 
 def test_clean_pictures_are_read_perfectly() -> None:
     shown = scenes(400, seed=0)
     images = [quantised(render(s)) if i % 2 else render(s) for i, s in enumerate(shown)]
-    perfect, fidelity = read_all(shown, images)
+    perfect, realism = read_all(shown, images)
     assert perfect >= 0.99
-    assert fidelity.min() > 0.97
+    assert realism.min() > 0.97
 
 
 def test_places_and_radii_are_read_to_a_fraction_of_a_pixel() -> None:
@@ -41,9 +39,9 @@ def test_places_and_radii_are_read_to_a_fraction_of_a_pixel() -> None:
 def test_noisy_and_blurred_pictures_are_read() -> None:
     shown = scenes(100, seed=2)
     noise = np.random.default_rng(2)
-    perfect, fidelity = read_all(shown, [worn(render(s), noise, sigma=5, blur=0.6) for s in shown])
+    perfect, realism = read_all(shown, [worn(render(s), noise, sigma=5, blur=0.6) for s in shown])
     assert perfect >= 0.95
-    assert 0.9 < fidelity.mean() < 0.995
+    assert 0.9 < realism.mean() < 0.995
 
 
 def test_a_second_reader_agrees() -> None:
@@ -64,7 +62,7 @@ def test_a_second_reader_agrees() -> None:
 def nothing(image: Array) -> ParsedScene:
     reading = parse(np.asarray(image, dtype=np.float32))
     assert reading.scene.items == ()
-    assert reading.fidelity == 0
+    assert reading.realism == 0
     return reading
 
 
@@ -72,7 +70,7 @@ def nothing(image: Array) -> ParsedScene:
 def test_one_colour(name: str) -> None:
     value = {**COLOURS, **BACKGROUNDS}[name]
     reading = nothing(np.broadcast_to(rgb(value), (3, 32, 32)))
-    assert reading.background == (name if name in BACKGROUNDS else None)
+    assert reading.ground == (name if name in BACKGROUNDS else None)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 7.0])
@@ -179,12 +177,12 @@ def test_a_background_of_no_palette_colour_is_named_none() -> None:
         image = repainted(one("red", "circle", 8), render(one("red", "circle", 8)))
         outside = coverage("circle", 16, 16, 8) == 0
         image[:, outside] = rgb(value)[:, :, 0]
-        assert parse(image).background is None
+        assert parse(image).ground is None
 
 
 def test_a_background_slightly_off_is_still_named() -> None:
     image = render(one("red", "circle", 8, background="pink")) + 8 / 127.5
-    assert parse(image).background == "pink"
+    assert parse(image).ground == "pink"
 
 
 # --- several objects ----------------------------------------------------------------------------------------
@@ -208,22 +206,22 @@ def test_more_objects_than_the_world_has_are_all_read() -> None:
     assert key(parse(render(scene)).scene) == key(scene)
 
 
-# --- fidelity -----------------------------------------------------------------------------------------------
+# --- realism ------------------------------------------------------------------------------------------------
 
 
-def test_fidelity_falls_with_what_is_unexplained() -> None:
+def test_realism_falls_with_what_is_unexplained() -> None:
     scene = one("blue", "square", 8, 12, 12)
     clean = render(scene)
     noise = np.random.default_rng(1)
-    values = [parse(worn(clean, noise, sigma=s)).fidelity for s in (0, 5, 10, 20)]
+    values = [parse(worn(clean, noise, sigma=s)).realism for s in (0, 5, 10, 20)]
     assert values == sorted(values, reverse=True)
     assert values[0] > 0.99
     image = clean.copy()
     image[:, 25:30, 25:30] = rgb((10, 255, 10))
-    assert parse(image).fidelity < 0.9
+    assert parse(image).realism < 0.9
 
 
-def test_fidelity_is_the_documented_formula() -> None:
+def test_realism_is_the_documented_formula() -> None:
     scene = one("red", "square", 8)
     pixels = np.array((render(scene).transpose(1, 2, 0) + 1) * 127.5)
     contrast = np.mean(
@@ -232,9 +230,9 @@ def test_fidelity_is_the_documented_formula() -> None:
     area = coverage("square", 16, 16, 8).sum()
     pixels[:2, :10] += 40
     expected = 1 - 20 * 3 * 40**2 / (3 * area * contrast)
-    assert fidelity_of(pixels.astype(np.float32), scene) == pytest.approx(expected, abs=1e-4)
-    assert fidelity_of(np.full((32, 32, 3), 255, dtype=np.float32), scene) == 0
-    assert fidelity_of(pixels.astype(np.float32), Scene("gray", ())) == 0
+    assert realism_of(pixels.astype(np.float32), scene) == pytest.approx(expected, abs=1e-4)
+    assert realism_of(np.full((32, 32, 3), 255, dtype=np.float32), scene) == 0
+    assert realism_of(pixels.astype(np.float32), Scene("gray", ())) == 0
 
 
 def test_reading_does_not_change_the_picture_and_is_deterministic() -> None:

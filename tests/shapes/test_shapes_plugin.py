@@ -12,10 +12,10 @@ from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.contracts import Prompt
 from guidelens.plugins import PluginManager
-from guidelens_worlds.shapes.files import VOCAB
+from guidelens_worlds.shapes.files import FILES
 from guidelens_worlds.shapes.language import describe, read, true_of, wording
 from guidelens_worlds.shapes.parse import parse
-from guidelens_worlds.shapes.prompts import shapes_prompts
+from guidelens_worlds.shapes.prompts import PROMPTS
 from pictures import scenes
 
 
@@ -41,12 +41,12 @@ def test_components_are_defaults() -> None:
 def test_the_prompt_set_is_built_with_its_options() -> None:
     component = next(c for c in PluginManager.load().plugin("shapes").components if c.kind == "prompts")
     built = component.configure({"category": "counting", "limit": "3", "seed": "2"}).build()
-    assert built == shapes_prompts("counting", 3, seed=2)
+    assert built == PROMPTS.draw("counting", 3, seed=2)
     assert all(isinstance(prompt, Prompt) for prompt in built)
 
 
 def test_the_vocabulary_has_every_letter_and_every_word() -> None:
-    tokens = VOCAB.read_text(encoding="utf-8").split()
+    tokens = FILES.vocab.read_text(encoding="utf-8").split()
     assert len(set(tokens)) == len(tokens)
     assert set(string.ascii_lowercase + string.digits) <= set(tokens)
     assert {f"##{c}" for c in string.ascii_lowercase + string.digits} <= set(tokens)
@@ -67,7 +67,7 @@ def test_the_vocabulary_has_every_letter_and_every_word() -> None:
 def test_prompts_are_printed_one_a_line(category: str) -> None:
     result = run("prompts", "--category", category, "--limit", 4, "--seed", 3, "--split", "sweep")
     assert result.exit_code == 0, result.output
-    assert result.stdout.splitlines() == [p.text for p in shapes_prompts(category, 4, 3, "sweep")]  # type: ignore[arg-type]
+    assert result.stdout.splitlines() == [p.text for p in PROMPTS.draw(category, 4, 3, "sweep")]
 
 
 def test_draw_shows_what_the_sentence_says(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_unusable_files_are_one_line_and_exit_code_1(
 
 
 def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from guidelens_worlds.shapes.training import generator
+    from guidelens_worlds.training import generator
 
     def interrupted(*_: object, **__: object) -> Path:
         raise KeyboardInterrupt

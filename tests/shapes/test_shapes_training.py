@@ -16,19 +16,20 @@ from guidelens.diffusion import alphas_cumprod_of, beta_schedule
 from guidelens.errors import GuidelensError
 from guidelens_blip import BlipConfig, build_blip
 from guidelens_blip.tokenizer import tokenize
-from guidelens_worlds.shapes.files import VOCAB
-from guidelens_worlds.shapes.training.blip import BlipTraining, dense_targets, train_blip
-from guidelens_worlds.shapes.training.common import Ema, learning_rate, step_seed
-from guidelens_worlds.shapes.training.generator import UNET_FLAGS, GeneratorTraining, train_generator
-from guidelens_worlds.shapes.training.pairs import CaptionIds, degrade
-from guidelens_worlds.shapes.training.x0 import X0Set, predict_x0_set
+from guidelens_worlds.shapes.definition import WORLD
 from guidelens_worlds.shapes.world import COLOURS, SHAPES, SIZES, Scene, coverage, random_scene, render
+from guidelens_worlds.training.blip import BlipTraining, train_blip
+from guidelens_worlds.training.common import Ema, learning_rate, step_seed
+from guidelens_worlds.training.generator import GeneratorTraining, train_generator
+from guidelens_worlds.training.pairs import CaptionIds, patch_targets
+from guidelens_worlds.training.pictures import degrade
+from guidelens_worlds.training.x0 import X0Set, predict_x0_set
 from pictures import scenes
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 GENERATOR = GeneratorTraining(
-    images=10, batch_size=2, warmup=2, unet={**UNET_FLAGS, "channel_mult": [1], "attention_resolutions": []}
+    images=10, batch_size=2, warmup=2, unet={**WORLD.unet, "channel_mult": [1], "attention_resolutions": []}
 )
 BLIP = BlipTraining(
     pairs=80,
@@ -63,12 +64,14 @@ def _one_thread() -> Any:
 
 
 def fit_generator(folder: Path, progress: Callable[..., None] | None = None, **changes: Any) -> Path:
-    return train_generator(folder, replace(GENERATOR, **changes), progress=progress, save_every=2)
+    return train_generator(folder, replace(GENERATOR, **changes), WORLD, progress=progress, save_every=2)
 
 
 def fit_blip(folder: Path, progress: Callable[..., None] | None = None, **changes: Any) -> Path:
-    x0 = X0Set(torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(20), seed=3)
-    return train_blip(folder, replace(BLIP, **changes), x0=x0, progress=progress, save_every=2)
+    x0 = X0Set(
+        WORLD, torch.rand(20, 3, 32, 32, generator=torch.Generator().manual_seed(0)), torch.zeros(20), seed=3
+    )
+    return train_blip(folder, replace(BLIP, **changes), WORLD, x0=x0, progress=progress, save_every=2)
 
 
 def stop_after(step: int) -> Callable[..., None]:
@@ -149,13 +152,15 @@ def test_a_phase_starts_from_the_average_of_the_one_before(tmp_path: Path) -> No
     """With a learning rate of next to nothing the weights stay where ``init`` put them."""
     fit_blip(tmp_path / "sight", pairs=32, vision_only=True, peak_rate=0.1)
     init = tmp_path / "sight" / "last.pt"
-    path = train_blip(tmp_path / "blip", replace(BLIP, pairs=16, peak_rate=1e-12), init=init)
+    path = train_blip(tmp_path / "blip", replace(BLIP, pairs=16, peak_rate=1e-12), WORLD, init=init)
     first, second = load_file(tmp_path / "sight" / "blip.safetensors"), load_file(path)
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, rtol=0, atol=1e-6, msg=name)
     assert not torch.equal(
         first["visual_encoder.patch_embed.proj.weight"],
-        build_blip(BlipConfig(**BLIP.config), VOCAB).state_dict()["visual_encoder.patch_embed.proj.weight"],
+        build_blip(BlipConfig(**BLIP.config), WORLD.files.vocab).state_dict()[
+            "visual_encoder.patch_embed.proj.weight"
+        ],
     )
 
 
@@ -191,9 +196,9 @@ def test_ema() -> None:
 
 
 @pytest.mark.parametrize("grid", [8, 4])
-def test_dense_targets_against_a_plain_loop(grid: int) -> None:
+def test_patch_targets_against_a_plain_loop(grid: int) -> None:
     shown = scenes(12, seed=0)
-    labels, centres = dense_targets(shown, grid)
+    labels, centres = patch_targets(WORLD.labels, shown, grid)
     side = 32 // grid
     for i, scene in enumerate(shown):
         for row in range(grid):
@@ -232,7 +237,7 @@ def test_degraded_pictures_differ_and_stay_in_reach() -> None:
 
 
 def test_caption_ids_are_the_tokenizer_s() -> None:
-    blip = build_blip(BlipConfig(**BLIP.config), VOCAB)
+    blip = build_blip(BlipConfig(**BLIP.config), WORLD.files.vocab)
     captions = ["a red circle, a white cross and a black square", "two yellwo triangles on a pink background"]
     ids, mask = CaptionIds(blip.wordpiece, 40)(captions)
     expected = tokenize(blip.wordpiece, captions, 40)
@@ -259,26 +264,26 @@ class Echo:
 
 def test_an_x0_set_shows_its_scenes() -> None:
     """At t = 0 the echo of x_t is the picture itself, nearly."""
-    made = predict_x0_set(Echo(), 10, seed=5, timesteps=(0, 0), batch_size=4)
+    made = predict_x0_set(WORLD, Echo(), 10, seed=5, timesteps=(0, 0), batch_size=4)
     for i in range(10):
         np.testing.assert_allclose(made.images[i].float(), render(made.scene(i)), atol=0.05)
-    single = predict_x0_set(Echo(), 4, seed=5, timesteps=(0, 0), num_items=1)
+    single = predict_x0_set(WORLD, Echo(), 4, seed=5, timesteps=(0, 0), num_items=1)
     assert all(len(single.scene(i).items) == 1 for i in range(4))
 
 
 def test_x0_sets_are_reproducible() -> None:
-    first, second, other = (predict_x0_set(Echo(), 12, seed=s) for s in (5, 5, 6))
+    first, second, other = (predict_x0_set(WORLD, Echo(), 12, seed=s) for s in (5, 5, 6))
     assert torch.equal(first.images, second.images)
     assert torch.equal(first.timesteps, second.timesteps)
     assert not torch.equal(first.images, other.images)
     assert first.timesteps.unique().numel() > 6
     # Noisier at later timesteps, as x_t is.
-    noisy = predict_x0_set(Echo(), 4, seed=5, timesteps=(900, 900)).images.float()
+    noisy = predict_x0_set(WORLD, Echo(), 4, seed=5, timesteps=(900, 900)).images.float()
     assert ((noisy - torch.from_numpy(render(first.scene(0)))) ** 2).mean() > 0.3
 
 
 def test_x0_sets_are_drawn_with_their_scenes() -> None:
-    made = predict_x0_set(Echo(), 8, seed=5, timesteps=(0, 0))
+    made = predict_x0_set(WORLD, Echo(), 8, seed=5, timesteps=(0, 0))
     shown, images = made.draw(random.Random(0), 20)
     for scene, image in zip(shown, images, strict=True):
         np.testing.assert_allclose(image, render(scene), atol=0.05)
@@ -286,16 +291,16 @@ def test_x0_sets_are_drawn_with_their_scenes() -> None:
 
 
 def test_x0_sets_survive_a_file(tmp_path: Path) -> None:
-    made = predict_x0_set(Echo(), 3, seed=8, num_items=2)
+    made = predict_x0_set(WORLD, Echo(), 3, seed=8, num_items=2)
     made.save(tmp_path / "x0.safetensors")
-    loaded = X0Set.load(tmp_path / "x0.safetensors")
+    loaded = X0Set.load(WORLD, tmp_path / "x0.safetensors")
     assert torch.equal(loaded.images, made.images)
     assert torch.equal(loaded.timesteps, made.timesteps)
     assert [loaded.scene(i) for i in range(3)] == [made.scene(i) for i in range(3)]
     (tmp_path / "bad.safetensors").write_bytes(b"no tensors")
     for name in ("bad.safetensors", "absent.safetensors"):
         with pytest.raises(GuidelensError, match=r"cannot read .* as a set of x0 predictions"):
-            X0Set.load(tmp_path / name)
+            X0Set.load(WORLD, tmp_path / name)
 
 
 def test_steps_have_seeds_of_their_own() -> None:
@@ -309,7 +314,7 @@ def test_a_damaged_state_is_named(tmp_path: Path) -> None:
         with pytest.raises(
             GuidelensError, match=r"cannot read the training in .*: it is not a PyTorch file, "
         ):
-            train_generator(tmp_path, GENERATOR)
+            train_generator(tmp_path, GENERATOR, WORLD)
     torch.save({"some": "thing"}, tmp_path / "last.pt")
     with pytest.raises(GuidelensError, match=r"last\.pt is not the state of a training: choose another"):
-        train_generator(tmp_path, GENERATOR)
+        train_generator(tmp_path, GENERATOR, WORLD)

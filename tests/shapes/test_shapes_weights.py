@@ -9,25 +9,18 @@ from typing import Any
 import pytest
 import torch
 from guidelens_blip import BlipGuidance
-from guidelens_guided_diffusion import load_generator
-from guidelens_worlds.shapes.files import BLIP, BLIP_CLEAN, GENERATOR, WEIGHTS
-from guidelens_worlds.shapes.guidance import DEFAULT_SCALES, load_guidance
-from guidelens_worlds.shapes.training.evaluate import naming
+from guidelens_worlds.evaluate import naming
+from guidelens_worlds.shapes.definition import WORLD
+from guidelens_worlds.shapes.files import FILES, WEIGHTS
 from guidelens_worlds.shapes.world import render
 from pictures import scenes
-
-FILES = (GENERATOR, BLIP, BLIP_CLEAN)
-ABSENT = [path.name for path in FILES if not path.is_file()]
-pytestmark = pytest.mark.skipif(bool(ABSENT), reason=f"weights not shipped yet: {', '.join(ABSENT)}")
 
 
 def test_they_fit_into_25_megabytes() -> None:
     assert sum(path.stat().st_size for path in Path(WEIGHTS).rglob("*") if path.is_file()) < 25e6
 
 
-@pytest.mark.parametrize(
-    "load", [lambda: load_generator(GENERATOR), load_guidance, lambda: load_guidance("clean")]
-)
+@pytest.mark.parametrize("load", [FILES.load_generator, FILES.load_blip, lambda: FILES.load_blip("clean")])
 def test_fingerprints_are_stable(load: Callable[[], Any]) -> None:
     first, second = load(), load()
     assert first.fingerprint == second.fingerprint
@@ -35,7 +28,7 @@ def test_fingerprints_are_stable(load: Callable[[], Any]) -> None:
 
 
 def test_the_generator_is_what_the_design_says() -> None:
-    generator = load_generator(GENERATOR)
+    generator = FILES.load_generator()
     assert generator.image_shape == (3, 32, 32)
     assert generator.prediction == "v"
     assert not generator.learned_variance
@@ -48,19 +41,19 @@ def test_the_generator_is_what_the_design_says() -> None:
 @pytest.mark.parametrize("variant", ["x0", "clean"])
 def test_single_objects_are_named(variant: Any) -> None:
     """32 names, clean scenes; the model card has the score on 2,000 held-out ones."""
-    model = load_guidance(variant)
+    model = FILES.load_blip(variant)
     shown = scenes(64, seed=77_000_000, num_items=1)
     images = torch.stack([torch.from_numpy(render(scene)) for scene in shown])
-    for head, accuracy in naming(model, shown, images).items():
+    for head, accuracy in naming(WORLD, model, shown, images).items():
         assert accuracy >= 0.95, head
 
 
 def test_the_guidance_model_offers_scales_for_its_objectives() -> None:
-    model = load_guidance()
+    model = FILES.load_blip()
     assert isinstance(model, BlipGuidance)
-    assert model.default_scales == dict(DEFAULT_SCALES)
-    assert set(DEFAULT_SCALES) == model.objectives == {"itc", "itm", "cap"}
+    assert model.default_scales == FILES.default_scales
+    assert set(model.default_scales) == model.objectives == {"itc", "itm", "cap"}
 
 
 def test_each_variant_is_a_model_of_its_own() -> None:
-    assert load_guidance("x0").fingerprint != load_guidance("clean").fingerprint
+    assert FILES.load_blip("x0").fingerprint != FILES.load_blip("clean").fingerprint

@@ -133,7 +133,7 @@ def test_distribution() -> None:
     counts = Counter(len(scene.items) for scene in drawn)
     for count, share in ((1, 0.4), (2, 0.4), (3, 0.2)):
         assert counts[count] / 2000 == pytest.approx(share, abs=0.04)
-    backgrounds = Counter(scene.background for scene in drawn)
+    backgrounds = Counter(scene.ground for scene in drawn)
     assert all(n / 2000 == pytest.approx(1 / 3, abs=0.04) for n in backgrounds.values())
     singles = [scene.items[0] for scene in drawn if len(scene.items) == 1]
     for attribute, kinds in (("colour", COLOURS), ("shape", SHAPES), ("size", SIZES)):

@@ -6,27 +6,18 @@ import random
 
 import pytest
 from guidelens_worlds.description import Description, Phrase
-from guidelens_worlds.things.language import (
-    CORRUPTIONS,
-    GRAMMAR,
-    RELATIONS,
-    corrupt,
-    describe,
-    describe_relation,
-    read,
-    related,
-    true_of,
-    wording,
-)
+from guidelens_worlds.things.definition import WORLD
+from guidelens_worlds.things.language import LANGUAGE, RELATIONS, describe, read, true_of, wording
 from guidelens_worlds.things.vocabulary import GROUNDS, NATURAL, SIZES, SKIES, THINGS
 from guidelens_worlds.things.world import Item, Scene, random_scene
 
 
 def test_the_grammar_has_words_for_the_whole_world() -> None:
-    assert set(GRAMMAR.nouns) == set(THINGS)
-    assert set(GRAMMAR.grounds) == set(GROUNDS)
-    assert set(GRAMMAR.skies) == set(SKIES)
-    assert set(GRAMMAR.sizes) == set(SIZES)
+    grammar = LANGUAGE.grammar
+    assert set(grammar.nouns) == set(THINGS)
+    assert set(grammar.grounds) == set(GROUNDS)
+    assert set(grammar.skies) == set(SKIES)
+    assert set(grammar.sizes) == set(SIZES)
 
 
 @pytest.mark.parametrize(
@@ -96,12 +87,12 @@ def test_a_full_description_names_everything_but_perhaps_the_sky() -> None:
 
 def test_false_captions_are_false_in_what_was_asked_for() -> None:
     rng = random.Random(2)
-    found = dict.fromkeys(CORRUPTIONS, 0)
+    found = dict.fromkeys(WORLD.changes, 0)
     for _ in range(600):
         scene = random_scene(rng)
         description = describe(scene, rng, full=True)
-        for kind in CORRUPTIONS:
-            changed = corrupt(description, scene, rng, kind)
+        for kind in WORLD.changes:
+            changed = LANGUAGE.corrupt(description, scene, rng, kind)
             if changed is not None:
                 found[kind] += 1
                 assert not true_of(changed, scene)
@@ -116,7 +107,7 @@ def test_relations_are_said_of_two_kinds() -> None:
     for _ in range(1200):
         scene = random_scene(rng, 2)
         if len({(item.thing, item.colour) for item in scene.items}) == 2:
-            description = describe_relation(scene, rng)
+            description = LANGUAGE.describe_relation(scene, rng)
             assert true_of(description, scene)
             seen.add(description.relation)
     assert seen == set(RELATIONS)
@@ -146,7 +137,7 @@ CAR = Item("car", "red", 38, 20, 38)
 )
 def test_what_a_relation_means(relation: str, left: int, top: int, expected: bool) -> None:
     dog = Item("dog", NATURAL, 20, left, top)
-    assert related(dog, relation, CAR) is expected
+    assert LANGUAGE.related(dog, relation, CAR) is expected
 
 
 def test_colours_are_those_that_one_sees() -> None:

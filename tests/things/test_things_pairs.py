@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 import string
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,27 +14,23 @@ from click.testing import CliRunner
 from guidelens.cli.main import cli
 from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
-from guidelens_worlds.things.evaluate_blip import evaluate_blip, kind_prompts
+from guidelens_worlds.description import Description
+from guidelens_worlds.evaluate import held_out_scenes
+from guidelens_worlds.things.definition import WORLD
+from guidelens_worlds.things.files import FILES
 from guidelens_worlds.things.language import read, true_of
-from guidelens_worlds.things.pairs import (
-    BLIP_WORLD,
-    CONFIG,
-    VOCAB,
-    draw_pairs,
-    draw_scenes,
-    patch_targets,
-    place_labels,
-)
 from guidelens_worlds.things.vocabulary import NATURAL, THINGS
 from guidelens_worlds.things.world import Item, Scene, random_scene
+from guidelens_worlds.training.pairs import draw_pairs, patch_targets, place_labels
+from guidelens_worlds.training.pictures import draw_scenes
 
 
 def test_true_captions_are_true_and_false_ones_are_false() -> None:
     rng = random.Random(0)
-    scenes, images = draw_scenes(rng, 48, 0.5)
+    scenes, images = draw_scenes(WORLD, rng, 48, 0.5)
     assert images.shape == (48, 3, 64, 64)
     assert sum(len(scene.items) == 2 for scene in scenes) >= 24
-    pairs = draw_pairs(rng, scenes, images, 0.5)
+    pairs = draw_pairs(WORLD, rng, scenes, images, 0.5)
     assert pairs.truth.diagonal().all()
     assert pairs.truth.float().mean() < 0.2
     misspelt = 0
@@ -47,20 +45,20 @@ def test_true_captions_are_true_and_false_ones_are_false() -> None:
 
 
 def test_the_vocabulary_has_every_word_of_a_caption() -> None:
-    entries = VOCAB.read_text(encoding="utf-8").split()
+    entries = FILES.vocab.read_text(encoding="utf-8").split()
     words = set(entries)
     assert len(words) == len(entries)
     assert words >= {f"{mark}{letter}" for letter in string.ascii_lowercase for mark in ("", "##")}
     rng = random.Random(1)
     for _ in range(40):
-        pairs = draw_pairs(rng, *draw_scenes(rng, 16))
+        pairs = draw_pairs(WORLD, rng, *draw_scenes(WORLD, rng, 16))
         used = {word.strip(",") for text in pairs.false_captions for word in text.split()}
         assert used <= words, used - words
 
 
 def test_patches_are_labelled_with_what_is_in_front() -> None:
     bear, ball = Item("bear", NATURAL, 38, 8, 16), Item("ball", "blue", 24, 16, 32)
-    labels, centres = patch_targets([Scene("snow", "day", 30, (bear, ball))], 8)
+    labels, centres = patch_targets(WORLD.labels, [Scene("snow", "day", 30, (bear, ball))], 8)
     grid = labels[0].view(8, 8, 3)
     names = list(THINGS)
     assert grid[5, 3].tolist() == [names.index("ball"), 4, 0], "blue, small"
@@ -71,12 +69,12 @@ def test_patches_are_labelled_with_what_is_in_front() -> None:
 
 def test_places_are_ground_and_sky_together() -> None:
     scenes = [Scene(g, s, 30, ()) for g in ("desert", "street") for s in ("day", "night")]
-    assert place_labels(scenes).tolist() == [0, 1, 8, 9]
-    assert BLIP_WORLD.num_places == 10
+    assert place_labels(WORLD, scenes).tolist() == [0, 1, 8, 9]
+    assert len(WORLD.places) == 10
 
 
 def test_every_single_kind_has_one_name() -> None:
-    prompts = kind_prompts()
+    prompts = [WORLD.language.wording(Description((kind,))) for kind in WORLD.kinds]
     assert len(set(prompts)) == len(prompts) == 56
     assert {"a cat", "a blue cat", "a camel"} <= set(prompts)
 
@@ -92,7 +90,7 @@ def test_from_a_generator_to_a_guidance_model(tmp_path: Path, monkeypatch: pytes
     """The commands in the order of the help: each takes what the one before wrote."""
     flags = {"image_size": 64, "in_channels": 3, "model_channels": 32, "out_channels": 3, "num_res_blocks": 1}
     flags |= {"attention_resolutions": [], "channel_mult": [1, 1], "use_scale_shift_norm": True}
-    monkeypatch.setattr("guidelens_worlds.things.training.UNET_FLAGS", flags)
+    monkeypatch.setattr("guidelens_worlds.things.definition.WORLD", replace(WORLD, unet=flags))
     run("train-generator", "--out", tmp_path / "gen", "--images", 2, "--batch-size", 2)
     weights = tmp_path / "gen" / "generator.safetensors"
     run("predict-x0", "--generator", weights, "--out", tmp_path / "x0.safetensors", "--count", 24)
@@ -101,12 +99,13 @@ def test_from_a_generator_to_a_guidance_model(tmp_path: Path, monkeypatch: pytes
     run("train-blip", "--out", tmp_path / "blip", "--pairs", 32, "--batch-size", 16, *mixed)
     blip = tmp_path / "blip" / "blip.safetensors"
     model = PluginManager.load(environment={}).build("guidance", f"things:weights={blip}")
-    assert model.config == CONFIG
+    assert model.config == WORLD.blip
     losses = model.losses(torch.zeros(2, 3, 64, 64), model.encode_text(["a cat", "a dog"]), ["itc", "cap"])
     assert losses["itc"].isfinite().all()
-    scores = evaluate_blip(model, count=20)
-    assert set(scores["naming"]) >= {"itc", "itm", "cap", "itc_thing"}
-    assert all(0 <= value <= 1 for part in scores.values() for value in part.values())
+    scores = json.loads(run("evaluate-blip", "--weights", blip, "--count", 200))
+    assert scores["generator"] is None
+    assert set(scores["naming_clean"]) >= {"itc", "itm", "cap", "itc_thing"}
+    assert set(scores) >= {f"itm_{kind}" for kind in ("true", "thing", "sky")}
 
 
 def test_missing_weights_of_the_blip_are_one_line_with_the_command() -> None:
@@ -116,8 +115,6 @@ def test_missing_weights_of_the_blip_are_one_line_with_the_command() -> None:
 
 
 def test_held_out_scenes_are_not_those_of_training() -> None:
-    from guidelens_worlds.things.evaluate_blip import held_out_scenes
-
-    held = held_out_scenes(20, 0)
-    assert held == held_out_scenes(20, 0)
+    held = held_out_scenes(WORLD, 20, 0)
+    assert held == held_out_scenes(WORLD, 20, 0)
     assert held[0] != random_scene(random.Random(0))

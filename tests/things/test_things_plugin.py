@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +13,12 @@ from guidelens.cli.main import cli
 from guidelens.errors import UsageError
 from guidelens.pictures import to_tensor
 from guidelens.plugins import PluginManager
-from guidelens_worlds.shapes import train_generator
+from guidelens_worlds.things.definition import WORLD
 from guidelens_worlds.things.language import read, true_of
 from guidelens_worlds.things.metrics import ThingsMetric
 from guidelens_worlds.things.parse import parse
-from guidelens_worlds.things.training import draw_things, generator_training
+from guidelens_worlds.training.generator import GeneratorTraining, train_generator
+from guidelens_worlds.training.pictures import draw_pictures
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -87,28 +88,24 @@ def tiny() -> dict:
     }
 
 
-def test_training_draws_this_world_and_resumes_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("guidelens_worlds.things.training.UNET_FLAGS", tiny())
-    settings = generator_training(8, batch_size=2)
-    assert asdict(settings)["unet"] == tiny()
+def test_training_draws_this_world_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
+    settings = GeneratorTraining(tiny(), images=8, batch_size=2)
 
     def stop(done: int, total: int, loss: float) -> None:
         if done == 2:
             raise KeyboardInterrupt
 
-    whole = train_generator(tmp_path / "whole", settings, draw=draw_things, save_every=2)
+    whole = train_generator(tmp_path / "whole", settings, WORLD, save_every=2)
     with pytest.raises(KeyboardInterrupt):
-        train_generator(tmp_path / "part", settings, draw=draw_things, save_every=1, progress=stop)
-    resumed = train_generator(tmp_path / "part", settings, draw=draw_things, save_every=1)
+        train_generator(tmp_path / "part", settings, WORLD, save_every=1, progress=stop)
+    resumed = train_generator(tmp_path / "part", settings, WORLD, save_every=1)
     weights, again = load_file(whole), load_file(resumed)
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
 
 
 def test_train_and_evaluate_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guidelens_worlds.things.training.UNET_FLAGS", tiny())
+    monkeypatch.setattr("guidelens_worlds.things.definition.WORLD", replace(WORLD, unet=tiny()))
     result = run("train-generator", "--out", tmp_path / "gen", "--images", 4, "--batch-size", 2)
     assert result.exit_code == 0, result.output
     weights = tmp_path / "gen" / "generator.safetensors"
@@ -127,7 +124,7 @@ def test_train_and_evaluate_commands(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_pictures_are_drawn_by_the_seed_alone() -> None:
     import random
 
-    first, second = (draw_things(random.Random(3), 4) for _ in range(2))
+    first, second = (draw_pictures(WORLD, random.Random(3), 4) for _ in range(2))
     assert torch.equal(first, second)
     assert first.shape == (4, 3, 64, 64)
     assert first.abs().max() <= 1

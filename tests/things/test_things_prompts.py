@@ -107,10 +107,10 @@ def test_demo_all_and_errors() -> None:
     for arguments, message in (
         ({"limit": 0}, "limit must be at least 1, not 0"),
         ({"limit": 9}, "'demo' has 4 prompts, not 9"),
-        ({"category": "shapes"}, "no category 'shapes'; choose demo, all, single"),
+        ({"category": "shapes"}, "unknown category 'shapes'; choose demo, all, single"),
         (
             {"category": "confusable", "limit": 500},
-            r"'confusable' has only \d+ prompts in its test part, not 500",
+            r"'confusable' has only \d+ prompts in the split test, not 500",
         ),
     ):
         with pytest.raises(UsageError, match=message):

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from guidelens.contracts import Prompt
 from guidelens.errors import UsageError
 
+from ..description import Description, Phrase
 from .categories import PairCategory
 from .compose import scene_for
-from .language import OPPOSITE, RELATIONS, Description, Phrase, true_of, wording
+from .language import LANGUAGE, RELATIONS, true_of, wording
 from .world import COLOURS, SHAPES, Scene, render
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _swap(rng: random.Random) -> tuple[Description, Description]:
 
 def _relation(rng: random.Random) -> tuple[Description, Description]:
     phrases, relation = _two(rng), rng.choice(RELATIONS)
-    return Description(phrases, relation), Description(phrases, OPPOSITE[relation])
+    return Description(phrases, relation), Description(phrases, LANGUAGE.opposite[relation])
 
 
 _DRAWN = {"colour": _colour, "shape": _shape, "swap": _swap, "relation": _relation}

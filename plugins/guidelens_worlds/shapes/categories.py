@@ -1,4 +1,4 @@
-"""The categories and splits of the prompt set, as types for the plugin's options. Does not import numpy."""
+"""The categories of the prompt sets, as types for the plugin's options. Does not import numpy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ Category = Literal[
     "long",
     "all",
 ]
-Split = Literal["test", "sweep"]
 
 PairCategory = Literal["all", "colour", "shape", "swap", "relation"]
 """What ``shapes-pairs`` changes in the wrong caption."""

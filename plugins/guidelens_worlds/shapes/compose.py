@@ -6,7 +6,8 @@ import random
 
 from guidelens.errors import UsageError
 
-from .language import Description, Phrase, true_of, wording
+from ..description import Description, Phrase
+from .language import true_of, wording
 from .world import BACKGROUNDS, COLOURS, MAX_OBJECTS, SIZES, Item, Scene, place
 
 _TRIES = 400
@@ -30,7 +31,7 @@ def scene_for(description: Description, rng: random.Random) -> Scene:
         items = place(rng, kinds)
         if items is None:
             continue
-        scene = Scene(description.background or rng.choice(tuple(BACKGROUNDS)), items)
+        scene = Scene(description.ground or rng.choice(tuple(BACKGROUNDS)), items)
         if true_of(description, scene):
             return scene
     raise UsageError(
@@ -46,7 +47,7 @@ def _kinds(phrases: tuple[Phrase, ...], rng: random.Random, *, share: bool) -> l
         there = sum(_is(phrase, kind) for kind in kinds) if share else 0
         new = (
             phrase.colour or rng.choice(tuple(COLOURS)),
-            phrase.shape,
+            phrase.noun,
             phrase.size or rng.choice(tuple(SIZES)),
         )
         kinds += [new] * max(0, phrase.count - there)
@@ -55,4 +56,4 @@ def _kinds(phrases: tuple[Phrase, ...], rng: random.Random, *, share: bool) -> l
 
 def _is(phrase: Phrase, kind: tuple[str, str, str]) -> bool:
     colour, shape, size = kind
-    return shape == phrase.shape and phrase.colour in (None, colour) and phrase.size in (None, size)
+    return shape == phrase.noun and phrase.colour in (None, colour) and phrase.size in (None, size)

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..files import WorldFiles
+
 WEIGHTS = Path(__file__).parent / "weights"
-VOCAB = WEIGHTS / "vocab.txt"
-GENERATOR = WEIGHTS / "generator.safetensors"
-BLIP = WEIGHTS / "blip.safetensors"
-BLIP_CLEAN = WEIGHTS / "blip-clean.safetensors"
+FILES = WorldFiles(
+    world="shapes",
+    vocab=WEIGHTS / "vocab.txt",
+    generator=WEIGHTS / "generator.safetensors",
+    blip=WEIGHTS / "blip.safetensors",
+    blip_clean=WEIGHTS / "blip-clean.safetensors",
+    default_scales={"itc": 500.0, "itm": 15.0, "cap": 60.0},
+)

@@ -56,17 +56,17 @@ class ParsedScene:
 
     :param scene: the background nearest to the palette, and the objects (possibly none, or more than three).
     :param background_error: distance in RGB of the background from its palette colour.
-    :param fidelity: how much of the picture the scene explains, in [0, 1]; see :func:`fidelity_of`.
+    :param realism: how much of the picture the scene explains, in [0, 1]; see :func:`realism_of`.
     """
 
     scene: Scene
     background_error: float
-    fidelity: float
+    realism: float
 
     @property
-    def background(self) -> str | None:
+    def ground(self) -> str | None:
         """Name of the background, or None if it is not a colour of the palette."""
-        return self.scene.background if self.background_error <= MAX_BACKGROUND_ERROR else None
+        return self.scene.ground if self.background_error <= MAX_BACKGROUND_ERROR else None
 
 
 def parse(image: Array) -> ParsedScene:
@@ -81,7 +81,7 @@ def parse(image: Array) -> ParsedScene:
     pixels = np.nan_to_num((np.clip(image, -1, 1) + 1) * 127.5).transpose(1, 2, 0).astype(np.float32)
     name, ground, error = _background(pixels)
     scene = Scene(name, tuple(_read_items(pixels, ground)))
-    return ParsedScene(scene, error, fidelity_of(pixels, scene))
+    return ParsedScene(scene, error, realism_of(pixels, scene))
 
 
 def _read_items(pixels: Array, ground: Array) -> list[Item]:
@@ -100,7 +100,7 @@ def _read_items(pixels: Array, ground: Array) -> list[Item]:
     return items
 
 
-def fidelity_of(pixels: Array, scene: Scene) -> float:
+def realism_of(pixels: Array, scene: Scene) -> float:
     """Return 1 - (squared error of the re-rendered scene) / (area of its objects x mean squared palette
     contrast).
 

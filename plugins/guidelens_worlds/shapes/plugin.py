@@ -4,15 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.hookspecs import Register, RegisterStudies, hookimpl
 
-from .categories import Category, PairCategory, Split
+from ..cli import WorldCommands, world_commands
+from ..files import Variant
+from ..prompts import Split
+from .categories import Category, PairCategory
+from .files import FILES
 
 if TYPE_CHECKING:
     import click
+
+    from ..world import World
+
+
+def _world() -> World:
+    from .definition import WORLD
+
+    return WORLD
+
+
+COMMANDS = WorldCommands(
+    name="shapes",
+    about="""The shapes world has coloured shapes on a plain background, 32x32 pixels. guidelens
+    includes a small generator and BLIP for it.""",
+    example="'a red circle above a large blue square on a pink background' or 'two small green triangles'",
+    categories=get_args(Category),
+    files=FILES,
+    load=_world,
+)
 
 
 def _generator(weights: Path | None = None) -> Generator:
@@ -20,15 +43,11 @@ def _generator(weights: Path | None = None) -> Generator:
 
     :param weights: a file of ``guidelens shapes train-generator``, instead of the included one.
     """
-    from guidelens_guided_diffusion import load_generator
-
-    from .files import GENERATOR
-
-    return load_generator(weights or GENERATOR)
+    return FILES.load_generator(weights)
 
 
 def _guidance(
-    variant: Literal["x0", "clean"] = "x0",
+    variant: Variant = "x0",
     weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
@@ -42,9 +61,7 @@ def _guidance(
     :param label_smoothing: share of CAP's target probability that is spread over the vocabulary.
     :param clean: clean prompts as BLIP's training cleaned its captions: lower case, without ``.!"()*#:;~``.
     """
-    from .guidance import load_guidance
-
-    return load_guidance(variant, weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
+    return FILES.load_blip(variant, weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
 
 
 def _metric(details: bool = False) -> Metric:
@@ -60,9 +77,9 @@ def _metric(details: bool = False) -> Metric:
 def _prompts(
     category: Category = "demo", limit: int | None = None, seed: int = 0, split: Split = "test"
 ) -> Sequence[Prompt]:
-    from .prompts import shapes_prompts
+    from .prompts import PROMPTS
 
-    return shapes_prompts(category, limit, seed, split)
+    return PROMPTS.draw(category, limit, seed, split)
 
 
 def _pairs(category: PairCategory = "all", limit: int = 25, seed: int = 0) -> Sequence[Prompt]:
@@ -146,9 +163,4 @@ def register_studies(register: RegisterStudies) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from .cli import shapes
-    from .cli_guidance import score, sweep
-
-    shapes.add_command(sweep)
-    shapes.add_command(score)
-    cli.add_command(shapes)
+    cli.add_command(world_commands(COMMANDS))

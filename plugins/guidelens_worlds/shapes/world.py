@@ -58,6 +58,16 @@ class Item:
     y: float
 
     @property
+    def noun(self) -> str:
+        """The noun that captions use for it."""
+        return self.shape
+
+    @property
+    def looks(self) -> str:
+        """Its colour."""
+        return self.colour
+
+    @property
     def size(self) -> str:
         """``small`` or ``large``."""
         return "small" if self.radius < SIZE_BOUNDARY else "large"
@@ -65,10 +75,15 @@ class Item:
 
 @dataclass(frozen=True)
 class Scene:
-    """A background and the objects on it."""
+    """A background, which captions call the ground, and the objects on it."""
 
-    background: str
+    ground: str
     items: tuple[Item, ...]
+
+    @property
+    def sky(self) -> str:
+        """There is none."""
+        return ""
 
 
 def random_scene(rng: random.Random, num_items: int | None = None) -> Scene:
@@ -150,7 +165,7 @@ def coverage(shape: str, x: float, y: float, radius: float) -> NDArray[np.float3
 def render(scene: Scene) -> NDArray[np.float32]:
     """Draw a scene as (3, SIZE, SIZE) float32 in [-1, 1]."""
     image = np.empty((3, SIZE, SIZE), dtype=np.float32)
-    image[:] = _rgb(BACKGROUNDS[scene.background])
+    image[:] = _rgb(BACKGROUNDS[scene.ground])
     for item in scene.items:
         alpha = coverage(item.shape, item.x, item.y, item.radius)
         image += alpha * (_rgb(COLOURS[item.colour]) - image)

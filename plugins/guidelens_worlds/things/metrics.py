@@ -1,60 +1,41 @@
-"""Scores of pictures of the things world against their prompts. :mod:`guidelens_worlds.things.parse` reads the
-pictures."""
+"""Scores of pictures of the things world against their prompts."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
-
 import numpy as np
-from guidelens.contracts import ROLES, Column, Prompt
+from guidelens.contracts import Column
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..scores import description_scores
-from .language import read, related
+from ..description import Description
+from ..metrics import SceneMetric, columns
+from .language import LANGUAGE
 from .parse import ParsedScene, covered, parse
 from .world import Item, Scene, render
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Array = NDArray[np.float32]
 
-logger = logging.getLogger("guidelens.things.metrics")
-
-_MEANINGS = {
-    "alignment": "share of the prompt's assertions that hold",
-    "realism": "share of the picture that the nearest rendering explains",
-    "recall": "share of the named kinds that appear",
-    "recall_main": "whether the thing named first appears",
-    "recall_rest": "share of the other named kinds that appear",
-    "detail_main": "correlation of fine structure with the rendering, inside the thing named first",
-    "binding": "of the kinds whose attribute and thing both appear, the share that appear together",
-    "relation": "whether the relation holds",
-    "count": "share of the numbers above one that are right",
-    "ground": "whether the ground is the named one",
-    "precision": "share of the things read that the prompt names",
-}
-_MEANINGS_OF_DETAILS = {
-    "binding_shown": "binding of pictures that show colour and thing of some named kind",
-}
-
-
-def _columns(meanings: Mapping[str, str]) -> tuple[Column, ...]:
-    """Return columns in [0, 1]; higher is better. A column with the name of a role has that role."""
-    return tuple(
-        Column(name, meaning, name if name in ROLES else "", 0.0, 1.0) for name, meaning in meanings.items()
-    )
-
-
-COLUMNS, DETAILS = _columns(_MEANINGS), _columns(_MEANINGS_OF_DETAILS)
+COLUMNS = columns(
+    {
+        "alignment": "share of the prompt's assertions that hold",
+        "realism": "share of the picture that the nearest rendering explains",
+        "recall": "share of the named kinds that appear",
+        "recall_main": "whether the thing named first appears",
+        "recall_rest": "share of the other named kinds that appear",
+        "detail_main": "correlation of fine structure with the rendering, inside the thing named first",
+        "binding": "of the kinds whose attribute and thing both appear, the share that appear together",
+        "relation": "whether the relation holds",
+        "count": "share of the numbers above one that are right",
+        "ground": "whether the ground is the named one",
+        "precision": "share of the things read that the prompt names",
+    }
+)
+DETAILS = columns({"binding_shown": "binding of pictures that show colour and thing of some named kind"})
 _FINE = 2.0
 """Standard deviation, in pixels, of the blur that is subtracted to get the fine structure."""
 
 
-class ThingsMetric:
+class ThingsMetric(SceneMetric):
     """Score what a picture shows of its prompt. All columns are in [0, 1]; higher is better.
 
     ``realism`` and ``detail_main`` compare the picture with the nearest rendering, which the parser finds:
@@ -72,33 +53,21 @@ class ThingsMetric:
     """
 
     columns: tuple[Column, ...] = COLUMNS
+    world = "things"
+    language = LANGUAGE
 
     def __init__(self, details: bool = False) -> None:
         if details:
             self.columns = COLUMNS + DETAILS
 
-    def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:
-        """Score images (B, 3, 64, 64) in [-1, 1]; see :class:`guidelens.contracts.Metric`."""
-        pictures = images.detach().float().cpu().numpy()
-        return [self._score(picture, prompt) for picture, prompt in zip(pictures, prompts, strict=True)]
+    def parse(self, picture: Array) -> ParsedScene:
+        """Read a picture (3, 64, 64) in [-1, 1]."""
+        return parse(picture)
 
-    def _score(self, picture: Array, prompt: Prompt) -> dict[str, float]:
-        reading = parse(picture)
-        scores = {"realism": reading.realism}
-        description = read(prompt.target)
-        if description is None:
-            logger.warning("%r is not a sentence of the things world: only realism is scored", prompt.target)
-            return scores
-        scene = reading.scene if reading.ground is not None else _without_ground(reading)
-        scores |= description_scores(description, scene, related)
+    def further_scores(self, picture: Array, scene: Scene, description: Description) -> dict[str, float]:
+        """Return the score of the details of the thing named first."""
         main = next((item for item in scene.items if description.phrases[0].matches(item)), None)
-        scores["detail_main"] = 0.0 if main is None else detail(picture, reading.scene, main)
-        return {column.name: scores[column.name] for column in self.columns if column.name in scores}
-
-
-def _without_ground(reading: ParsedScene) -> Scene:
-    scene = reading.scene
-    return Scene("none", "none", scene.horizon, scene.items)
+        return {"detail_main": 0.0 if main is None else detail(picture, scene, main)}
 
 
 def detail(picture: Array, scene: Scene, item: Item) -> float:

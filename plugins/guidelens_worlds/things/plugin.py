@@ -4,17 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
-from guidelens.errors import UsageError
 from guidelens.hookspecs import Register, hookimpl
 
+from ..cli import WorldCommands, world_commands
 from ..prompts import Split
 from .categories import Category
+from .files import FILES
 
 if TYPE_CHECKING:
     import click
+
+    from ..world import World
+
+
+def _world() -> World:
+    from .definition import WORLD
+
+    return WORLD
+
+
+COMMANDS = WorldCommands(
+    name="things",
+    about="""The things world has emoji artwork on simple grounds, 64x64 pixels. guidelens includes
+    no weights for it yet.""",
+    example="'a camel in the desert' or 'a blue dog next to a red car on the street at night'",
+    categories=get_args(Category),
+    files=FILES,
+    load=_world,
+    images=800_000,
+    pair_share=0.2,
+    relation_share=0.3,
+)
 
 
 def _generator(weights: Path | None = None) -> Generator:
@@ -22,14 +45,7 @@ def _generator(weights: Path | None = None) -> Generator:
 
     :param weights: a file of ``guidelens things train-generator``; none is shipped yet.
     """
-    if weights is None:
-        raise UsageError(
-            "the things world ships no generator yet: run `guidelens things train-generator --out gen`, "
-            "then give things:weights=gen/generator.safetensors"
-        )
-    from guidelens_guided_diffusion import load_generator
-
-    return load_generator(weights)
+    return FILES.load_generator(weights)
 
 
 def _guidance(
@@ -45,17 +61,7 @@ def _guidance(
     :param label_smoothing: share of CAP's target probability spread over the vocabulary.
     :param clean: read prompts in lower case and without ``.!"()*#:;~``, as BLIP's training did with its captions.
     """
-    if weights is None:
-        raise UsageError(
-            "the things world ships no BLIP yet: run `guidelens things train-blip --out blip`, "
-            "then give things:weights=blip/blip.safetensors"
-        )
-    from guidelens_blip import BlipOptions, load_blip
-
-    from .pairs import VOCAB
-
-    options = BlipOptions(itm_mode=itm, label_smoothing=label_smoothing, clean=clean)
-    return load_blip(weights, vocab=VOCAB, options=options)
+    return FILES.load_blip(weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
 
 
 def _metric(details: bool = False) -> Metric:
@@ -118,6 +124,4 @@ def register_prompt_sets(register: Register) -> None:
 
 @hookimpl
 def register_commands(cli: click.Group) -> None:
-    from .cli import things
-
-    cli.add_command(things)
+    cli.add_command(world_commands(COMMANDS))

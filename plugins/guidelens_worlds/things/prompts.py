@@ -8,8 +8,7 @@ import re
 from guidelens.contracts import Prompt
 
 from ..description import Description, Phrase
-from ..prompts import PromptSet
-from ..shapes import misspell
+from ..prompts import PromptSet, misspelt
 from .language import RELATIONS, read, wording
 from .vocabulary import GROUNDS, NATURAL, SIZES, SKIES, THINGS
 
@@ -102,16 +101,6 @@ def _long(rng: random.Random) -> Prompt:
     return _prompt(Description(phrases, relation, rng.choice(GROUNDS), rng.choice(SKIES)))
 
 
-def _misspelt(rng: random.Random) -> Prompt:
-    clean = ""
-    while not any(len(word) >= 4 for word in clean.split()):  # "a cat on the sea" has no word to misspell
-        clean = rng.choice((_single, _place, _positional))(rng).text
-    while True:
-        text = misspell(clean, rng)
-        if read(text) is None:  # "cat" for "car" is not a typo
-            return Prompt(text, reference=clean)
-
-
 def _confusable(rng: random.Random) -> Prompt:
     word, other = rng.choice(CONFUSABLE)
     ground = word if word in GROUNDS else rng.choice(GROUNDS)
@@ -132,7 +121,7 @@ PROMPTS = PromptSet(
         "size": _size,
         "multi-object": _multi,
         "confusable": _confusable,
-        "misspellings": _misspelt,
+        "misspellings": misspelt((_single, _place, _positional), read),
         "long": _long,
     },
 )

@@ -17,14 +17,22 @@ from guidelens.errors import GuidelensError, UsageError
 SECONDS_BETWEEN_LINES = 10.0
 """Seconds between lines of progress if stderr is not a terminal."""
 
+FILE = UserPath(path_type=Path, dir_okay=False)
+FOLDER = UserPath(path_type=Path, file_okay=False)
+POSITIVE = click.IntRange(min=1)
 THREADS = click.option(
     "--threads",
     type=click.IntRange(min=1),
     help="CPU threads. Results differ in rounding.  [default: PyTorch's choice]",
 )
-JSON_OUT = click.option(
-    "--out", type=UserPath(path_type=Path, dir_okay=False), help="Also write the scores to this JSON file."
-)
+JSON_OUT = click.option("--out", type=FILE, help="Also write the scores to this JSON file.")
+
+
+def weights_option(option: str, parameter: str, model: str, included: Path | None) -> Callable[[Any], Any]:
+    """Return an option for the weights of a model. It is required if none are included."""
+    default = "" if included is None else "  [default: the included ones]"
+    text = f"Weights of the {model}.{default}"
+    return click.option(option, parameter, type=FILE, required=included is None, help=text)
 
 
 def check_steps(name: str, total: int, batch_size: int) -> None:

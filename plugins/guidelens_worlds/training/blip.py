@@ -10,7 +10,7 @@ dense loss continues with a small weight. The saved model does not include its h
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,36 +19,39 @@ import torch.nn.functional as F
 from guidelens_blip import BlipConfig, build_blip, save_blip
 from torch import Tensor, nn
 
-from ..files import VOCAB
-from ..world import BACKGROUNDS, COLOURS, SHAPES, SIZE, SIZES, Scene, coverage, random_scene, render
-from .blip_world import BlipWorld, Pairs
+from ..world import World
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
-from .pairs import CaptionIds, degrade, draw_pairs, draw_scenes
+from .pairs import CaptionIds, Pairs, draw_pairs, patch_targets, place_labels
+from .pictures import degrade, draw_scenes
 from .x0 import X0Set
 
-CONFIG = BlipConfig(
-    image_size=SIZE,
-    patch_size=4,
-    vision_width=128,
-    vision_depth=4,
-    vision_heads=4,
-    hidden_size=128,
-    text_layers=3,
-    text_heads=4,
-    intermediate_size=512,
-    max_positions=48,
-    embed_dim=64,
-    max_txt_len=40,
-    dropout=0.0,
-    image_mean=(0.5, 0.5, 0.5),
-    image_std=(0.5, 0.5, 0.5),
-)
+
+def small_blip(image_size: int, patch_size: int) -> BlipConfig:
+    """Return the size of a BLIP of about two million parameters."""
+    return BlipConfig(
+        image_size=image_size,
+        patch_size=patch_size,
+        vision_width=128,
+        vision_depth=4,
+        vision_heads=4,
+        hidden_size=128,
+        text_layers=3,
+        text_heads=4,
+        intermediate_size=512,
+        max_positions=48,
+        embed_dim=64,
+        max_txt_len=40,
+        dropout=0.0,
+        image_mean=(0.5, 0.5, 0.5),
+        image_std=(0.5, 0.5, 0.5),
+    )
 
 
 @dataclass(frozen=True)
 class BlipTraining:
-    """Settings of a training. The defaults are those of the shapes world.
+    """Settings of a training.
 
+    :param config: the size of the model, as in :class:`guidelens_blip.BlipConfig`.
     :param vision_only: train on the dense loss only, before the phase with text.
     :param degraded_share: share of pictures that are blurred, faded and noised.
     :param pair_share: share of the rendered scenes that always show two kinds.
@@ -56,6 +59,7 @@ class BlipTraining:
     :param x0_share: share of pictures that are x0 predictions of the generator (needs an :class:`X0Set`).
     """
 
+    config: dict[str, Any]
     pairs: int = 400_000
     batch_size: int = 64
     peak_rate: float = 1e-3
@@ -69,7 +73,6 @@ class BlipTraining:
     relation_share: float = 0.0
     vision_only: bool = False
     seed: int = 0
-    config: dict[str, Any] = field(default_factory=lambda: asdict(CONFIG))
 
     @property
     def steps(self) -> int:
@@ -80,15 +83,15 @@ class BlipTraining:
 class Trainer(nn.Module):
     """The model, and the heads that only training uses."""
 
-    def __init__(self, config: BlipConfig, world: BlipWorld) -> None:
+    def __init__(self, config: BlipConfig, world: World) -> None:
         super().__init__()
         self.world = world
-        self.blip = build_blip(config, world.vocab)
+        self.blip = build_blip(config, world.files.vocab)
         self.ids = CaptionIds(self.blip.wordpiece, config.max_txt_len)
         self.grid = config.image_size // config.patch_size
-        self.sizes = [size + 1 for size in world.label_sizes]
+        self.sizes = [len(values) + 1 for values in world.labels.values]
         self.patch_head = nn.Linear(config.vision_width, sum(self.sizes) + 2)
-        self.image_head = nn.Linear(config.vision_width, world.num_places)
+        self.image_head = nn.Linear(config.vision_width, len(world.places))
 
     def dense_loss(self, embeds: Tensor, scenes: list[Any]) -> Tensor:
         """Predict each patch's attributes and the centre of its object, and the background from [CLS].
@@ -96,7 +99,7 @@ class Trainer(nn.Module):
         Centres are absolute. Without them the features would not encode the position of a patch, and no head could
         learn relations.
         """
-        labels, centres = self.world.patch_targets(scenes, self.grid)
+        labels, centres = patch_targets(self.world.labels, scenes, self.grid)
         *logits, centre = self.patch_head(embeds[:, 1:]).float().split([*self.sizes, 2], dim=-1)
         loss = sum(
             (
@@ -105,9 +108,9 @@ class Trainer(nn.Module):
             ),
             start=torch.zeros(()),
         )
-        covered = labels[..., 0] < self.world.label_sizes[0]
+        covered = labels[..., 0] < self.sizes[0] - 1
         loss = loss + (centre - centres)[covered].square().mean()
-        places = self.world.place_labels(scenes)
+        places = place_labels(self.world, scenes)
         return loss + F.cross_entropy(self.image_head(embeds[:, 0]).float(), places)
 
     def losses(self, pairs: Pairs) -> dict[str, Tensor]:
@@ -158,53 +161,11 @@ class Trainer(nn.Module):
         return F.cross_entropy(logits[:, :-1].float().flatten(0, 1), targets.flatten(), ignore_index=-100)
 
 
-def dense_targets(scenes: list[Scene], grid: int) -> tuple[Tensor, Tensor]:
-    """Return labels (B, grid*grid, 3) of the object that covers most of each patch, and centres (B, grid*grid, 2).
-
-    Centres are (x, y) from the middle of the picture, in units of a quarter of its side. If less than a fifth of a
-    patch is covered, its labels are the last of each kind, which mean "nothing".
-    """
-    names = tuple(COLOURS), SHAPES, tuple(SIZES)
-    labels = torch.tensor([len(kind) for kind in names]).repeat(len(scenes), grid * grid, 1)
-    centres = torch.zeros(len(scenes), grid * grid, 2)
-    patch = SIZE // grid
-    for scene, label, centre in zip(scenes, labels, centres, strict=True):
-        best = torch.full((grid * grid,), 0.2)
-        for o in scene.items:
-            shape = torch.from_numpy(coverage(o.shape, o.x, o.y, o.radius))
-            share = F.avg_pool2d(shape[None], patch).flatten()
-            here = share > best
-            best = torch.where(here, share, best)
-            values = (o.colour, o.shape, o.size)
-            label[here] = torch.tensor([kind.index(value) for kind, value in zip(names, values, strict=True)])
-            centre[here] = (torch.tensor([o.x, o.y]) - (SIZE - 1) / 2) / (SIZE / 4)
-    return labels, centres
-
-
-def background_labels(scenes: list[Scene]) -> Tensor:
-    """Return the index of the background of each scene, (B,)."""
-    names = tuple(BACKGROUNDS)
-    return torch.tensor([names.index(scene.background) for scene in scenes])
-
-
-SHAPES_WORLD = BlipWorld(
-    vocab=VOCAB,
-    label_sizes=(len(COLOURS), len(SHAPES), len(SIZES)),
-    num_places=len(BACKGROUNDS),
-    random_scene=random_scene,
-    picture=lambda scene: torch.from_numpy(render(scene)),
-    draw_scenes=draw_scenes,
-    draw_pairs=draw_pairs,
-    patch_targets=dense_targets,
-    place_labels=background_labels,
-)
-
-
 def train_blip(
     folder: Path,
     settings: BlipTraining,
+    world: World,
     *,
-    world: BlipWorld = SHAPES_WORLD,
     init: Path | None = None,
     x0: X0Set | None = None,
     progress: Callable[[int, int, dict[str, float]], None] | None = None,
@@ -212,7 +173,6 @@ def train_blip(
 ) -> Path:
     """Train, or resume the training in ``folder``, and write ``blip.safetensors`` there.
 
-    :param world: the world to train on.
     :param init: a ``last.pt`` of an earlier phase to start from.
     :param x0: x0 predictions of the generator, for ``settings.x0_share``.
     :param progress: called after each step with (steps done, total steps, running losses).
@@ -266,7 +226,7 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     """Draw the batch of one step and return its losses."""
     rng, noise_rng = step_rngs(settings.seed, step)
     from_generator = round(settings.x0_share * settings.batch_size) if x0 is not None else 0
-    scenes, images = model.world.draw_scenes(rng, settings.batch_size - from_generator, settings.pair_share)
+    scenes, images = draw_scenes(model.world, rng, settings.batch_size - from_generator, settings.pair_share)
     degraded = round(settings.degraded_share * settings.batch_size)
     if degraded:
         images[:degraded] = degrade(images[:degraded], noise_rng)
@@ -277,4 +237,4 @@ def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | 
     with torch.autocast("cpu", torch.bfloat16):
         if settings.vision_only:
             return {"dense": model.dense_loss(model.blip.visual_encoder(images), scenes)}
-        return model.losses(model.world.draw_pairs(rng, scenes, images, settings.relation_share))
+        return model.losses(draw_pairs(model.world, rng, scenes, images, settings.relation_share))

@@ -7,9 +7,8 @@ large areas drifts, because it is decided at the noisiest steps.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,34 +17,19 @@ from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedu
 from guidelens_guided_diffusion import UNet, save_generator
 from torch import Tensor
 
-from ..world import random_scene, render
+from ..world import World
 from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
-
-DrawPictures = Callable[[random.Random, int], Tensor]
-"""(rng, B) -> pictures (B, 3, H, W) in [-1, 1] of random scenes."""
-
-UNET_FLAGS: dict[str, Any] = {
-    "image_size": 32,
-    "in_channels": 3,
-    "model_channels": 32,
-    "out_channels": 3,
-    "num_res_blocks": 1,
-    "attention_resolutions": [4, 8],
-    "channel_mult": [1, 2, 4, 4],
-    "num_head_channels": 32,
-    "use_scale_shift_norm": True,
-}
-
-
-def draw_shapes(rng: random.Random, count: int) -> Tensor:
-    """Draw pictures of the shapes world."""
-    return torch.stack([torch.from_numpy(render(random_scene(rng))) for _ in range(count)])
+from .pictures import draw_pictures
 
 
 @dataclass(frozen=True)
 class GeneratorTraining:
-    """Settings of a training. The included weights of the shapes world were trained with the defaults."""
+    """Settings of a training.
 
+    :param unet: the size of the network, as in :class:`guidelens_guided_diffusion.UNet`.
+    """
+
+    unet: dict[str, Any]
     images: int = 400_000
     batch_size: int = 32
     peak_rate: float = 1.5e-3
@@ -53,7 +37,6 @@ class GeneratorTraining:
     weight_decay: float = 0.01
     ema_decay: float = 0.9995
     seed: int = 0
-    unet: dict[str, Any] = field(default_factory=lambda: dict(UNET_FLAGS))
 
     @property
     def steps(self) -> int:
@@ -64,16 +47,15 @@ class GeneratorTraining:
 def train_generator(
     folder: Path,
     settings: GeneratorTraining,
+    world: World,
     *,
-    draw: DrawPictures = draw_shapes,
     init: Path | None = None,
     progress: Callable[[int, int, float], None] | None = None,
-    save_every: int = 500,
+    save_every: int = 250,
     compiled: bool = False,
 ) -> Path:
     """Train, or resume the training in ``folder``, and write ``generator.safetensors`` there.
 
-    :param draw: draws pictures of a world.
     :param init: the ``last.pt`` of an earlier training. Training starts from its averaged weights.
     :param progress: called after each step with (steps done, total steps, loss).
     :param compiled: run the network with ``torch.compile``: about a fifth faster, after two minutes of compilation.
@@ -103,7 +85,7 @@ def train_generator(
         model.compile()
     recent = 0.0
     for step in range(start, settings.steps):
-        loss = _loss(model, process, settings, step, draw)
+        loss = _loss(model, process, settings, step, world)
         rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
         take_step(optimizer, loss, parameters, rate)
         ema.update(step)
@@ -123,11 +105,11 @@ def train_generator(
 
 
 def _loss(
-    model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int, draw: DrawPictures
+    model: UNet, process: DiffusionProcess, settings: GeneratorTraining, step: int, world: World
 ) -> Tensor:
     """Return the mean squared error of v over a new batch."""
     rng, noise_rng = step_rngs(settings.seed, step)
-    x0 = draw(rng, settings.batch_size)
+    x0 = draw_pictures(world, rng, settings.batch_size)
     index = torch.randint(0, process.num_steps, (len(x0),), generator=noise_rng)
     noise = torch.randn(x0.shape, generator=noise_rng)
     abar = process.alphas_cumprod[index].float()[:, None, None, None]

@@ -1,6 +1,6 @@
 """Scores of guided sampling: the sweep that chose the default scales, and the scores of the model cards.
 
-Both draw prompts of the shapes world: the sweep from the split ``sweep``, the scores from the split ``test``.
+Both draw prompts of the world: the sweep from the split ``sweep``, the scores from the split ``test``.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from guidelens.contracts import Generator, GuidanceModel, Prompt, Schedule
 from guidelens.engine import Engine, Sample
 from guidelens.sampling import Sampling
 
-from ..metrics import ShapesMetric
-from ..prompts import shapes_prompts
+from .world import World
 
 Progress = Callable[[str], None]
 
@@ -32,10 +31,14 @@ class Constant:
 
 
 def score_schedules(
-    engine: Engine, schedules: Mapping[str, Schedule], prompts: Sequence[Prompt], seeds: Sequence[int]
+    world: World,
+    engine: Engine,
+    schedules: Mapping[str, Schedule],
+    prompts: Sequence[Prompt],
+    seeds: Sequence[int],
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Draw every prompt with every schedule and seed. Yield (name of the schedule, scores)."""
-    metric = ShapesMetric()
+    metric = world.metric()
     cells = [(name, prompt, seed) for name in schedules for prompt in prompts for seed in seeds]
     samples = [Sample(prompt.text, schedules[name], seed) for name, prompt, seed in cells]
     for (name, prompt, _), result in zip(cells, engine.run(samples), strict=True):
@@ -48,6 +51,7 @@ def _mean_scores(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def sweep_scales(
+    world: World,
     generator: Generator,
     guidance: GuidanceModel,
     scales: Mapping[str, Sequence[float]],
@@ -65,7 +69,7 @@ def sweep_scales(
 
     :returns: one row per objective and scale, with mean scores over all and alignment by category.
     """
-    rows = []
+    rows, realism = [], world.word("realism")
     for objective, values in scales.items():
         for value in values:
             sampling = Sampling(steps=steps, objective_scales={objective: value}, dtype=dtype)
@@ -73,21 +77,22 @@ def sweep_scales(
             row: dict[str, Any] = {"objective": objective, "scale": value}
             scored: list[dict[str, float]] = []
             for category in ("single", "positional"):
-                prompts = shapes_prompts(category, limit, seed=1, split="sweep")
+                prompts = world.prompts.draw(category, limit, seed=1, split="sweep")
                 schedule = {objective: Constant({objective: 1.0})}
-                part = [scores for _, scores in score_schedules(engine, schedule, prompts, seeds)]
+                part = [scores for _, scores in score_schedules(world, engine, schedule, prompts, seeds)]
                 row[f"alignment_{category}"] = float(np.mean([scores["alignment"] for scores in part]))
                 scored += part
             row |= _mean_scores(scored)
             rows.append(row)
             progress(
                 f"{objective} {value:g}: alignment {row['alignment_single']:.3f} (single) "
-                f"{row['alignment_positional']:.3f} (positional), fidelity {row['fidelity']:.3f}"
+                f"{row['alignment_positional']:.3f} (positional), {realism} {row[realism]:.3f}"
             )
     return rows
 
 
 def score_guidance(
+    world: World,
     generator: Generator,
     guidance: GuidanceModel,
     schedules: Mapping[str, Schedule],
@@ -102,9 +107,9 @@ def score_guidance(
 ) -> dict[str, dict[str, float]]:
     """Score schedules at the default scales on ``limit`` prompts of a category, from the test split."""
     engine = Engine(generator, guidance, Sampling(steps=steps, dtype=dtype), batch_size=batch_size)
-    prompts = shapes_prompts(category, limit, seed=0, split="test")  # type: ignore[arg-type]  # checked by shapes_prompts
+    prompts = world.prompts.draw(category, limit, seed=0, split="test")
     scored: dict[str, list[dict[str, float]]] = {name: [] for name in schedules}
-    for name, scores in score_schedules(engine, schedules, prompts, seeds):
+    for name, scores in score_schedules(world, engine, schedules, prompts, seeds):
         scored[name].append(scores)
         if len(scored[name]) == limit * len(seeds):
             means = _mean_scores(scored[name])

@@ -21,31 +21,28 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..world import random_scene, render
+from ..world import World
 from .common import step_seed
-
-DrawScene = Callable[[random.Random, int | None], Any]
-"""(rng, number of things or None) -> scene of some world."""
+from .pictures import pictures
 
 
 @dataclass(frozen=True)
 class X0Set:
     """x0 predictions (N, 3, H, W) at training timesteps (N,). Picture i shows ``scene(i)``."""
 
+    world: World
     images: Tensor
     timesteps: Tensor
     seed: int
     num_items: int = 0
-    """Objects per scene; 0: as ``random_scene`` draws them."""
-    random_scene: DrawScene = random_scene
-    """Draws a scene of the world."""
+    """Items per scene; 0: as ``random_scene`` draws them."""
 
     def __len__(self) -> int:
         return len(self.images)
 
     def scene(self, index: int) -> Any:
         """Return the scene of picture ``index``."""
-        return self.random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
+        return self.world.random_scene(random.Random(step_seed(self.seed, index)), self.num_items or None)
 
     def draw(self, rng: random.Random, count: int) -> tuple[list[Any], Tensor]:
         """Draw ``count`` pictures with their scenes."""
@@ -60,38 +57,34 @@ class X0Set:
             save_file(tensors, temporary)
 
     @classmethod
-    def load(cls, path: Path, random_scene: DrawScene = random_scene) -> X0Set:
+    def load(cls, world: World, path: Path) -> X0Set:
         """Read a set that :meth:`save` wrote.
 
-        :param random_scene: draws a scene of the set's world.
         :raises GuidelensError: the file is missing, unreadable, or not such a set.
         """
         try:
             tensors = load_file(path)
             seed, num_items = tensors["seed_and_items"].tolist()
-            return cls(tensors["images"], tensors["timesteps"], seed, num_items, random_scene)
+            return cls(world, tensors["images"], tensors["timesteps"], seed, num_items)
         except (OSError, SafetensorError, KeyError) as error:
             raise GuidelensError(f"cannot read {path} as a set of x0 predictions: {error}") from error
 
 
 @torch.no_grad()
 def predict_x0_set(
+    world: World,
     generator: GuidedDiffusionGenerator,
     count: int,
     seed: int,
     *,
     timesteps: tuple[int, int] | None = None,
     num_items: int = 0,
-    random_scene: DrawScene = random_scene,
-    picture: Callable[[Any], Tensor] = lambda scene: torch.from_numpy(render(scene)),
     batch_size: int = 64,
     progress: Callable[[int, int], None] | None = None,
 ) -> X0Set:
     """Noise ``count`` scenes to random timesteps, and predict x0 with the generator.
 
-    :param num_items: objects per scene; 0: as ``random_scene`` draws them.
-    :param random_scene: draws a scene of the world.
-    :param picture: scene -> picture (3, H, W) in [-1, 1].
+    :param num_items: items per scene; 0: as ``random_scene`` draws them.
     :param timesteps: the range to draw from, including both ends; None: all timesteps of the process.
     :param progress: called with (done, count).
     """
@@ -99,11 +92,11 @@ def predict_x0_set(
     low, high = timesteps or (0, process.num_steps - 1)
     images = torch.empty(count, *generator.image_shape, dtype=torch.float16)
     drawn = torch.empty(count, dtype=torch.long)
-    predictions = X0Set(images, drawn, seed, num_items, random_scene)
+    predictions = X0Set(world, images, drawn, seed, num_items)
     for start in range(0, count, batch_size):
         rows = slice(start, min(start + batch_size, count))
         scenes = [predictions.scene(i) for i in range(rows.start, rows.stop)]
-        x0 = torch.stack([picture(scene) for scene in scenes])
+        x0 = pictures(world, scenes)
         noise_rng = torch.Generator().manual_seed(step_seed(seed, start))
         index = torch.randint(low, high + 1, (len(x0),), generator=noise_rng)
         x_t = process.q_sample(x0, index, torch.randn(x0.shape, generator=noise_rng))

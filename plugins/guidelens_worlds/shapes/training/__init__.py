@@ -1,1 +1,0 @@
-"""Training of the included weights: ``guidelens shapes train-generator`` and ``train-blip``."""

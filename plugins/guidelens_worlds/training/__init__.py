@@ -1,0 +1,1 @@
+"""Training of the generator and the BLIP of a world."""

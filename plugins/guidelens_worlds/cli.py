@@ -24,6 +24,8 @@ from .command_tools import (
     check_json,
     check_steps,
     losses_text,
+    options,
+    peak_rate,
     prepare_folder,
     progress_bar,
     report,
@@ -43,7 +45,6 @@ MIN_PAIRS = 16
 MIN_EVALUATED = 200
 """With fewer held-out scenes there may be less than 100 distinct captions for a retrieval pool."""
 
-_SHARE = click.FloatRange(0.0, 1.0)
 _TRAINING = click.option(
     "--out",
     type=FOLDER,
@@ -115,7 +116,7 @@ def _draw(world: WorldCommands) -> click.Command:
     @click.option(
         "--out", type=FILE, required=True, help="The .png file to write. An existing file is replaced."
     )
-    @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the scene.")
+    @_seed("Seed of the scene.")
     def draw(sentence: str, out: Path, seed: int) -> None:
         """Render a scene that SENTENCE describes.
 
@@ -156,7 +157,7 @@ def _prompts(world: WorldCommands) -> click.Command:
         help="Category, after DrawBench. demo: four fixed prompts; all: --limit prompts of each category.",
     )
     @click.option("--limit", type=POSITIVE, help="Number of prompts.  [default: 20, or all of demo]")
-    @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the prompts.")
+    @_seed("Seed of the prompts.")
     @click.option(
         "--split",
         type=click.Choice(get_args(Split)),
@@ -183,14 +184,8 @@ def _train_generator(world: WorldCommands) -> click.Command:
         help="Number of pictures to train on.",
     )
     @click.option("--batch-size", type=POSITIVE, default=32, show_default=True, help="Pictures per step.")
-    @click.option("--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and noise.")
-    @click.option(
-        "--peak-rate",
-        type=click.FloatRange(0, min_open=True),
-        default=1.5e-3,
-        show_default=True,
-        help="Highest learning rate.",
-    )
+    @_seed("Seed of weights, scenes and noise.")
+    @peak_rate(1.5e-3)
     @click.option(
         "--init", type=FILE, help="Start from the averaged weights in the last.pt of an earlier training."
     )
@@ -236,9 +231,7 @@ def _predict_x0(world: WorldCommands) -> click.Command:
         "--out", type=FILE, required=True, help="The .safetensors file to write, for train-blip --x0."
     )
     @click.option("--count", type=POSITIVE, default=40_000, show_default=True, help="Number of predictions.")
-    @click.option(
-        "--seed", type=int, default=1, show_default=True, help="Seed of scenes, timesteps and noise."
-    )
+    @_seed("Seed of scenes, timesteps and noise.", default=1)
     @THREADS
     def predict_x0(weights: Path | None, out: Path, count: int, seed: int, threads: int | None) -> None:
         """Write x0 predictions of the generator for noised scenes, at random timesteps.
@@ -263,55 +256,54 @@ def _predict_x0(world: WorldCommands) -> click.Command:
     return predict_x0
 
 
-def _share_option(name: str, default: float, text: str) -> Callable[[Any], Any]:
-    return click.option(name, type=_SHARE, default=default, show_default=True, help=text)
+def _share(name: str, default: float, text: str) -> Callable[[Any], Any]:
+    share = click.FloatRange(0.0, 1.0)
+    return click.option(name, type=share, default=default, show_default=True, help=text)
+
+
+def _seed(text: str, default: int = 0) -> Callable[[Any], Any]:
+    return click.option("--seed", type=int, default=default, show_default=True, help=text)
+
+
+def _blip_options(world: WorldCommands) -> Callable[[Any], Any]:
+    kinds = "Share of rendered scenes that always show two kinds of objects."
+    relations = "Share of scenes with two kinds whose caption states their relation."
+    return options(
+        _TRAINING,
+        click.option(
+            "--pairs",
+            type=POSITIVE,
+            default=400_000,
+            show_default=True,
+            help="Number of image-text pairs to train on.",
+        ),
+        click.option(
+            "--batch-size",
+            type=click.IntRange(min=MIN_PAIRS),
+            default=64,
+            show_default=True,
+            help="Pairs per step.",
+        ),
+        click.option(
+            "--vision-only",
+            is_flag=True,
+            help="Train only the vision transformer, on dense labels. This is the first phase.",
+        ),
+        click.option("--init", type=FILE, help="Start from the last.pt of an earlier phase."),
+        click.option("--x0", "x0_file", type=FILE, help="x0 predictions from predict-x0."),
+        _share("--x0-share", 0.0, "Share of pictures that come from --x0."),
+        _share("--degraded-share", 0.4, "Share of pictures that are blurred, faded and noised."),
+        _share("--pair-share", world.pair_share, kinds),
+        _share("--relation-share", world.relation_share, relations),
+        peak_rate(1e-3),
+        _seed("Seed of weights, scenes and captions."),
+        THREADS,
+    )
 
 
 def _train_blip(world: WorldCommands) -> click.Command:
     @click.command("train-blip", short_help="Train BLIP on rendered scenes.")
-    @_TRAINING
-    @click.option(
-        "--pairs",
-        type=POSITIVE,
-        default=400_000,
-        show_default=True,
-        help="Number of image-text pairs to train on.",
-    )
-    @click.option(
-        "--batch-size",
-        type=click.IntRange(min=MIN_PAIRS),
-        default=64,
-        show_default=True,
-        help="Pairs per step.",
-    )
-    @click.option(
-        "--vision-only",
-        is_flag=True,
-        help="Train only the vision transformer, on dense labels. This is the first phase.",
-    )
-    @click.option("--init", type=FILE, help="Start from the last.pt of an earlier phase.")
-    @click.option("--x0", "x0_file", type=FILE, help="x0 predictions from predict-x0.")
-    @_share_option("--x0-share", 0.0, "Share of pictures that come from --x0.")
-    @_share_option("--degraded-share", 0.4, "Share of pictures that are blurred, faded and noised.")
-    @_share_option(
-        "--pair-share", world.pair_share, "Share of rendered scenes that always show two kinds of objects."
-    )
-    @_share_option(
-        "--relation-share",
-        world.relation_share,
-        "Share of scenes with two kinds whose caption states their relation.",
-    )
-    @click.option(
-        "--peak-rate",
-        type=click.FloatRange(0, min_open=True),
-        default=1e-3,
-        show_default=True,
-        help="Highest learning rate.",
-    )
-    @click.option(
-        "--seed", type=int, default=0, show_default=True, help="Seed of weights, scenes and captions."
-    )
-    @THREADS
+    @_blip_options(world)
     def train_blip_command(
         out: Path, init: Path | None, x0_file: Path | None, threads: int | None, **settings: Any
     ) -> None:

@@ -10,7 +10,17 @@ import click
 from guidelens import PluginManager
 from guidelens.errors import UsageError
 
-from .command_tools import JSON_OUT, POSITIVE, THREADS, check_json, report, say, set_threads, weights_option
+from .command_tools import (
+    JSON_OUT,
+    POSITIVE,
+    THREADS,
+    check_json,
+    options,
+    report,
+    say,
+    set_threads,
+    weights_option,
+)
 from .files import Variant, WorldFiles
 
 if TYPE_CHECKING:
@@ -41,19 +51,13 @@ def _limit(default: int) -> Callable[[Any], Any]:
     )
 
 
-def _options(files: WorldFiles) -> Callable[[Any], Any]:
+def _common(files: WorldFiles) -> Callable[[Any], Any]:
     """Return the options that both commands have: steps, models, precision, output, threads."""
-
-    def add(command: Any) -> Any:
-        models = (
-            weights_option("--generator", "generator", "generator", files.generator),
-            weights_option("--blip", "blip", "BLIP", files.blip),
-        )
-        for option in reversed((_STEPS, *models, _VARIANT, _DTYPE, JSON_OUT, THREADS)):
-            command = option(command)
-        return command
-
-    return add
+    models = (
+        weights_option("--generator", "generator", "generator", files.generator),
+        weights_option("--blip", "blip", "BLIP", files.blip),
+    )
+    return options(_STEPS, *models, _VARIANT, _DTYPE, JSON_OUT, THREADS)
 
 
 def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomplete: str) -> list[str]:
@@ -83,7 +87,7 @@ def sweep_command(files: WorldFiles, load: Callable[[], World]) -> click.Command
         help="Scales c_k to try. Repeatable.",
     )
     @_limit(16)
-    @_options(files)
+    @_common(files)
     def sweep(
         scales: tuple[str, ...],
         limit: int,
@@ -126,7 +130,7 @@ def score_command(files: WorldFiles, load: Callable[[], World]) -> click.Command
     )
     @_limit(200)
     @click.option("--seeds", type=POSITIVE, default=2, show_default=True, help="Number of seeds per prompt.")
-    @_options(files)
+    @_common(files)
     @click.pass_context
     def score(
         ctx: click.Context,

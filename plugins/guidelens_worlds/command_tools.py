@@ -28,6 +28,25 @@ THREADS = click.option(
 JSON_OUT = click.option("--out", type=FILE, help="Also write the scores to this JSON file.")
 
 
+def options(*several: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Return one decorator for several options, in the order of the help."""
+
+    def add(command: Any) -> Any:
+        for option in reversed(several):
+            command = option(command)
+        return command
+
+    return add
+
+
+def peak_rate(default: float) -> Callable[[Any], Any]:
+    """Return the option for the highest learning rate."""
+    positive = click.FloatRange(0, min_open=True)
+    return click.option(
+        "--peak-rate", type=positive, default=default, show_default=True, help="Highest learning rate."
+    )
+
+
 def weights_option(option: str, parameter: str, model: str, included: Path | None) -> Callable[[Any], Any]:
     """Return an option for the weights of a model. It is required if none are included."""
     default = "" if included is None else "  [default: the included ones]"

@@ -73,6 +73,8 @@ class Grammar:
         return written + [word for word, meaning in self.also_read.items() if meaning in synonyms]
 
     def _meaning(self, synonyms: Synonyms, word: str | None) -> str | None:
+        if word is None:
+            return None
         if word in self.also_read:
             return self.also_read[word]
         return next((meaning for meaning, several in synonyms.items() if word in several), None)

@@ -12,7 +12,7 @@ import numpy as np
 from guidelens.contracts import ROLES, Column, Prompt
 from numpy.typing import NDArray
 
-from .description import AnyScene, Description, SceneItem
+from .description import Description, SceneItem
 from .language import Language
 from .scores import description_scores
 
@@ -82,7 +82,7 @@ class SceneMetric(ABC):
         """Read a picture (3, H, W) in [-1, 1]."""
 
     @abstractmethod
-    def further_scores(self, picture: Array, scene: AnyScene, description: Description) -> dict[str, float]:
+    def further_scores(self, picture: Array, scene: Any, description: Description) -> dict[str, float]:
         """Return the scores that only this world has."""
 
     def score(self, images: Tensor, prompts: Sequence[Prompt]) -> list[dict[str, float]]:

@@ -15,6 +15,7 @@ from guidelens.contracts import TextBatch
 from guidelens.diffusion import DDPM
 from guidelens.engine import Sample
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.joint_guidance import JointGuidance
 from guidelens.networks import resolve_device
 from guidelens.sampling import Sampling
 from toys import SHAPE, Constant, GaussianGenerator, Quadratic, Shift, TinyNet, TinyVision, make_engine
@@ -360,6 +361,33 @@ class TestPrecision:
             return next(engine.run(MIXED[:1])).image
 
         torch.testing.assert_close(image(1e-9, "float16"), image(1.0, "float32"), rtol=0.05, atol=0.05)
+
+    @pytest.mark.parametrize("joint", [False, True])
+    def test_gradients_of_a_model_with_float16_weights_do_not_vanish(self, joint):
+        """The engine computes in float32, and the guidance model in float16 by itself."""
+
+        class HalfVision:
+            objectives, fingerprint, dtype = frozenset({"dot", "square"}), "half", torch.float16
+
+            def __init__(self, small):
+                self.small, self.model = small, TinyVision().eval().requires_grad_(False)
+
+            def encode_text(self, prompts):
+                return self.model.encode_text(prompts)
+
+            def losses(self, images, text, objectives):
+                with torch.autocast("cpu", torch.float16):
+                    losses = self.model.losses(images, text, objectives)
+                return {name: self.small * loss.float() for name, loss in losses.items()}
+
+        def image(small):
+            model = JointGuidance({"half": HalfVision(small)}) if joint else HalfVision(small)
+            name = "half/dot" if joint else "dot"
+            sampling = replace(STRONG, steps=6, scale=30.0 / small)
+            engine = make_engine(TinyNet(), model, sampling, device="cpu")
+            return next(engine.run([Sample("a red circle", Constant(**{name: 1.0}), 0)])).image
+
+        torch.testing.assert_close(image(1e-8), image(1.0), rtol=0.05, atol=0.05)
 
     def test_float64_throughout(self):
         steps = list(tiny_engine(dtype="float64").stream(MIXED))

@@ -36,6 +36,7 @@ from .guidance import (
     resolve,
 )
 from .guidance.settings import Noise
+from .joint_guidance import JointGuidance
 from .memory import (
     MicroBatches,
     available_memory,
@@ -280,6 +281,12 @@ class Engine:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    def _has_float16(self) -> bool:
+        """Return whether gradients pass through float16, by autocast or in a guidance model with such weights."""
+        model = self.guidance_model
+        models = model.models.values() if isinstance(model, JointGuidance) else (model,)
+        return torch.float16 in (self.dtype, *(getattr(each, "dtype", None) for each in models))
+
     def _steps(
         self, samples: Sequence[Sample], plan: GuidancePlan, text: TextBatch | None, noise: NoiseSource | None
     ) -> cabc.Generator[Step, None, None]:
@@ -306,7 +313,7 @@ class Engine:
             own_text,
             seeds=seeds,
             autocast=self._autocast,
-            loss_scales=HALF_PRECISION_LOSS_SCALES if self.dtype == torch.float16 else (1.0,),
+            loss_scales=HALF_PRECISION_LOSS_SCALES if self._has_float16() else (1.0,),
         )
         source = noise or NoiseStream(seeds, self.settings.image_shape)
         begin = getattr(self.settings.sampler, "begin", None)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -71,6 +71,22 @@ def resolve_dtype(name: str, device: torch.device) -> torch.dtype:
 def weights_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of weights and sampler state: float64 or float32. Autocast provides lower precisions."""
     return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+HalfPrecision = Literal["float32", "bfloat16", "float16"]
+"""The option ``weights`` of guidance models: the precision in which their weights are kept."""
+
+
+def kept_dtype(kept: torch.dtype, asked: torch.dtype | None) -> torch.dtype | None:
+    """Return the dtype to cast weights to that the user keeps in half precision, when a caller asks for another.
+
+    The engine and judges ask for float32, which is the default. Weights kept in half precision then stay as they are.
+    Explicit requests for other dtypes are followed: float64, for verification, holds the same numbers.
+
+    :param kept: what the user asked for when the model was loaded.
+    :param asked: the argument of ``to``; None: no change.
+    """
+    return kept if asked == torch.float32 else asked
 
 
 @contextmanager

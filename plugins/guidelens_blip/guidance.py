@@ -21,6 +21,7 @@ from guidelens.contracts import TextBatch
 from guidelens.device_copies import to_device, upload
 from guidelens.errors import UsageError
 from guidelens.guidance import check_request
+from guidelens.networks import kept_dtype
 
 from .captions import clean_caption
 from .checkpoint import Backend, digest, load_model
@@ -112,10 +113,12 @@ class BlipGuidance:
         options: BlipOptions = BlipOptions(),
         *,
         default_scales: Mapping[str, float] | None = None,
+        weights: torch.dtype = torch.float32,
     ) -> None:
         """Wrap ``model``, of size ``config``: from :func:`build_blip`, :func:`load_model` or ``build_lavis``.
 
         :param default_scales: factor of each objective's gradient that brings the objectives to one scale.
+        :param weights: the dtype in which the weights are kept. The model computes in it.
         """
         self.model = model.eval().requires_grad_(False)
         self.objectives = model.objectives
@@ -125,6 +128,9 @@ class BlipGuidance:
         # Read once, as a float: reading from the device at every step would synchronise.
         learned = options.temperature == "learned"
         self._temperature = float(model.temp) if learned else float(options.temperature)
+        self._weights = weights
+        if weights != torch.float32:
+            self.model.to(weights)
         self._digest = digest(model, config)
         self._negatives = _Negatives()
         if options.negatives:
@@ -135,7 +141,9 @@ class BlipGuidance:
     @property
     def fingerprint(self) -> str:
         """Hash of the architecture, weights, vocabulary and objective options."""
-        return "blip-" + hashlib.sha256(f"{self._digest}{self.options.identity()}".encode()).hexdigest()[:24]
+        kept = "" if self._weights == torch.float32 else str(self._weights)
+        described = f"{self._digest}{self.options.identity()}{kept}"
+        return "blip-" + hashlib.sha256(described.encode()).hexdigest()[:24]
 
     @property
     def device(self) -> torch.device:
@@ -150,8 +158,11 @@ class BlipGuidance:
         return dtype
 
     def to(self, device: str | torch.device | None = None, dtype: torch.dtype | None = None) -> BlipGuidance:
-        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object."""
-        self.model.to(device=device, dtype=dtype)
+        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object.
+
+        Weights kept in half precision stay so where float32 is asked for.
+        """
+        self.model.to(device=device, dtype=kept_dtype(self._weights, dtype))
         return self
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
@@ -337,17 +348,19 @@ def load_blip(
     default_scales: Mapping[str, float] | None = None,
     backend: Backend = "native",
     key: str | None = None,
+    weights: torch.dtype = torch.float32,
 ) -> BlipGuidance:
     """Load a checkpoint as a guidance model. :func:`guidelens_blip.checkpoint.load_model` describes the files.
 
     :param backend: the implementation, ``native`` or ``lavis``. Losses and fingerprint are the same.
     :param key: the entry of the checkpoint to read, if it holds several networks.
+    :param weights: the dtype in which the weights are kept.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
     model, config = load_model(
         checkpoint, vocab=vocab, config=config, image_size=image_size, backend=backend, key=key
     )
-    return BlipGuidance(model, config, options, default_scales=default_scales)
+    return BlipGuidance(model, config, options, default_scales=default_scales, weights=weights)
 
 
 def _at_least_float32(tensor: Tensor) -> Tensor:

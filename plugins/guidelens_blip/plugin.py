@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.hookspecs import Register, RegisterWeights, hookimpl
@@ -12,7 +12,7 @@ from .weights import CHECKPOINTS, OF_PRESET, VOCABULARY, published_vocabulary
 
 if TYPE_CHECKING:
     from .config import BlipConfig
-    from .guidance import BlipGuidance, BlipOptions
+    from .guidance import BlipGuidance
 
 
 @hookimpl
@@ -48,6 +48,7 @@ def blip(
     untrained: bool = False,
     seed: int = 0,
     key: str | None = None,
+    weights: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> BlipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
@@ -66,21 +67,34 @@ def blip(
     :param untrained: random weights instead of a checkpoint, for timings: the losses are meaningless.
     :param seed: seed of the random weights.
     :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
+    :param weights: precision in which the weights are kept, and BLIP computes; half precision halves the memory.
     :raises UsageError: an option is out of range, or both ``checkpoint`` and ``untrained`` are given.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
     if untrained and checkpoint:
         raise UsageError("blip takes checkpoint or untrained, not both")
+    if backend == "lavis" and weights != "float32":
+        raise UsageError(f"weights={weights} needs backend=native; LAVIS runs with float32 weights")
     path = None if untrained else _checkpoint(checkpoint, vocab, config)
-    from .guidance import BlipOptions, load_blip
+    from guidelens.networks import DTYPES
+
+    from .guidance import BlipGuidance, BlipOptions, load_blip
 
     options = BlipOptions(itc, _temperature(temperature), _split(negatives), itm, label_smoothing, clean)
     size = _config(config)
     words = vocab or None
     if path is None:
-        return _untrained(size, image_size, words, options, seed, backend)
+        network, size = _untrained(size, image_size, words, seed, backend)
+        return BlipGuidance(network, size, options, weights=DTYPES[weights])
     return load_blip(
-        path, vocab=words, config=size, image_size=image_size, options=options, backend=backend, key=key
+        path,
+        vocab=words,
+        config=size,
+        image_size=image_size,
+        options=options,
+        backend=backend,
+        key=key,
+        weights=DTYPES[weights],
     )
 
 
@@ -88,19 +102,17 @@ def _untrained(
     config: BlipConfig | None,
     image_size: int | None,
     vocab: str | None,
-    options: BlipOptions,
     seed: int,
     backend: Literal["native", "lavis"],
-) -> BlipGuidance:
-    """Return a guidance model with random weights, of size ``base`` if ``config`` is None."""
+) -> tuple[Any, BlipConfig]:
+    """Return a network with random weights and its size, which is ``base`` if ``config`` is None."""
     from .config import PRESETS
-    from .guidance import BlipGuidance
     from .untrained import untrained_blip
 
     config = config or PRESETS["base"]
     if image_size is not None:
         config = config.with_image_size(image_size)
-    return BlipGuidance(untrained_blip(config, vocab, seed, backend), config, options)
+    return untrained_blip(config, vocab, seed, backend), config
 
 
 def _split(negatives: str) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ from guidelens.contracts import TextBatch
 from guidelens.device_copies import to_device
 from guidelens.errors import UsageError
 from guidelens.guidance import check_request
+from guidelens.networks import kept_dtype
 
 from .build import build
 from .checkpoint import digest
@@ -96,6 +97,7 @@ class OpenClipGuidance:
         *,
         preprocess: Preprocess | None = None,
         default_scales: Mapping[str, float] | None = None,
+        weights: torch.dtype = torch.float32,
     ) -> None:
         """Wrap a model and its tokenizer, as ``open_clip.create_model`` and ``open_clip.get_tokenizer`` return them.
 
@@ -103,6 +105,7 @@ class OpenClipGuidance:
         :param tokenizer: maps texts to (N, ``tokenizer.context_length``) int64.
         :param preprocess: default: the preprocessing that open_clip stores on the model.
         :param default_scales: factor of each objective's gradient that brings the objectives to one scale.
+        :param weights: the dtype in which the weights are kept. The model computes in it.
         :raises UsageError: ``itc_mode`` is ``sigmoid`` and the model has no bias.
         """
         self.model = model.eval().requires_grad_(False)
@@ -113,7 +116,7 @@ class OpenClipGuidance:
         self.preprocess = preprocess
         self.context_length: int = tokenizer.context_length  # type: ignore[attr-defined]
         self._captions = _can_caption(model)
-        # Read once, as floats: casting the model to bfloat16 would round them to three digits.
+        # Read before the cast, as floats: bfloat16 would round them to three digits.
         self.logit_scale = math.exp(float(self.model.logit_scale))
         bias = getattr(self.model, "logit_bias", None)
         self.logit_bias = None if bias is None else float(bias)
@@ -124,6 +127,9 @@ class OpenClipGuidance:
         self.temperature = _temperature(options, self.logit_scale)
         given = default_scales if default_scales is not None else self._untuned_scales()
         self.default_scales: dict[str, float] = dict(given)
+        self._weights = weights
+        if weights != torch.float32:
+            self.model.to(weights)
         self._digest = digest(model, tokenizer, preprocess, self.context_length)
 
     @property
@@ -134,7 +140,10 @@ class OpenClipGuidance:
     @property
     def fingerprint(self) -> str:
         """Hash of the architecture, weights, preprocessing, tokenizer and objective options."""
-        options = json.dumps({**asdict(self.options), "temperature": self.temperature}, sort_keys=True)
+        kept = {} if self._weights == torch.float32 else {"weights": str(self._weights)}
+        options = json.dumps(
+            {**asdict(self.options), "temperature": self.temperature, **kept}, sort_keys=True
+        )
         return "open-clip-" + hashlib.sha256(f"{self._digest}{options}".encode()).hexdigest()[:24]
 
     @property
@@ -152,8 +161,11 @@ class OpenClipGuidance:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> OpenClipGuidance:
-        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object."""
-        self.model.to(device=device, dtype=dtype)
+        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object.
+
+        Weights kept in half precision stay so where float32 is asked for.
+        """
+        self.model.to(device=device, dtype=kept_dtype(self._weights, dtype))
         return self
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
@@ -286,6 +298,7 @@ def load_open_clip(
     key: str | None = None,
     options: OpenClipOptions = OpenClipOptions(),
     default_scales: Mapping[str, float] | None = None,
+    weights: torch.dtype = torch.float32,
 ) -> OpenClipGuidance:
     """Load a model of open_clip as a guidance model. :mod:`guidelens_open_clip.sources` describes the names.
 
@@ -296,13 +309,16 @@ def load_open_clip(
     :param quick_gelu: whether the weights were trained with QuickGELU. Default: what tag or configuration says.
     :param image_size: side in pixels of the network's input. Default: the configuration's.
     :param key: the entry of ``checkpoint`` to read, such as ``ema``, if it holds several networks.
+    :param weights: the dtype in which the weights are kept.
     :raises UsageError: a name is unknown, or options do not fit together.
     :raises GuidelensError: a file is missing, unreadable, or of another model.
     """
     source = find_source(model, pretrained=pretrained, checkpoint=checkpoint, tokenizer=tokenizer)
     changed = source.with_changes(quick_gelu=quick_gelu, image_size=image_size)
     network, reader, preprocess = build(changed, key=key, quick_gelu=quick_gelu)
-    return OpenClipGuidance(network, reader, options, preprocess=preprocess, default_scales=default_scales)
+    return OpenClipGuidance(
+        network, reader, options, preprocess=preprocess, default_scales=default_scales, weights=weights
+    )
 
 
 def _can_caption(model: Any) -> bool:

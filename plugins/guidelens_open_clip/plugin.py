@@ -47,6 +47,7 @@ def open_clip(
     quick_gelu: bool | None = None,
     image_size: int | None = None,
     key: str | None = None,
+    weights: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> OpenClipGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
@@ -60,9 +61,12 @@ def open_clip(
     :param quick_gelu: the checkpoint was trained with QuickGELU; default: as configuration or tag says.
     :param image_size: side in pixels of the network's input; default: the model's.
     :param key: the entry of checkpoint to read, such as ema, if it holds several networks.
+    :param weights: precision in which the weights are kept, and the model computes; half precision halves the memory.
     :raises UsageError: no weights are given, or options do not fit together.
     :raises GuidelensError: a file is missing, unreadable, or of another model.
     """
+    from guidelens.networks import DTYPES
+
     from .guidance import OpenClipOptions, load_open_clip
     from .templates import read_templates
 
@@ -76,6 +80,7 @@ def open_clip(
         image_size=image_size,
         key=key,
         options=options,
+        weights=DTYPES[weights],
     )
 
 

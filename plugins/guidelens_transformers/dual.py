@@ -24,6 +24,7 @@ class DualEncoder(Network):
     """
 
     objectives = frozenset({"itc"})
+    exact_constants = True
 
     def __init__(self, model: Any, processor: Any, options: ObjectiveOptions, source: str) -> None:
         """Wrap a model with ``get_text_features`` and ``get_image_features``.

@@ -10,6 +10,7 @@ import torch
 from guidelens.contracts import TextBatch
 from guidelens.errors import UsageError
 from guidelens.guidance import check_request
+from guidelens.networks import kept_dtype
 from torch import Tensor
 
 from .networks import Network
@@ -24,12 +25,17 @@ class TransformersGuidance:
     or in float64 for a float64 network.
     """
 
-    def __init__(self, network: Network) -> None:
-        """Wrap a network of one of the supported families."""
-        self.network = network
+    def __init__(self, network: Network, weights: torch.dtype = torch.float32) -> None:
+        """Wrap a network of one of the supported families.
+
+        :param weights: the dtype in which the weights are kept. The model computes in it.
+        """
+        if weights != torch.float32:
+            network.model.to(weights)
+        self.network, self._weights = network, weights
         self.objectives = network.objectives
         self.default_scales: dict[str, float] = dict(network.default_scales)
-        self._digest = _digest(network)
+        self._digest = _digest(network, weights)
 
     @property
     def fingerprint(self) -> str:
@@ -49,8 +55,11 @@ class TransformersGuidance:
     def to(
         self, device: str | torch.device | None = None, dtype: torch.dtype | None = None
     ) -> TransformersGuidance:
-        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object."""
-        self.network.model.to(device=device, dtype=dtype)
+        """Move the network to ``device`` and cast it to ``dtype`` (None: keep). Return this object.
+
+        Weights kept in half precision stay so where float32 is asked for.
+        """
+        self.network.model.to(device=device, dtype=kept_dtype(self._weights, dtype))
         return self
 
     def encode_text(self, prompts: Sequence[str]) -> TextBatch:
@@ -88,12 +97,13 @@ class FeatureGuidance(TransformersGuidance):
         return features
 
 
-def as_guidance(network: Network) -> TransformersGuidance:
-    """Return a network as a guidance model."""
-    return FeatureGuidance(network) if hasattr(network, "image_features") else TransformersGuidance(network)
+def as_guidance(network: Network, weights: torch.dtype = torch.float32) -> TransformersGuidance:
+    """Return a network as a guidance model, with weights kept in a dtype."""
+    kind = FeatureGuidance if hasattr(network, "image_features") else TransformersGuidance
+    return kind(network, weights)
 
 
-def _digest(network: Network) -> str:
+def _digest(network: Network, weights: torch.dtype) -> str:
     """Return the start of the SHA-256 of everything that changes a loss. It does not depend on where files are."""
     sha = hashlib.sha256()
     config = {k: v for k, v in network.model.config.to_dict().items() if k not in _INCIDENTAL}
@@ -107,6 +117,7 @@ def _digest(network: Network) -> str:
         sorted(network.tokenizer.get_vocab().items()),
         template,
         network.options.identity(),
+        *([] if weights == torch.float32 else [str(weights)]),
     ]
     sha.update(json.dumps(described, default=str, sort_keys=True).encode())
     for name, tensor in sorted(network.model.state_dict().items()):

@@ -21,13 +21,18 @@ OLDEST = 5
 
 
 def load_guidance(
-    directory: Path, options: ObjectiveOptions | None = None, *, source: str = ""
+    directory: Path,
+    options: ObjectiveOptions | None = None,
+    *,
+    source: str = "",
+    weights: torch.dtype = torch.float32,
 ) -> TransformersGuidance:
     """Load a model and its processor from a directory, as ``save_pretrained`` writes them.
 
     Code in the directory is never run: only models that transformers itself has can be loaded.
 
     :param source: the model, as error messages name it; default: the directory.
+    :param weights: the dtype in which the weights are kept.
     :raises GuidelensError: a file is missing or unreadable, or the model is not of a supported kind.
     """
     check_version()
@@ -42,10 +47,11 @@ def load_guidance(
             raise GuidelensError(
                 f"{source} has no processor for pictures and text: preprocessor_config.json or the tokenizer is missing"
             )
+        loaded = torch.float32 if network_class.exact_constants else weights
         model = model_class.from_pretrained(
-            directory, local_files_only=True, trust_remote_code=False, dtype=torch.float32
+            directory, local_files_only=True, trust_remote_code=False, dtype=loaded
         )
-    return as_guidance(network_class(model, processor, options, source))
+    return as_guidance(network_class(model, processor, options, source), weights)
 
 
 def read_config(directory: Path, source: str) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class Network(ABC):
     """A model of transformers with its processor, and the losses that it can give."""
 
     objectives: frozenset[str]
+    exact_constants = False
+    """Whether the class reads scalars of the model, such as a temperature, which must not be rounded."""
     default_scales: Mapping[str, float]
     """Factors that bring the gradients of the objectives to one size. They are not tuned for any model."""
 

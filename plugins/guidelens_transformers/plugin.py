@@ -49,6 +49,7 @@ def hf(
     question: str = "",
     yes: str = "",
     no: str = "",
+    weights: Literal["float32", "bfloat16", "float16"] = "float32",
 ) -> TransformersGuidance:
     """Build the guidance model; the parameters are its options on the command line.
 
@@ -61,17 +62,19 @@ def hf(
     :param question: what vqa asks, with {} for the prompt; default: 'Does this picture show "{}"?'
     :param yes: the answer whose probability vqa takes; default: Yes (PaliGemma: yes).
     :param no: the other answer; vqa is then -log of p(yes) / (p(yes) + p(no)).
+    :param weights: precision in which the weights are kept, and the model computes; half precision halves the memory.
     :raises UsageError: an option is out of range, or does not fit the model.
     :raises GuidelensError: a file is missing or unreadable, or the model is not of a supported family.
     """
+    from guidelens.networks import DTYPES
+
     from .files import locate
     from .loading import load_guidance
     from .options import CAPTION, QUESTION, ObjectiveOptions
 
     options = ObjectiveOptions(itc, temperature, caption or CAPTION, question or QUESTION, yes, no)
-    return load_guidance(
-        locate(model, revision=revision, download=download), options, source=f"hf:model={model}"
-    )
+    directory = locate(model, revision=revision, download=download)
+    return load_guidance(directory, options, source=f"hf:model={model}", weights=DTYPES[weights])
 
 
 def detect(

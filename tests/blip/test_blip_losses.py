@@ -164,6 +164,28 @@ def test_bfloat16_is_close_and_gives_float32_losses(blip, images, prompts, way: 
         assert_close(loss, exact[name], rtol=0.1, atol=0.1)
 
 
+@pytest.mark.parametrize("weights", [torch.bfloat16, torch.float16])
+def test_weights_kept_in_half_precision(blip, images, prompts, weights: torch.dtype) -> None:
+    """They take half the memory, and stay so when the engine asks for float32."""
+    exact = blip.losses(images, blip.encode_text(prompts), OBJECTIVES)
+    stored = sum(parameter.nbytes for parameter in blip.model.parameters())
+    before = blip.fingerprint
+    half = BlipGuidance(blip.model, blip.config, weights=weights)
+    assert half.to("cpu", torch.float32).dtype == weights
+    parameters = list(half.model.parameters())
+    assert {parameter.dtype for parameter in parameters} == {weights}
+    assert sum(parameter.nbytes for parameter in parameters) * 2 == stored
+    assert half.fingerprint != before
+    images.requires_grad_()
+    losses = half.losses(images, half.encode_text(prompts), OBJECTIVES)
+    for name, loss in losses.items():
+        assert_close(loss, exact[name], rtol=0.1, atol=0.1)
+    sum(loss.sum() for loss in losses.values()).backward()
+    assert images.grad.isfinite().all()
+    assert images.grad.abs().sum() > 0
+    assert half.to(dtype=torch.float64).dtype == torch.float64  # as the conformance kit asks
+
+
 def test_text_encoded_before_a_move_still_works(blip, images, prompts) -> None:
     text = blip.encode_text(prompts)
     exact = blip.losses(images, text, OBJECTIVES)

@@ -58,6 +58,12 @@ def test_options_reach_the_model(checkpoint: Path) -> None:
     assert blip(checkpoint=str(checkpoint), temperature="0.5").options.temperature == 0.5
 
 
+def test_weights_in_half_precision(checkpoint: Path) -> None:
+    assert blip(checkpoint=str(checkpoint), weights="bfloat16").dtype == torch.bfloat16
+    with pytest.raises(UsageError, match="weights=bfloat16 needs backend=native"):
+        blip(checkpoint=str(checkpoint), weights="bfloat16", backend="lavis")
+
+
 def test_config_option(checkpoint: Path, config: BlipConfig, tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text(config.to_json())

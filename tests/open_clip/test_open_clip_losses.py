@@ -226,6 +226,22 @@ def test_losses_are_float32_whatever_the_network(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_weights_kept_in_half_precision(tokenizers, guide, images, prompts, kind: str) -> None:
+    """They take half the memory, and stay so when the engine asks for float32."""
+    exact = guide(kind)
+    half = OpenClipGuidance(build(CONFIGS[kind]), tokenizers[kind], weights=torch.bfloat16)
+    assert half.to("cpu", torch.float32).dtype == torch.bfloat16
+    parameters = list(half.model.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
+    assert sum(p.nbytes for p in parameters) * 2 == sum(p.nbytes for p in exact.model.parameters())
+    assert half.logit_scale == exact.logit_scale  # read before the cast
+    text = half.encode_text(prompts)
+    for name, loss in exact.losses(images, exact.encode_text(prompts), exact.objectives).items():
+        assert_close(half.losses(images, text, [name])[name], loss, rtol=0.05, atol=0.05)
+    assert half.fingerprint != exact.fingerprint
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_autocast(guide, images, prompts, kind: str) -> None:
     model = guide(kind)
     text = model.encode_text(prompts)

@@ -15,6 +15,7 @@ from guidelens.contracts import TextBatch
 from guidelens.testing import check_guidance_model
 from guidelens_transformers import ObjectiveOptions, load_guidance
 from torch.testing import assert_close
+from torch.utils._python_dispatch import TorchDispatchMode
 
 pytest.importorskip("transformers")
 
@@ -140,6 +141,55 @@ def test_siglip_gets_texts_of_full_length(folder_of: Folder) -> None:
     assert_close(found, -cosine, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["siglip", "blip-retrieval", "blip2-retrieval", "llava", "qwen2.5-vl"])
+def test_weights_in_half_precision(family: str, folder_of: Folder) -> None:
+    """They stay so when the engine asks for float32; losses are close, gradients finite."""
+    exact = load(folder_of, family)
+    half = load_guidance(folder_of(family), weights=torch.bfloat16).to("cpu", torch.float32)
+    parameters = list(half.network.model.parameters())
+    assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
+    stored = sum(parameter.nbytes for parameter in exact.network.model.parameters())
+    assert sum(parameter.nbytes for parameter in parameters) * 2 == stored
+    images = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(4)) * 2 - 1
+    shown = images.clone().requires_grad_()
+    losses = half.losses(shown, half.encode_text(PROMPTS), half.objectives)
+    for name, expected in exact.losses(images, exact.encode_text(PROMPTS), exact.objectives).items():
+        assert losses[name].dtype == torch.float32
+        assert_close(losses[name], expected, rtol=0.05, atol=0.05)
+    (gradient,) = torch.autograd.grad(sum(loss.sum() for loss in losses.values()), shown)
+    assert gradient.isfinite().all()
+    assert gradient.abs().sum() > 0
+    assert half.fingerprint != exact.fingerprint
+
+
+class WeightCasts(TorchDispatchMode):
+    """Counts the casts to bfloat16 of tensors with the shape of a matrix of weights."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.shapes = {p.shape for p in model.network.model.parameters() if p.dim() == 2}
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if func._schema.name == "aten::_to_copy" and out.dtype == torch.bfloat16 and out.shape in self.shapes:
+            self.count += 1
+        return out
+
+
+@torch.no_grad()
+def test_weights_in_half_precision_are_not_cast_at_every_call(folder_of: Folder) -> None:
+    counts = []
+    for weights in (torch.float32, torch.bfloat16):
+        model = load_guidance(folder_of("siglip"), weights=weights)
+        text = model.encode_text(["a cat"])
+        with WeightCasts(model) as casts, torch.autocast("cpu", torch.bfloat16):
+            model.losses(torch.zeros(1, 3, 32, 32), text, ["itc"])
+        counts.append(casts.count)
+    assert counts[0] > 0
+    assert counts[1] == 0
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("family", ["siglip", "siglip2"])
 def test_sigmoid_is_the_training_loss_of_siglip(family: str, folder_of: Folder) -> None:
@@ -158,10 +208,11 @@ def test_sigmoid_is_the_training_loss_of_siglip(family: str, folder_of: Folder) 
 
 
 def test_constants_of_the_sigmoid_survive_a_cast(folder_of: Folder) -> None:
-    model = load_guidance(folder_of("siglip"), ObjectiveOptions(itc_mode="sigmoid"))
-    exact = float(model.network.model.logit_bias)
+    options = ObjectiveOptions(itc_mode="sigmoid")
+    exact = float(load_guidance(folder_of("siglip"), options).network.model.logit_bias)
     assert exact != float(torch.tensor(exact).bfloat16())
-    assert model.to(dtype=torch.bfloat16).network.logit_bias == exact
+    half = load_guidance(folder_of("siglip"), options, weights=torch.bfloat16)
+    assert half.network.logit_bias == exact
 
 
 @torch.no_grad()

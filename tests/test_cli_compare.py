@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import tiny_world
 from click.testing import CliRunner, Result
+from guidelens.cli import console
 from guidelens.cli.main import cli
 from guidelens.cli.progress import _PlainLines, duration
 from guidelens.report.study_cells import cell_command, request_words
@@ -48,6 +49,17 @@ def test_compare_prints_a_table_and_the_page(guidelens: Guidelens) -> None:
     assert "8 of 8 pictures" in result.stderr
     assert Path("run", "index.html").exists()
     assert {row["schedule"] for row in rows("run")} == {"only-itc", "turn"}
+
+
+def test_a_narrow_terminal_gets_whole_rows_without_intervals(
+    guidelens: Guidelens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("compare", "a circle", "a dot above", "--steps", "2", "--seeds", "2", "--out", "run")
+    assert "n: pictures" in guidelens(*command).stdout
+    monkeypatch.setattr(console, "PLAIN_WIDTH", 26)
+    lines = guidelens(*command).stdout.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["schedule", "only-itc", "turn"]
+    assert lines[3] == "[means over pictures; the page has the intervals of all columns]"
 
 
 def test_compare_takes_everything_by_default(guidelens: Guidelens) -> None:

@@ -10,8 +10,11 @@ import sys
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType
+from typing import Any
 
 import pytest
+from axe_rules import violations
+from chromium import PHONE, browser
 from guidelens.plugins import PluginManager
 from guidelens_paper.claims import CLAIMS
 
@@ -19,6 +22,8 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+__all__ = ["browser"]
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -37,22 +42,63 @@ def reference() -> ModuleType:
     return reference
 
 
-@pytest.mark.slow
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    """Dead links, dead anchors, names that the reference cannot find and pages out of reach are errors."""
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built strictly: dead links, dead anchors, unknown names and pages out of reach are errors."""
     pytest.importorskip("material")
     pytest.importorskip("mkdocstrings_handlers.python")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    home = (tmp_path / "site" / "index.html").read_text(encoding="utf-8")
-    library = (tmp_path / "site" / "reference" / "api" / "library.html").read_text(encoding="utf-8")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(site: Path) -> None:
+    home = (site / "index.html").read_text(encoding="utf-8")
+    library = (site / "reference" / "api" / "library.html").read_text(encoding="utf-8")
     assert "images/gallery/forming.webp" in home
+    assert '<code class="objective c3">shift</code>' in home
     assert 'id="guidelens.engine.Engine.stream"' in library
     assert ":class:" not in library
-    asked = re.findall(r'(?:src|<link[^>]*href)="(https?:[^"]*)"', home)
-    assert not asked, "the site asks the net for something"
+
+
+@pytest.mark.slow
+def test_search_works_from_disk_and_asks_the_net_for_nothing(browser: Any, site: Path) -> None:
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto((site / "index.html").as_uri())
+    page.locator(".md-search__input").click()
+    page.keyboard.type("forest plot")
+    found = page.locator(".md-search-result__link")
+    found.first.wait_for()
+    assert any("figures.html" in link for link in found.evaluate_all("all => all.map(each => each.href)"))
+    assert asked
+    assert all(address.startswith("file:") for address in asked)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options", [{"viewport": {"width": 1280, "height": 900}}, PHONE], ids=["desk", "phone"]
+)
+@pytest.mark.parametrize("name", ["index", "tutorial", "findings"])
+def test_pages_can_be_read(browser: Any, site: Path, name: str, options: dict[str, Any]) -> None:
+    page = browser.new_context(**options).new_page()
+    page.goto((site / f"{name}.html").as_uri())
+    page.wait_for_timeout(300)  # a frame, after which the page has tended what scrolls
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+@pytest.mark.slow
+def test_the_front_page_leads_with_its_picture(browser: Any, site: Path) -> None:
+    page = browser.new_context(**PHONE).new_page()
+    page.goto((site / "index.html").as_uri())
+    box = page.locator("article img").first.bounding_box()
+    assert box["y"] + box["height"] < PHONE["viewport"]["height"]
 
 
 def test_readme_lists_the_built_in_components(reference: ModuleType) -> None:

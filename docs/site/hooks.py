@@ -35,6 +35,9 @@ ADOPTED = {
 """Page of the site -> the file, no page of docs/, that it shows."""
 
 OBJECTIVE = re.compile(rf"<code>({'|'.join(FIXED)})</code>")
+EMPTY_HEADER = re.compile(r"<th((?: [^>]*)?)></th>")
+"""A corner of a table. As a header, it would be an empty name of its column to a screen reader."""
+UNNAMED_DIALOG = 'data-md-component="search" role="dialog"'
 LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
@@ -62,9 +65,15 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 
 
 def on_page_content(html: str, page: Page, **_: Any) -> str:
-    """Give objectives and schedules their colours; let the style sheet know the front page."""
+    """Give objectives and schedules their colours; mark the front page for the style sheet."""
+    html = EMPTY_HEADER.sub(r"<td\1></td>", html)
     html = OBJECTIVE.sub(lambda match: f'<code class="objective c{FIXED[match[1]]}">{match[1]}</code>', html)
     return f'<div class="home">{html}</div>' if page.is_homepage else html
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name the theme's search dialog for screen readers."""
+    return output.replace(UNNAMED_DIALOG, f'{UNNAMED_DIALOG} aria-label="Search"')
 
 
 def _colours() -> str:

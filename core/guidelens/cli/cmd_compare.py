@@ -21,6 +21,8 @@ from .prompt_options import DRAWING, PromptChoice, prompt_options
 from .sections import option
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from guidelens.comparison import Comparison
     from guidelens.contracts import Prompt
     from guidelens.plugins import PluginManager
@@ -222,37 +224,22 @@ def _command_words(
 
 
 COLUMNS_WITH_INTERVAL = 2
-"""The number of printed columns that have intervals. More would not fit a terminal."""
+"""The largest number of printed columns that have intervals."""
 
 
 def _print_result(result: Comparison, label: str) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
     screen = console.out()
     if label:
         screen.print(f"{label}:", markup=False)
-    columns = list(next(iter(result.estimates.values()), {}))
-    if columns:
-        sizes = {(e.n) for scores in result.estimates.values() for e in scores.values()}
-        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        table.add_column("schedule")
-        for column in columns:
-            table.add_column(column)
-        if len(sizes) == 1:
-            table.add_column("n", justify="right")
-        for name, scores in result.estimates.items():
-            cells = [
-                _cell(scores[column], with_n=len(sizes) > 1, brief=place >= COLUMNS_WITH_INTERVAL)
-                for place, column in enumerate(columns)
-            ]
-            table.add_row(Text(name), *cells, *([str(*sizes)] if len(sizes) == 1 else []))
+    if next(iter(result.estimates.values()), {}):
+        unlimited = screen.options.update(max_width=1000)
+        for count in range(COLUMNS_WITH_INTERVAL, -1, -1):
+            table = _table(result, count)
+            if screen.measure(table, options=unlimited).maximum <= screen.width:
+                break
         screen.print(table)
-        screen.print(
-            "[95 % interval over prompts; n: pictures; the page has the intervals of all columns]",
-            style="dim",
-            markup=False,
-        )
+        legend = "95 % interval over prompts; n: pictures" if count else "means over pictures"
+        screen.print(f"[{legend}; the page has the intervals of all columns]", style="dim", markup=False)
     if result.effects:
         screen.print(f"{result.column}, perturbed minus clean (the table above has both):", markup=False)
         for schedule, effects in result.effects.items():
@@ -261,6 +248,28 @@ def _print_result(result: Comparison, label: str) -> None:
                 screen.print(f"  {schedule}  {spec}  {change.mean:+.2f}{interval} n={change.n}", markup=False)
     drawn = f"{result.computed} drawn" + (f", {result.reused} were there" if result.reused else "")
     screen.print(f"{plural(len(result.rows), 'picture')} ({drawn})", markup=False)
+
+
+def _table(result: Comparison, with_intervals: int) -> Table:
+    """Return a row of scores per schedule. The first ``with_intervals`` columns have intervals."""
+    from rich.table import Table
+    from rich.text import Text
+
+    columns = list(next(iter(result.estimates.values())))
+    sizes = {e.n for scores in result.estimates.values() for e in scores.values()}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("schedule")
+    for column in columns:
+        table.add_column(column)
+    if len(sizes) == 1:
+        table.add_column("n", justify="right")
+    for name, scores in result.estimates.items():
+        cells = [
+            _cell(scores[column], with_n=len(sizes) > 1, brief=place >= with_intervals)
+            for place, column in enumerate(columns)
+        ]
+        table.add_row(Text(name), *cells, *([str(*sizes)] if len(sizes) == 1 else []))
+    return table
 
 
 def _cell(estimate: Estimate, *, with_n: bool, brief: bool) -> str:

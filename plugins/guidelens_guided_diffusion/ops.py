@@ -6,7 +6,8 @@ The fast versions need gradients of the input only, so they save memory and time
   recomputed from what its normalisation stores.
 - They compute no gradients of weights, and read and write memory less often.
 
-Convolutions have a fast version on CPUs and on CUDA, the other operations on CPUs only. The plain versions are used
+Convolutions have a fast version on CPUs and on CUDA, normalisation on CPUs and in half precision on CUDA
+(:mod:`.fused_norm`), the other operations on CPUs only. The plain versions are used
 if a weight needs a gradient, for small tensors, and under ``torch.compile``, which fuses operations itself. The
 results are the same up to rounding.
 
@@ -22,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from . import fused_norm
 
 CHANNELS_LAST = ("cpu", "cuda", "meta")
 """Device types on which convolutions are fastest in the channels-last layout. meta represents CUDA when costs are
@@ -64,6 +67,8 @@ def norm(
     :param x: (B, C, H, W). The result has the same dtype.
     :param scale: (B, C), like ``shift``. Give both or neither.
     """
+    if x.dtype in HALF_PRECISION and fused_norm.suits(x, layer, scale):
+        return fused_norm.norm(x, layer, scale, shift, silu=silu)
     wide = torch.float32 if x.dtype in HALF_PRECISION else x.dtype
     if _plain(x, layer) or (scale is not None and scale.requires_grad):
         return _plain_norm(x, layer, scale, shift, silu)

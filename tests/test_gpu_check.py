@@ -12,7 +12,10 @@ import torch
 from click.testing import CliRunner, Result
 from guidelens.bench import machine
 from guidelens.cli.main import cli
-from guidelens.gpu_check import agreement, requirements, run, speed
+from guidelens.errors import MissingPackageError
+from guidelens.gpu_check import agreement, own_tests, requirements, run, speed
+from guidelens.gpu_check.cases import cases
+from guidelens.gpu_check.context import CheckContext
 from guidelens.gpu_check.record import CaseResult
 from guidelens.gpu_check.run import check
 from guidelens.gpu_check.settings import PARTS, CheckSettings
@@ -150,6 +153,50 @@ def test_what_does_not_fit_is_skipped(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(speed, "_benchmark", too_large)
     record, _ = check(manager, wanted, tmp_path)
     assert {r.state for name, r in record.results.items() if "kernels" not in name} == {"skipped"}
+
+
+def test_an_alternative_that_is_not_installed_is_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manager, wanted = settings(parts=("bench",))
+
+    def missing(*_: Any, **__: Any) -> None:
+        raise MissingPackageError("to compare with diffusers, install it")
+
+    monkeypatch.setattr(speed, "_benchmark", missing)
+    record, _ = check(manager, wanted, tmp_path)
+    found = record.results["bench/bfloat16, batch 1, generator alone, against reference"]
+    assert found == CaseResult(
+        "skipped", message="to compare with diffusers, install it", seconds=found.seconds
+    )
+
+
+def test_the_most_important_cases_come_first() -> None:
+    manager, wanted = settings(batch_sizes=(1, 8))
+    names = [case.name for case in cases(CheckContext(manager, wanted, Path()))]
+    first = {
+        name: names.index(next(n for n in names if n.startswith(name)))
+        for name in (
+            "agreement/",
+            "bench/bfloat16",
+            "bench/kernels",
+            "comparison/",
+            "memory/",
+            "bench/float32",
+            "bench/float16",
+        )
+    }
+    assert list(first.values()) == sorted(first.values())
+    assert len(set(names)) == len(names)
+
+
+def test_tests_that_hang_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "test_hang.py"
+    file.write_text("import time\n# mark.cuda\ntime.sleep(60)\n", encoding="utf-8")
+    monkeypatch.setattr(own_tests, "_LONGEST", 0.5)
+    manager, wanted = settings(parts=("tests",), tests=tmp_path)
+    record, _ = check(manager, wanted, tmp_path / "out")
+    assert record.results["tests/test_hang"].message == "the tests took longer than 0.5 seconds"
 
 
 def test_everything_missing_is_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

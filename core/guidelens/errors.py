@@ -29,6 +29,10 @@ class UsageError(GuidelensError):
     exit_code = 2
 
 
+class MissingPackageError(GuidelensError):
+    """An optional package is not installed. The message has the command that installs it."""
+
+
 @contextmanager
 def concerning(setting: str) -> Iterator[None]:
     """Add the name of the wrong setting to usage errors that are raised inside, unless they already have one."""

@@ -13,7 +13,7 @@ import torch
 from guidelens.bench import REFERENCE, Alternative
 from guidelens.contracts import FixedVariance, Prediction
 from guidelens.diffusion import KeyedNoise, alphas_cumprod_of, beta_schedule
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import GuidelensError, MissingPackageError, UsageError
 from guidelens.files import replacing
 from safetensors import SafetensorError
 from safetensors.torch import save_file
@@ -204,7 +204,7 @@ def _check_network(unet: UNet, label: Label | None) -> None:
 
 def _in_diffusers(unet: UNet) -> Callable[[Tensor, Tensor], Tensor]:
     if find_spec("diffusers") is None:
-        raise GuidelensError("to compare with diffusers, install it: guidelens install diffusers")
+        raise MissingPackageError("to compare with diffusers, install it: guidelens install diffusers")
     from guidelens_diffusers import as_unet2d_model
 
     model = as_unet2d_model(unet.flags.to_dict(), unet.state_dict()).requires_grad_(False)

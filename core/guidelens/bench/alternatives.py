@@ -27,7 +27,7 @@ class Alternative:
         gradients, as in published guidance code.
     :param float32: it always computes in float32.
     :param compiled: its first step compiles, which may take minutes.
-    :raises GuidelensError: from ``build``, if it cannot be built (a package is missing, say).
+    :raises GuidelensError: from ``build``, if it cannot be built; MissingPackageError if a package is missing.
     """
 
     build: Callable[[], Callable[[Tensor, Tensor], Tensor]]

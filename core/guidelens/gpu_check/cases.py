@@ -24,8 +24,11 @@ class Case:
 
 
 def cases(context: CheckContext) -> Iterator[Case]:
-    """Yield the cases of the requested parts."""
-    for part, of_part in _PARTS.items():
+    """Yield the cases of the requested parts, the most important first, because time may run out.
+
+    The benchmark in half precision comes before the parts that take least time, and the rest of it after them.
+    """
+    for part, of_part in _ORDER:
         if part in context.settings.parts:
             for name, run in of_part(context):
                 yield Case(f"{part}/{name}", run)
@@ -47,12 +50,17 @@ def _agreement(context: CheckContext) -> Cases:
     yield "pictures", partial(agreement.compare_pictures, context)
 
 
-def _bench(context: CheckContext) -> Cases:
-    for measured in speed.measurements(context):
+def _first_of_bench(context: CheckContext) -> Cases:
+    for measured in speed.first_measurements(context):
         yield measured.name, partial(speed.measure, context, measured)
     sizes = context.settings.batch_sizes
     for size in dict.fromkeys((min(sizes), max(sizes))):
         yield f"kernels batch {size}", partial(speed.kernel_shares, context, size)
+
+
+def _rest_of_bench(context: CheckContext) -> Cases:
+    for measured in speed.other_measurements(context):
+        yield measured.name, partial(speed.measure, context, measured)
 
 
 def _comparison(context: CheckContext) -> Cases:
@@ -63,10 +71,11 @@ def _memory(context: CheckContext) -> Cases:
     yield "halving", partial(memory.halving, context)
 
 
-_PARTS: dict[str, Callable[[CheckContext], Cases]] = {
-    "tests": _tests,
-    "agreement": _agreement,
-    "bench": _bench,
-    "comparison": _comparison,
-    "memory": _memory,
-}
+_ORDER: tuple[tuple[str, Callable[[CheckContext], Cases]], ...] = (
+    ("tests", _tests),
+    ("agreement", _agreement),
+    ("bench", _first_of_bench),
+    ("comparison", _comparison),
+    ("memory", _memory),
+    ("bench", _rest_of_bench),
+)

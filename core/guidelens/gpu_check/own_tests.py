@@ -12,6 +12,8 @@ from .context import CheckContext
 from .record import CaseResult
 
 _MARK = "mark.cuda"
+_LONGEST = 180
+"""Seconds after which a file is given up. A test that waits for a device that is hung would wait for ever."""
 
 
 def files_for_cuda(folder: Path) -> list[Path]:
@@ -25,9 +27,11 @@ def run_file(context: CheckContext, file: Path) -> CaseResult:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         command = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider"]
-        done = subprocess.run(
-            [*command, f"--junitxml={report}", str(file)], capture_output=True, text=True, check=False
-        )
+        command += [f"--junitxml={report}", str(file)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_LONGEST)
+        except subprocess.TimeoutExpired:
+            return CaseResult("failed", message=f"the tests took longer than {_LONGEST} seconds")
         if not report.is_file():
             return CaseResult("failed", message=_last_line(done.stdout + done.stderr))
         return _read(report, context.settings.device.startswith("cuda"))

@@ -10,7 +10,7 @@ from guidelens.errors import UsageError
 from guidelens.plugins import Component
 
 PARTS = ("tests", "agreement", "bench", "comparison", "memory")
-"""In the order in which they run."""
+"""In the order in which they run. The rest of ``bench``, in other precisions than bfloat16 and compiled, runs last."""
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from guidelens.bench.run import bench as run_bench
 from guidelens.bench.subjects import EngineStep, EveryObjective
 from guidelens.bench.timing import Clock
 from guidelens.engine import Engine, Sample
+from guidelens.errors import MissingPackageError
 from guidelens.memory import is_out_of_memory
 from guidelens.sampling import Sampling
 
@@ -25,8 +26,9 @@ from .context import CheckContext
 from .precision import Precision, dtype_of, tf32
 from .record import CaseResult
 
-PRECISIONS: tuple[Precision, ...] = ("bfloat16", "float16", "tf32", "float32")
-_FOR_ALTERNATIVES: tuple[Precision, ...] = ("bfloat16", "float32")
+OTHER_PRECISIONS: tuple[Precision, ...] = ("float16", "tf32")
+_LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
+"""How the names of the host's calls begin that start kernels."""
 _KERNELS_SHOWN = 15
 
 
@@ -53,23 +55,31 @@ class Measurement:
         return ", ".join(words)
 
 
-def measurements(context: CheckContext) -> Iterator[Measurement]:
-    """Yield the measurements: the most important first, because time may run out, and those that compile last."""
-    sizes = list(dict.fromkeys(context.settings.batch_sizes))
-    alternatives = alternatives_of(context.generator)
+def first_measurements(context: CheckContext) -> Iterator[Measurement]:
+    """Yield the measurements in bfloat16, without those that compile."""
+    yield from _alone_and_guided(context, "bfloat16")
+    yield from _beside(context, "bfloat16", compiled=False)
 
-    def beside(precision: Precision, *, compiled: bool) -> Iterator[Measurement]:
-        for name, each in alternatives.items():
-            for size in _two_of(sizes) if each.compiled == compiled else ():
-                yield Measurement(precision, size, guided=False, against=name, compiled=compiled)
 
-    for precision in PRECISIONS:
-        for guided in (True, False):
-            for size in sizes:
-                yield Measurement(precision, size, guided)
-        if precision in _FOR_ALTERNATIVES:
-            yield from beside(precision, compiled=False)
-    yield from beside("bfloat16", compiled=True)
+def other_measurements(context: CheckContext) -> Iterator[Measurement]:
+    """Yield the measurements that compile, which takes minutes, and those in other precisions."""
+    yield from _alone_and_guided(context, "float32")
+    yield from _beside(context, "float32", compiled=False)
+    yield from _beside(context, "bfloat16", compiled=True)
+    for precision in OTHER_PRECISIONS:
+        yield from _alone_and_guided(context, precision)
+
+
+def _alone_and_guided(context: CheckContext, precision: Precision) -> Iterator[Measurement]:
+    for guided in (True, False):
+        for size in dict.fromkeys(context.settings.batch_sizes):
+            yield Measurement(precision, size, guided)
+
+
+def _beside(context: CheckContext, precision: Precision, *, compiled: bool) -> Iterator[Measurement]:
+    for name, each in alternatives_of(context.generator).items():
+        for size in _two_of(context.settings.batch_sizes) if each.compiled == compiled else ():
+            yield Measurement(precision, size, guided=False, against=name, compiled=compiled)
 
 
 def _two_of(sizes: Sequence[int]) -> list[int]:
@@ -84,6 +94,8 @@ def measure(context: CheckContext, wanted: Measurement) -> CaseResult:
     try:
         with tf32(wanted.precision == "tf32"):
             return CaseResult("ok", _numbers(_benchmark(context, wanted)))
+    except MissingPackageError as error:
+        return CaseResult("skipped", message=str(error))
     except Exception as error:
         if not is_out_of_memory(error.__cause__ or error):
             raise
@@ -158,12 +170,15 @@ def kernel_shares(context: CheckContext, batch: int) -> CaseResult:
             step()
             Clock(torch.device(context.settings.device)).wait()
     spent: Counter[str] = Counter()
-    launches = 0
+    kernels = launches = 0
     for event in profiler.events() or ():
+        launches += event.name.startswith(_LAUNCHES)
         if on_cuda and not str(event.device_type).endswith("CUDA"):
             continue
         spent[event.name] += event.self_device_time_total if on_cuda else event.self_cpu_time_total
-        launches += 1
+        kernels += 1
     total = sum(spent.values()) or 1
     shares = {name[:120]: microseconds / total for name, microseconds in spent.most_common(_KERNELS_SHOWN)}
-    return CaseResult("ok", {"launches": launches, "seconds": total / 1e6, "shares": shares})
+    return CaseResult(
+        "ok", {"kernels": kernels, "launches": launches, "seconds": total / 1e6, "shares": shares}
+    )

@@ -44,7 +44,7 @@ def markdown(record: CheckRecord) -> str:
     )
     for name, result in record.results.items():
         if "shares" in result.values:
-            lines += [f"{name}: {result.values['launches']} launches", ""]
+            lines += [f"{name}: {result.values['kernels']} kernels, {result.values['launches']} launches", ""]
             shares = result.values["shares"].items()
             lines += _table(
                 ("kernel", "share"), [(f"`{kernel}`", f"{share:.1%}") for kernel, share in shares]

@@ -186,9 +186,8 @@ def test_ema() -> None:
     assert ema.average[0].item() == pytest.approx(0.1 * 1 + 0.9 * 3)
     ema.update(step=1000)
     assert ema.average[0].item() == pytest.approx(0.5 * 2.8 + 0.5 * 3)
-    ema.swap()
-    assert (parameter.item(), ema.average[0].item()) == pytest.approx((2.9, 3.0))
-    ema.swap()
+    with ema.averaged():
+        assert (parameter.item(), ema.average[0].item()) == pytest.approx((2.9, 3.0))
     assert (parameter.item(), ema.average[0].item()) == pytest.approx((3.0, 2.9))
 
 

@@ -20,7 +20,7 @@ from guidelens_blip import BlipConfig, build_blip, save_blip
 from torch import Tensor, nn
 
 from ..world import World
-from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
+from .common import Fit, Run, step_rngs
 from .pairs import CaptionIds, Pairs, draw_pairs, patch_targets, place_labels
 from .pictures import degrade, draw_scenes
 from .x0 import X0Set
@@ -182,44 +182,30 @@ def train_blip(
     torch.manual_seed(settings.seed)
     config = BlipConfig(**settings.config)
     model = Trainer(config, world).train()
-    state = run.load()
-    if state is None and init is not None:
-        model.load_state_dict(torch.load(init, map_location="cpu", weights_only=True)["averaged"])
-    parameters = list(model.parameters())
-    ema = Ema(parameters, settings.ema_decay)
-    optimizer = optimizer_for(parameters, settings.weight_decay)
-    start = 0
-    if state is not None:
-        start = state["step"]
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.restore(state["ema"])
-
-    running: dict[str, float] = {}
-    for step in range(start, settings.steps):
+    fit = Fit(run, model, settings, None if init is None else lambda: _load_averages(model, init))
+    path = folder / "blip.safetensors"
+    for step in range(fit.start, settings.steps):
         losses = _step_losses(model, settings, step, x0)
-        rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
         weighted = [
             settings.dense_weight * v if k == "dense" and len(losses) > 1 else v for k, v in losses.items()
         ]
-        take_step(optimizer, torch.stack(weighted).sum(), parameters, rate)
-        ema.update(step)
-        for name, loss in losses.items():
-            running[name] = 0.98 * running.get(name, loss.item()) + 0.02 * loss.item()
+        fit.take_step(step, torch.stack(weighted).sum(), losses)
         done = step + 1
         if progress is not None:
-            progress(done, settings.steps, running)
-        if done % save_every == 0 or done == settings.steps:
-            live = {name: value.clone() for name, value in model.state_dict().items()}
-            average = [value.clone() for value in ema.average]
-            state = {"model": live, "optimizer": optimizer.state_dict(), "ema": average, "step": done}
-            ema.swap()
-            run.save({**state, "averaged": model.state_dict()})
-            save_blip(model.blip, config, folder / "blip.safetensors")
-            ema.swap()
-            rounded = {name: round(value, 4) for name, value in running.items()}
-            run.log(step=done, pairs=done * settings.batch_size, rate=rate, **rounded)
-    return folder / "blip.safetensors"
+            progress(done, settings.steps, fit.running)
+        if fit.is_due(done, save_every):
+            state = fit.state(done)
+            with fit.ema.averaged():
+                run.save({**state, "averaged": model.state_dict()})
+                save_blip(model.blip, config, path)
+            rounded = {name: round(value, 4) for name, value in fit.running.items()}
+            run.log(step=done, pairs=done * settings.batch_size, rate=fit.rate(step), **rounded)
+    return path
+
+
+def _load_averages(model: Trainer, checkpoint: Path) -> None:
+    """Give a model the averaged weights of an earlier phase."""
+    model.load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True)["averaged"])
 
 
 def _step_losses(model: Trainer, settings: BlipTraining, step: int, x0: X0Set | None) -> dict[str, Tensor]:

@@ -6,10 +6,11 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from guidelens.errors import GuidelensError
@@ -55,8 +56,16 @@ class Ema:
         for average, value in zip(self.average, saved, strict=True):
             average.copy_(value)
 
-    def swap(self) -> None:
-        """Exchange current and averaged values. A second call undoes the first."""
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Give the parameters their averages while the block runs."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def _swap(self) -> None:
         for average, live in zip(self.average, self.live, strict=True):
             value = live.detach().clone()
             live.data.copy_(average)
@@ -134,3 +143,76 @@ def take_step(
     norm = nn.utils.clip_grad_norm_(parameters, clip)
     optimizer.step()
     return float(norm)
+
+
+class Settings(Protocol):
+    """The settings that :class:`Fit` reads."""
+
+    @property
+    def steps(self) -> int:
+        """Number of optimiser steps."""
+
+    @property
+    def peak_rate(self) -> float:
+        """Highest learning rate."""
+
+    @property
+    def warmup(self) -> int:
+        """Steps until the highest learning rate."""
+
+    @property
+    def weight_decay(self) -> float:
+        """Weight decay of matrices."""
+
+    @property
+    def ema_decay(self) -> float:
+        """Decay of the averages."""
+
+
+class Fit:
+    """Model, optimiser and averages of a training, resumed from its folder.
+
+    :param load_init: gives the model the weights to start from. Not called if the training is resumed.
+    """
+
+    def __init__(
+        self, run: Run, model: nn.Module, settings: Settings, load_init: Callable[[], None] | None = None
+    ) -> None:
+        state = run.load()
+        if state is None and load_init is not None:
+            load_init()
+        self._model, self._settings = model, settings
+        self._parameters = list(model.parameters())
+        self.ema = Ema(self._parameters, settings.ema_decay)
+        self._optimizer = optimizer_for(self._parameters, settings.weight_decay)
+        self.start = 0
+        """The first step that was not taken yet."""
+        self.running: dict[str, float] = {}
+        """Running means of the losses."""
+        if state is not None:
+            self.start = state["step"]
+            model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            self.ema.restore(state["ema"])
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        settings = self._settings
+        return learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
+
+    def take_step(self, step: int, loss: Tensor, parts: Mapping[str, Tensor]) -> None:
+        """Take one step down ``loss``. ``parts`` are the losses to report."""
+        take_step(self._optimizer, loss, self._parameters, self.rate(step))
+        self.ema.update(step)
+        for name, value in parts.items():
+            self.running[name] = 0.98 * self.running.get(name, value.item()) + 0.02 * value.item()
+
+    def is_due(self, done: int, save_every: int) -> bool:
+        """Return whether to save after ``done`` steps."""
+        return done % save_every == 0 or done == self._settings.steps
+
+    def state(self, done: int) -> dict[str, Any]:
+        """Return copies of what is needed to resume after ``done`` steps."""
+        live = {name: value.clone() for name, value in self._model.state_dict().items()}
+        average = [value.clone() for value in self.ema.average]
+        return {"model": live, "optimizer": self._optimizer.state_dict(), "ema": average, "step": done}

@@ -18,7 +18,7 @@ from guidelens_guided_diffusion import UNet, save_generator
 from torch import Tensor
 
 from ..world import World
-from .common import Ema, Run, learning_rate, optimizer_for, step_rngs, take_step
+from .common import Fit, Run, step_rngs
 from .pictures import draw_pictures
 
 
@@ -64,44 +64,32 @@ def train_generator(
     run = Run(folder, asdict(settings))
     torch.manual_seed(settings.seed)
     model = UNet(**settings.unet).to(memory_format=torch.channels_last)
-    state = run.load()
-    parameters = list(model.parameters())
-    if state is None and init is not None:
-        earlier = torch.load(init, map_location="cpu", weights_only=True)["ema"]
-        with torch.no_grad():
-            for parameter, average in zip(parameters, earlier, strict=True):
-                parameter.copy_(average)
-    ema = Ema(parameters, settings.ema_decay)
-    optimizer = optimizer_for(parameters, settings.weight_decay)
+    fit = Fit(run, model, settings, None if init is None else lambda: _load_averages(model, init))
     process = DiffusionProcess(alphas_cumprod_of(beta_schedule("cosine")))
-    start = 0
-    if state is not None:
-        start = state["step"]
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        ema.restore(state["ema"])
-
+    path = folder / "generator.safetensors"
     if compiled:
         model.compile()
-    recent = 0.0
-    for step in range(start, settings.steps):
+    for step in range(fit.start, settings.steps):
         loss = _loss(model, process, settings, step, world)
-        rate = learning_rate(step, settings.steps, settings.peak_rate, settings.warmup)
-        take_step(optimizer, loss, parameters, rate)
-        ema.update(step)
-        recent = loss.item() if step == start else 0.98 * recent + 0.02 * loss.item()
+        fit.take_step(step, loss, {"loss": loss})
         done = step + 1
         if progress is not None:
-            progress(done, settings.steps, recent)
-        if done % save_every == 0 or done == settings.steps:
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "ema": ema.average}
-            run.save({**state, "step": done})
-            run.log(step=done, images=done * settings.batch_size, loss=round(recent, 5), rate=rate)
-            path = folder / "generator.safetensors"
-            ema.swap()
-            save_generator(path, model, settings.unet, schedule="cosine", prediction="v")
-            ema.swap()
-    return folder / "generator.safetensors"
+            progress(done, settings.steps, fit.running["loss"])
+        if fit.is_due(done, save_every):
+            run.save(fit.state(done))
+            recent = round(fit.running["loss"], 5)
+            run.log(step=done, images=done * settings.batch_size, loss=recent, rate=fit.rate(step))
+            with fit.ema.averaged():
+                save_generator(path, model, settings.unet, schedule="cosine", prediction="v")
+    return path
+
+
+def _load_averages(model: UNet, checkpoint: Path) -> None:
+    """Give a network the averaged weights of an earlier training."""
+    averages = torch.load(checkpoint, map_location="cpu", weights_only=True)["ema"]
+    with torch.no_grad():
+        for parameter, average in zip(model.parameters(), averages, strict=True):
+            parameter.copy_(average)
 
 
 def _loss(

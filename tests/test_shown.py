@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 import torch
 from guidelens import Engine, GuidelensError, Result, Sample, Sampling, compare, load_study
+from guidelens.comparison import compare_sweep
 from guidelens.pictures import open_picture
 from guidelens.shown import enlarged, html_of, row_of
 from guidelens.studies.export import table
+from guidelens.studies.results import flat
 from PIL import Image
 from toys import Constant, GaussianGenerator, Quadratic
 
@@ -88,11 +90,33 @@ def test_a_comparison_and_its_study(tmp_path: Path) -> None:
     assert "2 pictures in" in done._repr_html_()
     assert open_picture(done.save(tmp_path / "g.png")).size == open_picture(done.grid).size
     study = load_study(tmp_path / "run")
-    columns, rows = table(study)
+    columns, rows = table([flat(cell) for cell in study.cells])
     for frame in (done.to_pandas(), study.to_pandas()):
         assert set(frame.columns) == set(columns)
         assert list(frame["key"]) == [row["key"] for row in rows]
     assert "done" in study._repr_html_()
+
+
+def test_a_sweep_shows_its_comparisons(tmp_path: Path) -> None:
+    done = compare_sweep(
+        ["0.1"],
+        out=tmp_path / "run",
+        samplings={f"steps {n}": Sampling(steps=n) for n in (2, 3)},
+        schedules=[Constant(near=1.0)],
+        seeds=1,
+        generator=GaussianGenerator(),
+        guidance=Quadratic(),
+        metrics=(),
+        device="cpu",
+    )
+    frame = done.to_pandas()
+    assert list(frame["value"]) == ["steps 2", "steps 3"]
+    assert list(frame["steps"]) == [2, 3]
+    assert "<h3>steps 3</h3>" in done._repr_html_()
+    grids = [open_picture(each.grid) for each in done.comparisons.values()]
+    sheet = open_picture(done.save(tmp_path / "s.png"))
+    assert sheet.height == sum(grid.height for grid in grids) + 4
+    assert sheet.crop((0, 0, *grids[0].size)).tobytes() == grids[0].convert("RGB").tobytes()
 
 
 def test_without_pandas_the_error_names_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from markupsafe import escape
+
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
 from guidelens.errors import GuidelensError
 from guidelens.pictures import open_picture, png_bytes
@@ -21,7 +23,7 @@ from guidelens.runs.store import COMPARISON, RunStore, earlier_config
 from guidelens.sampling import Sampling
 from guidelens.schedules import ScheduleSpec
 from guidelens.seeds import read_seeds
-from guidelens.shown import html_of, save_picture
+from guidelens.shown import column_of, data_frame, html_of, save_picture
 from guidelens.stats import Estimate, perturbation_effects, summarise
 from guidelens.words import plural
 
@@ -182,6 +184,30 @@ class Sweep:
     def stopped(self) -> bool:
         """Whether ``should_stop`` ended the sweep. The page exists only if each value has at least one picture."""
         return any(comparison.stopped for comparison in self.comparisons.values())
+
+    def save(self, path: str | Path) -> Path:
+        """Write the grids of all values under each other as PNG, and return the path.
+
+        :raises GuidelensError: if no picture is finished, the name does not end in .png, or the file cannot be written.
+        """
+        grids = [open_picture(each.grid) for each in self.comparisons.values() if each.grid.is_file()]
+        if not grids:
+            raise GuidelensError(f"{self.page.parent} has no finished picture to save")
+        return save_picture(column_of(grids), path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the rows of all comparisons, with their label in the column ``value``.
+
+        :raises GuidelensError: if pandas is not installed.
+        """
+        frames = {label: comparison.to_pandas() for label, comparison in self.comparisons.items()}
+        return data_frame(
+            {"value": label, **row} for label, frame in frames.items() for row in frame.to_dict("records")
+        )
+
+    def _repr_html_(self) -> str:
+        parts = "".join(f"<h3>{escape(k)}</h3>{c._repr_html_()}" for k, c in self.comparisons.items())
+        return f"<div>{parts}</div>"
 
 
 def compare_sweep(

@@ -37,6 +37,19 @@ def row_of(pictures: Sequence[Image]) -> Image:
     return sheet
 
 
+def column_of(pictures: Sequence[Image]) -> Image:
+    """Return pictures under each other, at their own size."""
+    from PIL import Image as images
+
+    height = sum(picture.height for picture in pictures) + _GAP * (len(pictures) - 1)
+    sheet = images.new("RGB", (max(picture.width for picture in pictures), height), "white")
+    top = 0
+    for picture in pictures:
+        sheet.paste(picture, (0, top))
+        top += picture.height + _GAP
+    return sheet
+
+
 def enlarged(picture: Image) -> Image:
     """Return a picture enlarged by an integer factor to at least :data:`_LEAST_SIDE` pixels."""
     from PIL import Image as images

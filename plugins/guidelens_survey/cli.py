@@ -284,7 +284,7 @@ def _print(found: SurveyResults) -> None:
 
     from .drawing import AXES
     from .figure import foresight, number
-    from .statistics import conclusion
+    from .wording import conclusion
 
     screen = console.out()
     screen.print(

@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -106,10 +106,31 @@ def write_results(survey: SurveyFile, results: SurveyResults, out: Path) -> list
             out / "results.html": page(results),
             out / "figure.svg": str(figure(results)),
             out / "figure.png": figure_png(results),
-            out / "results.json": json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n",
+            out / "results.json": _json(results),
             out / "votes.csv": votes_csv(survey),
         }
     )
+
+
+def save_results(results: SurveyResults, path: Path) -> Path:
+    """Write one of the files of :func:`write_results`, chosen by the ending of ``path``, and return the path.
+
+    :raises GuidelensError: for another ending, or if the file cannot be written.
+    """
+    writers: dict[str, Callable[[SurveyResults], str | bytes]] = {
+        ".html": page,
+        ".svg": lambda found: str(figure(found)),
+        ".png": figure_png,
+        ".json": _json,
+    }
+    if path.suffix.lower() not in writers:
+        raise GuidelensError(f"{path}: the file name must end in {', '.join(writers)}")
+    _write({path: writers[path.suffix.lower()](results)})
+    return path
+
+
+def _json(results: SurveyResults) -> str:
+    return json.dumps(results.as_dict(), indent=1, ensure_ascii=False) + "\n"
 
 
 VOTE_COLUMNS = (

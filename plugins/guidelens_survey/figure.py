@@ -12,9 +12,10 @@ from guidelens.words import plural
 from markupsafe import Markup
 
 from .drawing import AXES, figure
-from .statistics import Power, SurveyResults, conclusion
+from .statistics import Power, SurveyResults
 from .statistics import results as results_of
 from .store import SurveyFile, find_surveys
+from .wording import conclusion
 
 
 def study_sections(directory: str | Path) -> list[tuple[str, Markup]]:

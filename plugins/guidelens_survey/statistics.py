@@ -13,9 +13,11 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from guidelens.errors import GuidelensError
+from guidelens.shown import data_frame
 from guidelens.stats import CONFIDENCE, expanded_level
 from guidelens.words import plural
 
@@ -24,6 +26,7 @@ from .store import StoredItem, SurveyFile
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     Array = NDArray[np.float64]
@@ -45,6 +48,9 @@ class Interval:
     value: float
     low: float
     high: float
+
+
+NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
 
 
 @dataclass(frozen=True)
@@ -117,36 +123,6 @@ class QuestionResult:
     no_alpha: str = ""
 
 
-def conclusion(question: QuestionResult, chance: float | None) -> str:
-    """Describe in a sentence what the intervals of a question show, or state that nothing differs.
-
-    :param chance: the mean that conditions would have if they did not matter. None for ratings, where conditions differ
-        if their intervals do not overlap.
-    """
-    known = {name: found for name, found in question.means.items() if math.isfinite(found.low)}
-    if not known:
-        return "Too few answers for intervals: nothing can be concluded yet."
-    if chance is None:
-        high, low = (
-            max(known, key=lambda name: known[name].low),
-            min(known, key=lambda name: known[name].high),
-        )
-        if known[high].low <= known[low].high:
-            return "Nothing differs: the intervals of all conditions overlap."
-        return f"{high} is rated higher than {low}: their intervals do not overlap."
-    above = [name for name, found in known.items() if found.low > chance]
-    below = [name for name, found in known.items() if found.high < chance]
-    parts = [
-        f"{', '.join(names)}: {words} than chance"
-        for names, words in ((above, "more often chosen"), (below, "less often chosen"))
-        if names
-    ]
-    if not parts:
-        return "Nothing differs from chance: the interval of every condition includes it."
-    rest = len(known) - len(above) - len(below)
-    return "; ".join(parts) + ("; the rest does not differ from chance." if rest else ".")
-
-
 @dataclass(frozen=True)
 class SurveyResults:
     """All results of a survey."""
@@ -182,6 +158,47 @@ class SurveyResults:
         """Return plain values for JSON; NaN becomes None."""
         found: dict[str, Any] = _plain(asdict(self))
         return found
+
+    def save(self, path: str | Path) -> Path:
+        """Write the results, and return the path.
+
+        :param path: its ending chooses what is written: .html (the page), .png or .svg (the figure), or .json.
+        :raises GuidelensError: for another ending, or if the file cannot be written.
+        """
+        from .exchange import save_results
+
+        return save_results(self, Path(path))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a row per question and condition: the mean and the Bradley-Terry score, each with its interval.
+
+        :raises GuidelensError: if pandas is not installed.
+        """
+        return data_frame(
+            {
+                "question": question.name,
+                "condition": condition,
+                "answers": question.n,
+                **asdict(mean),
+                **{
+                    f"score_{k}": v
+                    for k, v in asdict((question.scores or {}).get(condition, NO_INTERVAL)).items()
+                },
+                "alpha": question.alpha,
+            }
+            for question in self.questions
+            for condition, mean in question.means.items()
+        )
+
+    def _repr_png_(self) -> bytes:
+        from .drawing import figure_png
+
+        return figure_png(self)
+
+    def _repr_html_(self) -> str:
+        from .figure import section
+
+        return str(section(self))
 
 
 def results(survey: SurveyFile, *, resamples: int = RESAMPLES, seed: int = 0) -> SurveyResults:

@@ -1,16 +1,20 @@
-"""The texts that raters read: questions, answers, consent and attention checks."""
+"""The texts that raters read (questions, answers, consent, attention checks), and conclusions from their answers."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import ceil
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import UsageError
 
 from .design import FORCED_CHOICE, PAIRWISE, RATING, RATINGS, answers
+
+if TYPE_CHECKING:
+    from .statistics import QuestionResult
 
 _KNOWN = {
     "realism": {
@@ -117,3 +121,33 @@ def place_name(kind: str, place: int) -> str:
     if kind == PAIRWISE:
         return ("Left picture", "Right picture")[place - 1]
     return "Picture" if kind == RATING else f"Picture {place}"
+
+
+def conclusion(question: QuestionResult, chance: float | None) -> str:
+    """Describe in a sentence what the intervals of a question show, or state that nothing differs.
+
+    :param chance: the mean that conditions would have if they did not matter. None for ratings, where conditions differ
+        if their intervals do not overlap.
+    """
+    known = {name: found for name, found in question.means.items() if math.isfinite(found.low)}
+    if not known:
+        return "Too few answers for intervals: nothing can be concluded yet."
+    if chance is None:
+        high, low = (
+            max(known, key=lambda name: known[name].low),
+            min(known, key=lambda name: known[name].high),
+        )
+        if known[high].low <= known[low].high:
+            return "Nothing differs: the intervals of all conditions overlap."
+        return f"{high} is rated higher than {low}: their intervals do not overlap."
+    above = [name for name, found in known.items() if found.low > chance]
+    below = [name for name, found in known.items() if found.high < chance]
+    parts = [
+        f"{', '.join(names)}: {words} than chance"
+        for names, words in ((above, "more often chosen"), (below, "less often chosen"))
+        if names
+    ]
+    if not parts:
+        return "Nothing differs from chance: the interval of every condition includes it."
+    rest = len(known) - len(above) - len(below)
+    return "; ".join(parts) + ("; the rest does not differ from chance." if rest else ".")

@@ -25,10 +25,11 @@ from guidelens.errors import GuidelensError, UsageError
 from guidelens.pictures import to_picture
 from guidelens.runs.telemetry import SNAPSHOT_SIDE, StepRecorder
 from guidelens.sampling import Sampling
-from guidelens.studies.export import csv_bytes, export, parquet_bytes, table
-from guidelens.studies.results import StudyResults, load_study
+from guidelens.studies.export import table
+from guidelens.studies.results import StudyResults, flat, load_study
 from guidelens.studies.run import StudyRun
 from guidelens.studies.status import Counts, status, statuses
+from PIL import Image
 from study_worlds import EXPLOSIVE, TOY
 from tiny_world import Brightness, TinyGenerator, TinyGuidance, Weights
 
@@ -173,7 +174,8 @@ def test_cells_that_are_missing_or_failed_say_so(tmp_path: Path, run: Callable[.
     assert found.total.failed == len({c["key"] for c in loaded.cells if c["status"] == "failed"})
     who = "guidance model 'brittle' of plugin 'brittle_world'"
     assert found.reasons == {f"{who} failed in losses(): RuntimeError: it exploded": found.total.failed}
-    assert all(len(row) == len(table(loaded)[0]) for row in table(loaded)[1])
+    columns, rows = table([flat(cell) for cell in loaded.cells])
+    assert all(len(row) == len(columns) for row in rows)
 
 
 def test_a_comparison_is_read_as_well(comparison: Path) -> None:
@@ -183,13 +185,13 @@ def test_a_comparison_is_read_as_well(comparison: Path) -> None:
     assert (cell["grid"], cell["status"], cell["steps"]) == ("comparison", "done", 3)
     assert loaded.telemetry(cell["key"]).losses.keys() == {"itc", "cap"}
     assert loaded.settings(cell["key"])["steps"] == 3
-    assert len(list(csv.DictReader(io.StringIO(csv_bytes(loaded).decode())))) == 4
+    assert len(list(csv.DictReader(io.StringIO(loaded.cells.encode("csv").decode())))) == 4
     with pytest.raises(UsageError, match="holds a comparison, not a study"):
         status(comparison)
 
 
 def test_csv(study: StudyResults) -> None:
-    rows = list(csv.DictReader(io.StringIO(csv_bytes(study).decode())))
+    rows = list(csv.DictReader(io.StringIO(study.cells.encode("csv").decode())))
     assert len(rows) == 32
     for row, cell in zip(rows, study.cells, strict=True):
         assert (row["key"], row["prompt"], int(row["seed"])) == (cell["key"], cell["prompt"], cell["seed"])
@@ -204,13 +206,13 @@ def test_parquet_and_pandas_agree_with_csv(study: StudyResults) -> None:
     pandas = pytest.importorskip("pandas")
     import pyarrow as pa
 
-    read = parquet.read_table(pa.BufferReader(parquet_bytes(study)))
-    columns, rows = table(study)
+    read = parquet.read_table(pa.BufferReader(study.cells.encode("parquet")))
+    columns, rows = table([flat(cell) for cell in study.cells])
     assert read.column_names == columns
     assert read.to_pylist() == rows
     frame = study.cells.to_pandas()
     assert len(frame) == 32
-    written = pandas.read_csv(io.BytesIO(csv_bytes(study)))
+    written = pandas.read_csv(io.BytesIO(study.cells.encode("csv")))
     np.testing.assert_allclose(frame["metric.bright"], written["metric.bright"])
 
 
@@ -218,7 +220,11 @@ def test_parquet_and_pandas_agree_with_csv(study: StudyResults) -> None:
     ("module", "use", "message"),
     [
         ("pandas", lambda s: s.cells.to_pandas(), "needs pandas: .*pip install pandas"),
-        ("pyarrow", parquet_bytes, r"needs pyarrow: .*pip install .*guidelens\[parquet\]"),
+        (
+            "pyarrow",
+            lambda s: s.cells.encode("parquet"),
+            r"needs pyarrow: .*pip install .*guidelens\[parquet\]",
+        ),
     ],
 )
 def test_without_the_package_it_says_which(
@@ -230,10 +236,41 @@ def test_without_the_package_it_says_which(
 
 
 def test_export_is_atomic_and_says_what_fails(study: StudyResults, tmp_path: Path) -> None:
-    export(study, "csv", tmp_path / "x.csv")
-    assert (tmp_path / "x.csv").read_bytes() == csv_bytes(study)
+    assert study.save(tmp_path / "x.csv") == tmp_path / "x.csv"
+    assert (tmp_path / "x.csv").read_bytes() == study.cells.encode("csv")
     with pytest.raises(GuidelensError, match="cannot write"):
-        export(study, "csv", tmp_path / "gone" / "x.csv")
+        study.save(tmp_path / "gone" / "x.csv")
+    with pytest.raises(GuidelensError, match=r"x\.xlsx: the file name must end in \.csv or \.parquet"):
+        study.save(tmp_path / "x.xlsx")
+
+
+def test_a_part_of_the_cells_is_saved(study: StudyResults, tmp_path: Path) -> None:
+    part = study.cells.where(schedule="turn", steps=4)
+    written = part.save(tmp_path / "part.csv").read_text(encoding="utf-8")
+    read = list(csv.DictReader(io.StringIO(written)))
+    assert [row["key"] for row in read] == [cell["key"] for cell in part]
+    assert f"{len(part)} cells" in part._repr_html_()
+
+
+def test_a_study_shows_one_picture_of_each_schedule(
+    study: StudyResults, run: Callable[..., StudyRun], tmp_path: Path
+) -> None:
+    first = study.cells[0]
+    shown = Image.open(io.BytesIO(study._repr_png_() or b""))
+    assert shown.size == (128 + 4 + 128, 128), "two schedules side by side"
+    left = shown.crop((0, 0, 128, 128)).resize((8, 8), Image.Resampling.NEAREST)
+    assert left.tobytes() == study.image(first["key"]).convert("RGB").tobytes()
+    page = study._repr_html_()
+    assert f"{first['prompt']}, seed {first['seed']}: only-itc, turn" in page
+    bright = [c["metrics"]["bright"] for c in study.cells.where(schedule="turn")]
+    assert f"bright {np.mean(bright):.3g}" in page
+    one = (
+        'guidance = "tiny-vl"\nname = "one"\nschedules = ["turn"]\nprompts = ["rain"]\nseeds = 1\nsteps = 2\n'
+    )
+    done = run(one, tmp_path / "one")
+    assert "<img" in done._repr_html_()
+    assert list(done.to_pandas()["key"]) == [cell["key"] for cell in done.results.cells]
+    assert done.save(tmp_path / "one.csv").is_file()
 
 
 def test_status_counts_and_sees_who_works_there(toy: Path, tmp_path: Path) -> None:

@@ -20,8 +20,8 @@ from guidelens.plugins import PluginManager
 from guidelens.runs import execute
 from guidelens.runs.drive import Progress
 from guidelens.sampling import Sampling
-from guidelens.studies.file import parse_study
-from guidelens.studies.run import StudyRun, find_study, recorded_study, run_study
+from guidelens.studies.file import parse_study, recorded_study
+from guidelens.studies.run import StudyRun, find_study, run_study
 from study_worlds import EXPLOSIVE, TOY, rows_of, snapshot
 
 Run = Callable[..., StudyRun]

@@ -13,8 +13,7 @@ from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens.sampling import Sampling
 from guidelens.stats import Estimate
-from guidelens.studies.file import load_study_file, parse_study
-from guidelens.studies.run import recorded_study
+from guidelens.studies.file import load_study_file, parse_study, recorded_study
 from guidelens.studies.tune import FIRST_SEED, Candidate, Search, _survivors, search_study, tune
 
 WORLD = """

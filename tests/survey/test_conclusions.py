@@ -13,7 +13,8 @@ from guidelens.colours import colour
 from guidelens_survey.create import create_survey
 from guidelens_survey.design import Rules
 from guidelens_survey.drawing import figure, figure_png
-from guidelens_survey.statistics import Interval, QuestionResult, SurveyResults, conclusion
+from guidelens_survey.statistics import Interval, QuestionResult, SurveyResults
+from guidelens_survey.wording import conclusion
 from guidelens_worlds.shapes.metrics import COLUMNS
 from PIL import Image
 from survey_runs import make_run

@@ -250,7 +250,7 @@ def run_command(
 def resume_command(ctx: click.Context, directory: Path, execution: _ExecutionOptions) -> None:
     """Resume the study in DIR with the settings and plugins of its last run."""
     from guidelens.runs.store import read_config
-    from guidelens.studies.run import recorded_study
+    from guidelens.studies.file import recorded_study
 
     found = recorded_study(directory)
     manager = get_manager(ctx).including((read_config(directory) or {}).get("plugins", []))
@@ -418,16 +418,16 @@ def export_command(directory: Path, form: str, out: Path | None) -> None:
 
     The table has a row per grid and cell, and a column per value. docs/studies.md describes the columns.
     """
-    from guidelens.studies.export import encode, export
+    from guidelens.files import write_file
     from guidelens.studies.results import load_study
 
     loaded = load_study(directory)
     loaded.check_scores()
     if out is not None and str(out) == "-":
-        sys.stdout.buffer.write(encode(loaded, form))
+        sys.stdout.buffer.write(loaded.cells.encode(form))
         return
     path = out if out is not None else directory / f"cells.{form}"
-    export(loaded, form, path)
+    write_file(path, loaded.cells.encode(form))
     console.out().print(f"{plural(len(loaded.cells), 'row')}: {path}", markup=False, soft_wrap=True)
 
 

@@ -1,26 +1,24 @@
-"""Export the table of a study as CSV or Parquet."""
+"""Write the flat rows of cells (:func:`.results.flat`) as CSV or Parquet."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from guidelens.errors import GuidelensError
-from guidelens.files import write_file
 from guidelens.plugins.requirements import pip_command
 from guidelens.text import without_formula
 
-from .results import StudyResults, flat
+FlatRows: TypeAlias = Sequence[Mapping[str, Any]]
 
 
-def table(study: StudyResults) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the columns and the flat rows of a study. A column that does not apply has None. Columns of all cells
+def table(rows: FlatRows) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the columns, and the rows with all of them. A column that does not apply has None. Columns of all cells
     come first, then the others by kind (``option.``, ``metric.``, ...) and name.
     """
-    rows = [flat(cell) for cell in study.cells]
     names = dict.fromkeys(name for row in rows for name in row)
     plain = [name for name in names if "." not in name]
     kinds = dict.fromkeys(name.partition(".")[0] for name in names if "." in name)
@@ -35,21 +33,21 @@ def _ordered(kind: str, names: dict[str, None]) -> list[str]:
     return own if kind == "metric" else sorted(own)
 
 
-def csv_bytes(study: StudyResults) -> bytes:
+def csv_bytes(rows: FlatRows) -> bytes:
     """Return the table as CSV (UTF-8, header, RFC 4180 quoting). A column that does not apply is an empty field.
 
     Text that a spreadsheet would read as a formula (``=...``, ``+...``, ``-...``, ``@...``) gets a leading
     apostrophe.
     """
-    columns, rows = table(study)
+    columns, whole = table(rows)
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, columns)
     writer.writeheader()
-    writer.writerows({name: without_formula(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: without_formula(value) for name, value in row.items()} for row in whole)
     return text.getvalue().encode()
 
 
-def parquet_bytes(study: StudyResults) -> bytes:
+def parquet_bytes(rows: FlatRows) -> bytes:
     """Return the table as Parquet.
 
     :raises GuidelensError: pyarrow is not installed.
@@ -59,8 +57,8 @@ def parquet_bytes(study: StudyResults) -> bytes:
         from pyarrow import parquet
     except ModuleNotFoundError:
         raise GuidelensError(f"Parquet needs pyarrow: {pip_command(['guidelens[parquet]'])}") from None
-    columns, rows = table(study)
-    data = {name: _column([row[name] for row in rows]) for name in columns}
+    columns, whole = table(rows)
+    data = {name: _column([row[name] for row in whole]) for name in columns}
     sink = pa.BufferOutputStream()
     parquet.write_table(pa.table(data), sink)
     content: bytes = sink.getvalue().to_pybytes()
@@ -78,18 +76,20 @@ def _column(values: Sequence[Any]) -> Sequence[Any]:
 FORMATS = ("csv", "parquet")
 
 
-def encode(study: StudyResults, form: str) -> bytes:
+def encode(rows: FlatRows, form: str) -> bytes:
     """Return the table as the content of a file in one of :data:`FORMATS`.
 
     :raises GuidelensError: a package for it is missing.
     """
-    return csv_bytes(study) if form == "csv" else parquet_bytes(study)
+    return csv_bytes(rows) if form == "csv" else parquet_bytes(rows)
 
 
-def export(study: StudyResults, form: str, path: Path) -> None:
-    """Write the table to a file, atomically.
+def format_of(path: Path) -> str:
+    """Return the format that the name of a file asks for.
 
-    :param form: one of :data:`FORMATS`.
-    :raises GuidelensError: writing fails.
+    :raises GuidelensError: for a name with another ending.
     """
-    write_file(path, encode(study, form))
+    form = path.suffix.lower().removeprefix(".")
+    if form not in FORMATS:
+        raise GuidelensError(f"{path}: the file name must end in .csv or .parquet")
+    return form

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from guidelens.errors import UsageError
+from guidelens.runs.store import STUDY, read_config
 from guidelens.sampling import options
 from guidelens.text import read_text
 
@@ -32,6 +33,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+CELLS = "cells.jsonl"
+"""File in a study's directory, with one row per grid and requested cell."""
 
 MAIN = "main"
 """Name of the only grid of a study without ``[[grid]]``."""
@@ -345,3 +349,23 @@ def _with_sampling(values: Mapping[str, Any]) -> dict[str, Any]:
     rest = {key: value for key, value in values.items() if key not in SAMPLING_KEYS and key != "options"}
     own = {option.name: values[key] for key, option in SAMPLING_KEYS.items() if key in values}
     return {**rest, "sampling": {**values.get("options", {}), **own}}
+
+
+def recorded_study(directory: str | Path) -> Study:
+    """Return the study of a directory, as it was when it last ran.
+
+    :raises UsageError: when it holds none.
+    """
+    directory = Path(directory)
+    config = read_config(directory, STUDY) if directory.is_dir() else None
+    if config is None:
+        raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
+    recorded = config["study"]
+    study = parse_study(
+        recorded["text"],
+        label=recorded["label"],
+        base=Path(recorded["base"]),
+        name=recorded["name"],
+        included=recorded.get("included", {}),
+    )
+    return study.with_models(**recorded.get("overrides", {}))

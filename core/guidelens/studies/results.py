@@ -7,24 +7,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from guidelens.errors import GuidelensError, UsageError
+from guidelens.files import write_file
 from guidelens.guarding import one_line
-from guidelens.pictures import open_picture
+from guidelens.pictures import open_picture, png_bytes
 from guidelens.plugins.spelling import suggestion
 from guidelens.runs.integrity import again, is_unchanged, read_unchanged, recorded_hash
 from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
 from guidelens.runs.telemetry import Telemetry, load_telemetry
 from guidelens.sampling import split_steps
-from guidelens.shown import data_frame, html_of
+from guidelens.shown import data_frame, html_of, row_of
 from guidelens.words import plural
 
 from .expand import pair_id
-from .run import CELLS, recorded_study
+from .export import encode, format_of
+from .file import CELLS, recorded_study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,6 +37,9 @@ CellRecord = dict[str, Any]
 """One row of the table; docs/studies.md describes its keys."""
 
 DONE, FAILED, MISSING = "done", "failed", "missing"
+
+MOST_SHOWN = 8
+"""The largest number of pictures of a study that a notebook shows."""
 
 _ROW = (
     "metrics",
@@ -78,6 +84,40 @@ class CellRecords(list[CellRecord]):
         :raises GuidelensError: where pandas is not installed.
         """
         return data_frame(flat(cell) for cell in self)
+
+    def encode(self, form: str) -> bytes:
+        """Return the flat table as the content of a file.
+
+        :param form: ``csv`` or ``parquet``.
+        :raises GuidelensError: if pyarrow is not installed, which Parquet needs.
+        """
+        return encode([flat(cell) for cell in self], form)
+
+    def save(self, path: str | Path) -> Path:
+        """Write the flat table, and return the path.
+
+        :param path: its ending, .csv or .parquet, chooses the format.
+        :raises GuidelensError: for another ending, if pyarrow is not installed, or if the file cannot be written.
+        """
+        target = Path(path)
+        write_file(target, self.encode(format_of(target)))
+        return target
+
+    def means(self) -> dict[str, str]:
+        """Return the mean of each metric column over the finished cells, by schedule, as text."""
+        values: dict[str, dict[str, list[float]]] = {}
+        for cell in self:
+            of = values.setdefault(cell["schedule"], {})
+            for column, value in cell["metrics"].items():
+                of.setdefault(column, []).append(value)
+        return {
+            schedule: ", ".join(f"{column} {fmean(found):.3g}" for column, found in columns.items())
+            for schedule, columns in values.items()
+            if columns
+        }
+
+    def _repr_html_(self) -> str:
+        return html_of(None, plural(len(self), "cell"), self.means())
 
 
 @dataclass(frozen=True)
@@ -201,12 +241,34 @@ class StudyResults:
         """
         return self.cells.to_pandas()
 
+    def save(self, path: str | Path) -> Path:
+        """Write the flat table of all cells; see :meth:`CellRecords.save`."""
+        return self.cells.save(path)
+
+    def _shown(self) -> list[CellRecord]:
+        """Return the cells that a notebook shows: the first finished picture, and the same under other schedules."""
+        done = [cell for cell in self.cells if cell["status"] == DONE]
+        same = [
+            cell for cell in done if all(cell[name] == done[0][name] for name in ("grid", "pair", "settings"))
+        ]
+        by_schedule = {
+            cell["schedule"]: cell for cell in reversed(same) if cell["prompt"] == done[0]["prompt"]
+        }
+        return list(reversed(by_schedule.values()))[:MOST_SHOWN]
+
+    def _repr_png_(self) -> bytes | None:
+        cells = self._shown()
+        return png_bytes(row_of([self.image(cell["key"]) for cell in cells])) if cells else None
+
     def _repr_html_(self) -> str:
         counts: dict[str, int] = {}
         for cell in self.keys.values():
             counts[cell["status"]] = counts.get(cell["status"], 0) + 1
         facts = {"directory": str(self.directory), **{name: str(count) for name, count in counts.items()}}
-        return html_of(None, self.name, facts)
+        if cells := self._shown():
+            schedules = ", ".join(cell["schedule"] for cell in cells)
+            facts["pictures"] = f"{cells[0]['prompt']}, seed {cells[0]['seed']}: {schedules}"
+        return html_of(self._repr_png_(), self.name, {**facts, **self.cells.means()})
 
     @property
     def _is_study(self) -> bool:

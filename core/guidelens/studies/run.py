@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +18,18 @@ from guidelens.runs.logs import RunLogger
 from guidelens.runs.notes import Note
 from guidelens.runs.plan import Plan, make_plan
 from guidelens.runs.provenance import upgrade_notes, versions
-from guidelens.runs.store import STUDY, RunStore, earlier_config, read_config
+from guidelens.runs.store import STUDY, RunStore, earlier_config
 
 from .expand import Expansion, expand
-from .file import Study, load_study_file, parse_study
+from .file import CELLS, Study, load_study_file
 from .prompts import Perturb
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from guidelens.plugins import PluginManager
 
-CELLS = "cells.jsonl"
-"""File in a study's directory, with one row per grid and requested cell."""
+    from .results import StudyResults
 
 SUFFIX = ".toml"
 
@@ -62,6 +64,27 @@ class StudyRun:
         """Whether every cell has its picture and all its scores."""
         return not (self.failed or self.unscored or self.stopped)
 
+    @cached_property
+    def results(self) -> StudyResults:
+        """The results in the directory, as :func:`guidelens.load_study` returns them."""
+        from .results import load_study
+
+        return load_study(self.directory)
+
+    def save(self, path: str | Path) -> Path:
+        """See :meth:`StudyResults.save <guidelens.studies.results.StudyResults.save>`."""
+        return self.results.save(path)
+
+    def to_pandas(self) -> pd.DataFrame:
+        """See :meth:`StudyResults.to_pandas <guidelens.studies.results.StudyResults.to_pandas>`."""
+        return self.results.to_pandas()
+
+    def _repr_png_(self) -> bytes | None:
+        return self.results._repr_png_()
+
+    def _repr_html_(self) -> str:
+        return self.results._repr_html_()
+
 
 def find_study(name: str | Path, plugins: PluginManager, include: Sequence[Path] = ()) -> Study:
     """Return the study of a file (a path, or a text that ends in ``.toml``), or a plugin's study by name.
@@ -84,26 +107,6 @@ def find_study(name: str | Path, plugins: PluginManager, include: Sequence[Path]
     names = [s.name for s in offered]
     listed = f"there are {', '.join(names)}" if names else "no plugin offers one"
     raise UsageError(f"unknown study {text!r}{suggestion(bare, names)}; {listed}; a file ends in {SUFFIX}")
-
-
-def recorded_study(directory: str | Path) -> Study:
-    """Return the study of a directory, as it was when it last ran.
-
-    :raises UsageError: when it holds none.
-    """
-    directory = Path(directory)
-    config = read_config(directory, STUDY) if directory.is_dir() else None
-    if config is None:
-        raise UsageError(f"{directory} holds no study; guidelens study run FILE --out DIR starts one")
-    recorded = config["study"]
-    study = parse_study(
-        recorded["text"],
-        label=recorded["label"],
-        base=Path(recorded["base"]),
-        name=recorded["name"],
-        included=recorded.get("included", {}),
-    )
-    return study.with_models(**recorded.get("overrides", {}))
 
 
 def study_plugins(study: Study, plugins: PluginManager) -> PluginManager:

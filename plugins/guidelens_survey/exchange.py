@@ -8,8 +8,9 @@ import hashlib
 import hmac
 import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from . import wording
 from .design import CHECK
 from .drawing import figure, figure_png
 from .figure import environment, page
-from .statistics import SurveyResults
+from .statistics import Interval, SurveyResults
 from .store import StoredItem, SurveyFile
 
 OFFLINE, LABEL_STUDIO, MTURK, CSV = "offline", "label-studio", "mturk", "csv"
@@ -127,6 +128,22 @@ def save_results(results: SurveyResults, path: Path) -> Path:
         raise GuidelensError(f"{path}: the file name must end in {', '.join(writers)}")
     _write({path: writers[path.suffix.lower()](results)})
     return path
+
+
+def result_rows(results: SurveyResults) -> Iterator[dict[str, Any]]:
+    """Yield a row per question and condition. Ratings have no scores: nan."""
+    none = Interval(math.nan, math.nan, math.nan)
+    for question in results.questions:
+        for condition, mean in question.means.items():
+            score = (question.scores or {}).get(condition, none)
+            yield {
+                "question": question.name,
+                "condition": condition,
+                "answers": question.n,
+                **asdict(mean),
+                **{f"score_{name}": value for name, value in asdict(score).items()},
+                "alpha": question.alpha,
+            }
 
 
 def _json(results: SurveyResults) -> str:

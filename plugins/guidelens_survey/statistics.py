@@ -50,9 +50,6 @@ class Interval:
     high: float
 
 
-NO_INTERVAL = Interval(math.nan, math.nan, math.nan)
-
-
 @dataclass(frozen=True)
 class Answer:
     """One answer that counts."""
@@ -174,21 +171,9 @@ class SurveyResults:
 
         :raises GuidelensError: if pandas is not installed.
         """
-        return data_frame(
-            {
-                "question": question.name,
-                "condition": condition,
-                "answers": question.n,
-                **asdict(mean),
-                **{
-                    f"score_{k}": v
-                    for k, v in asdict((question.scores or {}).get(condition, NO_INTERVAL)).items()
-                },
-                "alpha": question.alpha,
-            }
-            for question in self.questions
-            for condition, mean in question.means.items()
-        )
+        from .exchange import result_rows
+
+        return data_frame(result_rows(self))
 
     def _repr_png_(self) -> bytes:
         from .drawing import figure_png

@@ -6,14 +6,16 @@ import io
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from guidelens.colours import colour
+from guidelens.errors import GuidelensError
 from guidelens_survey.create import create_survey
 from guidelens_survey.design import Rules
 from guidelens_survey.drawing import figure, figure_png
-from guidelens_survey.statistics import Interval, QuestionResult, SurveyResults
+from guidelens_survey.statistics import Interval, QuestionResult, RaterReport, SurveyResults
 from guidelens_survey.wording import conclusion
 from guidelens_worlds.shapes.metrics import COLUMNS
 from PIL import Image
@@ -103,6 +105,28 @@ def test_a_dot_is_in_the_same_place_in_both_files_and_has_the_colour_of_its_sche
         inside = picture.getpixel((round(4 * float(x)), round(4 * float(y))))
         assert "#{:02x}{:02x}{:02x}".format(*inside) == fill  # type: ignore[misc]
     assert "nan" not in svg
+
+
+def test_results_save_and_show_themselves(tmp_path: Path) -> None:
+    asked = question(itc=(0.3, 0.2, 0.4), cap=(0.7, 0.6, 0.8))
+    scored = replace(asked, name="alignment", scores={"itc": Interval(-1.0, -2.0, 0.5)})
+    rater = RaterReport(1, "server", 10, 10, True, 1, 1, None, 3.0, ())
+    found = SurveyResults("t", "pairwise", ["itc", "cap"], Rules(), [rater], [asked, scored], 0.5)
+    assert found.save(tmp_path / "a.svg").read_text() == str(figure(found))
+    assert found.save(tmp_path / "a.png").read_bytes() == found._repr_png_() == figure_png(found)
+    assert json.loads(found.save(tmp_path / "a.json").read_text()) == found.as_dict()
+    assert found._repr_html_() in found.save(tmp_path / "a.html").read_text()
+    assert "<svg" in found._repr_html_()
+    with pytest.raises(
+        GuidelensError, match=r"x\.csv: the file name must end in \.html, \.svg, \.png, \.json"
+    ):
+        found.save(tmp_path / "x.csv")
+    frame = found.to_pandas()
+    assert list(frame["question"]) == ["realism", "realism", "alignment", "alignment"]
+    assert list(frame["condition"]) == ["itc", "cap"] * 2
+    assert frame.loc[1, ["value", "low", "high"]].tolist() == [0.7, 0.6, 0.8]
+    assert frame.loc[2, ["score_value", "score_low", "score_high"]].tolist() == [-1.0, -2.0, 0.5]
+    assert frame["score_value"].isna().tolist() == [True, True, False, True]
 
 
 def test_the_shapes_world_declares_its_word() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from guidelens.errors import GuidelensError, UsageError
+from guidelens.errors import UsageError
 from guidelens_survey.create import create_survey
 from guidelens_survey.exchange import export, import_answers, votes_csv, write_results
 from guidelens_survey.statistics import results
@@ -282,31 +282,6 @@ def test_results_are_files(survey: SurveyFile, tmp_path: Path) -> None:
         assert row["shown"].split("|") == [images[token]["condition"] for token in item.tokens]
         if survey.kind != "rating":
             assert row["chosen"] == row["shown"].split("|")[int(row["answer"]) - 1]
-
-
-def test_results_save_and_show_themselves(survey: SurveyFile, tmp_path: Path) -> None:
-    for file in export(survey, "offline", tmp_path / "pages"):
-        (tmp_path / "a.json").write_text(json.dumps(offline_answers(offline_content(file))))
-        import_answers(survey, "offline", tmp_path / "a.json")
-    found = results(survey)
-    page, figure, raster, numbers, _ = write_results(survey, found, tmp_path / "out")
-    for file in (page, figure, raster, numbers):
-        assert found.save(tmp_path / f"saved{file.suffix}").read_bytes() == file.read_bytes()
-    with pytest.raises(
-        GuidelensError, match=r"x\.csv: the file name must end in \.html, \.svg, \.png, \.json"
-    ):
-        found.save(tmp_path / "x.csv")
-    frame = found.to_pandas()
-    assert list(frame["condition"]) == list(SCHEDULES) * 2
-    first = found.questions[0]
-    for row in frame[frame["question"] == first.name].itertuples():
-        assert (row.value, row.low, row.high) == pytest.approx(
-            (*vars(first.means[row.condition]).values(),), nan_ok=True
-        )
-        if first.scores is not None:
-            assert row.score_value == pytest.approx(first.scores[row.condition].value)
-    assert found._repr_png_() == raster.read_bytes()
-    assert "<svg" in found._repr_html_()
 
 
 def test_votes_hold_no_formula(run: Path, tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def result_rows(results: SurveyResults) -> Iterator[dict[str, Any]]:
     none = Interval(math.nan, math.nan, math.nan)
     for question in results.questions:
         for condition, mean in question.means.items():
-            score = (question.scores or {}).get(condition, none)
+            score = none if question.scores is None else question.scores[condition]
             yield {
                 "question": question.name,
                 "condition": condition,

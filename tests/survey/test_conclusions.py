@@ -109,7 +109,9 @@ def test_a_dot_is_in_the_same_place_in_both_files_and_has_the_colour_of_its_sche
 
 def test_results_save_and_show_themselves(tmp_path: Path) -> None:
     asked = question(itc=(0.3, 0.2, 0.4), cap=(0.7, 0.6, 0.8))
-    scored = replace(asked, name="alignment", scores={"itc": Interval(-1.0, -2.0, 0.5)})
+    scored = replace(
+        asked, name="alignment", scores={"itc": Interval(-1.0, -2.0, 0.5), "cap": Interval(1.0, -0.5, 2.0)}
+    )
     rater = RaterReport(1, "server", 10, 10, True, 1, 1, None, 3.0, ())
     found = SurveyResults("t", "pairwise", ["itc", "cap"], Rules(), [rater], [asked, scored], 0.5)
     assert found.save(tmp_path / "a.svg").read_text() == str(figure(found))
@@ -126,7 +128,7 @@ def test_results_save_and_show_themselves(tmp_path: Path) -> None:
     assert list(frame["condition"]) == ["itc", "cap"] * 2
     assert frame.loc[1, ["value", "low", "high"]].tolist() == [0.7, 0.6, 0.8]
     assert frame.loc[2, ["score_value", "score_low", "score_high"]].tolist() == [-1.0, -2.0, 0.5]
-    assert frame["score_value"].isna().tolist() == [True, True, False, True]
+    assert frame["score_value"].isna().tolist() == [True, True, False, False]
 
 
 def test_the_shapes_world_declares_its_word() -> None:

@@ -185,7 +185,7 @@ class RunLog:
 
 
 def variants(settings: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what tells each of several settings from the others, such as ``steps 25, scale 3``.
+    """Return the differences that name each of several settings, such as ``steps 25, scale 3``.
 
     Settings are named in their order until all are distinct. The text of a single one is empty.
     """

@@ -11,7 +11,7 @@ import click
 import pytest
 import torch
 from click.testing import CliRunner
-from guidelens import Engine, run_study
+from guidelens import Engine
 from guidelens.cli.main import cli, split_plugin_options
 from guidelens.plugins import PluginManager
 from guidelens.sampling import Sampling
@@ -180,26 +180,6 @@ def test_the_page_on_loggers_runs(
     assert {path.name for path in Path("runs/tb").iterdir() if path.is_dir()} == {"itc", "shift"}
     assert [path.name for path in Path("runs/engine").iterdir()] == ["shift"]
     assert capsys.readouterr().out.splitlines()[-1] == "done"
-
-
-@pytest.mark.slow
-def test_the_tutorial_from_its_study_to_its_answer(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """The study file as it stands but for fewer pictures and steps; the block that reads it as it stands."""
-    monkeypatch.chdir(tmp_path)
-    page = ROOT / "docs" / "tutorial.md"
-    (study,) = _blocks(page, "toml")
-    smaller = (
-        study.replace("limit=6", "limit=2")
-        .replace("seeds = 3", "seeds = 2")
-        .replace("steps = 25", "steps = 4")
-    )
-    (tmp_path / "binding.toml").write_text(smaller, encoding="utf-8")
-    run_study("binding.toml", out="runs/binding")
-    (block,) = _blocks(page, "python")
-    exec(compile(block, page.name, "exec"), {"__name__": "tutorial"})
-    assert "over 4 pairs" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

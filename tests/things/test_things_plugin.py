@@ -89,7 +89,7 @@ def tiny() -> dict:
 
 
 def test_training_draws_this_world_and_resumes_to_the_same_weights(tmp_path: Path) -> None:
-    settings = GeneratorTraining(tiny(), images=8, batch_size=2)
+    settings = GeneratorTraining(unet=tiny(), images=8, batch_size=2)
 
     def stop(done: int, total: int, loss: float) -> None:
         if done == 2:

@@ -20,7 +20,7 @@ from guidelens_blip import BlipConfig, build_blip, save_blip
 from torch import Tensor, nn
 
 from ..world import World
-from .common import Fit, Run, step_rngs
+from .common import Fit, Run, Settings, step_rngs
 from .pairs import CaptionIds, Pairs, draw_pairs, patch_targets, place_labels
 from .pictures import degrade, draw_scenes
 from .x0 import X0Set
@@ -47,8 +47,8 @@ def small_blip(image_size: int, patch_size: int) -> BlipConfig:
     )
 
 
-@dataclass(frozen=True)
-class BlipTraining:
+@dataclass(frozen=True, kw_only=True)
+class BlipTraining(Settings):
     """Settings of a training.
 
     :param config: the size of the model, as in :class:`guidelens_blip.BlipConfig`.
@@ -63,7 +63,6 @@ class BlipTraining:
     pairs: int = 400_000
     batch_size: int = 64
     peak_rate: float = 1e-3
-    warmup: int = 300
     weight_decay: float = 0.02
     ema_decay: float = 0.999
     dense_weight: float = 0.3
@@ -72,7 +71,6 @@ class BlipTraining:
     pair_share: float = 0.0
     relation_share: float = 0.0
     vision_only: bool = False
-    seed: int = 0
 
     @property
     def steps(self) -> int:

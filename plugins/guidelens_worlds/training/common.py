@@ -6,11 +6,12 @@ import json
 import math
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from guidelens.errors import GuidelensError
@@ -145,28 +146,26 @@ def take_step(
     return float(norm)
 
 
-class Settings(Protocol):
-    """The settings that :class:`Fit` reads."""
+@dataclass(frozen=True, kw_only=True)
+class Settings(ABC):
+    """The settings that both trainings have.
+
+    :param warmup: steps until the highest learning rate.
+    :param weight_decay: weight decay of matrices.
+    :param seed: seed of weights, scenes and noise.
+    """
+
+    batch_size: int
+    peak_rate: float
+    weight_decay: float
+    ema_decay: float
+    warmup: int = 300
+    seed: int = 0
 
     @property
+    @abstractmethod
     def steps(self) -> int:
         """Number of optimiser steps."""
-
-    @property
-    def peak_rate(self) -> float:
-        """Highest learning rate."""
-
-    @property
-    def warmup(self) -> int:
-        """Steps until the highest learning rate."""
-
-    @property
-    def weight_decay(self) -> float:
-        """Weight decay of matrices."""
-
-    @property
-    def ema_decay(self) -> float:
-        """Decay of the averages."""
 
 
 class Fit:

@@ -18,25 +18,24 @@ from guidelens_guided_diffusion import UNet, save_generator
 from torch import Tensor
 
 from ..world import World
-from .common import Fit, Run, step_rngs
+from .common import Fit, Run, Settings, step_rngs
 from .pictures import draw_pictures
 
 
-@dataclass(frozen=True)
-class GeneratorTraining:
+@dataclass(frozen=True, kw_only=True)
+class GeneratorTraining(Settings):
     """Settings of a training.
 
     :param unet: the size of the network, as in :class:`guidelens_guided_diffusion.UNet`.
+    :param images: number of pictures to train on.
     """
 
     unet: dict[str, Any]
     images: int = 400_000
     batch_size: int = 32
     peak_rate: float = 1.5e-3
-    warmup: int = 300
     weight_decay: float = 0.01
     ema_decay: float = 0.9995
-    seed: int = 0
 
     @property
     def steps(self) -> int:

@@ -113,8 +113,3 @@ def holds(claim: Claim, scene: AnyScene, related: Related) -> bool:
     (phrase,) = claim.phrases
     found = sum(phrase.matches(item) for item in scene.items)
     return found == phrase.count if claim.kind == "count" else found >= 1
-
-
-def true_of(description: Description, scene: AnyScene, related: Related) -> bool:
-    """Return whether every claim of a description holds."""
-    return all(holds(claim, scene, related) for claim in claims(description))

@@ -173,13 +173,13 @@ def evaluate_generator(
     engine = Engine(generator, None, Sampling(steps=steps), batch_size=50)
     readings = []
     for result in engine.run([Sample("", None, seed + i) for i in range(count)]):
-        readings.append(world.parse(result.image.numpy()))
+        readings.append(world.metric.parse(result.image.numpy()))
         if len(readings) % 100 == 0:
             progress(f"{len(readings)} of {count} samples")
     realism = np.array([reading.realism for reading in readings])
     grounds = np.array([reading.ground is not None for reading in readings])
     numbers = np.bincount([min(len(reading.scene.items), 4) for reading in readings], minlength=5)
-    name = world.word("realism")
+    name = world.metric.realism
     return {
         "samples": count,
         "steps": steps,

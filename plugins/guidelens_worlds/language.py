@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal, TypeVar
 
-from .description import AnyScene, Claim, Description, Phrase, holds, true_of
+from .description import AnyScene, Claim, Description, Phrase, claims, holds
 from .grammar import Grammar
 
 Change = Literal["noun", "colour", "size", "count", "relation", "ground", "sky"]
@@ -75,7 +75,7 @@ class Language(ABC):
 
     def true_of(self, description: Description, scene: AnyScene) -> bool:
         """Return whether every claim of a description holds."""
-        return true_of(description, scene, self.related)
+        return all(self.holds(claim, scene) for claim in claims(description))
 
     # --- scene -> description ---
 

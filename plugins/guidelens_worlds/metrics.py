@@ -103,6 +103,6 @@ class SceneMetric(ABC):
             )
             return scores
         scene = reading.scene if reading.ground is not None else _WithoutGround(reading.scene.items)
-        scores |= description_scores(description, scene, self.language.related)
+        scores |= description_scores(description, scene, self.language.holds)
         scores |= self.further_scores(picture, reading.scene, description)
         return {column.name: scores[column.name] for column in self.columns if column.name in scores}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from .description import AnyScene, Description, Phrase, Related, SceneItem, claims, holds
+from .description import AnyScene, Claim, Description, Phrase, SceneItem, claims
+
+Holds = Callable[[Claim, AnyScene], bool]
+"""Whether a claim is true of a scene."""
 
 
-def description_scores(description: Description, scene: AnyScene, related: Related) -> dict[str, float]:
+def description_scores(description: Description, scene: AnyScene, holds: Holds) -> dict[str, float]:
     """Return the scores of a scene in [0, 1]; higher is better. Scores that do not apply are left out.
 
     - ``alignment``: share of the assertions that hold. It is 0 if the scene has no things, because a ground alone does
@@ -20,7 +23,7 @@ def description_scores(description: Description, scene: AnyScene, related: Relat
     - ``relation``, ``count``, ``ground``: the share of assertions of this kind that hold.
     """
     listed = claims(description)
-    held = [bool(scene.items) and holds(claim, scene, related) for claim in listed]
+    held = [bool(scene.items) and holds(claim, scene) for claim in listed]
     scores = {"alignment": sum(held) / len(held), **_recalls(description.phrases, scene.items)}
     named = sum(any(p.matches(item) for p in description.phrases) for item in scene.items)
     scores["precision"] = named / len(scene.items) if scene.items else 0.0

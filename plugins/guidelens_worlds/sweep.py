@@ -38,7 +38,7 @@ def score_schedules(
     seeds: Sequence[int],
 ) -> Iterator[tuple[str, dict[str, float]]]:
     """Draw every prompt with every schedule and seed. Yield (name of the schedule, scores)."""
-    metric = world.metric()
+    metric = world.metric
     cells = [(name, prompt, seed) for name in schedules for prompt in prompts for seed in seeds]
     samples = [Sample(prompt.text, schedules[name], seed) for name, prompt, seed in cells]
     for (name, prompt, _), result in zip(cells, engine.run(samples), strict=True):
@@ -69,7 +69,7 @@ def sweep_scales(
 
     :returns: one row per objective and scale, with mean scores over all and alignment by category.
     """
-    rows, realism = [], world.word("realism")
+    rows, realism = [], world.metric.realism
     for objective, values in scales.items():
         for value in values:
             sampling = Sampling(steps=steps, objective_scales={objective: value}, dtype=dtype)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .description import Description, Phrase
 from .files import WorldFiles
 from .language import Change, Language
-from .metrics import Reading, SceneMetric
+from .metrics import SceneMetric
 from .prompts import PromptSet
 
 Array = NDArray[np.float32]
@@ -44,11 +44,10 @@ class World:
     :param files: the files that are included in it.
     :param language: its sentences.
     :param prompts: its prompt sets.
-    :param metric: makes its metric.
+    :param metric: its metric, which has the parser.
     :param random_scene: (rng, number of items or None) -> scene.
     :param scene_for: (description, rng) -> a scene of which it is true.
     :param render: scene -> picture (3, H, W) in [-1, 1].
-    :param parse: picture -> what it shows.
     :param kinds: names of all kinds of a single item, for zero-shot naming.
     :param places: all pairs of a ground and a sky.
     :param labels: labels of patches.
@@ -61,11 +60,10 @@ class World:
     files: WorldFiles
     language: Language
     prompts: PromptSet
-    metric: Callable[[], SceneMetric]
+    metric: SceneMetric
     random_scene: Callable[[random.Random, int | None], Any]
     scene_for: Callable[[Description, random.Random], Any]
     render: Callable[[Any], Array]
-    parse: Callable[[Array], Reading]
     kinds: Sequence[Phrase]
     places: Sequence[tuple[str, str]]
     labels: PatchLabels

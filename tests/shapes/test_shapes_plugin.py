@@ -124,6 +124,7 @@ def test_draw_is_seeded(tmp_path: Path) -> None:
         (["evaluate-blip", "--count", "10"], "10 is not in the range x>=200"),
         (["evaluate-blip", "--clean-only", "--generator", "g"], "exclude each other"),
         (["evaluate-generator", "--steps", "0"], "0 is not in the range 1<=x<=1000"),
+        (["sweep", "--scale", "itc"], "--scale 'itc': write OBJECTIVE=C,C,... such as itc=300,1000"),
     ],
 )
 def test_bad_values_are_one_line_and_exit_code_2(
@@ -172,6 +173,21 @@ def test_an_interrupted_training_says_how_to_go_on(tmp_path: Path, monkeypatch: 
     (tmp_path / "gen" / "last.pt").touch()
     result = run("train-generator", "--out", tmp_path / "gen")
     assert "resumes from the last checkpoint" in result.stderr
+
+
+def test_scales_and_schedules_are_scored(tmp_path: Path) -> None:
+    few = ("--limit", 1, "--steps", 2)
+    result = run("sweep", "--scale", "itc=100,500", *few)
+    assert result.exit_code == 0, result.output
+    rows = json.loads(result.stdout)["rows"]
+    assert [(row["objective"], row["scale"]) for row in rows] == [("itc", 100), ("itc", 500)]
+    assert all({"alignment_single", "alignment_positional", "fidelity"} <= set(row) for row in rows)
+    out = tmp_path / "scores.json"
+    result = run("score", "--category", "single", "--schedule", "itc", "--seeds", 1, *few, "--out", out)
+    assert result.exit_code == 0, result.output
+    scores = json.loads(out.read_text())
+    assert scores == json.loads(result.stdout)
+    assert 0 <= scores["single"]["itc"]["alignment"] <= 1
 
 
 @pytest.mark.slow

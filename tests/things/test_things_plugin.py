@@ -65,6 +65,7 @@ def test_draw_shows_what_the_sentence_says(sentence: str, tmp_path: Path) -> Non
         (("draw", "a red circle", "--out", "x.png"), "'a red circle' is not a sentence of the things world"),
         (("draw", "a cat", "--out", "x.jpg"), "--out x.jpg: the file name must end in .png"),
         (("train-generator", "--out", "x", "--images", "3"), "--images 3 is less than one batch of 32"),
+        (("sweep", "--scale", "itc=300"), "Missing option '--generator'"),
     ],
 )
 def test_usage_errors(args: tuple[str, ...], message: str) -> None:

@@ -11,7 +11,6 @@ from .compose import scene_for
 from .files import FILES
 from .language import LANGUAGE
 from .metrics import ShapesMetric
-from .parse import parse
 from .prompts import PROMPTS
 from .training import CONFIG, UNET_FLAGS
 from .world import BACKGROUNDS, COLOURS, SHAPES, SIZE, SIZES, Item, Scene, coverage, random_scene, render
@@ -31,11 +30,10 @@ WORLD = World(
     files=FILES,
     language=LANGUAGE,
     prompts=PROMPTS,
-    metric=ShapesMetric,
+    metric=ShapesMetric(),
     random_scene=random_scene,
     scene_for=scene_for,
     render=render,
-    parse=parse,
     kinds=tuple(Phrase(shape, colour) for colour in COLOURS for shape in SHAPES),
     places=tuple((name, "") for name in BACKGROUNDS),
     labels=PatchLabels((tuple(COLOURS), SHAPES, tuple(SIZES)), _labels_of, _cover, middle=(SIZE - 1) / 2),
@@ -46,6 +44,5 @@ WORLD = World(
         "ground": "background",
         "ground_read": "background_in_palette",
         "items": "objects",
-        "realism": "fidelity",
     },
 )

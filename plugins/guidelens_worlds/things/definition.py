@@ -11,7 +11,7 @@ from .compose import scene_for
 from .files import FILES
 from .language import LANGUAGE
 from .metrics import ThingsMetric
-from .parse import covered, parse
+from .parse import covered
 from .prompts import PROMPTS
 from .training import CONFIG, UNET_FLAGS
 from .vocabulary import COLOURS, GROUNDS, NATURAL, SIZE, SIZES, SKIES, THINGS
@@ -32,11 +32,10 @@ WORLD = World(
     files=FILES,
     language=LANGUAGE,
     prompts=PROMPTS,
-    metric=ThingsMetric,
+    metric=ThingsMetric(),
     random_scene=random_scene,
     scene_for=scene_for,
     render=render,
-    parse=parse,
     kinds=tuple(
         Phrase(name, None if colour == NATURAL else colour)
         for name, thing in THINGS.items()

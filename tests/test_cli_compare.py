@@ -243,7 +243,7 @@ def test_generate_scores_by_the_metrics_that_are_named(guidelens: Guidelens) -> 
 def test_steps_may_be_a_respacing(guidelens: Guidelens) -> None:
     """Its pictures are others than those of as many steps, under keys of their own, in both commands."""
     run = ("compare", "a circle", "--schedule", "turn", "--seeds", "1")
-    for name, steps in (("even", "5"), ("strided", "ddim5"), ("sections", "3,2")):
+    for name, steps in (("even", "5"), ("strided", "ddim5"), ("sections", "3+2")):
         assert guidelens(*run, "--steps", steps, "--out", name).exit_code == 0
     found = [rows(name)[0] for name in ("even", "strided", "sections")]
     assert {row["steps"] for row in found} == {5}
@@ -294,6 +294,30 @@ def test_compare_sweeps_a_number(guidelens: Guidelens) -> None:
     assert [row["key"] for row in rows("run/eta-0.5_scale-2")] == [row["key"] for row in rows("alone")]
     again = guidelens(*words, "--scale", "0.5, 2", "--eta", "1,0.5", "--out", "run")
     assert again.stdout.count("(0 drawn, 2 were there)") == 4
+
+
+def test_compare_sweeps_the_number_of_steps(guidelens: Guidelens) -> None:
+    """A row of pictures for each, from the same noise; numbers by section have no commas."""
+    words = ("compare", "a dot above", "--schedule", "turn", "--seeds", "1")
+    result = guidelens(*words, "--steps", "2,ddim5,3+2", "--out", "run", "--json")
+    assert result.exit_code == 0, result.output
+    comparisons = json.loads(result.stdout)["comparisons"]
+    assert list(comparisons) == ["steps 2", "steps ddim5", "steps 3+2"]
+    found = [rows(comparison["directory"])[0] for comparison in comparisons.values()]
+    assert [row["steps"] for row in found] == [2, 5, 5]
+    assert len({row["key"] for row in found}) == 3
+    alone = guidelens(*words, "--steps", "ddim5", "--out", "alone")
+    assert alone.exit_code == 0
+    assert rows("alone")[0]["key"] == found[1]["key"]
+    page = " ".join(Path("run", "index.html").read_text(encoding="utf-8").split())
+    assert all(f'<p class="group variant">steps {n}</p>' in page for n in ("2", "ddim5", "3+2"))
+    assert "DDPM, steps 2, steps ddim5, steps 3+2." in page
+    assert "over the 5 steps of the longest run" in page
+    assert "--steps 2,ddim5,3+2" in page
+    wrong = guidelens(*words, "--steps", "2,0", "--out", "none")
+    assert (wrong.exit_code, "must be a number from 1 on" in wrong.stderr) == (2, True)
+    one = guidelens("generate", "a dot", "--steps", "2,3")
+    assert (one.exit_code, "numbers by section (10+10+5), got '2,3'" in one.stderr) == (2, True)
 
 
 def test_compare_names_its_directory_after_the_command(guidelens: Guidelens) -> None:

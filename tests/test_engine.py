@@ -88,7 +88,7 @@ def test_schedules_share_initial_and_step_noise():
     assert not torch.equal(recorded[0][0], recorded[0][1])
 
 
-@pytest.mark.parametrize("respacing", [1, 7, "ddim8", "2,3"])
+@pytest.mark.parametrize("respacing", [1, 7, "ddim8", "2+3"])
 def test_steps_are_numbered_and_timed(respacing):
     engine = gaussian_engine(respacing)
     steps = list(engine.stream([Sample("0.5", Constant(near=1.0), seed) for seed in range(2)]))

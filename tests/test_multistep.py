@@ -100,7 +100,7 @@ def test_its_error_is_of_second_order_where_that_of_ddim_is_of_first():
     noise = noise_of()
     errors = {}
     for name in ("ddim", "dpm++"):
-        for steps in (100, 200, "20,3,2"):
+        for steps in (100, 200, "20+3+2"):
             engine = Engine(
                 generator,
                 None,
@@ -113,7 +113,7 @@ def test_its_error_is_of_second_order_where_that_of_ddim_is_of_first():
     assert errors["ddim", 100] / errors["ddim", 200] == pytest.approx(2, rel=0.1)
     assert errors["dpm++", 100] / errors["dpm++", 200] == pytest.approx(4, rel=0.2)
     assert errors["dpm++", 200] < errors["ddim", 200] / 3
-    assert errors["dpm++", "20,3,2"] < errors["ddim", "20,3,2"] / 2  # as docs/guidance.md has it
+    assert errors["dpm++", "20+3+2"] < errors["ddim", "20+3+2"] / 2  # as docs/guidance.md has it
 
 
 @pytest.mark.parametrize("options", [{}, {"into": "x0"}, {"into": "sample"}])

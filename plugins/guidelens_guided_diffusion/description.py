@@ -255,7 +255,8 @@ def _script_values(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> di
     given = dict(defaults)
     for name, value in values.items():
         if name == "timestep_respacing" and value:
-            logger.warning("timestep_respacing belongs to a run, not to a checkpoint: give --steps %s", value)
+            steps = str(value).replace(",", "+")  # numbers by section
+            logger.warning("timestep_respacing belongs to a run, not to a checkpoint: give --steps %s", steps)
         if name in OF_A_RUN:
             continue
         if name not in defaults:

@@ -171,11 +171,11 @@ def test_a_matched_dose_is_the_plain_one_at_its_reference(expanded: Expand) -> N
 
 def test_steps_may_be_respacings(expanded: Expand, plugins: PluginManager, tmp_path: Path) -> None:
     """A column tells them apart, by which they can be left out; a matched dose is another than at as many steps."""
-    text = BASE + 'guidance = "tiny-vl"\nsteps = [5, "ddim5", "3,2"]\n'
+    text = BASE + 'guidance = "tiny-vl"\nsteps = [5, "ddim5", "3+2"]\n'
     study = expanded(text)
-    assert {(m["steps"], m["respacing"]) for m in study.members} == {(5, ""), (5, "ddim"), (5, "3,2")}
+    assert {(m["steps"], m["respacing"]) for m in study.members} == {(5, ""), (5, "ddim"), (5, "3+2")}
     assert len({m["key"] for m in study.members}) == len(study.members) == 3 * 8
-    rest = expanded(text + '[[exclude]]\nrespacing = ["ddim", "3,2"]').members
+    rest = expanded(text + '[[exclude]]\nrespacing = ["ddim", "3+2"]').members
     assert {m["key"] for m in rest} == set(column(study, "key", respacing=""))
     rows = compare(
         ["a dot", "rain"],

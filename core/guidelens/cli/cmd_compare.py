@@ -33,6 +33,7 @@ Examples:
   guidelens compare "a red circle above a blue square" "two small green triangles" \\
       --schedule itc --schedule shift --seeds 4 --steps 50 --out runs/first
   guidelens compare "two small green triangles" --schedule none --schedule cap --scale 0.3,1,3 --open
+  guidelens compare "a red circle" --steps 10,25,50 --dose matched
   guidelens compare --limit 20 --seeds 2 --out runs/built-in-prompts
   guidelens compare "a red circle" --schedule blend:itc=0.3,cap=0.7 --seeds 0,3,7-9 --out runs/blend
 
@@ -115,7 +116,7 @@ def compare(
     Each prompt is drawn under each schedule with each seed. Pictures of one prompt with the same seed start
     from the same noise. The command prints a table of scores (mean and 95 % interval over prompts), then the
     path of a page with all pictures. An option that is a number takes several, with commas between them
-    (--scale 0,0.3,1,3): then there is a run for each, and the page has a row of pictures for each.
+    (--scale 0,0.3,1,3 or --steps 10,25,50): then there is a run for each, and the page has a row of pictures for each.
     """
     from guidelens.comparison import PAGE
 

@@ -38,9 +38,13 @@ class Pace:
 
     def __init__(self) -> None:
         self.started = time.monotonic()
+        self._share = 0.0
 
     def text(self, progress: Progress) -> str:
         """Return the rate and the remaining time, as far as they are known."""
+        if progress.share < self._share:  # the next run of a sweep has begun
+            self.started = time.monotonic()
+        self._share = progress.share
         fresh = progress.done - progress.reused
         seconds = time.monotonic() - self.started
         if fresh <= 0 or seconds <= 0 or progress.share <= 0:

@@ -65,11 +65,6 @@ def _read_pairs(_ctx: click.Context, parameter: click.Parameter, values: tuple[s
     return pairs
 
 
-def can_be_swept(known: Option) -> bool:
-    """Return whether an option is a number, so that a comma can only separate values."""
-    return known.kind in (int, float) and known.reader is None
-
-
 def sampling_flag(known: Option, *, sweeps: bool = False) -> Callable[[Any], Any]:
     """Return the declaration of an option's flag. The help includes the default.
 
@@ -94,7 +89,7 @@ def sampling_flag(known: Option, *, sweeps: bool = False) -> Callable[[Any], Any
     kind = (
         click.Choice(known.choices)
         if known.choices
-        else OptionValue(known, sweeps=sweeps and can_be_swept(known))
+        else OptionValue(known, sweeps=sweeps and known.can_be_swept)
     )
     return option(
         known.flag,

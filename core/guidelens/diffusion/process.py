@@ -12,6 +12,7 @@ images. So no precision is lost if 1 - abar is tiny, and devices without float64
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, repeat
@@ -62,9 +63,10 @@ def alphas_cumprod_of(betas: Float[Tensor, "T"]) -> Float64[Tensor, "T"]:
 def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
     """Return the training timesteps of a shorter process, ascending.
 
-    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4,3,2"`` (or a sequence of
-        ints): T is divided into equal sections with these numbers of evenly spaced timesteps, including the first and
-        last of each. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et al. 2020).
+    :param respacing: ``N`` (int or string): N timesteps spread evenly from 0 to T - 1. ``"4+3+2"``, ``"4,3,2"`` or a
+        sequence of ints: T is divided into equal sections with these numbers of evenly spaced timesteps, including the
+        first and last of each. ``"ddimN"``: N timesteps from 0 at one integer stride, as in the DDIM paper (Song et
+        al. 2020).
     :raises UsageError: for an invalid respacing, or more timesteps than the process has.
 
     The timesteps are those of guided-diffusion, with one exception: a process of a single step uses the noisiest
@@ -99,7 +101,7 @@ def space_timesteps(num_timesteps: int, respacing: Respacing) -> list[int]:
 def _section_counts(respacing: Respacing) -> list[int]:
     parts: Sequence[object]
     if isinstance(respacing, str):
-        parts = respacing.split(",")
+        parts = re.split("[,+]", respacing)
     elif isinstance(respacing, Sequence):
         parts = respacing
     else:
@@ -109,7 +111,7 @@ def _section_counts(respacing: Respacing) -> list[int]:
     except ValueError:
         counts = []
     if not counts or not all(isinstance(count, int) and not isinstance(count, bool) for count in counts):
-        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4,3,2' or 'ddim50'")
+        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4+3+2' or 'ddim50'")
     return [count for count in counts if isinstance(count, int)]
 
 
@@ -117,7 +119,7 @@ def _strided(num_timesteps: int, respacing: str) -> list[int]:
     try:
         count = int(respacing[len("ddim") :])
     except ValueError:
-        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4,3,2' or 'ddim50'") from None
+        raise UsageError(f"cannot read the respacing {respacing!r}; write 50, '4+3+2' or 'ddim50'") from None
     if count == 1:
         return [num_timesteps - 1]
     for stride in range(1, num_timesteps):

@@ -104,19 +104,20 @@ def _render(parts: Sequence[Part]) -> str:
     objectives = sorted(weighed | {name for row in everything for name in row["losses"]})
     colours = palette([*names, *objectives])
     prompts = _prompt_views(parts, colours)
-    steps, respaced = split_steps(config["settings"]["steps"])
+    counts = [split_steps(part.config["settings"]["steps"]) for part in parts]
+    longest = parts[max(range(len(parts)), key=lambda i: counts[i][0])]
     template = page_environment().get_template("page.html.j2")
     return template.render(
         config=config,
         title=f"{plural(len(names), 'schedule')} on {plural(len(prompts), 'prompt')}",
         swept=[part.label for part in parts if part.label],
         fine=is_fine(config["settings"]),
-        steps=steps,
-        respaced=respaced,
+        steps=counts[0] if len(set(counts)) == 1 else None,
+        most_steps=max(count for count, _ in counts),
         prompts=prompts,
         schedules=names,
         objectives=objectives,
-        weights=weight_charts(config, colours),
+        weights=weight_charts(longest.config, colours),
         parts=[
             PartView(
                 part.label,

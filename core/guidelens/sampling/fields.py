@@ -37,6 +37,7 @@ class Option:
     :param study_key: its key in a study file; empty: it is listed under ``options``.
     :param metavar: the placeholder of its value in ``--help``.
     :param reader: replaces the rules above: checks a value and returns it in canonical form.
+    :param without_commas: whether values that a reader accepts have no commas. Numbers never have any.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Option:
     study_key: str = ""
     metavar: str = ""
     reader: Callable[[Any], Any] | None = None
+    without_commas: bool = False
 
     def read(self, value: Any) -> Any:
         """Return ``value``, checked and converted to its type.
@@ -93,6 +95,11 @@ class Option:
             except (ValueError, OverflowError):
                 raise ValueError(f"must be {self.limits}, got {text[:40]!r}") from None
         return self.read(text)
+
+    @property
+    def can_be_swept(self) -> bool:
+        """Whether several values can be written with commas between them."""
+        return self.without_commas or (self.kind in (int, float) and self.reader is None)
 
     @property
     def limits(self) -> str:

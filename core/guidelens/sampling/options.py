@@ -60,13 +60,14 @@ class Sampling:
 
     steps: int | str = option(
         50,
-        "Number of sampling steps, spread evenly. ddim25: 25 steps at one stride. 10,10,5: that many in each third "
+        "Number of sampling steps, spread evenly. ddim25: 25 steps at one stride. 10+10+5: that many in each third "
         "of the timesteps, the cleanest third first.",
         section=SAMPLING,
         kind=str,
         metavar="N|ddimN",
         study_key="steps",
         reader=read_steps,
+        without_commas=True,
         source="Nichol & Dhariwal 2021",
     )
     sampler: str = option(

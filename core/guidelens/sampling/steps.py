@@ -1,4 +1,4 @@
-"""The spelling of sampling steps: 50, ``ddim25``, or numbers by section such as ``10,10,5``."""
+"""The spelling of sampling steps: 50, ``ddim25``, or numbers by section such as ``10+10+5``."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import re
 from ..errors import UsageError
 
 _NUMBER = r"[1-9]\d{0,8}"
-_RESPACING = re.compile(rf"ddim{_NUMBER}|{_NUMBER}(,{_NUMBER})*", re.ASCII)
+_RESPACING = re.compile(rf"ddim{_NUMBER}|{_NUMBER}(\+{_NUMBER})*", re.ASCII)
 
 
 def split_steps(steps: int | str) -> tuple[int, str]:
     """Return the number of sampling steps, and how their timesteps are chosen.
 
-    :param steps: a number, ``ddim25``, or numbers by section such as ``10,10,5``. See
+    :param steps: a number, ``ddim25``, or numbers by section such as ``10+10+5``. See
         :func:`guidelens.diffusion.process.space_timesteps`.
     :returns: the number, and an empty text (spread evenly), ``ddim``, or the numbers by section.
     :raises UsageError: if it is none of these.
@@ -22,12 +22,12 @@ def split_steps(steps: int | str) -> tuple[int, str]:
     if not _RESPACING.fullmatch(text):
         raise UsageError(
             f"{_quoted(steps)} sampling steps: give a number from 1 on, ddim and a number (ddim25), or numbers by "
-            "section (10,10,5)",
+            "section (10+10+5)",
             setting="steps",
         )
     if text.startswith("ddim"):
         return int(text.removeprefix("ddim")), "ddim"
-    counts = [int(part) for part in text.split(",")]
+    counts = [int(part) for part in text.split("+")]
     return sum(counts), text if len(counts) > 1 else ""
 
 
@@ -49,6 +49,6 @@ def read_steps(steps: int | str) -> int | str:
         return join_steps(*split_steps(steps))
     except UsageError:
         raise ValueError(
-            "must be a number from 1 on, ddim and a number (ddim25), or numbers by section (10,10,5), got "
+            "must be a number from 1 on, ddim and a number (ddim25), or numbers by section (10+10+5), got "
             f"{_quoted(steps)}"
         ) from None

@@ -51,6 +51,31 @@ def test_one_prompt_resamples_its_seeds_as_scipy_does() -> None:
     assert result.high == pytest.approx(reference.high, abs=0.05)
 
 
+def test_intervals_are_scipys() -> None:
+    """The same resamples as scipy's bootstrap with the same seed, of prompts with different numbers of pictures."""
+    rng = np.random.default_rng(3)
+    names = [str(i) for i in range(7) for _ in range(1 + i % 3)]
+    values = list(rng.normal(size=len(names)))
+    sums, counts = (
+        np.array([sum(weigh(v) for v, n in zip(values, names, strict=True) if n == str(i)) for i in range(7)])
+        for weigh in (float, lambda _: 1.0)
+    )
+    reference = stats.bootstrap(
+        (sums, counts),
+        lambda total, count, axis: total.sum(axis=axis) / count.sum(axis=axis),
+        paired=True,
+        vectorized=True,
+        confidence_level=expanded_level(0.95, 7),
+        n_resamples=9999,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).confidence_interval
+    result = estimate(values, names)
+    assert (result.low, result.high) == pytest.approx((reference.low, reference.high), abs=1e-12)
+    quantile = stats.t.ppf(0.975, 6) * (7 / 6) ** 0.5
+    assert expanded_level(0.95, 7) == pytest.approx(1 - 2 * stats.norm.sf(quantile), abs=1e-15)
+
+
 def test_pictures_of_a_prompt_do_not_count_as_independent() -> None:
     # Twenty copies of each prompt's value carry no more information than one.
     values = [0.1, 0.4, 0.5, 0.9, 0.7]

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import sys
+from collections import Counter
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from guidelens.plugins import PluginManager
 from guidelens.report.curves import Curve, band_chart, interval_chart
 from guidelens.report.page import signed_text
 from guidelens.report.study import write_study_report
-from guidelens.report.study_cells import _peaks, read_telemetry
+from guidelens.report.study_cells import _peaks
 from guidelens.report.study_charts import panels
 from guidelens.report.study_judges import HEAT, inflated, matrix_views
 from guidelens.runs.telemetry import Telemetry
@@ -189,7 +190,7 @@ def test_every_picture_is_in_the_data(done: Path, page: Page) -> None:
 
 def test_trajectories_lie_beside_the_page(done: Path) -> None:
     study = load_study(done)
-    for key, steps in read_telemetry(study).items():
+    for key, steps in study.all_telemetry().items():
         assert steps.snapshots is not None
         strip = np.asarray(Image.open(done / "trajectories" / f"{key}.png"))
         count, height, width, _ = steps.snapshots.shape
@@ -199,7 +200,7 @@ def test_trajectories_lie_beside_the_page(done: Path) -> None:
 
 def test_animations_lie_beside_the_page(done: Path) -> None:
     """They show the kept predictions, enlarged pixel by pixel, and end on the last."""
-    for key, steps in read_telemetry(load_study(done)).items():
+    for key, steps in load_study(done).all_telemetry().items():
         assert steps.snapshots is not None
         with Image.open(done / "trajectories" / f"{key}.webp") as animation:
             assert animation.n_frames == len(steps.snapshots)  # type: ignore[attr-defined]
@@ -213,7 +214,7 @@ def test_animations_lie_beside_the_page(done: Path) -> None:
 def test_maps_lie_beside_the_page_and_their_peaks_in_it(done: Path, page: Page) -> None:
     """A sheet has a row for each objective, a column for each kept step; where one had no weight there is no peak."""
     turning = 0
-    for key, steps in read_telemetry(load_study(done)).items():
+    for key, steps in load_study(done).all_telemetry().items():
         told = page.data["cells"][key]["saliency"]
         assert list(told) == list(steps.saliency)
         assert steps.snapshots is not None
@@ -302,7 +303,7 @@ def test_grids_without_guides_in_common_have_a_matrix_each(done: Path) -> None:
 def test_charts_come_with_their_numbers(done: Path) -> None:
     """Every mean in a chart's table is that of the cells it names."""
     study = load_study(done)
-    found = panels(study, read_telemetry(study), palette(["only-itc", "turn"]))
+    found = panels(study, study.all_telemetry(), palette(["only-itc", "turn"]))
     panel = next(p for p in found if p.grid == "steps" and p.title.endswith("equal dose"))
     assert panel.places == ["3", "5"]
     column = panel.title.split()[0]
@@ -465,6 +466,27 @@ def test_damaged_telemetry_costs_no_report(done: Path, tmp_path: Path) -> None:
         path.write_bytes(b"x")
     page = Page(write_study_report(load_study(copy)).read_text(encoding="utf-8"))
     assert all(cell["steps"] == {} for cell in page.data["cells"].values())
+
+
+def test_a_report_reads_each_file_once(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from click.testing import CliRunner
+    from guidelens.cli.main import cli
+
+    copy = shutil.copytree(done, tmp_path / "copy")
+    opened: Counter[str] = Counter()
+    original = Path.read_bytes
+
+    def counted(path: Path) -> bytes:
+        opened[path.relative_to(copy).as_posix() if path.is_relative_to(copy) else ""] += 1
+        return original(path)
+
+    monkeypatch.setattr(Path, "read_bytes", counted)
+    assert CliRunner().invoke(cli, ["study", "report", str(copy)]).exit_code == 0
+    files = [
+        p.relative_to(copy).as_posix() for kind in ("samples", "telemetry") for p in (copy / kind).iterdir()
+    ]
+    assert len(files) > 2
+    assert {name: opened[name] for name in files} == dict.fromkeys(files, 1)
 
 
 def test_a_comparison_has_a_report_as_well(tmp_path: Path) -> None:

@@ -21,7 +21,6 @@ from guidelens.report.page import is_fine, page_environment
 from guidelens.report.study_cells import (
     cell_data,
     member_data,
-    read_telemetry,
     varied_columns,
     write_animations,
     write_strips,
@@ -66,7 +65,7 @@ def write_study_report(
         raise GuidelensError(f"{study.directory} has no finished cell yet: guidelens study resume draws them")
     from guidelens.report.saliency import write_saliency
 
-    telemetry = read_telemetry(study)
+    telemetry = study.all_telemetry()
     write_strips(study.directory, telemetry)
     write_animations(study.directory, telemetry)
     write_saliency(study.directory, telemetry)

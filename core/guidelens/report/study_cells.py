@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from guidelens.errors import GuidelensError
 from guidelens.files import write_file
 from guidelens.pictures import from_levels, png_bytes
 from guidelens.runs.config import sampling_of
-from guidelens.runs.integrity import recorded_hash
-from guidelens.runs.telemetry import Telemetry, load_batch
+from guidelens.runs.telemetry import Telemetry
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from guidelens.studies.results import StudyResults
-
-logger = logging.getLogger(__name__)
 
 STRIPS = "trajectories"
 """Folder with a strip of x0 predictions, an animation and saliency maps for each cell."""
@@ -168,23 +163,6 @@ def cell_command(settings: Mapping[str, Any], cell: Mapping[str, Any], plugins: 
     words += [word for kind in ("generator", "guidance") for word in (f"--{kind}", settings[kind]["name"])]
     words += [*sampling_of(settings).arguments(), "--out", f"{cell['key']}.png"]
     return shlex.join([*words, *last])
-
-
-def read_telemetry(study: StudyResults) -> dict[str, Telemetry]:
-    """Return the steps of all finished cells. Each file is read once, and unreadable ones are left out."""
-    from guidelens.runs.store import RESULTS, read_rows
-
-    rows, _ = read_rows(study.directory / RESULTS)
-    found: dict[str, Telemetry] = {}
-    files = {row["telemetry"]: recorded_hash(row, "telemetry") for row in rows.values()}
-    for name, known in files.items():
-        try:
-            found.update(load_batch(study.directory / name, known))
-        except GuidelensError as error:
-            logger.warning(
-                "%s", error
-            )  # the page shows these cells without steps, but with pictures and scores
-    return {key: found[key] for key in rows if key in found}
 
 
 def write_strips(directory: Path, telemetry: Mapping[str, Telemetry]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,7 +21,7 @@ from guidelens.plugins.spelling import suggestion
 from guidelens.runs.integrity import again, is_unchanged, read_unchanged, recorded_hash
 from guidelens.runs.schema import MEMBER, explain, shortened
 from guidelens.runs.store import COMPARISON, RESULTS, STUDY, read_config, read_failures, read_rows
-from guidelens.runs.telemetry import Telemetry, load_telemetry
+from guidelens.runs.telemetry import Telemetry, load_batch, load_telemetry
 from guidelens.sampling import split_steps
 from guidelens.shown import data_frame, html_of, row_of
 from guidelens.words import plural
@@ -32,6 +33,8 @@ from .file import CELLS, recorded_study
 if TYPE_CHECKING:
     import pandas as pd
     from PIL.Image import Image
+
+logger = logging.getLogger(__name__)
 
 CellRecord = dict[str, Any]
 """One row of the table; docs/studies.md describes its keys."""
@@ -183,6 +186,10 @@ class StudyResults:
         """
         return load_telemetry(self.directory, self.row(key))
 
+    def all_telemetry(self) -> dict[str, Telemetry]:
+        """Return the telemetry of all finished cells by key. Cells whose file is missing or damaged are left out."""
+        return self._batches[0]
+
     def image(self, key: str) -> Image:
         """Return the picture of a cell.
 
@@ -226,13 +233,13 @@ class StudyResults:
         return str(commands[-1])
 
     def damaged(self) -> list[str]:
-        """Return the files of pictures and telemetry that are missing or not as they were written."""
-        files = {
-            (row[kind], recorded_hash(row, kind))
-            for row in self._rows.values()
-            for kind in ("image", "telemetry")
-        }
-        return sorted(name for name, known in files if not _as_written(self.directory / name, known))
+        """Return the files of pictures and telemetry that are missing or not as they were written.
+
+        Telemetry is kept for :meth:`all_telemetry`, so that each file is read once.
+        """
+        pictures = {row["image"]: recorded_hash(row, "image") for row in self._rows.values()}
+        changed = [name for name, known in pictures.items() if not _as_written(self.directory / name, known)]
+        return sorted([*changed, *self._batches[1]])
 
     def to_pandas(self) -> pd.DataFrame:
         """Return the flat table of all cells as a data frame.
@@ -277,6 +284,20 @@ class StudyResults:
     @cached_property
     def _rows(self) -> dict[str, dict[str, Any]]:
         return read_rows(self.directory / RESULTS)[0]
+
+    @cached_property
+    def _batches(self) -> tuple[dict[str, Telemetry], list[str]]:
+        """The telemetry of all cells in the order of the rows, and the files that cannot be read."""
+        files = {row["telemetry"]: recorded_hash(row, "telemetry") for row in self._rows.values()}
+        found: dict[str, Telemetry] = {}
+        unreadable = []
+        for name, known in files.items():
+            try:
+                found.update(load_batch(self.directory / name, known))
+            except GuidelensError as error:
+                logger.warning("%s", error)
+                unreadable.append(name)
+        return {key: found[key] for key in self._rows if key in found}, unreadable
 
     def _cell(self, key: str) -> CellRecord:
         if key not in self.keys:

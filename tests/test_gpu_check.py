@@ -192,7 +192,7 @@ def test_the_most_important_cases_come_first() -> None:
 
 def test_tests_that_hang_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "test_hang.py"
-    file.write_text("import time\n# mark.cuda\ntime.sleep(60)\n", encoding="utf-8")
+    file.write_text(f"import time\n# {own_tests._MARK}\ntime.sleep(60)\n", encoding="utf-8")
     monkeypatch.setattr(own_tests, "_LONGEST", 0.5)
     manager, wanted = settings(parts=("tests",), tests=tmp_path)
     record, _ = check(manager, wanted, tmp_path / "out")

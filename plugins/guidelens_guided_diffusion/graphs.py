@@ -34,8 +34,8 @@ DEVICES = ("cuda",)
 """Device types that have graphs."""
 LARGEST = 4 * 256 * 256
 """Largest number of pixels in a batch. Larger batches keep a GPU busy, and recorded activations need memory."""
-KEPT = 2
-"""Number of recordings that are kept: for the batches of a run, and for its last and smaller batch."""
+KEPT = 4
+"""Number of recordings that are kept: guided and unguided, for the batches of a run and its last, smaller batch."""
 _WARM_UP = 3
 """Passes before the capture, as in PyTorch. They choose kernels and convert weights, which a capture cannot do."""
 

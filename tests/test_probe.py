@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from guidelens import GuidelensError, Prompt, TextBatch, UsageError
+from guidelens import GuidelensError, JointGuidance, Prompt, TextBatch, UsageError
 from guidelens.analysis.pair_pictures import picture_source
 from guidelens.analysis.probe import probe
 from guidelens.cli.main import cli
@@ -162,6 +162,42 @@ def test_the_command(tmp_path: Path) -> None:
     assert page.count("<li>") == 8
     assert page.count('class="chart"') == 4
     assert "http" not in page.replace("http-equiv", "").replace("http://www.w3.org", "")
+
+
+def test_several_models_are_one_probe(tmp_path: Path) -> None:
+    """Measures are those of each model alone; the table and the page have a row for each objective of each model."""
+    two = probe(JointGuidance({"a": Quadratic(), "b": Opposite()}), [Prompt("1", foil="-2")], ramp)
+    alone = [probe(model, [Prompt("1", foil="-2")], ramp) for model in (Quadratic(), Opposite())]
+    assert two.objectives == ("a/far", "b/far", "a/near", "b/near")
+    assert two.by_model["near"] == {"a": "a/near", "b": "b/near"}
+    for name, single in zip("ab", alone, strict=True):
+        assert two.cosine(f"{name}/near").mean == pytest.approx(single.cosine("near").mean)
+        assert two.measures[0].right[f"{name}/far"] == pytest.approx(single.measures[0].right["far"])
+    assert two.measures[0].agreement["a/near|b/near"] == pytest.approx(
+        alone[0].measures[0].agreement["far|near"]
+    )
+
+    out = tmp_path / "out"
+    words = ["probe", "shapes-pairs:limit=1", "--guidance", "shapes", "--guidance", "shapes:variant=clean"]
+    shown = CliRunner().invoke(cli, [*words, "--device", "cpu", "--out", str(out)])
+    assert shown.exit_code == 0, shown.output
+    lines = [line.split()[:2] for line in shown.stdout.splitlines()]
+    assert lines[:4] == [["objective", "model"], ["cap", "shapes"], ["cap", "shapes2"], ["itc", "shapes"]]
+    written = json.loads((out / "probe.json").read_text())
+    assert written["models"] == {"shapes": "shapes", "shapes2": "shapes:variant=clean"}
+    page = (out / "index.html").read_text()
+    assert "<b>shapes2</b> is <code>shapes:variant=clean</code>" in page
+    assert page.count('<tr><th scope="row">itc</th>') == 1
+    assert "--guidance shapes --guidance shapes:variant=clean" in page
+
+
+class Opposite(Quadratic):
+    """The two objectives of :class:`Quadratic` with their names exchanged."""
+
+    def losses(self, images: Tensor, text: TextBatch, objectives: Collection[str]) -> dict[str, Tensor]:
+        other = {"near": "far", "far": "near"}
+        found = super().losses(images, text, [other[k] for k in objectives])
+        return {k: found[other[k]] for k in objectives}
 
 
 def test_the_command_probes_files(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from ..contracts import GuidanceModel, Prompt
 from ..device_copies import to_device
 from ..errors import UsageError
 from ..guarding import encode, losses_of
+from ..joint_guidance import SEPARATOR
 from ..networks import frozen
 from ..stats import Estimate, estimate
 
@@ -69,6 +70,18 @@ class Probe:
     def categories(self) -> list[str]:
         """The categories of the pairs, in order of appearance."""
         return list(dict.fromkeys(pair.category for pair in self.pairs))
+
+    @property
+    def by_model(self) -> dict[str, dict[str, str]]:
+        """Objective -> model -> the name of that objective here, for objectives ``MODEL/OBJECTIVE`` of several models.
+
+        Of one model: objective -> "" -> objective.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for name in self.objectives:
+            model, _, objective = name.rpartition(SEPARATOR)
+            found.setdefault(objective, {})[model] = name
+        return found
 
     @property
     def opposites(self) -> list[str]:
@@ -154,6 +167,9 @@ def probe(
 ) -> Probe:
     """Measure every objective of ``model`` on pictures with a right and a wrong caption.
 
+    Probe several models together as a :class:`guidelens.JointGuidance`. The agreement is then also that of their
+    gradients with each other.
+
     :param pairs: prompts with a ``foil``.
     :param picture_of: returns the picture of a pair, (3, H, W) in [-1, 1]. It is called once per pair.
     :param device: the device of the model; None: the CPU.
@@ -168,7 +184,7 @@ def probe(
         raise UsageError(f"{missing.text!r} has no wrong caption (foil): probe needs pairs of captions")
     if getattr(model, "reads", "x0") != "x0":
         raise UsageError("the guidance model reads noisy images; it cannot be probed on finished pictures")
-    objectives = tuple(sorted(model.objectives))
+    objectives = tuple(sorted(model.objectives, key=lambda name: name.rpartition(SEPARATOR)[::-1]))
     measures: list[PairMeasures] = []
     with frozen(model):
         for batch in _batches(pairs, picture_of, batch_size):

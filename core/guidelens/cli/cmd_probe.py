@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -16,6 +16,7 @@ from .sections import option
 
 if TYPE_CHECKING:
     from guidelens.contracts import Prompt
+    from guidelens.plugins import Component
 
 WHAT = "What to probe"
 
@@ -24,6 +25,7 @@ Examples:
   guidelens probe shapes-pairs --out probes/shapes
   guidelens probe sugarcrepe:category=swap_att,limit=200 --images val2017 --out probes/swap
   guidelens probe file:path=mine.csv --images runs/a/samples --out probes/mine
+  guidelens probe shapes-pairs --guidance shapes --guidance shapes:variant=clean --out probes/two
 """
 
 
@@ -76,7 +78,8 @@ def probe(
     PAIRS is a prompt set with wrong captions, such as shapes-pairs or sugarcrepe,
     or file:path=FILE with the columns prompt, foil and picture. No picture is
     drawn. For every objective the command reports how often it prefers the right
-    caption, and where its gradients point. See docs/probe.md.
+    caption, and where its gradients point. Several models (--guidance, repeated)
+    are reported in one table and page. See docs/probe.md.
     """
     import torch
 
@@ -90,27 +93,39 @@ def probe(
     prompts: Sequence[Prompt] = manager.build("prompts", pairs)
     picture_of = picture_source(prompts, images)
     where = resolve_device(device)
-    spec = str(manager.resolve("guidance", guidance).spec)
+    component = manager.resolve("guidance", guidance)
+    models = _models(component)
     model = place(manager.build("guidance", guidance), where, torch.float32)
     found = measure(
         model, list(prompts)[:limit], picture_of, device=where, batch_size=batch_size, show=_Counter()
     )
     out.mkdir(parents=True, exist_ok=True)
-    write_file(out / "probe.json", (json.dumps(_described(found, spec, pairs), indent=1) + "\n").encode())
-    page = render_probe(found, spec, pairs, picture_of, _command(pairs, images, limit, guidance, out))
+    described = {"guidance": component.spec, "models": models, "source": pairs, **found.as_dict()}
+    write_file(out / "probe.json", (json.dumps(described, indent=1) + "\n").encode())
+    page = render_probe(found, models, pairs, picture_of, _command(pairs, images, limit, component, out))
     write_file(out / "index.html", page.encode())
     _print(probe_table(found))
     click.echo(f"page: {out / 'index.html'}")
 
 
-def _described(found: Any, guidance: str, pairs: str) -> dict[str, Any]:
-    return {"guidance": guidance, "source": pairs, **found.as_dict()}
+def _models(component: Component) -> dict[str, str]:
+    """Return the name of each guidance model in the objectives -> its spelling; "" for one model."""
+    if not component.parts:
+        return {"": component.spec}
+    names = component.info.name.split(",")
+    return {name: part.spec for name, part in zip(names, component.parts, strict=True)}
 
 
-def _command(pairs: str, images: Path | None, limit: int | None, guidance: str | None, out: Path) -> str:
+def _command(pairs: str, images: Path | None, limit: int | None, guidance: Component, out: Path) -> str:
     import shlex
 
-    given = [("--images", images), ("--limit", limit), ("--guidance", guidance), ("--out", out)]
+    specs = [part.spec for part in guidance.parts or (guidance,)]
+    given = [
+        ("--images", images),
+        ("--limit", limit),
+        *(("--guidance", spec) for spec in specs),
+        ("--out", out),
+    ]
     words = [word for flag, value in given if value is not None for word in (flag, str(value))]
     return shlex.join(["guidelens", "probe", pairs, *words])
 

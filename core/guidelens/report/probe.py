@@ -39,6 +39,10 @@ class _Panel:
     chart: Markup
 
 
+_MatrixRow = tuple[str, list["tuple[Estimate, Estimate] | None"]]
+"""An objective, and for each model its accuracy and cosine; None for a model without the objective."""
+
+
 @dataclass(frozen=True)
 class _PairView:
     """A pair of the page. ``verdicts`` has (objective, colour, margin) of each objective."""
@@ -80,11 +84,15 @@ _QUESTIONS = (
 
 
 def render_probe(
-    probe: Probe, model: str, pairs: str, picture_of: Callable[[Prompt], Tensor], command: str = ""
+    probe: Probe,
+    models: Mapping[str, str],
+    pairs: str,
+    picture_of: Callable[[Prompt], Tensor],
+    command: str = "",
 ) -> str:
     """Return the page as self-contained HTML.
 
-    :param model: spelling of the guidance model.
+    :param models: name of each guidance model in the objectives -> its spelling. One model has the name "".
     :param pairs: spelling of the pairs.
     :param picture_of: returns the picture of a pair, (3, H, W) in [-1, 1].
     :param command: the command line, shown for repetition.
@@ -95,7 +103,9 @@ def render_probe(
         .get_template("probe.html.j2")
         .render(
             probe=probe,
-            model=model,
+            model=" and ".join(models.values()),
+            models=models,
+            matrix=_matrix(probe, list(models)),
             pairs=pairs,
             command=command,
             colours=colours,
@@ -105,6 +115,19 @@ def render_probe(
             shown=_shown(probe, colours, picture_of),
         )
     )
+
+
+def _matrix(probe: Probe, models: Sequence[str]) -> list[_MatrixRow]:
+    """Return a row for each objective, with a field for each model; empty for one model."""
+    if len(models) < 2:
+        return []
+    return [
+        (
+            objective,
+            [None if m not in names else (probe.accuracy(names[m]), probe.cosine(names[m])) for m in models],
+        )
+        for objective, names in probe.by_model.items()
+    ]
 
 
 def _panel(
@@ -146,11 +169,13 @@ def _data_uri(image: Tensor) -> str:
 
 
 def probe_table(probe: Probe) -> Sequence[Sequence[str]]:
-    """Return the table that the command prints: a header, and a row per objective."""
-    rows: list[tuple[str, ...]] = [
-        ("objective", "accuracy", "moves away", "cosine", "raises margin", "margin")
-    ]
-    for name in probe.objectives:
-        found = (probe.accuracy, probe.moves_away, probe.cosine, probe.raises_margin, probe.margin)
-        rows.append((name, *(f"{ask(name).mean:.3g}" for ask in found)))
+    """Return the table that the command prints: a header, and a row per objective of each model."""
+    several = any(model for names in probe.by_model.values() for model in names)
+    head = ("objective", "model") if several else ("objective",)
+    rows: list[tuple[str, ...]] = [(*head, "accuracy", "moves away", "cosine", "raises margin", "margin")]
+    for objective, names in probe.by_model.items():
+        for model, name in names.items():
+            found = (probe.accuracy, probe.moves_away, probe.cosine, probe.raises_margin, probe.margin)
+            first = (objective, model) if several else (objective,)
+            rows.append((*first, *(f"{ask(name).mean:.3g}" for ask in found)))
     return rows

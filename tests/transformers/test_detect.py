@@ -103,6 +103,28 @@ def test_scores_of_a_picture() -> None:
     assert found["detect_alignment"] == pytest.approx(4 / 7)
 
 
+def test_a_tiny_grounding_dino(tmp_path: Path) -> None:
+    """Boxes are those of the model's own forward pass for the noun in lower case with a full stop, in pixels."""
+    from tiny_families import grounding_dino
+
+    folder = grounding_dino(tmp_path / "dino")
+    metric = PluginManager.load().build("metric", f"detect:model={folder},threshold=0.01,device=cpu")
+    height, width = 24, 40
+    image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    boxes = metric.detector(image, "Traffic light")
+    processor, model = metric.detector.processor, metric.detector.model
+    shown = ((image + 1) * 127.5).round().to(torch.uint8)
+    with torch.no_grad():
+        outputs = model(**processor(text="a traffic light.", images=shown, return_tensors="pt"))
+    x, y, w, h = outputs.pred_boxes[0, outputs.logits.sigmoid().amax(dim=2)[0].argmax()].tolist()
+    best = [(x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height]
+    found = [boxes[0].left, boxes[0].top, boxes[0].right, boxes[0].bottom]
+    assert found == pytest.approx(best, abs=1e-3)
+    (scores,) = metric.score(image[None], [Prompt("a red car left of two dogs")])
+    assert scores["detect_recall"] == 1.0
+    assert set(scores) >= {"detect_binding", "detect_count", "detect_relation"}
+
+
 def test_a_tiny_owlv2(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
     from tiny_families import owlv2
 

@@ -33,14 +33,16 @@ QUARTERS = {"height": SIZE, "width": SIZE}
 
 
 def byte_tokenizer(
-    *special: str, around: tuple[str, str] | None = None, **roles: Any
+    *special: str, around: tuple[str, str] | None = None, ids: dict[str, int] | None = None, **roles: Any
 ) -> transformers.PreTrainedTokenizerFast:
     """Return a tokenizer with one token for each byte, after the special ones.
 
     :param around: tokens that it writes before and after a text.
+    :param ids: ids of tokens that differ from their place.
     """
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     vocabulary = {token: i for i, token in enumerate([*special, *alphabet])}
+    vocabulary |= ids or {}
     tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -368,6 +370,49 @@ def owlv2(folder: Path) -> Path:
     images = transformers.Owlv2ImageProcessor(size=QUARTERS)
     processor = transformers.Owlv2Processor(images, tokenizer)
     return save(folder, transformers.Owlv2ForObjectDetection(config), processor)
+
+
+def grounding_dino(folder: Path) -> Path:
+    """A detector; its class expects the ids of BERT for [CLS], [SEP] and the marks that separate phrases."""
+    known = {"[CLS]": 101, "[SEP]": 102, ".": 1012, "?": 1029}
+    tokenizer = byte_tokenizer(
+        "[PAD]",
+        "[CLS]",
+        "[SEP]",
+        around=("[CLS]", "[SEP]"),
+        ids={**known, chr(0x120): 1030, chr(0x121): 1031, "a": 1032, "b": 1033, "c": 1034},
+        pad_token="[PAD]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        model_max_length=64,
+    )
+    text = {**_tower(TEXT), "vocab_size": 1100, "max_position_embeddings": 64}
+    sizes = dict.fromkeys(("d_model", "encoder_ffn_dim", "decoder_ffn_dim"), 32)
+    heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4}
+    config = transformers.GroundingDinoConfig(
+        backbone_config=transformers.SwinConfig(
+            image_size=SIZE,
+            embed_dim=8,
+            depths=[1, 1, 1, 1],
+            num_heads=[1, 1, 2, 2],
+            window_size=2,
+            out_indices=[2, 3, 4],
+        ),
+        text_config=transformers.BertConfig(**text),
+        num_queries=10,
+        num_feature_levels=3,
+        encoder_layers=1,
+        decoder_layers=2,
+        max_text_len=64,
+        disable_custom_kernels=True,
+        **sizes,
+        **heads,
+    )
+    images = transformers.GroundingDinoImageProcessor(
+        size={"shortest_edge": 2 * SIZE, "longest_edge": 4 * SIZE}
+    )
+    processor = transformers.GroundingDinoProcessor(images, tokenizer)
+    return save(folder, transformers.GroundingDinoForObjectDetection(config), processor)
 
 
 FAMILIES: dict[str, Callable[[Path], Path]] = {

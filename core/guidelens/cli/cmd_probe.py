@@ -25,7 +25,6 @@ Examples:
   guidelens probe shapes-pairs --out probes/shapes
   guidelens probe sugarcrepe:category=swap_att,limit=200 --images val2017 --out probes/swap
   guidelens probe file:path=mine.csv --images runs/a/samples --out probes/mine
-  guidelens probe shapes-pairs --guidance shapes --guidance shapes:variant=clean --out probes/two
 """
 
 

@@ -17,6 +17,7 @@ from guidelens.cli.main import cli
 from guidelens.pictures import to_picture
 from guidelens.plugins import PluginManager
 from guidelens_worlds.shapes.language import read, true_of
+from PIL import Image
 from torch import Tensor
 
 SHAPE = (3, 2, 2)
@@ -122,6 +123,17 @@ def test_pictures_from_a_folder(tmp_path: Path) -> None:
         source(Prompt("x"))
     with pytest.raises(UsageError, match="give their folder with --images"):
         picture_source([], None)
+
+
+def test_large_pictures_are_reduced(tmp_path: Path) -> None:
+    Image.new("RGB", (3000, 1500), "red").save(tmp_path / "a.jpg")
+    Image.new("L", (5000, 2)).save(tmp_path / "b.png")
+    source = picture_source([], tmp_path)
+    image = source(Prompt("x", picture="a.jpg"))
+    assert image.shape == (3, 512, 1024)
+    assert image[:, 9, 9].tolist() == pytest.approx([1, -1, -1], abs=0.02)
+    assert source(Prompt("x", picture="b.png")).shape == (3, 1, 1024)
+    assert source(Prompt("x", picture="a.jpg#xywh=0,0,40,30")).shape == (3, 30, 40)
 
 
 def test_pairs_of_the_shapes_world_are_right_and_wrong() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -50,8 +51,32 @@ def to_tensor(picture: Image) -> Tensor:
     import numpy as np
     import torch
 
-    array = np.array(picture.convert("RGB"))
+    array = np.array(as_rgb(picture))
     return torch.from_numpy(array).permute(2, 0, 1).to(torch.float32) / 127.5 - 1
+
+
+def as_rgb(picture: Image) -> Image:
+    """Return a picture of any mode as RGB with 8 bits.
+
+    16-bit grey is scaled, where Pillow would clip it. Transparent parts become white, as on most pages; Pillow would
+    show the colour that is stored there.
+
+    :raises ValueError: the values have no fixed range (modes F and I, as in some TIFF files).
+    """
+    from PIL import Image as images
+
+    if picture.mode.startswith("I;16"):
+        import numpy as np
+
+        levels = np.asarray(picture).astype(np.float32) / 257
+        return images.fromarray(levels.round().astype(np.uint8)).convert("RGB")
+    if picture.mode in ("F", "I"):
+        raise ValueError(f"its values have no fixed range (mode {picture.mode}); save it with 8 or 16 bits")
+    if picture.has_transparency_data:
+        layer = picture.convert("RGBA")
+        ground = images.new("RGBA", layer.size, "white")
+        return images.alpha_composite(ground, layer).convert("RGB")
+    return picture.convert("RGB")
 
 
 def png_bytes(picture: Image) -> bytes:
@@ -62,15 +87,27 @@ def png_bytes(picture: Image) -> bytes:
 
 
 def open_picture(path: Path | IO[bytes]) -> Image:
-    """Open a picture and read it fully. For a damaged picture Pillow may also raise SyntaxError or ValueError.
+    """Open a picture, read it fully, and turn it upright as its EXIF data say.
+
+    For a damaged picture Pillow may also raise SyntaxError or ValueError.
 
     :raises OSError: if the file does not exist or is not a picture.
+    :raises ValueError: for more pixels than Pillow accepts (about 179 million), as a guard against tiny files that
+        unpack to huge pictures.
     """
     from PIL import Image as images
+    from PIL import ImageOps
 
-    with images.open(path) as picture:
-        picture.load()
-        return picture
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", images.DecompressionBombWarning
+        )  # the error, at twice the size, is enough
+        try:
+            with images.open(path) as picture:
+                picture.load()
+                return ImageOps.exif_transpose(picture)
+        except images.DecompressionBombError as error:
+            raise ValueError(str(error)) from None
 
 
 def is_whole_png(path: Path) -> bool:

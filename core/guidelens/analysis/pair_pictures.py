@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from ..contracts import Prompt
 from ..errors import GuidelensError, UsageError
 from ..guarding import call
-from ..pictures import open_picture, to_tensor
+from ..pictures import as_rgb, open_picture, to_tensor
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
     from torch import Tensor
+
+LONGEST_SIDE = 1024
+"""Larger pictures are reduced to this, in pixels. Vision-language models read fewer, and gradients take memory."""
 
 _PART = re.compile(r"(?P<name>.+)#xywh=(?P<x>\d+),(?P<y>\d+),(?P<w>\d+),(?P<h>\d+)")
 
@@ -46,7 +50,7 @@ def _from_file(prompt: Prompt, folder: Path) -> Tensor:
     part = _PART.fullmatch(prompt.picture)
     path = folder / (part["name"] if part else prompt.picture)
     try:
-        picture = open_picture(path).convert("RGB")
+        picture = as_rgb(open_picture(path))
     except (OSError, SyntaxError, ValueError) as error:
         raise GuidelensError(f"cannot read the picture {path}: {error}") from None
     if part:
@@ -56,4 +60,15 @@ def _from_file(prompt: Prompt, folder: Path) -> Tensor:
                 f"{path} has {picture.width}x{picture.height} pixels; {prompt.picture} is outside"
             )
         picture = picture.crop((x, y, x + w, y + h))
-    return to_tensor(picture)
+    return to_tensor(_reduced(picture))
+
+
+def _reduced(picture: Image) -> Image:
+    """Return a picture whose longer side has at most :data:`LONGEST_SIDE` pixels."""
+    from PIL import Image as images
+
+    factor = LONGEST_SIDE / max(picture.size)
+    if factor >= 1:
+        return picture
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return picture.resize(size, images.Resampling.LANCZOS)

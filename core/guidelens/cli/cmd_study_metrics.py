@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,9 +177,9 @@ def distribution_command(
     manager = get_manager(ctx)
     extractor = load_extractor(features, manager, device)
     if reference == UNGUIDED:
-        pictures: Sequence[Image] = _unguided(study, manager, grid, count, device)
+        pictures: Iterable[Image] = _unguided(study, manager, grid, count, device)
     else:
-        pictures = list(open_pictures(Path(reference)))
+        pictures = open_pictures(Path(reference))  # read one by one: photographs are large
     found = study_distances(
         study, extractor, features_of(pictures, extractor), grid=grid, by=by or ("schedule",)
     )

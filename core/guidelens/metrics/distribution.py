@@ -34,6 +34,8 @@ Extractor = Callable[["Tensor"], "Tensor"]
 """Maps images (B, 3, H, W) in [-1, 1] to features (B, D)."""
 
 _AT_ONCE = 32
+_PIXELS_AT_ONCE = 8 * 1024**2
+"""Fewer large pictures are computed at once: photographs of 12 million pixels one by one."""
 _CMMD_WIDTH = 10.0
 
 
@@ -100,7 +102,8 @@ def features_of(pictures: Iterable[Image], extractor: Extractor) -> Tensor:
 
     for picture in pictures:
         tensor = to_tensor(picture)
-        if waiting and (len(waiting) == _AT_ONCE or tensor.shape != waiting[0].shape):
+        most = max(1, min(_AT_ONCE, _PIXELS_AT_ONCE // (tensor.shape[1] * tensor.shape[2])))
+        if waiting and (len(waiting) >= most or tensor.shape != waiting[0].shape):
             look()
         waiting.append(tensor)
     look()
@@ -266,7 +269,7 @@ def open_pictures(folder: Path) -> Iterator[Image]:
 
     :raises UsageError: the folder does not exist or has no pictures, or one cannot be read.
     """
-    from guidelens.pictures import open_picture
+    from guidelens.pictures import as_rgb, open_picture
 
     if not folder.is_dir():
         raise UsageError(f"{folder} is not a folder")
@@ -275,7 +278,7 @@ def open_pictures(folder: Path) -> Iterator[Image]:
         raise UsageError(f"{folder} holds no picture ({', '.join(PICTURE_SUFFIXES)})")
     for path in found:
         try:
-            yield open_picture(path)
+            yield as_rgb(open_picture(path))
         except (OSError, SyntaxError, ValueError) as error:
             raise UsageError(f"cannot read {path}: {error}") from error
 

@@ -41,20 +41,21 @@ class TensorBoard(CurveLogger):
             )
         super().__init__(shown)
         self.directory = Path(directory)
+        self._settings = ""
 
     def __str__(self) -> str:
         return f"tensorboard:{self.directory}"
 
     def start(self, run: LoggedRun) -> None:
-        """Begin a run: write its settings as text."""
+        """Begin a run: keep its settings, which each series has as text."""
         super().start(run)
         lines = json.dumps(settings_text(run.config), indent=2, ensure_ascii=False).splitlines()
-        writer = _EventWriter(self.directory / _file_name(run.label) if run.label else self.directory)
-        writer.text("settings", "".join(f"    {line}\n" for line in lines))
-        writer.close()
+        self._settings = "".join(f"    {line}\n" for line in lines)
 
     def _open(self, name: str) -> _EventWriter:
         writer = _EventWriter(self.directory / _file_name(name))
+        if self._settings:
+            writer.text("settings", self._settings)
         self.view = f"tensorboard --logdir {shlex.quote(str(self.directory))}"
         return writer
 

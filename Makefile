@@ -44,7 +44,7 @@ help:
 demo: $(RUN_STAMP)
 	$(BIN)/guidelens compare --prompts shapes:category=demo --schedule itc --schedule itm --schedule cap \
 		--schedule shift --schedule blend --seeds 4 --steps 50 --out demo
-	@echo "next: $(BIN)/guidelens explore"
+	@echo "open $(CURDIR)/demo/index.html in a browser; then try: $(BIN)/guidelens explore"
 
 # One thread per worker: two workers of the network's default thread count would fight over the cores.
 test: $(DEV_STAMP)

@@ -168,6 +168,7 @@ class AnsweringModel(Network):
             text=[text],
             images=self.images.listed(torch.zeros(1, 3, height, width, dtype=torch.uint8)),
             add_special_tokens=plain != self.conversation.without_special(text),
+            input_data_format="channels_first",
             return_tensors="pt",
             **self.images.settings,
         )

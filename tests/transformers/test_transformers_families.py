@@ -229,3 +229,19 @@ def test_blip2_is_its_own_forward_pass(folder_of: Folder) -> None:
     itm = network.model(**inputs, use_image_text_matching_head=True).logits_per_image
     assert_close(found["itc"], -itc.diagonal(), rtol=1e-5, atol=1e-5)
     assert_close(found["itm"], -itm.log_softmax(-1)[:, 1], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["clip", "siglip2", "llava", "qwen2.5-vl", "smolvlm"])
+@pytest.mark.parametrize("size", [(1, 1), (150, 1)])
+def test_pictures_of_one_pixel_and_thin_ones(
+    family: str, size: tuple[int, int], folder_of: Folder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """They have finite losses and gradients, and transformers does not guess the order of their dimensions."""
+    model = load(folder_of, family)
+    capfd.readouterr()
+    shown = torch.full((1, 3, *size), 0.3, requires_grad=True)
+    losses = model.losses(shown, model.encode_text(["a cat"]), model.objectives)
+    (gradient,) = torch.autograd.grad(sum(loss.sum() for loss in losses.values()), shown)
+    assert all(bool(loss.isfinite().all()) for loss in losses.values())
+    assert bool(gradient.isfinite().all())
+    assert "ambiguous" not in capfd.readouterr().err

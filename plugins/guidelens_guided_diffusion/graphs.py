@@ -148,8 +148,9 @@ class _Recording:
         try:
             # This context also restores the current stream if a capture fails; torch.cuda.graph does not.
             with torch.cuda.device(device), torch.cuda.stream(side), torch.inference_mode(False):
-                x, timesteps, y = (None if each is None else each.detach().clone() for each in inputs)
-                self._inputs: Inputs = (x.requires_grad_(differentiable), timesteps, y)
+                x, timesteps, y = inputs
+                x = x.detach().clone().requires_grad_(differentiable)
+                self._inputs: Inputs = (x, timesteps.clone(), None if y is None else y.clone())
                 with torch.set_grad_enabled(differentiable):
                     self._warm_up()
                     with _collected():

@@ -71,10 +71,7 @@ def blip(
     :raises UsageError: an option is out of range, or both ``checkpoint`` and ``untrained`` are given.
     :raises GuidelensError: a file is missing, unreadable, or holds another model.
     """
-    if untrained and checkpoint:
-        raise UsageError("blip takes checkpoint or untrained, not both")
-    if backend == "lavis" and weights != "float32":
-        raise UsageError(f"weights={weights} needs backend=native; LAVIS runs with float32 weights")
+    _check_fit(untrained, checkpoint, backend, weights)
     path = None if untrained else _checkpoint(checkpoint, vocab, config)
     from guidelens.networks import DTYPES
 
@@ -96,6 +93,13 @@ def blip(
         key=key,
         weights=DTYPES[weights],
     )
+
+
+def _check_fit(untrained: bool, checkpoint: str, backend: str, weights: str) -> None:
+    if untrained and checkpoint:
+        raise UsageError("blip takes checkpoint or untrained, not both")
+    if backend == "lavis" and weights != "float32":
+        raise UsageError(f"weights={weights} needs backend=native; LAVIS runs with float32 weights")
 
 
 def _untrained(

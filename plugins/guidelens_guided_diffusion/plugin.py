@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -91,9 +91,8 @@ def guided_diffusion(
 ) -> GuidedDiffusionGenerator:
     """Build the generator; the parameters are its options on the command line.
 
-    A file in guidelens's own format describes itself. Other checkpoints are described by ``preset`` or ``flags``.
-
-    :param checkpoint: OpenAI's ``.pt``, or ``.safetensors``; default: the fetched checkpoint of the preset.
+    :param checkpoint: OpenAI's ``.pt``, or ``.safetensors``; default: the fetched checkpoint of the preset. A file in
+        guidelens's own format describes itself; ``preset`` or ``flags`` describe others.
     :param key: the entry of the checkpoint to read, such as ``ema``, if it holds several networks.
     :param preset: the published model in the checkpoint; default: ``imagenet256-uncond``.
     :param flags: a file with flags of :class:`UNetFlags` or of OpenAI's scripts, instead of a preset.
@@ -116,15 +115,8 @@ def guided_diffusion(
     """
     from .generator import described_generator
 
-    if compile == "auto":
-        raise UsageError(
-            "compile=auto is decided by guidelens compare, from the length of its run; here write compile=true or "
-            "compile=false"
-        )
-    published = PRESETS[preset or DEFAULT_PRESET].file_name
-    checkpoint = _source("guided-diffusion", checkpoint, preset, flags, untrained, key, published)
-    process: dict[str, Any] = {"schedule": schedule, "prediction": prediction, "num_timesteps": num_timesteps}
-    process |= {"rescale_timesteps": rescale_timesteps, "fixed_variance": fixed_variance}
+    checkpoint = _source("guided-diffusion", checkpoint, preset, flags, untrained, key)
+    process = _process(schedule, prediction, num_timesteps, rescale_timesteps, fixed_variance)
     description, state = _described(checkpoint, key, preset, flags, process)
     return described_generator(
         description,
@@ -133,10 +125,36 @@ def guided_diffusion(
         label=_label(label, description),
         size=_size(size, width, height),
         use_checkpoint=use_checkpoint,
-        compile=compile == "true",
+        compile=_compiles(compile),
         graphs=graphs,
         seed=seed,
     )
+
+
+def _process(
+    schedule: ScheduleName | None,
+    prediction: Prediction | None,
+    num_timesteps: int | None,
+    rescale_timesteps: bool | None,
+    fixed_variance: FixedVariance | None,
+) -> dict[str, Any]:
+    """Return the options that describe the diffusion process, by name; None where an option is not given."""
+    return {
+        "schedule": schedule,
+        "prediction": prediction,
+        "num_timesteps": num_timesteps,
+        "rescale_timesteps": rescale_timesteps,
+        "fixed_variance": fixed_variance,
+    }
+
+
+def _compiles(compile: Compile) -> bool:
+    if compile == "auto":
+        raise UsageError(
+            "compile=auto is decided by guidelens compare, from the length of its run; here write compile=true or "
+            "compile=false"
+        )
+    return compile == "true"
 
 
 def _label(label: str, description: Description) -> Label | None:
@@ -181,8 +199,7 @@ def noisy_classifier(
     :raises UsageError: options contradict each other.
     :raises GuidelensError: a file is missing, unreadable, or holds another network.
     """
-    published = CLASSIFIERS[preset or DEFAULT_CLASSIFIER].file_name
-    checkpoint = _source("noisy-classifier", checkpoint, preset, flags, untrained, key, published)
+    checkpoint = _source("noisy-classifier", checkpoint, preset, flags, untrained, key)
     from .checkpoint import build_encoder, read_checkpoint
     from .classifier import NoisyClassifierGuidance
     from .encoder import EncoderUNet
@@ -199,6 +216,13 @@ def noisy_classifier(
     return NoisyClassifierGuidance(build_encoder(wanted, state, source=str(checkpoint)))
 
 
+_PUBLISHED: Mapping[str, Callable[[Any], str]] = {
+    "guided-diffusion": lambda preset: PRESETS[preset or DEFAULT_PRESET].file_name,
+    "noisy-classifier": lambda preset: CLASSIFIERS[preset or DEFAULT_CLASSIFIER].file_name,
+}
+"""File name of a preset's published checkpoint, by component. None stands for the default preset."""
+
+
 def _source(
     name: str,
     checkpoint: Path | None,
@@ -206,11 +230,9 @@ def _source(
     flags: Path | None,
     untrained: bool,
     key: str | None,
-    published: str,
 ) -> Path | None:
-    """Return the checkpoint to read: the given one, or else the fetched one. None means random weights.
+    """Return the checkpoint to read: the given one, or else the fetched one of the preset. None means random weights.
 
-    :param published: name of the preset's file.
     :raises UsageError: options contradict each other.
     :raises GuidelensError: the file was not fetched.
     """
@@ -222,7 +244,7 @@ def _source(
         return checkpoint
     from guidelens.weights import require
 
-    (path,) = require(name, [WEIGHTS[published]], instead=f"give {name}:checkpoint=FILE")
+    (path,) = require(name, [WEIGHTS[_PUBLISHED[name](preset)]], instead=f"give {name}:checkpoint=FILE")
     return path
 
 

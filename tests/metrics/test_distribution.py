@@ -168,7 +168,10 @@ def test_the_command_distribution(directory: Path, tmp_path: Path) -> None:
     itself = ["--reference", str(directory / "samples"), "--by", "steps"]
     (row,) = json.loads(CliRunner().invoke(cli, [*call, *itself, "--json"]).stdout)
     assert row["fid"] == pytest.approx(0, abs=1e-6)
-    assert "FID" in CliRunner().invoke(cli, [*call, *itself]).stdout
+    plain = CliRunner().invoke(cli, [*call, *itself])
+    assert plain.exit_code == 0, plain.output
+    assert "FID" in plain.stdout
+    assert f"reference: {directory / 'samples'}, 12 pictures" in plain.stdout
     wrong = CliRunner().invoke(cli, [*call, "--by", "colour"])
     assert wrong.exit_code == 2
     assert "cells have no column 'colour'" in wrong.stderr

@@ -174,7 +174,8 @@ class _Subject:
         self, actions: Mapping[str, Callable[[], object]], warmup: int, say: Callable[[str], None]
     ) -> tuple[dict[str, Peak], dict[str, float]]:
         """Run everything once per round. Return the memory in the last round, and the seconds in the first."""
-        peaks, first = {}, {}
+        peaks: dict[str, Peak] = {}
+        first: dict[str, float] = {}
         for done in range(warmup):
             for name, action in actions.items():
                 say(f"batch {self.batch}: warming up, {name}")

@@ -180,9 +180,8 @@ def distribution_command(
         pictures: Iterable[Image] = _unguided(study, manager, grid, count, device)
     else:
         pictures = open_pictures(Path(reference))  # read one by one: photographs are large
-    found = study_distances(
-        study, extractor, features_of(pictures, extractor), grid=grid, by=by or ("schedule",)
-    )
+    expected = features_of(pictures, extractor)
+    found = study_distances(study, extractor, expected, grid=grid, by=by or ("schedule",))
     if as_json:
         names = by or ("schedule",)
         listed = [
@@ -197,7 +196,7 @@ def distribution_command(
             f"{', '.join(map(str, group)):<{width}}  FID {distance.fid:.4g}  KID {distance.kid:.3g} "
             f"(spread {distance.kid_spread:.1g})  CMMD {distance.cmmd:.3g}  {plural(distance.n, 'picture')}"
         )
-    console.print_out(f"reference: {reference}, {plural(len(pictures), 'picture')}; features: {features}")
+    console.print_out(f"reference: {reference}, {plural(len(expected), 'picture')}; features: {features}")
     for note in dict.fromkeys(distance.note for distance in found.values() if distance.note):
         console.echo_line("warning", note)
     if len({distance.n for distance in found.values()}) > 1:

@@ -404,7 +404,7 @@ def _joined(
     status = MISSING if failure is None else FAILED
     empty: dict[str, Any] = {name: {} for name in _ROW[:6]}
     reason = "" if failure is None else failure["reason"]
-    rest = {**dict.fromkeys(_ROW[6:]), "questions": {}}
+    rest: dict[str, Any] = {**dict.fromkeys(_ROW[6:]), "questions": {}}
     return {**member, "status": status, "reason": reason, **empty, **rest}
 
 

@@ -12,7 +12,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 PATH = Path(__file__).parent / "golden" / "unet_uncond_updown.safetensors"
-RESPACINGS = {"10": "10", "ddim10": "ddim10", "4-3-2": "4,3,2"}
+RESPACINGS = {"10": "10", "ddim10": "ddim10", "4-3-2": "4+3+2"}
 """Name in the file -> the respacing it stands for."""
 
 

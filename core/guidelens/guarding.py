@@ -342,7 +342,7 @@ def scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[di
     :raises ValueError, TypeError: if the metric violates the contract. Its own exceptions pass unchanged; the caller
         adds the name of the metric.
     """
-    return _checked_scores(metric, _listed(metric, "score", images, prompts))
+    return _checked_scores(metric, _listed(metric, "score", "a dict", images, prompts))
 
 
 def questioned_scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt]) -> list[QuestionedScores]:
@@ -352,15 +352,15 @@ def questioned_scores_of(metric: Any, images: Tensor, prompts: Sequence[Prompt])
     """
     if not callable(getattr(metric, "score_questions", None)):
         return [(scores, []) for scores in scores_of(metric, images, prompts)]
-    answers = _listed(metric, "score_questions", images, prompts)
+    answers = _listed(metric, "score_questions", "a pair of scores and questions", images, prompts)
     if not all(isinstance(answer, tuple) and len(answer) == 2 for answer in answers):
         raise TypeError("score_questions() must return a pair of scores and questions per picture")
     scores = _checked_scores(metric, [values for values, _ in answers])
     return [(each, _checked_questions(asked)) for each, (_, asked) in zip(scores, answers, strict=True)]
 
 
-def _listed(metric: Any, method: str, images: Tensor, prompts: Sequence[Prompt]) -> Sequence[Any]:
-    """Call a metric's method with a copy of the images, and check that it returns an item per image."""
+def _listed(metric: Any, method: str, item: str, images: Tensor, prompts: Sequence[Prompt]) -> Sequence[Any]:
+    """Call a metric's method with a copy of the images, and check that it returns one ``item`` per image."""
     given = images.clone()
     before = given._version
     answers: Any = getattr(metric, method)(given, list(prompts))
@@ -368,7 +368,7 @@ def _listed(metric: Any, method: str, images: Tensor, prompts: Sequence[Prompt])
         raise ValueError("writes into the pictures that it is given; it must work on a copy (clone())")
     if not isinstance(answers, Sequence) or isinstance(answers, str | bytes):
         raise TypeError(
-            f"{method}() must return a list with an item per picture, not a {type(answers).__name__}"
+            f"{method}() must return a list with {item} per picture, not a {type(answers).__name__}"
         )
     if len(answers) != len(prompts):
         raise ValueError(f"returned {len(answers)} results for {plural(len(prompts), 'picture')}")

@@ -68,7 +68,8 @@ class GraphedUNet:
                 recording = self._recording((x, timesteps, y), dtype)
                 if recording is not None:
                     return recording(x, timesteps, y)
-            return self._prepared(dtype)(x, timesteps, y, dtype)
+            with quiet():  # as in CompiledUNet, which may have made the function
+                return self._prepared(dtype)(x, timesteps, y, dtype)
 
     def _suits(self, x: Tensor) -> bool:
         if x.device.type not in DEVICES or len(x) * x.shape[2:].numel() > LARGEST:

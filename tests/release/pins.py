@@ -17,7 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 HEADER = """\
-# Releases that install and work together on Linux: what `pip install -e '.[dev]'` brings in on each Python version.
+# Releases that install and work together on Linux: what `pip install -e '.[dev,wandb]'` brings in on each Python.
 # `make` and CI install with them. constraints-lavis.txt has those for the extra `lavis`.
 # Written by tests/release/pins.py; see CONTRIBUTING.md.
 """
@@ -31,7 +31,7 @@ def resolve(python: str) -> tuple[str, dict[str, str]]:
         pip = [inner, "-m", "pip", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "install", "--upgrade", "pip"], check=True)
         report = Path(folder) / "report.json"
-        wanted = [*pip, "install", "--dry-run", "--prefer-binary", "--report", report, f"{ROOT}[dev]"]
+        wanted = [*pip, "install", "--dry-run", "--prefer-binary", "--report", report, f"{ROOT}[dev,wandb]"]
         subprocess.run(wanted, check=True)
         found = json.loads(report.read_text(encoding="utf-8"))
     version = ".".join(found["environment"]["python_full_version"].split(".")[:2])

@@ -261,7 +261,7 @@ def test_rounds():
 
 def test_every_option_reaches_the_search():
     sampling = Sampling(
-        steps="10,5",
+        steps="10+5",
         sampler="ddim",
         eta=0.5,
         scale=2.0,

@@ -44,7 +44,7 @@ const scores = (cell) => list({
 const questions = (cell) => (cell.questions || []).map(({ title, lines }) => el("details", { className: "questions" },
   el("summary", { textContent: `${title}: ${lines.length} ${lines.length === 1 ? "question" : "questions"}` }),
   el("dl", {}, ...lines.map(([asked, score, mark]) => el("div", {}, el("dt", { textContent: asked }),
-    el("dd", { textContent: mark ? `${score}, ${mark}` : score })))));
+    el("dd", { textContent: mark ? `${score}, ${mark}` : score }))))));
 
 // --- the steps: one large frame to step through, and all frames side by side
 

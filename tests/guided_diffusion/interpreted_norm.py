@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-import torch.nn.functional as F
 from guidelens_guided_diffusion import GuidedDiffusionGenerator, UNet, fused_norm, norm_kernels, ops
+from norm_oracle import expected, relative_error
 from small_unet import SMALL, lively
 from torch import Tensor, nn
 
@@ -27,21 +27,6 @@ def on_the_cpu(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
     yield
     library._destroy()
     assert not caplog.messages  # the trial passed
-
-
-def expected(x: Tensor, layer: nn.GroupNorm, modulation: tuple[Tensor, Tensor] | None, silu: bool) -> Tensor:
-    wide = nn.GroupNorm(layer.num_groups, layer.num_channels, layer.eps).double()
-    wide.load_state_dict(layer.state_dict())
-    z = wide(x)
-    if modulation is not None:
-        scale, shift = (each.double()[:, :, None, None] for each in modulation)
-        z = z * (1 + scale) + shift
-    return F.silu(z) if silu else z
-
-
-def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    ours, theirs = ours.detach().double(), theirs.detach()
-    return float((ours - theirs).norm() / theirs.norm())
 
 
 @pytest.mark.parametrize(

@@ -11,30 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from guidelens_guided_diffusion import UNetFlags, fused_norm, ops
 from guidelens_guided_diffusion.cost import step_cost
+from norm_oracle import expected, relative_error
 from small_unet import SMALL
-from torch import Tensor, nn
+from torch import nn
 
 needs_triton = pytest.mark.skipif(
     find_spec("triton") is None, reason="no Triton, which PyTorch for CUDA brings along"
 )
-
-
-def expected(x: Tensor, layer: nn.GroupNorm, modulation: tuple[Tensor, Tensor] | None, silu: bool) -> Tensor:
-    wide = nn.GroupNorm(layer.num_groups, layer.num_channels, layer.eps).double()
-    wide.load_state_dict(layer.state_dict())
-    z = wide(x)
-    if modulation is not None:
-        scale, shift = (each.double()[:, :, None, None] for each in modulation)
-        z = z * (1 + scale) + shift
-    return F.silu(z) if silu else z
-
-
-def relative_error(ours: Tensor, theirs: Tensor) -> float:
-    ours, theirs = ours.detach().double(), theirs.detach()
-    return float((ours - theirs).norm() / theirs.norm())
 
 
 @needs_triton

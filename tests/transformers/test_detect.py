@@ -105,9 +105,9 @@ def test_scores_of_a_picture() -> None:
 
 def test_a_tiny_grounding_dino(tmp_path: Path) -> None:
     """Boxes are those of the model's own forward pass for the noun in lower case with a full stop, in pixels."""
-    from tiny_families import grounding_dino
+    from tiny_families import make
 
-    folder = grounding_dino(tmp_path / "dino")
+    folder = make("grounding-dino", tmp_path / "dino")
     metric = PluginManager.load().build("metric", f"detect:model={folder},threshold=0.01,device=cpu")
     height, width = 24, 40
     image = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -126,9 +126,9 @@ def test_a_tiny_grounding_dino(tmp_path: Path) -> None:
 
 
 def test_a_tiny_owlv2(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
-    from tiny_families import owlv2
+    from tiny_families import make
 
-    folder = owlv2(tmp_path / "owlv2")
+    folder = make("owlv2", tmp_path / "owlv2")
     metric = PluginManager.load().build("metric", f"detect:model={folder},threshold=0.01,device=cpu")
     check_metric(metric, skip=["none-left-out"])
     boxes = metric.detector(filled("red"), "dog")

@@ -431,9 +431,12 @@ FAMILIES: dict[str, Callable[[Path], Path]] = {
 }
 """Name of a family -> what writes a tiny random model of it into a folder."""
 
+DETECTORS: dict[str, Callable[[Path], Path]] = {"owlv2": owlv2, "grounding-dino": grounding_dino}
+"""The same for models that find objects and guide nothing."""
+
 
 def make(family: str, folder: Path) -> Path:
-    """Write a tiny random model of a family into a folder; the same numbers each time."""
+    """Write a tiny random model of a family or a detector into a folder; the same numbers each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return FAMILIES[family](folder)
+        return {**FAMILIES, **DETECTORS}[family](folder)

@@ -16,7 +16,7 @@ _SEED_PART = re.compile(r"(\d{1,19})(?:-(\d{1,19}))?")
 def read_seeds(seeds: int | str | Sequence[int]) -> tuple[int, ...]:
     """Return the seeds for a number of seeds, a text (:func:`parse_seeds`) or a list.
 
-    :raises UsageError: if there is no seed, or one is out of range.
+    :raises UsageError: no seed is given, or a seed is out of range.
     """
     if isinstance(seeds, (int, str)) and not isinstance(seeds, bool):
         return parse_seeds(str(seeds))

@@ -18,9 +18,12 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from guidelens.errors import MissingPackageError
+from guidelens.plugins.requirements import is_installed, pip_command
 from guidelens.runs.logs import LoggedPicture, LoggedRun
 from guidelens.schedules import object_name
 from guidelens.shown import enlarged
+from guidelens.words import shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -122,7 +125,7 @@ class _Series:
 class CurveLogger(ABC):
     """A logger that writes a series for each schedule: :class:`~guidelens.runs.logs.RunLogger`.
 
-    Call it with each result of an engine, and use it as a context, if there is no run that does both::
+    A run calls its loggers itself. For an engine, open the logger as a context and call it with each result::
 
         with TensorBoard("runs/tb") as log:
             for result in engine.run(samples):
@@ -193,6 +196,17 @@ class CurveLogger(ABC):
         self.finish()
 
 
+def require_package(name: str) -> None:
+    """Check that the package of a log is installed. The extra of guidelens has the same name.
+
+    :raises MissingPackageError: it is not.
+    """
+    if not is_installed(name):
+        raise MissingPackageError(
+            f"the log {name} needs the package {name}: {pip_command([f'guidelens[{name}]'])}"
+        )
+
+
 def settings_text(config: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of ``config.json`` that a reader wants: not the plan of batches, not tables of weights."""
     hidden = ("batches", "schedules", "guidelens_format")
@@ -200,5 +214,4 @@ def settings_text(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _shortened(prompt: str) -> str:
-    text = " ".join(prompt.replace("/", " ").split())
-    return text if len(text) <= TITLE_LENGTH else f"{text[: TITLE_LENGTH - 1]}…"
+    return shortened(" ".join(prompt.replace("/", " ").split()), TITLE_LENGTH)

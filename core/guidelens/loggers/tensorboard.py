@@ -10,12 +10,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from guidelens.errors import GuidelensError
 from guidelens.pictures import png_bytes
-from guidelens.plugins.requirements import is_installed, pip_command
 from guidelens.runs.logs import LoggedRun
 
-from .curves import SHOWN, CurveLogger, settings_text
+from .curves import SHOWN, CurveLogger, require_package, settings_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -31,14 +29,11 @@ class TensorBoard(CurveLogger):
 
     :param directory: the parent of the folders.
     :param shown: the number of pictures (pairs of prompt and seed) that are logged with their own curves.
-    :raises GuidelensError: if tensorboard is not installed.
+    :raises MissingPackageError: tensorboard is not installed.
     """
 
     def __init__(self, directory: str | Path, shown: int = SHOWN) -> None:
-        if not is_installed("tensorboard"):
-            raise GuidelensError(
-                f"the log tensorboard needs the package tensorboard: {pip_command(['guidelens[tensorboard]'])}"
-            )
+        require_package("tensorboard")
         super().__init__(shown)
         self.directory = Path(directory)
         self._settings = ""

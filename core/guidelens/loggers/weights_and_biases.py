@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from guidelens.errors import GuidelensError
-from guidelens.plugins.requirements import is_installed, pip_command
 from guidelens.runs.logs import LoggedRun
 
-from .curves import PICTURE, SHOWN, STEP, CurveLogger, settings_text
+from .curves import PICTURE, SHOWN, STEP, CurveLogger, require_package, settings_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -35,14 +34,11 @@ class WeightsAndBiases(CurveLogger):
 
     :param project: the project.
     :param shown: the number of pictures (pairs of prompt and seed) that are logged with their own curves.
-    :raises GuidelensError: if wandb is not installed.
+    :raises MissingPackageError: wandb is not installed.
     """
 
     def __init__(self, project: str = DEFAULT_PROJECT, shown: int = SHOWN) -> None:
-        if not is_installed("wandb"):
-            raise GuidelensError(
-                f"the log wandb needs the package wandb: {pip_command(['guidelens[wandb]'])}"
-            )
+        require_package("wandb")
         super().__init__(shown)
         self.project = project
         self._folders: list[str] = []

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from guidelens.contracts import Column, Metric, Prompt, QuestionedScores, QuestionScore
 from guidelens.errors import GuidelensError, UsageError
 from guidelens.guarding import one_line, questioned_scores_of
+from guidelens.words import shortened
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -85,9 +86,8 @@ class Scores:
 
 def _as_json(question: QuestionScore) -> dict[str, Any]:
     """Return a question as JSON values, without empty fields."""
-    text = question.text
     values: dict[str, Any] = {
-        "text": text if len(text) <= TEXT_KEPT else f"{text[: TEXT_KEPT - 1]}…",
+        "text": shortened(question.text, TEXT_KEPT),
         "score": float(f"{float(question.score):.6g}"),
     }
     if question.by:

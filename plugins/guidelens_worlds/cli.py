@@ -189,6 +189,9 @@ def _train_generator(world: WorldCommands) -> click.Command:
     @click.option(
         "--init", type=FILE, help="Start from the averaged weights in the last.pt of an earlier training."
     )
+    @click.option(
+        "--noisy-steps", is_flag=True, help="Train more on noisy timesteps, where the things are decided."
+    )
     @THREADS
     @click.option(
         "--compile",

@@ -10,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
+from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule
 from guidelens.errors import UsageError
 from guidelens.pictures import to_tensor
 from guidelens.plugins import PluginManager
@@ -17,6 +18,7 @@ from guidelens_worlds.things.definition import WORLD
 from guidelens_worlds.things.language import read, true_of
 from guidelens_worlds.things.metrics import ThingsMetric
 from guidelens_worlds.things.parse import parse
+from guidelens_worlds.training import generator
 from guidelens_worlds.training.generator import GeneratorTraining, train_generator
 from guidelens_worlds.training.pictures import draw_pictures
 from PIL import Image
@@ -129,3 +131,28 @@ def test_pictures_are_drawn_by_the_seed_alone() -> None:
     assert torch.equal(first, second)
     assert first.shape == (4, 3, 64, 64)
     assert first.abs().max() <= 1
+
+
+class _Recorder(torch.nn.Module):
+    """Predicts v = 0 and keeps what it was given."""
+
+    def forward(self, x_t: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        self.given = x_t, timesteps
+        return torch.zeros_like(x_t)
+
+
+@pytest.mark.parametrize("noisy_steps", [False, True])
+def test_the_loss_of_the_generator(noisy_steps: bool) -> None:
+    process = DiffusionProcess(alphas_cumprod_of(beta_schedule("cosine")))
+    settings = GeneratorTraining(unet=tiny(), batch_size=512, noisy_steps=noisy_steps)
+    model = _Recorder()
+    loss = generator._loss(model, process, settings, 7, WORLD)  # type: ignore[arg-type]
+    x_t, timesteps = model.given
+    x0 = draw_pictures(WORLD, generator.step_rngs(settings.seed, 7)[0], 512)
+    abar = process.alphas_cumprod[timesteps].double()[:, None, None, None]
+    error = (abar.sqrt() * x_t - x0).square()  # with v = 0, x0 is predicted as sqrt(abar) x_t
+    weight = 1 / (1 - abar)
+    assert torch.allclose(loss.double(), ((weight.clamp(max=5) if noisy_steps else weight) * error).mean())
+    late = (timesteps >= 700).double().mean()
+    assert abs(late - (1 - 0.7 ** (1 / 0.6) if noisy_steps else 0.3)) < 0.07  # three standard deviations
+    assert 0 <= timesteps.min() < timesteps.max() < 1000

@@ -17,10 +17,10 @@ from guidelens_worlds.things.world import Item, Scene, random_scene, render, ren
 from scipy import ndimage
 
 NAMES = {column.name for column in (*COLUMNS, *DETAILS)}
-RED_CAR = Item("car", "red", 32, 30, 38)
+RED_CAR = Item("car", "red", 36, 28, 36)
 BLUE_DOG = Item("dog", "blue", 24, 2, 38)
 RED_DOG = Item("dog", "red", 24, 2, 38)
-BLUE_CAR = Item("car", "blue", 32, 30, 38)
+BLUE_CAR = Item("car", "blue", 36, 28, 36)
 
 
 def scores(prompt: str | Prompt, *items: Item, ground: str = "street") -> dict[str, float]:
@@ -94,7 +94,7 @@ def test_an_empty_ground_scores_nothing() -> None:
 
 
 def test_detail_falls_with_blur_and_position_counts() -> None:
-    scene = Scene("snow", "day", 30, (Item("dog", NATURAL, 35, 14, 24),))
+    scene = Scene("snow", "day", 30, (Item("dog", NATURAL, 36, 14, 24),))
     picture = render(scene)
     values = [
         detail(ndimage.gaussian_filter(picture, (0, sigma, sigma)), scene, scene.items[0])

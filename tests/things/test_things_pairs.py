@@ -57,7 +57,7 @@ def test_the_vocabulary_has_every_word_of_a_caption() -> None:
 
 
 def test_patches_are_labelled_with_what_is_in_front() -> None:
-    bear, ball = Item("bear", NATURAL, 38, 8, 16), Item("ball", "blue", 24, 16, 32)
+    bear, ball = Item("bear", NATURAL, 36, 8, 16), Item("ball", "blue", 24, 16, 32)
     labels, centres = patch_targets(WORLD.labels, [Scene("snow", "day", 30, (bear, ball))], 8)
     grid = labels[0].view(8, 8, 3)
     names = list(THINGS)

@@ -36,7 +36,7 @@ def test_at_least_99_percent_of_rendered_scenes_are_read_perfectly() -> None:
 
 
 def test_a_read_scene_explains_its_picture() -> None:
-    scene = Scene("desert", "day", 30, (Item("camel", NATURAL, 35, 12, 24),))
+    scene = Scene("desert", "day", 30, (Item("camel", NATURAL, 36, 12, 24),))
     reading = parse(render(scene))
     assert same(reading, scene)
     assert reading.ground == "desert"
@@ -45,7 +45,7 @@ def test_a_read_scene_explains_its_picture() -> None:
 
 
 def test_occluded_things_are_read_and_their_order_found() -> None:
-    bear, ball = Item("bear", NATURAL, 38, 13, 24), Item("ball", "blue", 20, 24, 44)
+    bear, ball = Item("bear", NATURAL, 36, 13, 24), Item("ball", "blue", 24, 24, 40)
     for items in ((bear, ball), (ball, bear)):
         scene = Scene("snow", "night", 26, items)
         hidden = covered(items[1:])[ball.top : ball.foot, ball.left : ball.right].mean()
@@ -64,7 +64,7 @@ def test_an_empty_ground_has_no_things() -> None:
 
 
 def test_noise_and_blur_cost_realism_before_they_cost_the_reading() -> None:
-    scene = Scene("meadow", "day", 30, (Item("house", "blue", 35, 14, 22),))
+    scene = Scene("meadow", "day", 30, (Item("house", "blue", 36, 14, 22),))
     picture = render(scene)
     noise = np.random.default_rng(0).normal(size=picture.shape).astype(np.float32)
     realism = [1.0]

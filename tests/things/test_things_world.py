@@ -11,7 +11,17 @@ import numpy as np
 import pytest
 from guidelens_worlds.things.grounds import background
 from guidelens_worlds.things.sprites import INDEX, sprite
-from guidelens_worlds.things.vocabulary import COLOURS, GROUNDS, HORIZONS, NATURAL, SIZE, SIZES, SKIES, THINGS
+from guidelens_worlds.things.vocabulary import (
+    COLOURS,
+    GRID,
+    GROUNDS,
+    HORIZONS,
+    NATURAL,
+    SIZE,
+    SIZES,
+    SKIES,
+    THINGS,
+)
 from guidelens_worlds.things.world import (
     ARRANGEMENTS,
     MAX_OVERLAP,
@@ -54,8 +64,8 @@ def test_paint_gives_the_hue_of_its_name_and_keeps_the_outline() -> None:
     painted = [(n, c) for n, thing in THINGS.items() for c in thing.colours if c != NATURAL]
     assert len(painted) > 40
     for name, colour in painted:
-        art = sprite(name, colour, 38)
-        first = sprite(name, next(iter(THINGS[name].colours)), 38)
+        art = sprite(name, colour, 36)
+        first = sprite(name, next(iter(THINGS[name].colours)), 36)
         np.testing.assert_array_equal(art.alpha, first.alpha)
         inside = art.premultiplied[:, art.alpha > 0.99].T
         saturated = inside[np.ptp(inside, axis=1) > 0.5]
@@ -94,10 +104,10 @@ def test_backgrounds_are_far_apart() -> None:
 
 
 def test_render_draws_later_things_over_earlier_ones() -> None:
-    ball, bear = Item("ball", "red", 20, 22, 30), Item("bear", NATURAL, 38, 13, 20)
+    ball, bear = Item("ball", "red", 24, 22, 30), Item("bear", NATURAL, 36, 13, 20)
     over = render(Scene("snow", "day", 30, (bear, ball)))
     under = render(Scene("snow", "day", 30, (ball, bear)))
-    art = sprite("ball", "red", 20)
+    art = sprite("ball", "red", 24)
     solid = art.alpha == 1
     shown = over[:, 30 : 30 + art.height, 22 : 22 + art.width]
     np.testing.assert_allclose(shown[:, solid], art.premultiplied[:, solid], atol=1e-6)
@@ -113,6 +123,7 @@ def test_scenes_are_seeded_and_inside_the_picture() -> None:
         for item in scene.items:
             assert min(item.left, item.top) >= 0
             assert max(item.right, item.foot) <= SIZE
+            assert item.left % GRID == item.top % GRID == 0
             assert item.colour in THINGS[item.thing].colours
 
 

@@ -23,8 +23,10 @@ GROUNDS = ("desert", "meadow", "sea", "snow", "street")
 SKIES = ("day", "night")
 HORIZONS = (26, 30, 34)
 """Rows at which the ground begins."""
-SIZES: dict[str, tuple[int, ...]] = {"small": (20, 22, 24), "large": (32, 35, 38)}
-"""Longer side of a thing, in pixels."""
+SIZES: dict[str, tuple[int, ...]] = {"small": (24,), "large": (36,)}
+"""Longer sides of a thing, in pixels."""
+GRID = 4
+"""The corner of a thing is at multiples of this many pixels. Few places and sizes are easier to learn than many."""
 
 Family = Literal["animal", "food", "plant", "vehicle", "building", "toy"]
 

@@ -1,7 +1,7 @@
 """Scenes of the things world and their renderer.
 
 A scene is a ground under a sky with one to three things. The first thing is the main one: it is at least as large as
-the others. Things have whole-pixel positions and a few sizes, so that the parser can check a reading exactly.
+the others. Things have two sizes and stand on a grid of :data:`GRID` pixels.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .grounds import background
 from .sprites import sprite
-from .vocabulary import GROUNDS, HORIZONS, NATURAL, SIZE, SIZES, SKIES, THINGS
+from .vocabulary import GRID, GROUNDS, HORIZONS, NATURAL, SIZE, SIZES, SKIES, THINGS
 
 Array = NDArray[np.float32]
 
@@ -204,6 +204,8 @@ def _placed(
         central = alone and size == "large"
         left = round(rng.triangular(0, free, free / 2)) if central else rng.randint(0, free)
         top = _standing(rng, art.height, horizon, thing)
+    lower = arrangement in ("on", "in front")
+    left, top = GRID * round(left / GRID), GRID * (-(-top // GRID) if lower else round(top / GRID))
     inside = 0 <= left <= SIZE - art.width and 0 <= top <= SIZE - art.height
     return Item(thing, colour, extent, left, top) if inside else None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 import tiny_world
 from click.testing import CliRunner, Result
-from guidelens.cli import console
+from guidelens.cli import cmd_compare, console
 from guidelens.cli.main import cli
 from guidelens.cli.progress import _PlainLines, duration
 from guidelens.report.study_cells import cell_command, request_words
 from guidelens.runs.drive import Progress
+from guidelens.stats import Estimate
 from PIL import Image
+from rich.console import Console
 
 Guidelens = Callable[..., Result]
 
@@ -399,3 +402,15 @@ def test_help_is_complete(guidelens: Guidelens) -> None:
         assert result.exit_code == 0
         for option in ("--schedule", "--out", "--generator", "--guidance", "--steps", "--scale", "Examples:"):
             assert option in result.stdout
+
+
+@pytest.mark.parametrize(("width", "shown"), [(200, 6), (70, 6), (40, 3), (5, 1)])
+def test_columns_that_do_not_fit_are_left_out(width: int, shown: int) -> None:
+    scores = {f"column{k}": Estimate(0.5, 0.4, 0.6, 8, 4) for k in range(6)}
+    result = SimpleNamespace(estimates={"itc": scores, "cap": scores})
+    screen = Console(width=width, file=StringIO())
+    table, legend = cmd_compare._fitting_table(result, screen)  # type: ignore[arg-type]
+    names = [str(column.header) for column in table.columns if str(column.header).startswith("column")]
+    assert names == list(scores)[:shown]
+    more = {6: "", 3: "3 more columns and ", 1: "5 more columns and "}[shown]
+    assert legend.endswith(f"the page has {more}the intervals of all columns")

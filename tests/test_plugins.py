@@ -452,6 +452,24 @@ def test_what_a_requested_plugin_alone_offers_comes_before_the_default(site: Pat
         default("one", "std")
 
 
+def test_the_default_beside_a_generator_is_its_namesake(site: Path) -> None:
+    manager = PluginManager.load(environment=NO_ENV)
+    for name, expected in (("shapes", "shapes"), ("things", "things"), ("pixels", "shapes")):
+        generator = manager.resolve("generator", name)
+        for kind in ("guidance", "prompts"):
+            assert manager.resolve(kind, beside=generator).spec == expected
+    assert manager.resolve("guidance", "shapes", beside=generator).spec == "shapes"
+    source = """
+    from guidelens import hookimpl
+
+    @hookimpl
+    def register_guidance_models(register):
+        register("mine", dict, summary="s")
+    """
+    manager = PluginManager.load([str(write_module(site, "mine", source))], environment=NO_ENV)
+    assert manager.resolve("guidance", beside=manager.resolve("generator", "things")).spec == "mine"
+
+
 def test_two_defaults_are_no_default() -> None:
     with pytest.raises(UsageError, match="choose with --generator: a, b"):
         bare(

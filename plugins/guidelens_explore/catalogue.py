@@ -6,7 +6,7 @@ from typing import Any
 
 from guidelens.colours import colour_number, palette
 from guidelens.errors import GuidelensError
-from guidelens.plugins import ComponentInfo, PluginManager
+from guidelens.plugins import Component, ComponentInfo, PluginManager
 from guidelens.sampling import Sampling
 from guidelens.schedules import read_schedules
 
@@ -40,19 +40,20 @@ def catalogue(
     names = [schedule["name"] for schedule in schedules]
     favourites = [name for name in FAVOURITES if name in names] or names[:3]
     sampling = Sampling()
+    chosen = plugins.resolve("generator", generator)
     return {
         "generators": [_entry(plugins, info) for info in plugins.components("generator")],
         "guidance": [_entry(plugins, info) for info in plugins.components("guidance")],
         "schedules": schedules,
         "defaults": {
-            "generator": plugins.resolve("generator", generator).spec,
-            "guidance": plugins.resolve("guidance", guidance).spec,
+            "generator": chosen.spec,
+            "guidance": plugins.resolve("guidance", guidance, beside=chosen).spec,
             "schedules": favourites,
             "steps": sampling.number_of_steps,
             "scale": sampling.scale,
             "sampler": sampling.sampler,
         },
-        "examples": _examples(plugins),
+        "examples": _examples(plugins, chosen),
         "limits": {"schedules": MAX_SCHEDULES, "steps": MAX_STEPS},
     }
 
@@ -73,7 +74,7 @@ def schedule_weights(plugins: PluginManager, spec: str) -> dict[str, Any]:
 
 
 def _ready(info: ComponentInfo) -> bool:
-    """Return whether a schedule can be chosen by its name alone."""
+    """Return whether a component can be chosen by its name alone."""
     return info.default is not False and not info.missing and not any(o.required for o in info.options)
 
 
@@ -92,10 +93,10 @@ def _entry(plugins: PluginManager, info: ComponentInfo) -> dict[str, Any]:
     }
 
 
-def _examples(plugins: PluginManager) -> list[str]:
+def _examples(plugins: PluginManager, generator: Component) -> list[str]:
     """Return some prompts of the default prompt set, or none if there is no such set."""
     try:
-        prompts = plugins.build("prompts")
+        prompts = plugins.build("prompts", beside=generator)
     except GuidelensError:
         return []
     stride = max(1, len(prompts) // EXAMPLES)

@@ -13,6 +13,8 @@ import httpx
 import numpy as np
 import pytest
 from explorer import TOKEN, Gated, drawn, events, visitor
+from guidelens.plugins import PluginManager
+from guidelens_explore.catalogue import catalogue
 from PIL import Image
 
 REQUEST = {
@@ -95,6 +97,12 @@ def test_options(client: httpx.Client) -> None:
     turn = next(schedule for schedule in options["schedules"] if schedule["name"] == "turn")
     assert (turn["weights"]["cap"][0], turn["weights"]["cap"][-1]) == (1.0, 0.0)
     assert {"gated", "broken"} <= {generator["name"] for generator in options["generators"]}
+
+
+def test_examples_are_prompts_of_the_generator() -> None:
+    plugins = PluginManager.load(environment={})
+    assert catalogue(plugins, generator="things", guidance="things")["examples"][0] == "a camel in the desert"
+    assert catalogue(plugins)["examples"] != catalogue(plugins, generator="things")["examples"]
 
 
 def test_a_drawing(client: httpx.Client) -> None:

@@ -123,7 +123,7 @@ def _measure(
 ) -> tuple[dict[str, str], BenchReport]:
     """Build the networks and measure them. Return the names of the networks and the report."""
     network = manager.resolve("generator", generator)
-    model = None if guidance == STAND_IN else manager.resolve("guidance", guidance)
+    model = None if guidance == STAND_IN else manager.resolve("guidance", guidance, beside=network)
     from guidelens.bench.run import bench as run
 
     names = {"generator": network.spec, "guidance": STAND_IN if model is None else model.spec}

@@ -54,7 +54,7 @@ def calibrate(
     from guidelens.runs.resolve import resolve_components
 
     manager = get_manager(ctx)
-    prompts = chosen.read(manager)
+    prompts = chosen.read(manager, manager.resolve("generator", setup.generator))
     parts = resolve_components(manager, generator=setup.generator, guidance=setup.guidance)
     built = Engine(
         parts.generator.component,

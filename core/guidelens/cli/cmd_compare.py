@@ -21,6 +21,7 @@ from .prompt_options import DRAWING, PromptChoice, prompt_options
 from .sections import option
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from guidelens.comparison import Comparison
@@ -123,7 +124,7 @@ def compare(
     from .interrupts import INTERRUPTED
 
     manager = get_manager(ctx)
-    prompts = chosen.read(manager)
+    prompts = chosen.read(manager, manager.resolve("generator", setup.generator))
     words = _command_words(chosen.after_reading(prompts), grid, manager, setup)
     out = out or default_directory(prompts[0].text, words)
     command = shlex.join([*words[:2], "--out", str(out), *words[2:]])
@@ -233,14 +234,9 @@ def _print_result(result: Comparison, label: str) -> None:
     if label:
         screen.print(f"{label}:", markup=False)
     if next(iter(result.estimates.values()), {}):
-        unlimited = screen.options.update(max_width=1000)
-        for count in range(COLUMNS_WITH_INTERVAL, -1, -1):
-            table = _table(result, count)
-            if screen.measure(table, options=unlimited).maximum <= screen.width:
-                break
+        table, legend = _fitting_table(result, screen)
         screen.print(table)
-        legend = "95 % interval over prompts; n: pictures" if count else "means over pictures"
-        screen.print(f"[{legend}; the page has the intervals of all columns]", style="dim", markup=False)
+        screen.print(f"[{legend}]", style="dim", markup=False)
     if result.effects:
         screen.print(f"{result.column}, perturbed minus clean (the table above has both):", markup=False)
         for schedule, effects in result.effects.items():
@@ -251,12 +247,26 @@ def _print_result(result: Comparison, label: str) -> None:
     screen.print(f"{plural(len(result.rows), 'picture')} ({drawn})", markup=False)
 
 
-def _table(result: Comparison, with_intervals: int) -> Table:
-    """Return a row of scores per schedule. The first ``with_intervals`` columns have intervals."""
+def _fitting_table(result: Comparison, screen: Console) -> tuple[Table, str]:
+    """Return the fullest table that fits the screen, and its legend. Intervals go first, then the last columns."""
+    total = len(next(iter(result.estimates.values())))
+    unlimited = screen.options.update(max_width=1000)
+    fuller = [(total, count) for count in range(COLUMNS_WITH_INTERVAL, 0, -1)]
+    for shown, count in [*fuller, *((shown, 0) for shown in range(total, 0, -1))]:
+        table = _table(result, shown, count)
+        if screen.measure(table, options=unlimited).maximum <= screen.width:
+            break
+    legend = "95 % interval over prompts; n: pictures" if count else "means over pictures"
+    more = f"{plural(total - shown, 'more column')} and " if shown < total else ""
+    return table, f"{legend}; the page has {more}the intervals of all columns"
+
+
+def _table(result: Comparison, shown: int, with_intervals: int) -> Table:
+    """Return a row of scores per schedule: the first ``shown`` columns, the first ``with_intervals`` with intervals."""
     from rich.table import Table
     from rich.text import Text
 
-    columns = list(next(iter(result.estimates.values())))
+    columns = list(next(iter(result.estimates.values())))[:shown]
     sizes = {e.n for scores in result.estimates.values() for e in scores.values()}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("schedule")

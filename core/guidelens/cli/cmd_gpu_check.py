@@ -120,7 +120,8 @@ def gpu_check(
     not repeated. See docs/performance.md.
     """
     manager = get_manager(ctx)
-    components = manager.resolve("generator", generator), manager.resolve("guidance", guidance)
+    network = manager.resolve("generator", generator)
+    components = network, manager.resolve("guidance", guidance, beside=network)
     _refuse_missing(components, wanted["tests"] is not None, wheels)
     from guidelens.networks import resolve_device
 

@@ -157,18 +157,19 @@ def _search(
     from guidelens.guidance import check_objective, resolve_scales
     from guidelens.studies.tune import Search
 
-    prompts = chosen.read(manager)
+    generator = manager.resolve("generator", setup.generator)
+    prompts = chosen.read(manager, generator)
     asked = chosen.after_reading(prompts)
-    guidance = manager.resolve("guidance", setup.guidance)
+    guidance = manager.resolve("guidance", setup.guidance, beside=generator)
     model = guidance.build()
     for name in objectives:
         check_objective(name, model.objectives, "--objective")
     return Search(
-        prompts=asked.texts or manager.resolve("prompts", asked.prompt_set).spec,
+        prompts=asked.texts or manager.resolve("prompts", asked.prompt_set, beside=generator).spec,
         count=len(prompts),
         objectives=objectives or tuple(sorted(model.objectives)),
         scales=resolve_scales(model, setup.sampling.objective_scales),
-        generator=manager.resolve("generator", setup.generator).spec,
+        generator=generator.spec,
         guidance=guidance.spec,
         sampling=setup.sampling,
         factors=factors,

@@ -14,7 +14,7 @@ from .sections import option
 
 if TYPE_CHECKING:
     from guidelens.contracts import Prompt
-    from guidelens.plugins import PluginManager
+    from guidelens.plugins import Component, PluginManager
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,9 +35,10 @@ class PromptChoice:
     prompt_set: str | None = None
     limit: int | None = None
 
-    def read(self, plugins: PluginManager) -> list[Prompt]:
+    def read(self, plugins: PluginManager, generator: Component) -> list[Prompt]:
         """Return the prompts. Without any choice, return those of the default prompt set.
 
+        :param generator: its namesake among the prompt sets of its plugin is the default.
         :raises UsageError: for a prompt set that does not exist, or a file that holds no prompts.
         """
         from guidelens.prompts import read_prompts
@@ -50,7 +51,7 @@ class PromptChoice:
         elif self.prompt_set == STDIN:
             found = read_prompts(STDIN)
         else:
-            found = [*plugins.build("prompts", self.prompt_set)]
+            found = [*plugins.build("prompts", self.prompt_set, beside=generator)]
         return [*as_prompts(found[: self.limit])]
 
     def after_reading(self, prompts: Sequence[Prompt]) -> PromptChoice:

@@ -218,12 +218,21 @@ class PluginManager:
 
     # -- choosing and building
 
-    def resolve(self, kind: str, spec: str | None = None, base: Path | None = None) -> Component:
+    def resolve(
+        self,
+        kind: str,
+        spec: str | None = None,
+        base: Path | None = None,
+        *,
+        beside: Component | None = None,
+    ) -> Component:
         """Return the component for a spelling, or the default of its kind. It is not built yet.
 
         :param spec: ``name``, ``plugin/name`` or ``distribution/name``, with options as ``:key=value,key=value``.
             Guidance models may be several, ``a,b:key=value``; see :mod:`.joint`.
         :param base: folder for relative paths in options, which become absolute; None leaves them as they are.
+        :param beside: a generator. The default is then the component with the same name of the same plugin, if there is
+            one: the generator of an embedded world is guided by the model of that world.
         :raises UsageError: no plugin or several plugins offer this name, or an option is invalid.
         :raises PluginError: the plugin of the component is broken.
         """
@@ -231,7 +240,7 @@ class PluginManager:
         if kind == JOINED and spec is not None and len(several := split_components(spec)) > 1:
             return join(several, resolve)
         if spec is None:
-            info = self._default(kind)
+            info = self._default(kind, beside)
             given: dict[str, str] = {}
         else:
             name, given = parse_component(spec)
@@ -240,12 +249,12 @@ class PluginManager:
         spelled = None if len(same) == 1 else self._telling(info, same)
         return info.configure(given, spelled=spelled, resolve=resolve, base=base)
 
-    def build(self, kind: str, spec: str | None = None) -> Any:
+    def build(self, kind: str, spec: str | None = None, *, beside: Component | None = None) -> Any:
         """Resolve and build.
 
         :raises UsageError, GuidelensError: as :meth:`resolve` and :meth:`Component.build`.
         """
-        return self.resolve(kind, spec).build()
+        return self.resolve(kind, spec, beside=beside).build()
 
     def _find(self, kind: str, text: str) -> ComponentInfo:
         owner, _, name = text.rpartition("/")
@@ -298,9 +307,11 @@ class PluginManager:
         notes += [f"not usable: {', '.join(broken)} (see `guidelens plugins list`)"] if broken else []
         return "".join(f"; {note}" for note in notes)
 
-    def _default(self, kind: str) -> ComponentInfo:
-        """Return the default component of a kind. If exactly one requested plugin offers the kind, it is the plugin's
-        default or only component, otherwise the default or only component of all plugins.
+    def _default(self, kind: str, beside: Component | None = None) -> ComponentInfo:
+        """Return the default component of a kind.
+
+        If exactly one requested plugin offers the kind, it is the plugin's default or only component. Otherwise it is
+        the namesake of the generator ``beside``, or else the default or only component of all plugins.
         """
         on_offer = self.components(kind)
         requested = [plugin for plugin in self._plugins if plugin.requested and plugin.loaded]
@@ -308,7 +319,9 @@ class PluginManager:
         theirs = [component for offer in offers for component in offer]
         if sum(map(bool, offers)) > 1:
             raise self._undecided(kind, theirs)
-        for pool in (theirs, on_offer):
+        near = self.companions(beside, kind) if beside else ()
+        namesakes = [info for info in near if beside and info.name == beside.info.name]
+        for pool in (theirs, namesakes, on_offer):
             marked = [info for info in pool if info.default]
             if len(marked) > 1:
                 raise self._undecided(kind, marked)

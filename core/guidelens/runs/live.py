@@ -103,7 +103,7 @@ class LiveModels:
         :raises GuidelensError: for unknown names, or components that cannot be built.
         """
         first = self.plugins.resolve("generator", generator)
-        second = self.plugins.resolve("guidance", guidance)
+        second = self.plugins.resolve("guidance", guidance, beside=first)
         metrics = [
             NamedMetric(item.spec, self._get(item))
             for item in default_components(self.plugins, "metric", first)

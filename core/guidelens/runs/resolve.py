@@ -80,6 +80,7 @@ def resolve_components(
     The default schedules and metrics are those that their plugin marks as default. If it marks none, they are all
     those without required options, except those marked as never a default. They come from the plugins that the user
     asked for. If these offer none, schedules come from all plugins and metrics from the plugin of the generator.
+    Default guidance model and prompts are those with the name of the generator, if its plugin has them.
 
     :param prompts: None takes the default prompt set.
     :param scope: decides options of the generator that depend on the length of the run.
@@ -90,14 +91,14 @@ def resolve_components(
     choice = resolver.choose("generator", generator)
     named_schedules = _schedules(resolver, schedules)
     if prompts is None:
-        prompts = as_prompts(resolver.build(resolver.choose("prompts", None)).component)
+        prompts = as_prompts(resolver.build(resolver.choose("prompts", None, choice)).component)
     chosen_metrics = (
         resolver.defaults("metric", choice)
         if metrics is None
         else [resolver.choose("metric", m) for m in metrics]
     )
     choice = resolver.settle(choice, scope or RunScope(), len(prompts) * len(named_schedules))
-    model = resolver.choose("guidance", guidance)
+    model = resolver.choose("guidance", guidance, choice)
     scorers = [resolver.build(item) for item in _distinct(chosen_metrics)]
     built_generator, built_model = build_all(lambda: resolver.build(choice), lambda: resolver.build(model))
     return Components(
@@ -162,10 +163,13 @@ class _ComponentResolver:
     def versions(self) -> Mapping[str, str]:
         return {} if self._plugins is None else self._plugins.versions()
 
-    def choose(self, kind: str, wanted: object) -> Component | Named[Any]:
+    def choose(
+        self, kind: str, wanted: object, generator: Component | Named[Any] | None = None
+    ) -> Component | Named[Any]:
         """Return a component that is not built yet, or an object with its name."""
         if wanted is None or isinstance(wanted, str):
-            return self.plugins.resolve(kind, wanted, Path.cwd())
+            beside = generator if isinstance(generator, Component) else None
+            return self.plugins.resolve(kind, wanted, Path.cwd(), beside=beside)
         version = {"object": code_hash(type(wanted).__module__)}
         return Named(object_name(wanted), wanted, version if kind == "metric" else {})
 

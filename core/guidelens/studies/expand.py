@@ -178,11 +178,11 @@ class _Expander:
         with self._at(self._model_place(grid, "generator")):
             generators = [self._spec("generator", spec) for spec in grid.generator]
         with self._at(self._model_place(grid, "guidance")):
-            models = [self._spec("guidance", spec) for spec in grid.guidance]
+            pairs = [(name, self._guidance(spec, name)) for name in generators for spec in grid.guidance]
         with self._at(self.study.key_place(grid, "schedules")):
             schedules = [self._schedule(name) for name in grid.schedules or self._default("schedule")]
         prompts = self._prompts_of(grid)
-        for generator, guidance in product(generators, models):
+        for generator, guidance in pairs:
             notes = self._notes_on(guidance, prompts)
             for columns, sampling in self._conditions(grid):
                 outer = {"grid": grid.name, "generator": generator, "guidance": guidance, **columns}
@@ -291,6 +291,11 @@ class _Expander:
         base = None if kind in self.study.overrides else self.study.base
         return self.plugins.resolve(kind, spec, base).spec
 
+    def _guidance(self, spec: str | None, generator: str) -> str:
+        if spec is not None:
+            return self._spec("guidance", spec)
+        return self.plugins.resolve("guidance", beside=self.plugins.resolve("generator", generator)).spec
+
     def _prompt_set(self, spec: str) -> Any:
         return self.plugins.resolve("prompts", spec, self.study.base).build()
 
@@ -321,10 +326,11 @@ class _Expander:
         return self._tables[key]
 
     def _prompts_of(self, grid: Grid) -> list[StudyPrompt]:
-        known = (grid.prompts, grid.perturbations)
+        with self._at(self.study.key_place(grid, "prompts")):
+            sources = grid.prompts or (PromptSource(set=self._default_prompts(grid)),)
+        known = (sources, grid.perturbations)
         if known not in self._prompts:
             with self._at(self.study.key_place(grid, "prompts")):
-                sources = grid.prompts or (PromptSource(set=self.plugins.resolve("prompts").spec),)
                 prompts = gather(sources, self.study.base, self._prompt_set)
             result: list[StudyPrompt] = []
             with self._at(self.study.key_place(grid, "perturbations")):
@@ -333,6 +339,10 @@ class _Expander:
                     result += perturbed(prompts, spec, self.study.perturbation_seed, self.perturb)
             self._prompts[known] = result
         return self._prompts[known]
+
+    def _default_prompts(self, grid: Grid) -> str:
+        generator = self.plugins.resolve("generator", grid.generator[0])
+        return self.plugins.resolve("prompts", beside=generator).spec
 
     def _notes_on(self, guidance: str, prompts: Sequence[StudyPrompt]) -> Mapping[str, list[str]]:
         """Return the notes of the text encoder about each prompt."""

@@ -60,6 +60,7 @@ def test_the_tables_are_those_of_the_record(findings: ModuleType) -> None:
     assert findings.page(text, json.loads(findings.RECORD.read_text(encoding="utf-8"))) == text
     assert {name for _, name, _ in findings.BLOCK.findall(text)} == {
         "agreed",
+        "agreed-shapes",
         "claims",
         "questions",
         "means",
@@ -68,21 +69,25 @@ def test_the_tables_are_those_of_the_record(findings: ModuleType) -> None:
 
 
 def test_agreed_are_the_questions_decided_alike_whatever_the_rounding(findings: ModuleType) -> None:
-    def study(**verdicts: str) -> dict[str, object]:
+    def study(world: str, **verdicts: str) -> dict[str, object]:
         questions = [
             {"question": name, "text": f"text of {name}", "verdict": verdict, "mean": 0.25}
             for name, verdict in verdicts.items()
         ]
-        return {"claims": [{"questions": questions}]}
+        return {"world": world, "claims": [{"questions": questions}]}
 
-    first = study(a="supported", b="undecided", c="contradicted", d="supported", e="supported")
-    second = study(a="supported", b="undecided", c="contradicted", d="contradicted", e="supported")
+    first = study("shapes", a="supported", b="undecided", c="contradicted", d="supported", e="supported")
+    second = study("shapes", a="supported", b="undecided", c="contradicted", d="contradicted", e="supported")
     rounding = {"first": {"changed": ["e: supported, undecided"]}}
-    found = {"studies": {"first": first, "second": second}, "rounding": rounding}
-    text = findings.page("<!-- generated: agreed -->\n<!-- end -->", found)
-    assert "**supported**: text of a (`a`, +0.25 and +0.25)" in text
+    third = study("things", a="undecided", b="supported", c="contradicted", d="supported", e="supported")
+    found = {"studies": {"first": first, "second": second, "third": third}, "rounding": rounding}
+    text = findings.page("<!-- generated: agreed-shapes -->\n<!-- end -->", found)
+    assert "**supported**: text of a (`a`: +0.25, +0.25)" in text
     assert "**contradicted**: text of c" in text
     assert not re.search(r"text of [bde]", text)
+    text = findings.page("<!-- generated: agreed -->\n<!-- end -->", found)
+    assert "**contradicted**: text of c (`c`: +0.25, +0.25, +0.25)" in text
+    assert not re.search(r"text of [abde]", text)
 
 
 def test_no_verdict_stands_outside_the_tables(findings: ModuleType) -> None:

@@ -105,7 +105,7 @@ def world_commands(world: WorldCommands) -> click.Group:
         _evaluate_blip,
     ):
         group.add_command(make(world))
-    group.add_command(cli_guidance.sweep_command(world.files, world.load))
+    group.add_command(cli_guidance.sweep_command(name, world.files, world.load))
     group.add_command(cli_guidance.score_command(world.files, world.load))
     return group
 
@@ -229,7 +229,7 @@ def _train_generator(world: WorldCommands) -> click.Command:
 
 def _predict_x0(world: WorldCommands) -> click.Command:
     @click.command("predict-x0", short_help="Write x0 predictions of the generator for noised scenes.")
-    @weights_option("--generator", "weights", "generator", world.files.generator)
+    @weights_option("--generator", "weights", "generator")
     @click.option(
         "--out", type=FILE, required=True, help="The .safetensors file to write, for train-blip --x0."
     )
@@ -338,7 +338,7 @@ def _train_blip(world: WorldCommands) -> click.Command:
 
 def _evaluate_generator(world: WorldCommands) -> click.Command:
     @click.command("evaluate-generator", short_help="Print how many unguided samples the parser can read.")
-    @weights_option("--weights", "weights", "generator", world.files.generator)
+    @weights_option("--weights", "weights", "generator")
     @click.option("--count", type=POSITIVE, default=500, show_default=True, help="Unconditional samples.")
     @click.option(
         "--steps",
@@ -370,13 +370,12 @@ def _evaluate_generator(world: WorldCommands) -> click.Command:
 
 def _evaluate_blip(world: WorldCommands) -> click.Command:
     @click.command("evaluate-blip")
-    @weights_option("--weights", "weights", "BLIP", world.files.blip)
+    @weights_option("--weights", "weights", "BLIP")
     @click.option(
         "--generator",
         "generator_file",
         type=FILE,
-        help="Weights of the generator of x0 predictions.  "
-        f"[default: {'the included ones' if world.files.generator else 'none, no x0 predictions'}]",
+        help="Weights of the generator of x0 predictions.  [default: the included ones]",
     )
     @click.option("--clean-only", is_flag=True, help="Do not evaluate on x0 predictions.")
     @click.option(
@@ -409,10 +408,8 @@ def _evaluate_blip(world: WorldCommands) -> click.Command:
         set_threads(threads)
         from .evaluate import evaluate_blip
 
-        files = world.files
-        with_x0 = not clean_only and (generator_file or files.generator) is not None
-        generator = files.load_generator(generator_file) if with_x0 else None
-        model = files.load_blip(weights=weights)
+        generator = None if clean_only else world.files.load_generator(generator_file)
+        model = world.files.load_blip(weights=weights)
         scores = evaluate_blip(world.load(), model, generator, count=count, progress=say)
         names = {
             "blip": model.fingerprint,

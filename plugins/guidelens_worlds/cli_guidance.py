@@ -54,8 +54,8 @@ def _limit(default: int) -> Callable[[Any], Any]:
 def _common(files: WorldFiles) -> Callable[[Any], Any]:
     """Return the options that both commands have: steps, models, precision, output, threads."""
     models = (
-        weights_option("--generator", "generator", "generator", files.generator),
-        weights_option("--blip", "blip", "BLIP", files.blip),
+        weights_option("--generator", "generator", "generator"),
+        weights_option("--blip", "blip", "BLIP"),
     )
     return options(_STEPS, *models, _VARIANT, _DTYPE, JSON_OUT, THREADS)
 
@@ -66,10 +66,10 @@ def _complete_schedule(ctx: click.Context, _parameter: click.Parameter, incomple
     return [name for name in names if name.startswith(incomplete)]
 
 
-def sweep_command(files: WorldFiles, load: Callable[[], World]) -> click.Command:
+def sweep_command(name: str, files: WorldFiles, load: Callable[[], World]) -> click.Command:
     """Return the command that tries scales of objectives."""
 
-    example = f"guidelens {files.world} sweep --scale itc=300,1000,3000 --scale cap=100,300 --limit 16"
+    example = f"guidelens {name} sweep --scale itc=300,1000,3000 --scale cap=100,300 --limit 16"
     text = f"""Draw single-object and positional prompts of the sweep split at each scale, for one objective at a time.
 
     \b

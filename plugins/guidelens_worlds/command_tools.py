@@ -47,11 +47,10 @@ def peak_rate(default: float) -> Callable[[Any], Any]:
     )
 
 
-def weights_option(option: str, parameter: str, model: str, included: Path | None) -> Callable[[Any], Any]:
-    """Return an option for the weights of a model. It is required if none are included."""
-    default = "" if included is None else "  [default: the included ones]"
-    text = f"Weights of the {model}.{default}"
-    return click.option(option, parameter, type=FILE, required=included is None, help=text)
+def weights_option(option: str, parameter: str, model: str) -> Callable[[Any], Any]:
+    """Return an option for the weights of a model."""
+    text = f"Weights of the {model}.  [default: the included ones]"
+    return click.option(option, parameter, type=FILE, help=text)
 
 
 def check_steps(name: str, total: int, batch_size: int) -> None:

@@ -11,9 +11,11 @@ import torch
 from click.testing import CliRunner, Result
 from guidelens.cli.main import cli
 from guidelens.diffusion import DiffusionProcess, alphas_cumprod_of, beta_schedule
-from guidelens.errors import UsageError
 from guidelens.pictures import to_tensor
 from guidelens.plugins import PluginManager
+from guidelens.studies.expand import expand
+from guidelens.studies.file import parse_study
+from guidelens.studies.run import plugin_component_cache
 from guidelens_worlds.things.definition import WORLD
 from guidelens_worlds.things.language import read, true_of
 from guidelens_worlds.things.metrics import ThingsMetric
@@ -36,12 +38,6 @@ def test_components() -> None:
     assert not any(component.default for component in offered.values())
     assert isinstance(manager.build("metric", "things"), ThingsMetric)
     assert len(manager.build("prompts", "things:category=place,limit=3")) == 3
-
-
-def test_missing_weights_are_one_line_with_the_command() -> None:
-    with pytest.raises(UsageError, match="`guidelens things train-generator --out gen`") as caught:
-        PluginManager.load(environment={}).build("generator", "things")
-    assert "\n" not in str(caught.value)
 
 
 def test_prompts_are_printed_one_a_line() -> None:
@@ -67,7 +63,6 @@ def test_draw_shows_what_the_sentence_says(sentence: str, tmp_path: Path) -> Non
         (("draw", "a red circle", "--out", "x.png"), "'a red circle' is not a sentence of the things world"),
         (("draw", "a cat", "--out", "x.jpg"), "--out x.jpg: the file name must end in .png"),
         (("train-generator", "--out", "x", "--images", "3"), "--images 3 is less than one batch of 32"),
-        (("sweep", "--scale", "itc=300"), "Missing option '--generator'"),
     ],
 )
 def test_usage_errors(args: tuple[str, ...], message: str) -> None:
@@ -105,6 +100,28 @@ def test_training_draws_this_world_and_resumes_to_the_same_weights(tmp_path: Pat
     weights, again = load_file(whole), load_file(resumed)
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
+
+
+def test_the_generator_alone_chooses_the_world(tmp_path: Path) -> None:
+    args = ["--generator", "things", "--limit", "1", "--schedule", "cap", "--seeds", "1", "--steps", "1"]
+    result = CliRunner().invoke(cli, ["compare", *args, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["settings"]["guidance"]["name"] == "things"
+    (row,) = map(json.loads, (tmp_path / "run" / "results.jsonl").read_text().splitlines())
+    assert row["prompt"] == "a camel in the desert"
+
+
+def test_a_study_takes_the_guidance_of_each_generator() -> None:
+    study = parse_study(
+        'name = "two"\ngenerator = ["shapes", "things"]\nprompts = ["a cat"]\nschedules = ["cap"]\nseeds = 1\nsteps = 1'
+    )
+    plugins = PluginManager.load(environment={})
+    cells = expand(study, plugins, plugin_component_cache(plugins, "cpu")).members
+    assert [(cell["generator"], cell["guidance"]) for cell in cells] == [
+        ("shapes", "shapes"),
+        ("things", "things"),
+    ]
 
 
 def test_train_and_evaluate_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

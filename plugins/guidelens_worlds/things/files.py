@@ -6,4 +6,4 @@ from pathlib import Path
 
 from ..files import WorldFiles
 
-FILES = WorldFiles(world="things", vocab=Path(__file__).parent / "vocab" / "vocab.txt")
+FILES = WorldFiles(Path(__file__).parent / "weights", default_scales={"itc": 600.0, "itm": 30.0, "cap": 60.0})

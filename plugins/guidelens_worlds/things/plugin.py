@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from guidelens.contracts import Generator, GuidanceModel, Metric, Prompt
-from guidelens.hookspecs import Register, hookimpl
+from guidelens.hookspecs import Register, RegisterStudies, hookimpl
 
 from ..cli import WorldCommands, world_commands
+from ..files import Variant
 from ..prompts import Split
 from .categories import Category
 from .files import FILES
@@ -29,7 +30,7 @@ def _world() -> World:
 COMMANDS = WorldCommands(
     name="things",
     about="""The things world has emoji artwork on simple grounds, 64x64 pixels. guidelens includes
-    no weights for it yet.""",
+    a small generator and BLIP for it.""",
     example="'a camel in the desert' or 'a blue dog next to a red car on the street at night'",
     categories=get_args(Category),
     files=FILES,
@@ -41,27 +42,29 @@ COMMANDS = WorldCommands(
 
 
 def _generator(weights: Path | None = None) -> Generator:
-    """The UNet of the things world.
+    """Load the included UNet, or one from ``weights``.
 
-    :param weights: a file of ``guidelens things train-generator``; none is shipped yet.
+    :param weights: a file of ``guidelens things train-generator``, instead of the included one.
     """
     return FILES.load_generator(weights)
 
 
 def _guidance(
+    variant: Variant = "x0",
     weights: Path | None = None,
     itm: Literal["nll", "margin"] = "nll",
     label_smoothing: float = 0.0,
     clean: bool = True,
 ) -> GuidanceModel:
-    """The BLIP of the things world.
+    """Load the included BLIP, or one from ``weights``.
 
-    :param weights: a file of ``guidelens things train-blip``; none is shipped yet.
-    :param itm: ``nll`` is -log p(match); ``margin`` the difference of the logits, which does not saturate.
-    :param label_smoothing: share of CAP's target probability spread over the vocabulary.
-    :param clean: read prompts in lower case and without ``.!"()*#:;~``, as BLIP's training did with its captions.
+    :param variant: ``x0`` was also trained on x0 predictions of the generator, ``clean`` on rendered pictures only.
+    :param weights: a file of ``guidelens things train-blip``, instead of an included one.
+    :param itm: ``nll``: -log p(match). ``margin``: the difference of the logits, which does not saturate.
+    :param label_smoothing: share of CAP's target probability that is spread over the vocabulary.
+    :param clean: clean prompts as BLIP's training cleaned its captions: lower case, without ``.!"()*#:;~``.
     """
-    return FILES.load_blip(weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
+    return FILES.load_blip(variant, weights=weights, itm=itm, label_smoothing=label_smoothing, clean=clean)
 
 
 def _metric(details: bool = False) -> Metric:
@@ -95,7 +98,7 @@ def register_generators(register: Register) -> None:
     register(
         "things",
         _generator,
-        summary="guided-diffusion UNet, 64x64 emoji scenes; weights not shipped yet",
+        summary="guided-diffusion UNet for 64x64 scenes of emoji, included in guidelens",
         requires=("torch", "safetensors"),
     )
 
@@ -105,7 +108,7 @@ def register_guidance_models(register: Register) -> None:
     register(
         "things",
         _guidance,
-        summary="BLIP (ITC, ITM, CAP) for emoji scenes; weights not shipped yet",
+        summary="BLIP (ITC, ITM, CAP) for scenes of emoji, included in guidelens",
         requires=("torch", "safetensors", "tokenizers"),
     )
 
@@ -120,6 +123,15 @@ def register_metrics(register: Register) -> None:
 @hookimpl
 def register_prompt_sets(register: Register) -> None:
     register("things", _prompts, summary="captions of emoji scenes, by category")
+
+
+@hookimpl
+def register_studies(register: RegisterStudies) -> None:
+    register(
+        "findings-things",
+        Path(__file__).parent / "studies" / "findings-things.toml",
+        summary="the paper's claims on the things world, 25 minutes",
+    )
 
 
 @hookimpl

@@ -1,7 +1,7 @@
 """Scenes of the things world and their renderer.
 
 A scene is a ground under a sky with one to three things. The first thing is the main one: it is at least as large as
-the others. Things have two sizes and stand on a grid of :data:`GRID` pixels.
+the others. Things have two sizes, and their corners are on a grid of :data:`GRID` pixels.
 """
 
 from __future__ import annotations

@@ -42,9 +42,9 @@ help:
 	@echo "Options: PYTHON=/path/to/python chooses the interpreter (3.10 to 3.14), VENV=folder the environment."
 
 demo: $(RUN_STAMP)
-	$(BIN)/guidelens compare --prompts shapes:category=demo --schedule itc --schedule itm --schedule cap \
+	$(BIN)/guidelens compare --generator things --schedule itc --schedule itm --schedule cap \
 		--schedule shift --schedule blend --seeds 4 --steps 50 --out demo
-	@echo "open $(CURDIR)/demo/index.html in a browser; then try: $(BIN)/guidelens explore"
+	@echo "open $(CURDIR)/demo/index.html in a browser; then try: $(BIN)/guidelens explore --generator things"
 
 # One thread per worker: two workers of the network's default thread count would fight over the cores.
 test: $(DEV_STAMP)
@@ -73,7 +73,7 @@ docs: $(DEV_STAMP)
 docs-serve: docs
 	cd build/site && $(BIN)/python -m http.server --bind 127.0.0.1 8000
 
-FINDINGS ?= runs/findings runs/replication
+FINDINGS ?= runs/findings runs/replication runs/findings-things
 
 findings: $(RUN_STAMP)
 	$(BIN)/python docs/site/findings.py record $(FINDINGS)

@@ -1,6 +1,6 @@
 """The tables of docs/findings.md: recorded from finished studies in docs/findings.json, and written into the page.
 
-    python docs/site/findings.py record runs/findings runs/replication
+    python docs/site/findings.py record runs/findings runs/replication runs/findings-things
     python docs/site/findings.py rounding runs/findings runs/findings-one-thread
     python docs/site/findings.py write
 
@@ -47,6 +47,7 @@ def record(directories: Iterable[Path], into: Record) -> Record:
         if missing:
             raise SystemExit(f"{directory} lacks {missing} pictures; run guidelens study resume {directory}")
         studies[study.name] = {
+            "world": study.cells[0]["generator"].partition(":")[0],
             "pictures": len(study.keys),
             "versions": study.config["versions"],
             "claims": [
@@ -143,7 +144,8 @@ def page(text: str, found: Record) -> str:
     :raises KeyError: for a block that there is no table for.
     """
     tables = {
-        "agreed": _agreed,
+        "agreed": lambda found: _agreed(found["studies"], found),
+        "agreed-shapes": lambda found: _agreed(_of_world(found["studies"], "shapes"), found),
         "claims": _claims,
         "questions": _questions,
         "means": _mean_tables,
@@ -152,9 +154,12 @@ def page(text: str, found: Record) -> str:
     return BLOCK.sub(lambda match: f"{match[1]}\n{tables[match[2]](found)}\n\n{match[3]}", text)
 
 
-def _agreed(found: Record) -> str:
-    """The questions that every study decides in the same way, whatever the rounding, with the means."""
-    studies = found["studies"]
+def _of_world(studies: Mapping[str, Record], world: str) -> Mapping[str, Record]:
+    return {name: study for name, study in studies.items() if study["world"] == world}
+
+
+def _agreed(studies: Mapping[str, Record], found: Record) -> str:
+    """The questions that all of these studies decide in the same way, whatever the rounding, with the means."""
     if not studies:
         return _NOTHING
     changed = {
@@ -166,9 +171,9 @@ def _agreed(found: Record) -> str:
             verdicts = {answer["verdict"] for answer in answers}
             stable = len(verdicts) == 1 and answers[0]["question"] not in changed
             if stable and verdicts & {"supported", "contradicted"}:
-                means = " and ".join(f"{answer['mean']:+.2f}" for answer in answers)
+                means = ", ".join(f"{answer['mean']:+.2f}" for answer in answers)
                 lines.append(
-                    f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`, {means})"
+                    f"- **{verdicts.pop()}**: {answers[0]['text']} (`{answers[0]['question']}`: {means})"
                 )
     return "\n".join(lines) or "The studies decide no question in the same way."
 

@@ -32,13 +32,20 @@ steps = 25
 
 FORMING = """\
 name = "forming"
-prompts = ["a red circle above a blue square", "a white circle, a black square and an orange triangle"]
+generator = "things"
+prompts = ["a camel in the desert", "a blue dog next to a red car"]
 schedules = ["none", "itc", "itm", "cap", "shift", "blend"]
 seeds = 2
 steps = 50
 snapshots = 17
 """
 """The study file of the animation."""
+
+THINGS = (
+    "guidelens compare --generator things --schedule itc --schedule itm --schedule cap --schedule shift "
+    "--schedule blend --seeds 4 --out runs/things"
+)
+FIGURE = "guidelens figure runs/things --layout paper --schedule itc --schedule {} --format png --out figure-{}.png"
 
 
 @dataclass(frozen=True)
@@ -68,8 +75,19 @@ ITEMS = (
         "first.webp",
         "first.webp",
         (
-            'guidelens generate "a red circle above a blue square" --schedule shift --seed 1 '
-            "--out first.png --trajectory first.webp",
+            'guidelens generate "a camel in the desert" --generator things '
+            "--schedule shift --seed 1 --out first.png --trajectory first.webp",
+        ),
+    ),
+    Item("figure1.webp", "figure-1.png", (THINGS, FIGURE.format("itm --schedule cap", 1))),
+    Item("figure7.webp", "figure-7.png", (THINGS, FIGURE.format("cap --schedule shift --schedule blend", 7))),
+    Item(
+        "dessert.webp",
+        "dessert.png",
+        (
+            'guidelens compare "a camel in the desert" "a camel in the dessert" --generator things '
+            "--schedule itc --schedule itm --schedule cap --seeds 4 --out runs/dessert",
+            "guidelens figure runs/dessert --layout grid --format png --out dessert.png",
         ),
     ),
     Item(
@@ -155,7 +173,8 @@ def shrink(source: Path, target: Path) -> None:
 def shrink_animation(source: Path, target: Path) -> None:
     """Write an animation that plays once, in less than five seconds, and stays at its last frame.
 
-    At most a dozen frames are kept, the last one among them. Small pictures are enlarged to 256 pixels.
+    At most a dozen frames are kept, the last one among them. Small pictures are enlarged to 256 pixels. The quality is
+    the highest with which the file is small enough.
     """
     from PIL import Image, ImageSequence
 
@@ -170,16 +189,19 @@ def shrink_animation(source: Path, target: Path) -> None:
     resized = [frame.resize(size, method) for frame in kept]
     times = [300] * (len(resized) - 1) + [1000]
     whole = {"kmin": 0, "kmax": 1}  # frames without traces of the one before
-    resized[0].save(
-        target,
-        save_all=True,
-        append_images=resized[1:],
-        duration=times,
-        loop=1,
-        quality=75,
-        method=6,
-        **whole,
-    )
+    for quality in (75, 60, 45, 30, 20):
+        resized[0].save(
+            target,
+            save_all=True,
+            append_images=resized[1:],
+            duration=times,
+            loop=1,
+            quality=quality,
+            method=6,
+            **whole,
+        )
+        if target.stat().st_size <= LARGEST:
+            return
 
 
 def main(findings: str = "") -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from small_models import open_clip
 from torch.testing import assert_close
 
-PICTURE = Path(__file__).parents[2] / "docs" / "images" / "demo.png"
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "demo.webp"
 
 
 def picture(width: int, height: int) -> Image.Image:

@@ -12,7 +12,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 from guidelens.cli.main import cli
-from guidelens.errors import UsageError
 from guidelens.plugins import PluginManager
 from guidelens_worlds.description import Description
 from guidelens_worlds.evaluate import held_out_scenes
@@ -102,16 +101,10 @@ def test_from_a_generator_to_a_guidance_model(tmp_path: Path, monkeypatch: pytes
     assert model.config == WORLD.blip
     losses = model.losses(torch.zeros(2, 3, 64, 64), model.encode_text(["a cat", "a dog"]), ["itc", "cap"])
     assert losses["itc"].isfinite().all()
-    scores = json.loads(run("evaluate-blip", "--weights", blip, "--count", 200))
+    scores = json.loads(run("evaluate-blip", "--weights", blip, "--count", 200, "--clean-only"))
     assert scores["generator"] is None
     assert set(scores["naming_clean"]) >= {"itc", "itm", "cap", "itc_thing"}
     assert set(scores) >= {f"itm_{kind}" for kind in ("true", "thing", "sky")}
-
-
-def test_missing_weights_of_the_blip_are_one_line_with_the_command() -> None:
-    with pytest.raises(UsageError, match="`guidelens things train-blip --out blip`") as caught:
-        PluginManager.load(environment={}).build("guidance", "things")
-    assert "\n" not in str(caught.value)
 
 
 def test_held_out_scenes_are_not_those_of_training() -> None:
